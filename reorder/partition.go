@@ -1,0 +1,288 @@
+package reorder
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/tidemarkhq/tidemark/watermark"
+)
+
+// Options are the laws a partition is run under. They may differ from those
+// of an earlier run: what has been decided stays decided.
+type Options struct {
+	Bound         time.Duration // how far behind the newest a record may come
+	IdleTimeout   time.Duration // proven silence after which the clock drains; 0: never
+	MaxFuture     time.Duration // skew the future guard allows; 0: off
+	ReanchorAfter int           // consecutive late records that start a new epoch; 0: off
+}
+
+// Record is what a partition is told of a record of the source topic.
+type Record struct {
+	Offset      int64
+	LeaderEpoch int32
+	Time        watermark.Time
+	Invalid     bool // there is no usable event time
+	Size        int  // bytes to keep for it while it is held
+}
+
+// Verdict is what becomes of a record.
+type Verdict uint8
+
+const (
+	// OnTime: the record is held; the caller fills in its payload.
+	OnTime Verdict = iota
+	// BehindWatermark: late.
+	BehindWatermark
+	// Overflow: late, but only because memory forced the watermark ahead.
+	Overflow
+	// Future: too far ahead of the wall clock to be believed.
+	Future
+	// InvalidTime: no usable event time.
+	InvalidTime
+	// Settled: judged and dealt with before the last commit.
+	Settled
+	// Flush: the record starts a new epoch, and everything held has to be
+	// released first. Step it again when Next has nothing more.
+	Flush
+)
+
+var verdicts = [...]string{"on-time", "behind-watermark", "overflow", "future", "invalid-time", "settled", "flush"}
+
+func (v Verdict) String() string { return verdicts[v] }
+
+// Release is a record that has come due.
+type Release struct {
+	Position
+	Epoch uint32
+	// Watermark is the lookahead in ms: no later record of this output
+	// partition and epoch has an event time <= it.
+	Watermark int64
+	// Body is the payload; it stays as it is until Advance.
+	Body []byte
+}
+
+// Partition is the state machine of one source partition. Its methods are
+// called in the order of the log:
+//
+//	for each record:  Step          judge, hold, move the watermark
+//	                  Next, Next .. everything the watermark has passed
+//	now and then:     Observe       idleness may move the watermark; Next ..
+//	at any time:      Snapshot      what to commit with what came out so far
+//	when durable:     Advance
+//
+// While a release is under way, that is, until Next returns false, nothing is
+// stepped and nothing moves the watermark; but a commit may come in between,
+// and its snapshot says how far the release has come.
+type Partition struct {
+	opts  Options
+	clock watermark.Clock
+	guard watermark.Guard
+	idle  watermark.Idle
+	queue calendar
+	store arena
+	eng   *Engine
+
+	origin    int64  // where this group began
+	next      int64  // H: the next offset to read
+	nextEpoch int32  // leader epoch of the record at next-1
+	epoch     uint32 // stretch of the output inside which order holds
+	lateRun   int    // consecutive records behind the watermark
+	flushed   bool   // the record at next starts a new epoch
+
+	count uint32 // records held
+	sum   uint32 // of their hashed offsets
+	bytes int64  // their payloads and what it costs to hold them
+
+	dirty  bool      // there is something to commit
+	replay *Snapshot // set until everything below its Next has been read again
+	read   int64     // while replaying: the next offset to read again
+	newer  bool      // while replaying: a leader that the snapshot does not know wrote here
+}
+
+// overhead is what holding a record costs beside its payload, in bytes.
+const overhead = markSize + 32
+
+// Next returns the next record that has come due, in order.
+func (p *Partition) Next(out *Release) bool {
+	if p.replay != nil {
+		return false
+	}
+	e, ok := p.queue.peek(p.clock.W)
+	if !ok {
+		p.queue.skipTo(p.clock.W)
+		return false
+	}
+	p.queue.pop()
+	p.dirty = true
+	out.Position, out.Epoch = e.Position, p.epoch
+	out.Body = p.store.take(e.ref)
+	p.drop(e.Offset, len(out.Body))
+	if following, ok := p.queue.peek(p.clock.W); ok {
+		out.Watermark = following.Time.Millis() - 1
+	} else {
+		out.Watermark = p.clock.W.Next().Millis() - 1
+	}
+	return true
+}
+
+// Step takes the record at or after NextOffset. For a record that is held it
+// returns room for the payload, which has to be filled before the next call.
+//
+// wall is the wall clock; it matters to the future guard alone.
+func (p *Partition) Step(r Record, wall watermark.Time) (Verdict, []byte) {
+	if r.Offset < p.Position() {
+		panic(fmt.Sprintf("reorder: stepped offset %d, expected %d or more", r.Offset, p.Position()))
+	}
+	if p.replay != nil {
+		return p.again(r)
+	}
+	p.dirty = true
+	v := p.judge(r, wall)
+	if v == Flush {
+		return v, nil
+	}
+	p.next, p.nextEpoch = r.Offset+1, r.LeaderEpoch
+	switch v {
+	case OnTime:
+		p.lateRun, p.flushed = 0, false
+		body := p.hold(r)
+		if p.clock.Observe(r.Time, p.opts.Bound) {
+			p.idle.Restart(p.eng.now)
+		}
+		return v, body
+	case BehindWatermark:
+		p.lateRun++
+	}
+	return v, nil
+}
+
+func (p *Partition) judge(r Record, wall watermark.Time) Verdict {
+	switch {
+	case r.Invalid:
+		return InvalidTime
+	case p.guard.Future(r.Offset, r.Time, wall):
+		return Future
+	case !p.clock.Late(r.Time):
+		return OnTime
+	case r.Time > p.clock.Natural:
+		return Overflow
+	case p.opts.ReanchorAfter == 0 || p.lateRun+1 < p.opts.ReanchorAfter:
+		return BehindWatermark
+	case !p.flushed:
+		// The clock jumped back. What is held comes out first, so that
+		// the old epoch ends whole.
+		p.clock.AdvanceTo(p.clock.Max)
+		p.flushed = true
+		return Flush
+	}
+	p.epoch++
+	p.clock = watermark.NewClock()
+	p.queue.rewind()
+	return OnTime
+}
+
+func (p *Partition) hold(r Record) []byte {
+	ref, body := p.store.add(r.Offset, r.LeaderEpoch, r.Size)
+	p.queue.push(entry{Position: Position{r.Time, r.Offset}, ref: ref})
+	p.count++
+	p.sum += OffsetHash(r.Offset)
+	p.bytes += int64(r.Size) + overhead
+	p.eng.bytes += int64(r.Size) + overhead
+	return body
+}
+
+func (p *Partition) drop(offset int64, size int) {
+	p.count--
+	p.sum -= OffsetHash(offset)
+	p.bytes -= int64(size) + overhead
+	p.eng.bytes -= int64(size) + overhead
+}
+
+// Skip takes note that the offsets below next hold nothing to judge: control
+// records, aborted transactions, holes.
+func (p *Partition) Skip(next int64, leaderEpoch int32) {
+	if next <= p.Position() {
+		return
+	}
+	if p.replay != nil {
+		p.read = next
+		return
+	}
+	p.next, p.nextEpoch, p.dirty = next, leaderEpoch, true
+}
+
+// Observe takes an answer of the broker about the end of the partition; see
+// watermark.Idle. Idle time beyond the timeout moves the watermark like a
+// clock until nothing is held.
+func (p *Partition) Observe(sent watermark.Instant, quiet bool) {
+	step := p.idle.Observe(sent, quiet && p.replay == nil)
+	if step > 0 && p.count > 0 {
+		p.clock.AdvanceTo(min(p.clock.W.Add(step), p.clock.Max))
+		p.dirty = true
+	}
+}
+
+// force moves the watermark over a sixteenth of the event time held, or over
+// the oldest record at least, to make room.
+func (p *Partition) force() {
+	oldest, ok := p.queue.peek(watermark.Max)
+	if !ok {
+		return
+	}
+	span := uint64(p.clock.Max) - uint64(oldest.Time)
+	p.clock.ForceTo(oldest.Time.Add(time.Duration(span / 16)))
+	p.dirty = true
+}
+
+// Advance says that everything put out so far, and the snapshot taken with it,
+// is durable.
+func (p *Partition) Advance() {
+	p.store.recycle()
+	p.guard.Forget(p.Low())
+	p.dirty = false
+}
+
+// Changed reports whether there is something to commit.
+func (p *Partition) Changed() bool { return p.dirty }
+
+// Low returns the lowest offset still owed to the output: the offset to
+// commit.
+func (p *Partition) Low() int64 {
+	if p.replay != nil {
+		return p.replay.Low
+	}
+	if offset, _, ok := p.store.lowest(); ok {
+		return offset
+	}
+	return p.next
+}
+
+// Position returns the offset to read next. While replaying it lies below the
+// Next of the snapshot.
+func (p *Partition) Position() int64 {
+	if p.replay != nil {
+		return p.read
+	}
+	return p.next
+}
+
+// Status is what can be seen of a partition from outside.
+type Status struct {
+	Watermark watermark.Time // None before the first record
+	Newest    watermark.Time // largest event time seen, None before the first record
+	Epoch     uint32
+	Low, Next int64 // committed if everything were durable, and next to read
+	Records   int   // held
+	Bytes     int64 // what holding them costs
+	Idle      bool
+	Replaying bool
+}
+
+// Status returns the present state.
+func (p *Partition) Status() Status {
+	return Status{
+		Watermark: p.clock.W, Newest: p.clock.Max, Epoch: p.epoch,
+		Low: p.Low(), Next: p.next, Records: int(p.count), Bytes: p.bytes,
+		Idle: p.idle.Idle(), Replaying: p.replay != nil,
+	}
+}

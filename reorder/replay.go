@@ -1,0 +1,108 @@
+package reorder
+
+import (
+	"fmt"
+
+	"github.com/tidemarkhq/tidemark/watermark"
+)
+
+// Recovery reads [L, H) again. Nothing in there is judged anew: the snapshot
+// says what became of each record. A record is held again, without effect on
+// clock, counters or epoch, if it is still owed:
+//
+//	event time   owed if
+//	 > W         accepted by the guard's steps
+//	<= W         a release is under way and has not come to it: the
+//	             frontier, in the order of the output, is at or before it
+//
+// Late records cannot be mistaken for owed ones: when they were judged, the
+// watermark that now ends the release, or one before it, had passed them, and
+// everything up to that earlier one was out before the frontier was set.
+
+// Assign takes up a partition where a snapshot left it.
+func (e *Engine) Assign(s Snapshot) *Partition {
+	p := &Partition{
+		opts: e.opts, eng: e,
+		clock:  watermark.Clock{W: s.W, Natural: s.Natural, Max: s.Max},
+		guard:  watermark.Guard{Skew: e.opts.MaxFuture},
+		idle:   watermark.Idle{Timeout: e.opts.IdleTimeout},
+		queue:  newCalendar(),
+		store:  arena{pool: &e.pool},
+		origin: s.Origin, next: s.Next, nextEpoch: s.NextEpoch,
+		epoch: s.Epoch, lateRun: s.LateRun,
+	}
+	p.guard.Restore(s.Steps, s.Next)
+	p.idle.Restart(e.now)
+	p.queue.skipTo(s.W)
+	if s.Low < s.Next {
+		p.replay, p.read = &s, s.Low
+	}
+	e.parts = append(e.parts, p)
+	return p
+}
+
+// again takes a record below the snapshot's Next.
+func (p *Partition) again(r Record) (Verdict, []byte) {
+	if r.Offset >= p.replay.Next {
+		panic(fmt.Sprintf("reorder: stepped offset %d before the replay up to %d was ended", r.Offset, p.replay.Next))
+	}
+	p.read = r.Offset + 1
+	p.newer = p.newer || r.LeaderEpoch > p.replay.NextEpoch
+	if r.Invalid || p.guard.WasFuture(r.Offset, r.Time) || !p.replay.owed(Position{r.Time, r.Offset}) {
+		return Settled, nil
+	}
+	return OnTime, p.hold(r)
+}
+
+func (s *Snapshot) owed(at Position) bool {
+	return at.Time > s.W || s.Releasing && !at.Before(s.Frontier)
+}
+
+// Replaying returns the end of what has to be read again, and whether it has
+// not been reached yet. Before a record at or above it is stepped, EndReplay
+// has to be called.
+func (p *Partition) Replaying() (end int64, replaying bool) {
+	if p.replay == nil {
+		return 0, false
+	}
+	return p.replay.Next, true
+}
+
+// Loss is what a replay found missing: the log no longer holds what it held
+// when the commit was written.
+type Loss struct {
+	From, To            int64 // the offsets read again
+	Owed, Found         uint32
+	NewLeader, Shortage bool // records were rewritten; the log ends before To
+}
+
+func (l *Loss) Error() string {
+	why := "they are not the same records"
+	switch {
+	case l.Shortage:
+		why = "the log ends before them"
+	case l.NewLeader:
+		why = "a newer leader has rewritten some"
+	}
+	return fmt.Sprintf("offsets %d to %d hold %d of the %d records that were buffered: %s", l.From, l.To-1, l.Found, l.Owed, why)
+}
+
+// EndReplay checks that everything the commit said to be buffered has been
+// found again, no more and no less, and lets the partition go on. end is
+// where the log ends if that is below the replay's end, else anything above.
+// When something is missing, the partition goes on only if the loss is
+// accepted.
+func (p *Partition) EndReplay(end int64, accept bool) *Loss {
+	s := p.replay
+	loss := &Loss{From: s.Low, To: s.Next, Owed: s.Count, Found: p.count, NewLeader: p.newer, Shortage: end < s.Next}
+	if p.count == s.Count && p.sum == s.Sum && !p.newer && !loss.Shortage {
+		loss = nil
+	}
+	if loss != nil && !accept {
+		return loss
+	}
+	p.replay = nil
+	p.next = min(p.next, max(end, p.read))
+	p.dirty = loss != nil
+	return loss
+}

@@ -1,0 +1,53 @@
+package reorder
+
+import "github.com/tidemarkhq/tidemark/watermark"
+
+// Snapshot is the whole state of a partition at a commit. What it does not
+// hold is in the log, between Low and Next.
+type Snapshot struct {
+	Origin    int64 // where this group began
+	Low       int64 // L: the lowest offset still owed; the committed offset
+	LowEpoch  int32 // leader epoch of the record at Low (of the last read, when nothing is owed)
+	Next      int64 // H: the next offset to read
+	NextEpoch int32 // leader epoch of the record at Next-1
+	W         watermark.Time
+	Natural   watermark.Time
+	Max       watermark.Time
+	Epoch     uint32
+	LateRun   int
+	Releasing bool     // a release is under way
+	Frontier  Position // then: the next record owed by it
+	Steps     []watermark.Step
+	Count     uint32 // records buffered
+	Sum       uint32 // of OffsetHash over their offsets
+}
+
+// Fresh returns the snapshot of a partition that begins at origin.
+func Fresh(origin int64, leaderEpoch int32, epoch uint32) Snapshot {
+	return Snapshot{
+		Origin: origin, Low: origin, LowEpoch: leaderEpoch, Next: origin, NextEpoch: leaderEpoch,
+		W: watermark.None, Natural: watermark.None, Max: watermark.None, Epoch: epoch,
+	}
+}
+
+// Snapshot returns what to commit together with everything that Next has
+// returned so far. It shares Steps with the partition until the next Step.
+func (p *Partition) Snapshot() Snapshot {
+	if p.replay != nil {
+		return *p.replay
+	}
+	s := Snapshot{
+		Origin: p.origin, Low: p.next, LowEpoch: p.nextEpoch, Next: p.next, NextEpoch: p.nextEpoch,
+		W: p.clock.W, Natural: p.clock.Natural, Max: p.clock.Max,
+		Epoch: p.epoch, LateRun: p.lateRun, Count: p.count, Sum: p.sum,
+	}
+	if offset, leaderEpoch, ok := p.store.lowest(); ok {
+		s.Low, s.LowEpoch = offset, leaderEpoch
+	}
+	p.guard.Forget(s.Low)
+	s.Steps = p.guard.Steps()
+	if e, ok := p.queue.peek(p.clock.W); ok {
+		s.Releasing, s.Frontier = true, e.Position
+	}
+	return s
+}

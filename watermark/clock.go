@@ -1,0 +1,47 @@
+package watermark
+
+import "time"
+
+// Clock is the event-time clock of one partition: how far its records have
+// come, and what may no longer be expected. The law of the watermark stands
+// here and nowhere else: it never goes back.
+//
+// Two watermarks are kept. W judges. Natural is where W would stand had
+// nothing but records and idleness moved it; the two differ only after memory
+// forced W ahead, and then Natural tells which records were late anyway and
+// which are late because of the sidecar.
+type Clock struct {
+	W       Time // no further record with an event time <= W is expected
+	Natural Time // <= W
+	Max     Time // the largest event time seen, None before the first record
+}
+
+// NewClock returns the clock of a partition, or of an epoch, that has seen
+// nothing.
+func NewClock() Clock { return Clock{W: None, Natural: None, Max: None} }
+
+// Late reports whether an event time is behind the watermark. W itself is
+// late, W+1 is on time.
+func (c *Clock) Late(t Time) bool { return t <= c.W }
+
+// Observe takes an on-time record into account under a bounded
+// out-of-orderness: W = Max - bound - 1 ns. It reports whether the maximum
+// event time moved. The record must have been judged before.
+func (c *Clock) Observe(t Time, bound time.Duration) (newest bool) {
+	newest = t > c.Max
+	if newest {
+		c.Max = t
+	}
+	c.AdvanceTo(c.Max.Sub(bound).Sub(1))
+	return newest
+}
+
+// AdvanceTo moves both watermarks forward to w; to a smaller w they stay.
+func (c *Clock) AdvanceTo(w Time) {
+	c.Natural = max(c.Natural, w)
+	c.W = max(c.W, w)
+}
+
+// ForceTo moves only the judging watermark, because what it covers had to go
+// early.
+func (c *Clock) ForceTo(w Time) { c.W = max(c.W, w) }
