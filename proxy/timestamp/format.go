@@ -1,0 +1,162 @@
+package timestamp
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math"
+	"math/bits"
+	"time"
+
+	"github.com/tidemarkhq/tidemark/watermark"
+)
+
+// format says how the bytes of a header spell a time.
+//
+// The decimal formats are an optional minus sign, digits, and (all but
+// unix-ns) an optional fraction after a point; digits beyond a nanosecond are
+// rounded down. No sign, space or exponent besides. Times before 1970 are as
+// good as any other, as long as int64 nanoseconds can hold them (September
+// 1677 to April 2262).
+type format string
+
+const (
+	unixSeconds format = "unix-s"
+	unixMillis  format = "unix-ms" // RFC 3339 text is recognised too
+	unixMicros  format = "unix-us"
+	unixNanos   format = "unix-ns"
+	rfc3339     format = "rfc3339"
+	// int64BE is 8 bytes, the most significant first: ms since the epoch, as
+	// ByteBuffer.putLong and Kafka's own LongSerializer write them.
+	int64BE format = "int64-be"
+)
+
+var formats = []format{unixMillis, unixSeconds, unixMicros, unixNanos, rfc3339, int64BE}
+
+// Why a value is unusable: words that fit behind "header x with value ...".
+const (
+	whyEmpty      = "is empty"
+	whyNotDecimal = "is not a decimal number"
+	whyNotMillis  = "is neither decimal milliseconds nor RFC 3339"
+	whyNotRFC3339 = "is not RFC 3339 (like 2006-01-02T15:04:05.999Z)"
+	whyNot8Bytes  = "is not 8 bytes long"
+	whyOutside    = "is outside the years 1678 to 2262"
+)
+
+// time returns the time that value spells, or why it spells none.
+func (f format) time(value []byte) (t watermark.Time, why string) {
+	if len(value) == 0 {
+		return watermark.None, whyEmpty
+	}
+	switch f {
+	case unixMillis:
+		return millisOrText(value)
+	case unixSeconds:
+		return decimal(value, 9)
+	case unixMicros:
+		return decimal(value, 3)
+	case unixNanos:
+		return decimal(value, 0)
+	case rfc3339:
+		return text(value)
+	case int64BE:
+		return bigEndian(value)
+	}
+	panic("timestamp: unknown format " + string(f))
+}
+
+// millisOrText reads decimal milliseconds, and RFC 3339 if that is what the
+// value looks like: the T stands where no decimal number has one.
+func millisOrText(value []byte) (watermark.Time, string) {
+	if len(value) > 10 && value[10] == 'T' {
+		return text(value)
+	}
+	t, why := decimal(value, 6)
+	if why == whyNotDecimal {
+		why = whyNotMillis
+	}
+	return t, why
+}
+
+var pow10 = [...]uint64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9}
+
+// decimal reads a number whose unit is 10^places ns, in integers throughout: a
+// float64 has no room for today's nanoseconds.
+func decimal(value []byte, places int) (watermark.Time, string) {
+	digits, negative := bytes.CutPrefix(value, []byte("-"))
+	n, rest := leadingDigits(digits)
+	fraction, ok := nanos(rest, places, negative)
+	if !ok || len(rest) == len(digits) {
+		return watermark.None, whyNotDecimal
+	}
+	over, n := bits.Mul64(n, pow10[places])
+	if over > 0 || n > math.MaxInt64-fraction {
+		return watermark.None, whyOutside
+	}
+	t := watermark.Time(n + fraction)
+	if negative {
+		t = -t
+	}
+	return t, ""
+}
+
+// leadingDigits returns the number that b begins with, and what follows it. A
+// number too large comes back as one above math.MaxInt64. It is written out
+// because every record passes here: strconv, with its own look at the sign and
+// an error on the heap for "1.5", takes more than twice as long.
+func leadingDigits(b []byte) (n uint64, rest []byte) {
+	const most = (math.MaxUint64 - 9) / 10 // one more digit still fits
+	for i, c := range b {
+		if c < '0' || c > '9' {
+			return n, b[i:]
+		}
+		n = min(n, most)*10 + uint64(c-'0')
+	}
+	return n, nil
+}
+
+// nanos reads a fraction with its point as nanoseconds. Digits for which there
+// is no room are rounded down, which in the magnitude of a negative number is
+// up.
+func nanos(point []byte, places int, negative bool) (n uint64, ok bool) {
+	if len(point) == 0 {
+		return 0, true
+	}
+	if places == 0 || point[0] != '.' || len(point) == 1 {
+		return 0, false
+	}
+	end := min(1+places, len(point))
+	n, rest := leadingDigits(point[1:end])
+	more, rest2 := leadingDigits(point[end:])
+	n *= pow10[1+places-end]
+	if negative && more > 0 {
+		n++
+	}
+	return n, len(rest)+len(rest2) == 0
+}
+
+// text reads RFC 3339 as time.Parse does, with the two liberties that takes: a
+// comma before the fraction, and an hour of one digit. Digits beyond a
+// nanosecond are cut off. A leap second (:60) is refused, for Unix time has no
+// room for it. Nothing is allocated unless the zone is off by a part of an hour.
+func text(value []byte) (watermark.Time, string) {
+	var t time.Time
+	if t.UnmarshalText(value) != nil {
+		return watermark.None, whyNotRFC3339
+	}
+	ns := t.UnixNano() // turns round outside its range, so that the way back leads elsewhere
+	if !time.Unix(0, ns).Equal(t) || ns == int64(watermark.None) {
+		return watermark.None, whyOutside
+	}
+	return watermark.Time(ns), ""
+}
+
+func bigEndian(value []byte) (watermark.Time, string) {
+	if len(value) != 8 {
+		return watermark.None, whyNot8Bytes
+	}
+	t, ok := watermark.FromMillis(int64(binary.BigEndian.Uint64(value)))
+	if !ok {
+		return watermark.None, whyOutside
+	}
+	return t, ""
+}
