@@ -1,0 +1,184 @@
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+)
+
+// Strategy says how the watermark follows the event times.
+type Strategy string
+
+// Bounded keeps the watermark a fixed bound behind the latest event time.
+const Bounded Strategy = "bounded"
+
+// UnmarshalText accepts the known strategies.
+func (s *Strategy) UnmarshalText(text []byte) error { return choose(s, text, Bounded) }
+
+// Delivery says how often a record may appear in the outputs.
+type Delivery string
+
+// The deliveries.
+const (
+	ExactlyOnce Delivery = "exactly-once"
+	AtLeastOnce Delivery = "at-least-once"
+)
+
+// UnmarshalText accepts the known deliveries.
+func (d *Delivery) UnmarshalText(text []byte) error { return choose(d, text, ExactlyOnce, AtLeastOnce) }
+
+// OnReset says what to do when the group's offsets are gone or were reset while
+// an output has records.
+type OnReset string
+
+// What to do on a reset.
+const (
+	ResetFails       OnReset = "fail"
+	ResetBeginsEpoch OnReset = "new-epoch"
+)
+
+// UnmarshalText accepts the known answers.
+func (o *OnReset) UnmarshalText(text []byte) error {
+	return choose(o, text, ResetFails, ResetBeginsEpoch)
+}
+
+// OnDataLoss says what to do when records that were still owed are gone from
+// the source topic.
+type OnDataLoss string
+
+// What to do on data loss.
+const (
+	LossFails     OnDataLoss = "fail"
+	LossContinues OnDataLoss = "continue"
+)
+
+// UnmarshalText accepts the known answers.
+func (o *OnDataLoss) UnmarshalText(text []byte) error {
+	return choose(o, text, LossFails, LossContinues)
+}
+
+// LogLevel is the least important level that is logged.
+type LogLevel string
+
+// The levels.
+const (
+	LogDebug LogLevel = "debug"
+	LogInfo  LogLevel = "info"
+	LogWarn  LogLevel = "warn"
+	LogError LogLevel = "error"
+)
+
+// UnmarshalText accepts the known levels.
+func (l *LogLevel) UnmarshalText(text []byte) error {
+	return choose(l, text, LogDebug, LogInfo, LogWarn, LogError)
+}
+
+// Level returns the same level for package slog.
+func (l LogLevel) Level() slog.Level {
+	switch l {
+	case LogDebug:
+		return slog.LevelDebug
+	case LogWarn:
+		return slog.LevelWarn
+	case LogError:
+		return slog.LevelError
+	}
+	return slog.LevelInfo
+}
+
+// LogFormat says what log lines look like.
+type LogFormat string
+
+// The formats. LogAuto is text on a terminal and JSON elsewhere.
+const (
+	LogAuto LogFormat = "auto"
+	LogText LogFormat = "text"
+	LogJSON LogFormat = "json"
+)
+
+// UnmarshalText accepts the known formats.
+func (l *LogFormat) UnmarshalText(text []byte) error {
+	return choose(l, text, LogAuto, LogText, LogJSON)
+}
+
+// SASLMechanism is a way to log in to the brokers, by Kafka's name for it.
+type SASLMechanism string
+
+// The mechanisms. NoSASL is the zero value.
+const (
+	NoSASL      SASLMechanism = ""
+	Plain       SASLMechanism = "PLAIN"
+	ScramSHA256 SASLMechanism = "SCRAM-SHA-256"
+	ScramSHA512 SASLMechanism = "SCRAM-SHA-512"
+)
+
+// UnmarshalText accepts the known mechanisms.
+func (m *SASLMechanism) UnmarshalText(text []byte) error {
+	return choose(m, text, Plain, ScramSHA256, ScramSHA512)
+}
+
+// HeaderSet says which headers are added to records in order.
+type HeaderSet struct {
+	Watermark    bool
+	SourceOffset bool
+	EventTime    bool
+}
+
+type headerName string
+
+const (
+	headerWatermark    headerName = "watermark"
+	headerSourceOffset headerName = "source-offset"
+	headerEventTime    headerName = "event-time"
+	noHeaders          headerName = "none"
+)
+
+// UnmarshalText reads a comma-separated list of names, or "none" alone.
+func (h *HeaderSet) UnmarshalText(text []byte) error {
+	*h = HeaderSet{}
+	if strings.EqualFold(string(text), string(noHeaders)) {
+		return nil
+	}
+	for part := range strings.SplitSeq(string(text), ",") {
+		var name headerName
+		part = strings.TrimSpace(part)
+		if err := choose(&name, []byte(part), headerWatermark, headerSourceOffset, headerEventTime); err != nil {
+			return err
+		}
+		h.Watermark = h.Watermark || name == headerWatermark
+		h.SourceOffset = h.SourceOffset || name == headerSourceOffset
+		h.EventTime = h.EventTime || name == headerEventTime
+	}
+	return nil
+}
+
+// String returns the list as UnmarshalText reads it.
+func (h HeaderSet) String() string {
+	var names []string
+	for _, n := range []struct {
+		on   bool
+		name headerName
+	}{{h.Watermark, headerWatermark}, {h.SourceOffset, headerSourceOffset}, {h.EventTime, headerEventTime}} {
+		if n.on {
+			names = append(names, string(n.name))
+		}
+	}
+	if len(names) == 0 {
+		return string(noHeaders)
+	}
+	return strings.Join(names, ",")
+}
+
+// choose sets dst to the one of the known words that text is, in any case of
+// letters.
+func choose[T ~string](dst *T, text []byte, known ...T) error {
+	words := make([]string, len(known))
+	for i, k := range known {
+		if strings.EqualFold(string(k), string(text)) {
+			*dst = k
+			return nil
+		}
+		words[i] = string(k)
+	}
+	return problem{fmt.Sprintf("%q is not known", text), "known: " + strings.Join(words, ", ")}
+}

@@ -1,0 +1,132 @@
+// Package config reads Tidemark's configuration from environment variables
+// and refuses it, with every fault at once, unless it makes sense as a whole.
+package config
+
+import (
+	"time"
+
+	"github.com/tidemarkhq/tidemark/proxy/timestamp"
+)
+
+// Prefix is what the names of all variables begin with.
+const Prefix = "TIDEMARK_"
+
+// Config is the whole configuration, as Load returns it: complete, valid, and
+// with defaults filled in. The comments below are the manual: the reference
+// that Docs returns is made of them.
+type Config struct {
+	// Kafka brokers to ask first, as host:port, comma-separated. They name the
+	// other brokers of the cluster.
+	Brokers []string `env:"BROKERS" envDefault:"localhost:9092" group:"What to read and who we are"`
+	// Source topics, comma-separated. Each is republished in order of event time
+	// to a topic of the same name with the ordered suffix.
+	Topics []string `env:"TOPICS" unset:"(required)"`
+	// Consumer group. With the instance it makes the transactional id,
+	// GROUP/INSTANCE.
+	Group string `env:"GROUP" envDefault:"tidemark"`
+	// Name of this process among those of the group: the same again after a
+	// restart, and never used by two at once. It is also the static member id.
+	Instance string `env:"INSTANCE" unset:"the host name"`
+
+	// Where the event time of a record is found: comma-separated sources, of
+	// which the first that is present decides. `header:NAME[:FORMAT]` is a header,
+	// `timestamp` the record's own timestamp. FORMAT is `unix-ms` (the default;
+	// RFC 3339 text is recognised too), `unix-s`, `unix-us`, `unix-ns`, `rfc3339`
+	// or `int64-be` (8 bytes, big-endian, ms). A record whose source is present
+	// and unusable goes to the late topic.
+	EventTime *timestamp.Extractor `env:"EVENT_TIME" envDefault:"header:event-time,timestamp" group:"Event time and order"`
+	// How the watermark follows the event times. `bounded`: it stays behind the
+	// latest one by the fixed bound below.
+	Watermark Strategy `env:"WATERMARK" envDefault:"bounded"`
+	// The bound: how much older than the latest event time seen a record may be
+	// and still come out in order. Every record is held back by as much.
+	MaxOutOfOrderness time.Duration `env:"MAX_OUT_OF_ORDERNESS" envDefault:"5s"`
+	// How long a partition must bring nothing new before its last records come
+	// out by the wall clock. 0: never, they wait for the next record.
+	IdleTimeout time.Duration `env:"IDLE_TIMEOUT" envDefault:"5s"`
+	// How far ahead of the wall clock an event time may be. A record beyond that
+	// goes to the late topic and does not move the watermark. 0: any is believed.
+	MaxFuture time.Duration `env:"MAX_FUTURE" envDefault:"5m"`
+	// After this many late records in a row the source's clock is taken to have
+	// been set back, and a new epoch begins there. 0: never.
+	ReanchorAfter int `env:"REANCHOR_AFTER" envDefault:"0"`
+
+	// `exactly-once`: outputs and offsets in one transaction. `at-least-once`:
+	// less latency, and repeated records after a crash.
+	Delivery Delivery `env:"DELIVERY" envDefault:"exactly-once" group:"Delivery"`
+	// How often what was released is committed. Readers of committed data see it
+	// no sooner. Less than half the transaction timeout.
+	CommitInterval time.Duration `env:"COMMIT_INTERVAL" envDefault:"100ms"`
+	// How long the group waits for a member that went silent before another
+	// takes its partitions. From 6s to 30m, which is what brokers accept unless
+	// told otherwise (group.min.session.timeout.ms, group.max.session.timeout.ms).
+	SessionTimeout time.Duration `env:"SESSION_TIMEOUT" envDefault:"30s"`
+	// When the broker aborts a transaction that nobody ends. From 1s to 15m, the
+	// most that brokers accept unless told otherwise (transaction.max.timeout.ms).
+	TransactionTimeout time.Duration `env:"TRANSACTION_TIMEOUT" envDefault:"10s"`
+	// Where to begin in a topic for which the group has no offset: `earliest`,
+	// `latest`, a time (RFC 3339, or ms since 1970: the first record whose timestamp
+	// is not before it), or `group:NAME` for the offsets of another group.
+	Start Start `env:"START" envDefault:"earliest"`
+	// When the group's offsets are gone or were reset while an output has records:
+	// `fail` stops, `new-epoch` begins anew and marks what follows as a new epoch.
+	OnReset OnReset `env:"ON_RESET" envDefault:"fail"`
+	// When records that were still owed are gone from the source topic: `fail`
+	// stops, `continue` counts them and goes on behind the gap.
+	OnDataLoss OnDataLoss `env:"ON_DATA_LOSS" envDefault:"fail"`
+	// Most bytes of records to hold, all partitions together, like 256MiB. When
+	// they are reached, the oldest come out early.
+	Memory ByteSize `env:"MEMORY" unset:"half of the container's memory limit, or of the system's memory up to 1GiB"`
+
+	// What is appended to a topic's name for its records in order.
+	OrderedSuffix string `env:"ORDERED_SUFFIX" envDefault:".ordered" group:"Outputs"`
+	// What is appended to a topic's name for its records that came too late.
+	LateSuffix string `env:"LATE_SUFFIX" envDefault:".late"`
+	// Headers to add to records in order, comma-separated: `watermark`,
+	// `source-offset`, `event-time`, or `none`.
+	Headers HeaderSet `env:"HEADERS" envDefault:"watermark,source-offset"`
+	// What the names of all added headers begin with.
+	HeaderPrefix string `env:"HEADER_PREFIX" envDefault:"tidemark-"`
+
+	// Least important message to log: `debug`, `info`, `warn` or `error`.
+	LogLevel LogLevel `env:"LOG_LEVEL" envDefault:"info" group:"Logs"`
+	// `text`, `json`, or `auto`: text on a terminal, JSON elsewhere.
+	LogFormat LogFormat `env:"LOG_FORMAT" envDefault:"auto"`
+
+	// Whether to speak TLS (1.2 or newer) with the brokers. Their certificates are
+	// always verified.
+	TLS bool `env:"TLS" envDefault:"false" group:"TLS and SASL"`
+	// PEM file with the authorities that may vouch for the brokers, in place of
+	// the system's.
+	TLSCAFile string `env:"TLS_CA_FILE"`
+	// PEM file with the client's certificate. Read again for every connection, so
+	// that it can be renewed without a restart; so is the key.
+	TLSCertFile string `env:"TLS_CERT_FILE"`
+	// PEM file with the key of the client's certificate.
+	TLSKeyFile string `env:"TLS_KEY_FILE"`
+	// Name that the brokers' certificates must carry, if it is not the one that
+	// they are addressed by.
+	TLSServerName string `env:"TLS_SERVER_NAME"`
+	// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`. Not set: no SASL.
+	SASLMechanism SASLMechanism `env:"SASL_MECHANISM"`
+	// SASL user name.
+	SASLUsername string `env:"SASL_USERNAME"`
+	// SASL password. Better given as a file, for other processes may see this one's
+	// environment.
+	SASLPassword Secret `env:"SASL_PASSWORD"`
+	// File with the SASL password. A newline at its end does not count.
+	SASLPasswordFile string `env:"SASL_PASSWORD_FILE"`
+
+	// origins says of every variable that was not set where its value came from.
+	origins map[string]string
+}
+
+// OrderedTopic returns the topic that gets the records of topic in order.
+func (c Config) OrderedTopic(topic string) string { return topic + c.OrderedSuffix }
+
+// LateTopic returns the topic that gets the records of topic that came too late.
+func (c Config) LateTopic(topic string) string { return topic + c.LateSuffix }
+
+// TransactionalID returns the transactional id of this process. An instance
+// has no slash, so no two pairs of group and instance share one.
+func (c Config) TransactionalID() string { return c.Group + "/" + c.Instance }

@@ -1,0 +1,127 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+
+	"github.com/tidemarkhq/tidemark/proxy/timestamp"
+)
+
+// Load reads the configuration from environ, whose entries are of the form
+// "KEY=value" as in os.Environ. A variable set to nothing counts as not set.
+// The error is an *Error with every fault there is.
+func Load(environ []string) (Config, error) {
+	vars := env.ToMap(environ)
+	var c Config
+	f := newFaults()
+	f.parsing(env.ParseWithOptions(&c, env.Options{Environment: vars, Prefix: Prefix, FuncMap: parsers}))
+	c.fill(vars, f)
+	c.validate(f)
+	f.unknownKeys(vars)
+	if err := f.err(); err != nil {
+		return Config{}, err
+	}
+	return c, nil
+}
+
+// parsers read the types that have no UnmarshalText of their own. They replace
+// the library's, whose errors speak of Go and not of what to write.
+var parsers = map[reflect.Type]env.ParserFunc{
+	reflect.TypeFor[time.Duration]():       parseDuration,
+	reflect.TypeFor[int]():                 parseInt,
+	reflect.TypeFor[bool]():                parseBool,
+	reflect.TypeFor[[]string]():            parseList,
+	reflect.TypeFor[timestamp.Extractor](): parseEventTime,
+}
+
+func parseDuration(text string) (any, error) {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return nil, problem{fmt.Sprintf("%q is not a duration", text), "a number with its unit, like 5s, 100ms or 1m30s"}
+	}
+	return d, nil
+}
+
+func parseInt(text string) (any, error) {
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return nil, problem{fmt.Sprintf("%q is not a whole number", text), ""}
+	}
+	return n, nil
+}
+
+func parseBool(text string) (any, error) {
+	b, err := strconv.ParseBool(text)
+	if err != nil {
+		return nil, problem{fmt.Sprintf("%q is neither true nor false", text), ""}
+	}
+	return b, nil
+}
+
+func parseList(text string) (any, error) {
+	list := strings.Split(text, ",")
+	for i := range list {
+		list[i] = strings.TrimSpace(list[i])
+		if list[i] == "" {
+			return nil, problem{fmt.Sprintf("an entry of %q is empty", text), "separate entries by one comma each, with none at the end"}
+		}
+	}
+	return list, nil
+}
+
+func parseEventTime(text string) (any, error) {
+	e, err := timestamp.Parse(text)
+	if err != nil {
+		return nil, err
+	}
+	return *e, nil
+}
+
+// fill gives a value to what has no fixed default, and notes the origin of
+// every value that was not set.
+func (c *Config) fill(vars map[string]string, f *faults) {
+	c.origins = map[string]string{}
+	for _, s := range settings {
+		if vars[s.key] == "" {
+			c.origins[s.key] = "default"
+		}
+	}
+	if vars[keyInstance] == "" {
+		c.fillInstance(f)
+	}
+	if vars[keyMemory] == "" {
+		c.Memory, c.origins[keyMemory] = defaultMemory(cgroupMemory, systemMemory)
+	}
+	if c.SASLPasswordFile != "" && vars[keyPassword] == "" {
+		c.readPassword(f)
+	}
+}
+
+func (c *Config) fillInstance(f *faults) {
+	host, err := os.Hostname()
+	if err != nil {
+		f.broken(keyInstance, problem{"not set, and the host name is not known: " + err.Error(), ""})
+	}
+	c.Instance, c.origins[keyInstance] = host, "default: the host name"
+}
+
+// readPassword leaves out the newline that editors and echo put at the end of
+// a file. One at the start or in the middle stays, for it may be meant.
+func (c *Config) readPassword(f *faults) {
+	b, err := os.ReadFile(c.SASLPasswordFile)
+	password := strings.TrimRight(string(b), "\r\n")
+	switch {
+	case err != nil:
+		f.broken(keyPasswordFile, errors.New(err.Error()))
+	case password == "":
+		f.broken(keyPasswordFile, fmt.Errorf("%s is empty", c.SASLPasswordFile))
+	}
+	c.SASLPassword, c.origins[keyPassword] = NewSecret(password), "from "+keyPasswordFile
+}

@@ -1,0 +1,234 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tidemarkhq/tidemark/watermark"
+)
+
+// load reads a configuration that is valid but for what vars change. Each of
+// them is "KEY=value" without the prefix.
+func load(vars ...string) (Config, error) {
+	environ := []string{"PATH=/bin", "TIDEMARK_TOPICS=orders", "TIDEMARK_INSTANCE=tidemark-0", "TIDEMARK_MEMORY=64MiB"}
+	for _, v := range vars {
+		environ = append(environ, Prefix+v)
+	}
+	return Load(environ)
+}
+
+func mustLoad(t *testing.T, vars ...string) Config {
+	t.Helper()
+	c, err := load(vars...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestDefaults(t *testing.T) {
+	c := mustLoad(t)
+	got := map[string]any{}
+	for _, s := range settings {
+		got[s.key] = reflect.ValueOf(c).Field(s.field).Interface()
+	}
+	for key, want := range map[string]any{
+		"TIDEMARK_BROKERS":              []string{"localhost:9092"},
+		"TIDEMARK_TOPICS":               []string{"orders"},
+		"TIDEMARK_GROUP":                "tidemark",
+		"TIDEMARK_WATERMARK":            Bounded,
+		"TIDEMARK_MAX_OUT_OF_ORDERNESS": 5 * time.Second,
+		"TIDEMARK_IDLE_TIMEOUT":         5 * time.Second,
+		"TIDEMARK_MAX_FUTURE":           5 * time.Minute,
+		"TIDEMARK_REANCHOR_AFTER":       0,
+		"TIDEMARK_DELIVERY":             ExactlyOnce,
+		"TIDEMARK_COMMIT_INTERVAL":      100 * time.Millisecond,
+		"TIDEMARK_SESSION_TIMEOUT":      30 * time.Second,
+		"TIDEMARK_TRANSACTION_TIMEOUT":  10 * time.Second,
+		"TIDEMARK_ORDERED_SUFFIX":       ".ordered",
+		"TIDEMARK_LATE_SUFFIX":          ".late",
+		"TIDEMARK_HEADERS":              HeaderSet{Watermark: true, SourceOffset: true},
+		"TIDEMARK_HEADER_PREFIX":        "tidemark-",
+		"TIDEMARK_START":                Start{},
+		"TIDEMARK_ON_RESET":             ResetFails,
+		"TIDEMARK_ON_DATA_LOSS":         LossFails,
+		"TIDEMARK_LOG_LEVEL":            LogInfo,
+		"TIDEMARK_LOG_FORMAT":           LogAuto,
+		"TIDEMARK_TLS":                  false,
+		"TIDEMARK_SASL_MECHANISM":       NoSASL,
+	} {
+		if !reflect.DeepEqual(got[key], want) {
+			t.Errorf("%s = %#v, want %#v", key, got[key], want)
+		}
+	}
+	if s := c.EventTime.String(); s != "header:event-time:unix-ms,timestamp" {
+		t.Errorf("event time = %s", s)
+	}
+}
+
+func TestDerivedNames(t *testing.T) {
+	c := mustLoad(t, "GROUP=a/b", "INSTANCE=c", "LATE_SUFFIX=-late")
+	got := []string{c.OrderedTopic("orders"), c.LateTopic("orders"), c.TransactionalID()}
+	if want := []string{"orders.ordered", "orders-late", "a/b/c"}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+func TestValues(t *testing.T) {
+	c := mustLoad(t,
+		"BROKERS=a:1, b , [::1]:9092", "TOPICS=x, y", "DELIVERY=At-Least-Once", "HEADERS=event-time,event-time", "MEMORY=1GB",
+		"START=2023-11-14T22:13:20.5Z", "ON_RESET=new-epoch", "ON_DATA_LOSS=continue", "LOG_LEVEL=DEBUG", "GROUP=",
+		"IDLE_TIMEOUT=0", "MAX_FUTURE=0", "MAX_OUT_OF_ORDERNESS=0",
+	)
+	if !slices.Equal(c.Brokers, []string{"a:1", "b", "[::1]:9092"}) || !slices.Equal(c.Topics, []string{"x", "y"}) {
+		t.Errorf("lists: %q, %q", c.Brokers, c.Topics)
+	}
+	if c.Delivery != AtLeastOnce || c.Headers != (HeaderSet{EventTime: true}) || c.Memory != 1e9 || c.LogLevel != LogDebug {
+		t.Errorf("%+v", c)
+	}
+	if c.Start != (Start{Kind: StartTime, Time: 1700000000500 * watermark.Time(time.Millisecond)}) {
+		t.Errorf("start = %+v", c.Start)
+	}
+	if c.OnReset != ResetBeginsEpoch || c.OnDataLoss != LossContinues || c.IdleTimeout != 0 || c.Group != "tidemark" {
+		t.Errorf("%+v", c)
+	}
+}
+
+// Every fault is one row: what is set, and the lines that must come of it.
+func TestFaults(t *testing.T) {
+	long := strings.Repeat("t", 242) // with .ordered it is 250
+	tests := []struct{ vars, want string }{
+		{"TOPICS=", "TIDEMARK_TOPICS: not set\nhint: the topics to bring in order, like TIDEMARK_TOPICS=orders,payments"},
+		{"TOPICS=a,", `TIDEMARK_TOPICS: an entry of "a," is empty` + "\nhint: separate entries by one comma each, with none at the end"},
+		{"TOPICS=a b", `TIDEMARK_TOPICS: "a b" has characters other than a-z A-Z 0-9 . _ -`},
+		{"TOPICS=..", `TIDEMARK_TOPICS: ".." is not allowed as a name`},
+		{"TOPICS=" + long, `TIDEMARK_TOPICS: the output "` + long + `.ordered" is longer than 249 characters`},
+		{"TOPICS=a,b,a", "TIDEMARK_TOPICS: a is listed twice"},
+		{"TOPICS=a.b,a_b", "TIDEMARK_TOPICS: a.b and a_b cannot both exist: Kafka takes . and _ for the same"},
+		{"TOPICS=a,a.ordered", "TIDEMARK_TOPICS: a.ordered is a source and the ordered output of a\nhint: drop one of the two, or change TIDEMARK_ORDERED_SUFFIX"},
+		{"TOPICS=a_late,a", "TIDEMARK_TOPICS: a.late is a source and the late output of a\nhint: drop one of the two, or change TIDEMARK_LATE_SUFFIX"},
+		{"TOPICS=a,a.x ORDERED_SUFFIX=.x.y LATE_SUFFIX=.y", "TIDEMARK_TOPICS: a.x.y is the ordered output of a and the late output of a.x\nhint: drop one of the two, or change TIDEMARK_LATE_SUFFIX"},
+		{"ORDERED_SUFFIX=_late", `TIDEMARK_LATE_SUFFIX: ".late" gives the same topics as TIDEMARK_ORDERED_SUFFIX="_late"` + "\nhint: Kafka takes . and _ for the same"},
+		{"LATE_SUFFIX=/late", `TIDEMARK_LATE_SUFFIX: "/late" has characters other than a-z A-Z 0-9 . _ -`},
+		{"BROKERS=a:1,kafka://u:hunter2@b:2", "TIDEMARK_BROKERS: a broker is written as a URL\nhint: host:port alone; TLS and login have settings of their own"},
+		{"BROKERS=a:x,a:0,:1", "TIDEMARK_BROKERS: \"a:x\" is not host:port\nhint: like kafka-1:9092\nTIDEMARK_BROKERS: \"a:0\" is not host:port\nhint: like kafka-1:9092\nTIDEMARK_BROKERS: \":1\" is not host:port\nhint: like kafka-1:9092"},
+		{"GROUP=a\t", `TIDEMARK_GROUP: "a\t" has spaces around it or control characters in it`},
+		{"INSTANCE=a/b", `TIDEMARK_INSTANCE: "a/b" has characters other than a-z A-Z 0-9 . _ -` + "\nhint: it becomes the static member id, and GROUP/INSTANCE the transactional id"},
+		{"EVENT_TIME=json:a,header:,timestamp", "TIDEMARK_EVENT_TIME: json:a: sources of kind json are not supported yet, only header:NAME[:FORMAT] and timestamp\nTIDEMARK_EVENT_TIME: header:: the name of the header is missing"},
+		{"WATERMARK=window-min", `TIDEMARK_WATERMARK: "window-min" is not known` + "\nhint: known: bounded"},
+		{"DELIVERY=once", `TIDEMARK_DELIVERY: "once" is not known` + "\nhint: known: exactly-once, at-least-once"},
+		{"MAX_OUT_OF_ORDERNESS=5", `TIDEMARK_MAX_OUT_OF_ORDERNESS: "5" is not a duration` + "\nhint: a number with its unit, like 5s, 100ms or 1m30s"},
+		{"MAX_OUT_OF_ORDERNESS=-1s", "TIDEMARK_MAX_OUT_OF_ORDERNESS: -1s is negative"},
+		{"IDLE_TIMEOUT=-1s", "TIDEMARK_IDLE_TIMEOUT: -1s is negative"},
+		{"MAX_FUTURE=-1s", "TIDEMARK_MAX_FUTURE: -1s is negative"},
+		{"REANCHOR_AFTER=-1", "TIDEMARK_REANCHOR_AFTER: -1 is negative\nhint: 0 turns it off"},
+		{"REANCHOR_AFTER=1.5", `TIDEMARK_REANCHOR_AFTER: "1.5" is not a whole number`},
+		{"COMMIT_INTERVAL=0s", "TIDEMARK_COMMIT_INTERVAL: 0s is not above 0"},
+		{"COMMIT_INTERVAL=5s", "TIDEMARK_COMMIT_INTERVAL: 5s is not less than half of TIDEMARK_TRANSACTION_TIMEOUT=10s"},
+		{"COMMIT_INTERVAL=5s TRANSACTION_TIMEOUT=x", `TIDEMARK_TRANSACTION_TIMEOUT: "x" is not a duration` + "\nhint: a number with its unit, like 5s, 100ms or 1m30s"},
+		{"SESSION_TIMEOUT=5s", "TIDEMARK_SESSION_TIMEOUT: 5s is not from 6s to 30m\nhint: brokers refuse what is outside"},
+		{"TRANSACTION_TIMEOUT=16m", "TIDEMARK_TRANSACTION_TIMEOUT: 16m is not from 1s to 15m\nhint: brokers refuse more than 15m"},
+		{"HEADERS=watermark,offset", `TIDEMARK_HEADERS: "offset" is not known` + "\nhint: known: watermark, source-offset, event-time"},
+		{"HEADER_PREFIX=ä", `TIDEMARK_HEADER_PREFIX: "ä" is not 1 to 100 of the characters a-z A-Z 0-9 . _ - : /`},
+		{"START=yesterday", `TIDEMARK_START: "yesterday" is no place to start` + "\nhint: known: earliest, latest, a time (like 2006-01-02T15:04:05Z, or ms since 1970), group:NAME"},
+		{"START=-1", `TIDEMARK_START: "-1" is outside the years 1970 to 2262` + "\nhint: numbers are milliseconds"},
+		{"START=1700000000123456", `TIDEMARK_START: "1700000000123456" is outside the years 1970 to 2262` + "\nhint: numbers are milliseconds"},
+		{"START=group:", "TIDEMARK_START: the name of the group is missing\nhint: like group:payments"},
+		{"START=group:tidemark", `TIDEMARK_START: "tidemark" is the group that has no offset to start from` + "\nhint: name another group, or earliest"},
+		{"ON_RESET=continue", `TIDEMARK_ON_RESET: "continue" is not known` + "\nhint: known: fail, new-epoch"},
+		{"ON_DATA_LOSS=ignore", `TIDEMARK_ON_DATA_LOSS: "ignore" is not known` + "\nhint: known: fail, continue"},
+		{"MEMORY=256", "TIDEMARK_MEMORY: 256B is less than 1MiB\nhint: write the unit, like 256MiB"},
+		{"MEMORY=much", `TIDEMARK_MEMORY: "much" is not a number of bytes` + "\nhint: like 256MiB or 1GiB"},
+		{"LOG_LEVEL=loud", `TIDEMARK_LOG_LEVEL: "loud" is not known` + "\nhint: known: debug, info, warn, error"},
+		{"LOG_FORMAT=xml", `TIDEMARK_LOG_FORMAT: "xml" is not known` + "\nhint: known: auto, text, json"},
+		{"TLS=yes", `TIDEMARK_TLS: "yes" is neither true nor false`},
+		{"TLS_CA_FILE=/ca TLS_SERVER_NAME=b", "TIDEMARK_TLS_CA_FILE: has no effect without TLS\nhint: set TIDEMARK_TLS=true\nTIDEMARK_TLS_SERVER_NAME: has no effect without TLS\nhint: set TIDEMARK_TLS=true"},
+		{"TLS=true TLS_CA_FILE=/nowhere/ca", "TIDEMARK_TLS_CA_FILE: certificate authorities: open /nowhere/ca: no such file or directory"},
+		{"TLS=true TLS_CERT_FILE=/c", "TIDEMARK_TLS_KEY_FILE: not set, but TIDEMARK_TLS_CERT_FILE is\nhint: a certificate needs its key"},
+		{"TLS=true TLS_KEY_FILE=/k", "TIDEMARK_TLS_CERT_FILE: not set, but TIDEMARK_TLS_KEY_FILE is\nhint: a key needs its certificate"},
+		{"TLS=true TLS_CERT_FILE=/nowhere/c TLS_KEY_FILE=/k", "TIDEMARK_TLS_CERT_FILE: client certificate /nowhere/c with key /k: open /nowhere/c: no such file or directory"},
+		{"SASL_MECHANISM=GSSAPI", `TIDEMARK_SASL_MECHANISM: "GSSAPI" is not known` + "\nhint: known: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512"},
+		{"SASL_USERNAME=u", "TIDEMARK_SASL_MECHANISM: not set, but a user name or a password is\nhint: known: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512"},
+		{"SASL_MECHANISM=PLAIN", "TIDEMARK_SASL_USERNAME: not set, but TIDEMARK_SASL_MECHANISM is\nTIDEMARK_SASL_PASSWORD: not set, but TIDEMARK_SASL_MECHANISM is\nhint: set it, or TIDEMARK_SASL_PASSWORD_FILE"},
+		{"SASL_MECHANISM=PLAIN SASL_USERNAME=u SASL_PASSWORD_FILE=/nowhere/p", "TIDEMARK_SASL_PASSWORD_FILE: open /nowhere/p: no such file or directory"},
+		{"SASL_MECHANISM=PLAIN SASL_USERNAME=u SASL_PASSWORD_FILE=/dev/null", "TIDEMARK_SASL_PASSWORD_FILE: /dev/null is empty"},
+		{"SASL_MECHANISM=PLAIN SASL_USERNAME=u SASL_PASSWORD=hunter2 SASL_PASSWORD_FILE=/p", "TIDEMARK_SASL_PASSWORD_FILE: set together with TIDEMARK_SASL_PASSWORD\nhint: set one of them"},
+		{"GRUOP=x", "TIDEMARK_GRUOP: there is no such setting\nhint: did you mean TIDEMARK_GROUP?"},
+		{"SASL_PASSWROD=hunter2", "TIDEMARK_SASL_PASSWROD: there is no such setting\nhint: did you mean TIDEMARK_SASL_PASSWORD?"},
+		{"TEST_BROKERS=x", "TIDEMARK_TEST_BROKERS: there is no such setting\nhint: `tidemark config --docs` lists the settings there are"},
+		{"METRICS_SERVICE_HOST=1.2.3.4", "TIDEMARK_METRICS_SERVICE_HOST: there is no such setting\nhint: if Kubernetes sets it for a Service, set enableServiceLinks: false in the pod's spec"},
+		{"SERVICE_HOSTS=x", "TIDEMARK_SERVICE_HOSTS: there is no such setting\nhint: `tidemark config --docs` lists the settings there are"},
+	}
+	for _, tt := range tests {
+		_, err := load(splitVars(tt.vars)...)
+		if err == nil {
+			t.Errorf("%s: accepted, want\n%s", tt.vars, tt.want)
+		} else if err.Error() != tt.want {
+			t.Errorf("%s:\n%s\nwant\n%s", tt.vars, err, tt.want)
+		}
+	}
+}
+
+// splitVars splits at the spaces before the next KEY=, for values may have some.
+func splitVars(vars string) []string {
+	var list []string
+	for _, word := range strings.Split(vars, " ") {
+		if len(list) > 0 && !strings.Contains(word, "=") {
+			list[len(list)-1] += " " + word
+			continue
+		}
+		list = append(list, word)
+	}
+	return list
+}
+
+func TestAllFaultsAtOnceInTheOrderOfTheReference(t *testing.T) {
+	_, err := load("LATE_SUFIX=x", "TLS=maybe", "TOPICS=", "MAX_FUTURE=-5m", "DELIVERY=never", "AAA=1")
+	var faults *Error
+	if !errors.As(err, &faults) {
+		t.Fatalf("%v is no *Error", err)
+	}
+	var keys []string
+	for _, f := range faults.Faults {
+		keys = append(keys, strings.TrimPrefix(f.Key, Prefix))
+	}
+	if want := []string{"TOPICS", "MAX_FUTURE", "DELIVERY", "TLS", "AAA", "LATE_SUFIX"}; !slices.Equal(keys, want) {
+		t.Errorf("faults of %v, want %v", keys, want)
+	}
+	if faults.ExitCode() != 2 {
+		t.Errorf("exit code %d", faults.ExitCode())
+	}
+}
+
+func TestEmptyAndServiceLinksAreNoFaults(t *testing.T) {
+	mustLoad(t, "GRUOP=", "PORT=tcp://10.0.0.1:9840", "PORT_9840_TCP=x", "PORT_9840_TCP_ADDR=x", "SERVICE_HOST=x", "SERVICE_PORT=x", "SERVICE_PORT_ADMIN=x")
+}
+
+func TestPasswordFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "password")
+	for content, want := range map[string]string{"hunter2": "hunter2", "hunter2\n": "hunter2", "hunter2\r\n": "hunter2", " a\nb ": " a\nb "} {
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c := mustLoad(t, "SASL_MECHANISM=plain", "SASL_USERNAME=u", "SASL_PASSWORD_FILE="+file)
+		if got := c.SASLPassword.Reveal(); got != want {
+			t.Errorf("%q read as %q", content, got)
+		}
+		if c.SASLMechanism != Plain {
+			t.Errorf("mechanism %q", c.SASLMechanism)
+		}
+	}
+}
+
+func TestNothingIsTakenFromTheProcess(t *testing.T) {
+	t.Setenv("TIDEMARK_GROUP", "of-the-process")
+	if c := mustLoad(t); c.Group != "tidemark" {
+		t.Errorf("group %s", c.Group)
+	}
+}

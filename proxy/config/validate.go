@@ -1,0 +1,183 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// What Kafka allows. Where that is for the broker's administrator to say, it is
+// the default: beyond it, every request to join the group or to begin a
+// transaction is refused. A transaction of less than a second is ours to
+// refuse: a pause of the process would abort it.
+const (
+	longestTopic          = 249
+	minSessionTimeout     = 6 * time.Second
+	maxSessionTimeout     = 30 * time.Minute
+	minTransactionTimeout = time.Second
+	maxTransactionTimeout = 15 * time.Minute
+)
+
+// leastMemory is a budget that one large record already fills. Less is a
+// number without its unit.
+const leastMemory = 1 * mib
+
+var (
+	legalName         = regexp.MustCompile(`^[a-zA-Z0-9._-]+$`)
+	legalHeaderPrefix = regexp.MustCompile(`^[a-zA-Z0-9._:/-]{1,100}$`)
+)
+
+// validate reports everything that is wrong with values that could be read.
+func (c *Config) validate(f *faults) {
+	c.validateBrokers(f)
+	c.validateNames(f)
+	c.validateTopics(f)
+	c.validateTimes(f)
+	if f.read(keyMemory) && c.Memory < leastMemory {
+		f.add(keyMemory, fmt.Sprintf("%s is less than %s", c.Memory, leastMemory), "write the unit, like 256MiB")
+	}
+	c.validateTLS(f)
+	c.validateSASL(f)
+}
+
+func (c *Config) validateBrokers(f *faults) {
+	for _, b := range c.Brokers {
+		if strings.Contains(b, "@") || strings.Contains(b, "://") {
+			// Not quoted: what stands before an @ may be a password.
+			f.add(keyBrokers, "a broker is written as a URL", "host:port alone; TLS and login have settings of their own")
+		} else if !isHostPort(b) {
+			f.add(keyBrokers, fmt.Sprintf("%q is not host:port", b), "like kafka-1:9092")
+		}
+	}
+}
+
+// isHostPort accepts a host alone too, to which the client adds port 9092.
+func isHostPort(b string) bool {
+	if !strings.Contains(b, ":") {
+		return !strings.ContainsFunc(b, unicode.IsSpace)
+	}
+	host, port, err := net.SplitHostPort(b)
+	if err != nil || host == "" || strings.ContainsFunc(host, unicode.IsSpace) {
+		return false
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
+}
+
+func (c *Config) validateNames(f *faults) {
+	if strings.TrimSpace(c.Group) != c.Group || strings.ContainsFunc(c.Group, unicode.IsControl) {
+		f.add(keyGroup, fmt.Sprintf("%q has spaces around it or control characters in it", c.Group), "")
+	}
+	if why := illegal(c.Instance); why != "" && f.read(keyInstance) {
+		f.add(keyInstance, fmt.Sprintf("%q %s", c.Instance, why), "it becomes the static member id, and GROUP/INSTANCE the transactional id")
+	}
+	if c.Start.Kind == StartGroup && c.Start.Group == c.Group {
+		f.add(keyStart, fmt.Sprintf("%q is the group that has no offset to start from", c.Group), "name another group, or earliest")
+	}
+	if !legalHeaderPrefix.MatchString(c.HeaderPrefix) {
+		f.add(keyHeaderPrefix, fmt.Sprintf("%q is not 1 to 100 of the characters a-z A-Z 0-9 . _ - : /", c.HeaderPrefix), "")
+	}
+}
+
+// illegal says why Kafka does not take name for a topic or a static member id,
+// or returns nothing.
+func illegal(name string) string {
+	switch {
+	case name == "." || name == "..":
+		return "is not allowed as a name"
+	case len(name) > longestTopic:
+		return fmt.Sprintf("is longer than %d characters", longestTopic)
+	case !legalName.MatchString(name):
+		return "has characters other than a-z A-Z 0-9 . _ -"
+	}
+	return ""
+}
+
+func (c *Config) validateTimes(f *faults) {
+	notNegative(f, keyMaxOutOfOrderness, c.MaxOutOfOrderness)
+	notNegative(f, keyIdleTimeout, c.IdleTimeout)
+	notNegative(f, keyMaxFuture, c.MaxFuture)
+	if c.ReanchorAfter < 0 {
+		f.add(keyReanchorAfter, fmt.Sprintf("%d is negative", c.ReanchorAfter), "0 turns it off")
+	}
+	within(f, keySessionTimeout, c.SessionTimeout, minSessionTimeout, maxSessionTimeout, "brokers refuse what is outside")
+	within(f, keyTransactionTimeout, c.TransactionTimeout, minTransactionTimeout, maxTransactionTimeout, "brokers refuse more than 15m")
+	c.validateCommitInterval(f)
+}
+
+func notNegative(f *faults, key string, d time.Duration) {
+	if d < 0 {
+		f.add(key, fmt.Sprintf("%s is negative", show(d)), "")
+	}
+}
+
+func within(f *faults, key string, d, least, most time.Duration, hint string) {
+	if f.read(key) && (d < least || d > most) {
+		f.add(key, fmt.Sprintf("%s is not from %s to %s", show(d), show(least), show(most)), hint)
+	}
+}
+
+// validateCommitInterval leaves a transaction twice the time it needs: one that
+// the broker aborts under us costs a reload of every partition.
+func (c *Config) validateCommitInterval(f *faults) {
+	switch {
+	case !f.read(keyCommitInterval):
+	case c.CommitInterval <= 0:
+		f.add(keyCommitInterval, fmt.Sprintf("%s is not above 0", show(c.CommitInterval)), "")
+	case f.read(keyTransactionTimeout) && c.CommitInterval >= c.TransactionTimeout/2:
+		f.add(keyCommitInterval, fmt.Sprintf("%s is not less than half of %s=%s", show(c.CommitInterval), keyTransactionTimeout, show(c.TransactionTimeout)), "")
+	}
+}
+
+func (c *Config) validateTLS(f *faults) {
+	if !f.read(keyTLS) {
+		return
+	}
+	for _, s := range []struct{ key, value string }{
+		{keyTLSCAFile, c.TLSCAFile}, {keyTLSCertFile, c.TLSCertFile}, {keyTLSKeyFile, c.TLSKeyFile}, {keyTLSServerName, c.TLSServerName},
+	} {
+		if s.value != "" && !c.TLS {
+			f.add(s.key, "has no effect without TLS", "set "+keyTLS+"=true")
+		}
+	}
+	if !c.TLS {
+		return
+	}
+	if _, err := c.tlsRoots(); err != nil {
+		f.add(keyTLSCAFile, err.Error(), "")
+	}
+	switch {
+	case c.TLSCertFile == "" && c.TLSKeyFile == "":
+	case c.TLSKeyFile == "":
+		f.add(keyTLSKeyFile, "not set, but "+keyTLSCertFile+" is", "a certificate needs its key")
+	case c.TLSCertFile == "":
+		f.add(keyTLSCertFile, "not set, but "+keyTLSKeyFile+" is", "a key needs its certificate")
+	default:
+		if _, err := c.tlsCertificate(); err != nil {
+			f.add(keyTLSCertFile, err.Error(), "")
+		}
+	}
+}
+
+func (c *Config) validateSASL(f *faults) {
+	if !f.read(keyMechanism, keyPasswordFile) {
+		return
+	}
+	on := c.SASLMechanism != NoSASL
+	switch {
+	case !on && (c.SASLUsername != "" || c.SASLPassword.IsSet()):
+		f.add(keyMechanism, "not set, but a user name or a password is", "known: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512")
+	case on && c.SASLUsername == "":
+		f.add(keyUsername, fmt.Sprintf("not set, but %s is", keyMechanism), "")
+	}
+	if on && !c.SASLPassword.IsSet() {
+		f.add(keyPassword, fmt.Sprintf("not set, but %s is", keyMechanism), "set it, or "+keyPasswordFile)
+	}
+	if _, unset := c.origins[keyPassword]; !unset && c.SASLPasswordFile != "" {
+		f.add(keyPasswordFile, "set together with "+keyPassword, "set one of them")
+	}
+}
