@@ -96,7 +96,7 @@ type Partition struct {
 	dirty  bool      // there is something to commit
 	replay *Snapshot // set until everything below its Next has been read again
 	read   int64     // while replaying: the next offset to read again
-	newer  bool      // while replaying: a leader that the snapshot does not know wrote here
+	leader int32     // while replaying: the newest leader epoch, the snapshot's at least
 }
 
 // overhead is what holding a record costs beside its payload, in bytes.
@@ -217,7 +217,7 @@ func (p *Partition) Skip(next int64, leaderEpoch int32) {
 func (p *Partition) Observe(sent watermark.Instant, quiet bool) {
 	step := p.idle.Observe(sent, quiet && p.replay == nil)
 	if step > 0 && p.count > 0 {
-		p.clock.AdvanceTo(min(p.clock.W.Add(step), p.clock.Max))
+		p.clock.Drain(step)
 		p.dirty = true
 	}
 }
@@ -266,6 +266,9 @@ func (p *Partition) Position() int64 {
 	return p.next
 }
 
+// NextOffset returns H, the end of what has been judged.
+func (p *Partition) NextOffset() int64 { return p.next }
+
 // Status is what can be seen of a partition from outside.
 type Status struct {
 	Watermark watermark.Time // None before the first record
@@ -285,4 +288,19 @@ func (p *Partition) Status() Status {
 		Low: p.Low(), Next: p.next, Records: int(p.count), Bytes: p.bytes,
 		Idle: p.idle.Idle(), Replaying: p.replay != nil,
 	}
+}
+
+// Watermark returns the watermark that judges, None before the first record.
+func (p *Partition) Watermark() watermark.Time { return p.clock.W }
+
+// Epoch returns the epoch that the next record put out belongs to.
+func (p *Partition) Epoch() uint32 { return p.epoch }
+
+// Due reports whether a release is under way.
+func (p *Partition) Due() bool {
+	if p.replay != nil {
+		return false
+	}
+	_, due := p.queue.peek(p.clock.W)
+	return due
 }

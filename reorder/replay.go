@@ -35,7 +35,7 @@ func (e *Engine) Assign(s Snapshot) *Partition {
 	p.idle.Restart(e.now)
 	p.queue.skipTo(s.W)
 	if s.Low < s.Next {
-		p.replay, p.read = &s, s.Low
+		p.replay, p.read, p.leader = &s, s.Low, s.NextEpoch
 	}
 	e.parts = append(e.parts, p)
 	return p
@@ -47,7 +47,7 @@ func (p *Partition) again(r Record) (Verdict, []byte) {
 		panic(fmt.Sprintf("reorder: stepped offset %d before the replay up to %d was ended", r.Offset, p.replay.Next))
 	}
 	p.read = r.Offset + 1
-	p.newer = p.newer || r.LeaderEpoch > p.replay.NextEpoch
+	p.leader = max(p.leader, r.LeaderEpoch)
 	if r.Invalid || p.guard.WasFuture(r.Offset, r.Time) || !p.replay.owed(Position{r.Time, r.Offset}) {
 		return Settled, nil
 	}
@@ -94,15 +94,26 @@ func (l *Loss) Error() string {
 // accepted.
 func (p *Partition) EndReplay(end int64, accept bool) *Loss {
 	s := p.replay
-	loss := &Loss{From: s.Low, To: s.Next, Owed: s.Count, Found: p.count, NewLeader: p.newer, Shortage: end < s.Next}
-	if p.count == s.Count && p.sum == s.Sum && !p.newer && !loss.Shortage {
+	newer := p.leader > s.NextEpoch
+	loss := &Loss{From: s.Low, To: s.Next, Owed: s.Count, Found: p.count, NewLeader: newer, Shortage: end < s.Next}
+	if p.count == s.Count && p.sum == s.Sum && !newer && !loss.Shortage {
 		loss = nil
 	}
 	if loss != nil && !accept {
 		return loss
 	}
-	p.replay = nil
+	p.replay, p.nextEpoch = nil, p.leader
 	p.next = min(p.next, max(end, p.read))
+	p.guard.Rewind(p.next)
 	p.dirty = loss != nil
 	return loss
+}
+
+// Rewind sets the next offset to read back to end, where the log now ends: a
+// loss that has been accepted.
+func (p *Partition) Rewind(end int64) {
+	if end < p.next {
+		p.next, p.dirty = end, true
+		p.guard.Rewind(end)
+	}
 }

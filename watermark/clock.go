@@ -42,6 +42,13 @@ func (c *Clock) AdvanceTo(w Time) {
 	c.W = max(c.W, w)
 }
 
+// Drain moves both watermarks forward by d, each from where it stands, but not
+// beyond the newest event time: there is nothing left to wait for.
+func (c *Clock) Drain(d time.Duration) {
+	c.Natural = max(c.Natural, min(c.Natural.Add(d), c.Max))
+	c.W = max(c.W, min(c.W.Add(d), c.Max))
+}
+
 // ForceTo moves only the judging watermark, because what it covers had to go
 // early.
 func (c *Clock) ForceTo(w Time) { c.W = max(c.W, w) }

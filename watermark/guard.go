@@ -38,13 +38,18 @@ const MaxSteps = 32
 // since then, or on, says so by a step of its own.
 func (g *Guard) Restore(steps []Step, next int64) {
 	g.steps = append(g.steps[:0], steps...)
-	switch on, was := g.Skew > 0, g.limit() < Max; {
-	case len(steps) == 0:
-	case !on && was:
-		g.steps = append(g.steps, Step{Offset: next, Limit: Max})
-	case on && !was:
-		g.steps = append(g.steps, Step{Offset: next, Limit: None})
+	on, was := g.Skew > 0, len(steps) > 0 && g.limit() < Max
+	if on == was {
+		return
 	}
+	s := Step{Offset: next, Limit: Max}
+	if on {
+		s.Limit = None
+	}
+	if n := len(g.steps); n > 0 && g.steps[n-1].Offset == next {
+		g.steps = g.steps[:n-1] // it has judged nothing
+	}
+	g.steps = append(g.steps, s)
 }
 
 // Steps returns the steps that are still needed, oldest first. The slice is
@@ -89,6 +94,15 @@ func (g *Guard) Forget(offset int64) {
 	}
 	if keep > 0 {
 		g.steps = append(g.steps[:0], g.steps[keep:]...)
+	}
+}
+
+// Rewind says that next is read next although offsets beyond it have been
+// judged: the log has lost them. What takes their place is judged by the limit
+// in force.
+func (g *Guard) Rewind(next int64) {
+	for i := range g.steps {
+		g.steps[i].Offset = min(g.steps[i].Offset, next)
 	}
 }
 
