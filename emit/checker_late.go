@@ -1,0 +1,131 @@
+package emit
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemarkhq/tidemark/watermark"
+)
+
+// lateState is what the truth of late records needs of those before.
+type lateState struct {
+	seen              bool
+	first, firstEpoch int64 // source offset and epoch of the first
+	source, epoch     int64 // and of the last
+	marked            bool  // this epoch had a watermark
+	mark              int64 // the last of it, ms
+}
+
+// behind says which reasons mean "behind a watermark".
+var behind = map[string]bool{
+	"behind-watermark": true, "overflow": true,
+	"future": false, "invalid-time": false, "duplicate": false,
+}
+
+// Late takes the next record of `.late`. A late record says where it comes
+// from, why it is there and by how much; all of it is checked but the wall
+// clock's `late-at`.
+func (c *Checker) Late(r *kgo.Record) {
+	o, s := &c.out, &c.late
+	known := c.open(r, true)
+	c.report.Late[c.reason()]++
+	if !known {
+		return
+	}
+	if v, has, err := o.number(latePartition); has && err == nil && v != int64(c.rules.Partition) {
+		stray := o.suspect()
+		stray.kind, stray.why = KindWrongPartition, fmt.Sprintf("comes from partition %d", v)
+		c.stray(stray)
+		return
+	}
+	c.enter(o.epoch)
+	seen := c.match()
+	above := !s.seen || o.epoch > s.epoch || o.epoch == s.epoch && o.source > s.source
+	if !c.counts(seen, above) {
+		return
+	}
+	if !s.seen {
+		s.seen, s.first, s.firstEpoch, s.epoch = true, o.source, o.epoch, o.epoch
+	}
+	if c.rules.AtLeastOnce && c.scope.LateStart > 0 &&
+		(o.epoch < s.firstEpoch || o.epoch == s.firstEpoch && o.source < s.first) {
+		return // repeats what retention has deleted
+	}
+	switch {
+	case o.epoch < s.epoch:
+		c.faultf(KindWrongLate, "epoch %d follows epoch %d", o.epoch, s.epoch)
+		return
+	case o.epoch > s.epoch:
+		s.epoch, s.marked = o.epoch, false
+	}
+	s.source = o.source
+	c.judgeLate()
+}
+
+// reason returns the reason of c.out if it is one of the contract's.
+func (c *Checker) reason() string {
+	v := string(c.out.values[lateReason])
+	if _, ok := behind[v]; !ok {
+		return "unknown"
+	}
+	return v
+}
+
+func (c *Checker) judgeLate() {
+	o := &c.out
+	why := c.reason()
+	w, marked := c.lateMark()
+	if why == "unknown" {
+		c.faultf(KindWrongLate, "reason %q is none of ours", o.values[lateReason])
+		return
+	}
+	if v := string(o.values[lateTopic]); v != c.rules.Topic {
+		c.faultf(KindWrongLate, "source topic is %q", v)
+	}
+	if !o.has[latePartition] || string(o.values[latePartition]) != strconv.Itoa(int(c.rules.Partition)) {
+		c.faultf(KindWrongLate, "source partition is %q", o.values[latePartition])
+	}
+	t, err := c.rules.EventTime(&o.rec)
+	switch {
+	case why == "invalid-time" && err == nil:
+		c.faultf(KindWrongLate, "invalid-time, but its event time is %d ms", t.Millis())
+	case why != "invalid-time" && err != nil:
+		c.faultf(KindWrongLate, "%s, but its event time is unusable: %v", why, err)
+	case behind[why]:
+		c.judgeBehind(why, t, w, marked)
+	case o.has[lateByMillis]:
+		c.faultf(KindWrongLate, "%s, and yet late by %q", why, o.values[lateByMillis])
+	}
+}
+
+// judgeBehind judges a record that is late because of the watermark it names.
+func (c *Checker) judgeBehind(why string, t watermark.Time, w int64, marked bool) {
+	by, has, err := c.out.number(lateByMillis)
+	switch {
+	case !marked:
+		c.faultf(KindWrongLate, "%s, but no watermark", why)
+	case t.Millis() > w:
+		c.faultf(KindWrongLate, "%s, but its event time %d ms is above watermark %d", why, t.Millis(), w)
+	case !has || err != nil || by != w-t.Millis():
+		c.faultf(KindWrongLate, "late by %q, which is %d ms", c.out.values[lateByMillis], w-t.Millis())
+	}
+}
+
+// lateMark reads the watermark of a late record, which never goes back.
+func (c *Checker) lateMark() (w int64, ok bool) {
+	s := &c.late
+	w, has, err := c.out.number(lateWatermark)
+	switch {
+	case !has:
+		return 0, false
+	case err != nil:
+		c.faultf(KindWrongLate, "watermark %q is no number", c.out.values[lateWatermark])
+		return 0, false
+	case s.marked && w < s.mark:
+		c.faultf(KindWrongLate, "watermark %d follows watermark %d", w, s.mark)
+	}
+	s.marked, s.mark = true, w
+	return w, true
+}

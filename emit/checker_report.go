@@ -1,0 +1,299 @@
+package emit
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/tidemarkhq/tidemark/reorder"
+)
+
+// Kind names a way to break the contract.
+type Kind string
+
+const (
+	KindLost           Kind = "lost"            // a source record below the committed offset is in no output
+	KindDuplicate      Kind = "duplicate"       // a source record came out twice in one epoch
+	KindOutOfOrder     Kind = "out-of-order"    // not above the record before by (event time, source offset)
+	KindChanged        Kind = "changed"         // not byte for byte the source record, or never a source record
+	KindWrongPartition Kind = "wrong-partition" // not in the partition of its source
+	KindWatermarkLie   Kind = "watermark-lie"   // a watermark header that was not true
+	KindWrongLate      Kind = "wrong-late"      // a late record whose headers do not say the truth
+)
+
+// Kinds are all kinds, in the order in which they are shown.
+var Kinds = []Kind{
+	KindLost, KindDuplicate, KindOutOfOrder, KindChanged, KindWrongPartition, KindWatermarkLie, KindWrongLate,
+}
+
+// maxFirst is how many faults of each kind are kept.
+const maxFirst = 10
+
+// Faults are all faults of one kind.
+type Faults struct {
+	Total int64   `json:"total"`
+	First []Fault `json:"first"` // ten at most
+}
+
+// Fault is one breach of the contract.
+type Fault struct {
+	Topic        string `json:"topic"` // the source topic
+	Partition    int32  `json:"partition"`
+	SourceOffset int64  `json:"source_offset"` // -1: unknown
+	Output       string `json:"output"`        // topic; empty: none
+	OutputOffset int64  `json:"output_offset"` // -1: none
+	Why          string `json:"why"`
+}
+
+// Range is a range of watermarks in ms; its zero value is empty.
+type Range struct {
+	Any bool  `json:"any"`
+	Min int64 `json:"min"`
+	Max int64 `json:"max"`
+}
+
+func (r *Range) include(ms int64) {
+	if !r.Any {
+		*r = Range{true, ms, ms}
+	}
+	r.Min, r.Max = min(r.Min, ms), max(r.Max, ms)
+}
+
+// Report is what was found of one partition, or of several. Where the
+// contract holds,
+//
+//	Read + Expired + Replayed + Repeated = Ordered + Late + Buffered + Unproven
+type Report struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"` // -1: all of the topic
+
+	Read     int64            `json:"read"`     // source records that the group has read
+	Ordered  int64            `json:"ordered"`  // records of .ordered
+	Late     map[string]int64 `json:"late"`     // records of .late by reason
+	Buffered int64            `json:"buffered"` // source records that were read and are still owed
+
+	Expired  int64 `json:"expired"`  // outputs whose source record is gone
+	Replayed int64 `json:"replayed"` // outputs of a source record that an earlier epoch had
+	Repeated int64 `json:"repeated"` // in at-least-once mode: outputs that came again
+	Bare     int64 `json:"bare"`     // outputs without our headers, for want of room
+	Unproven int64 `json:"unproven"` // source records whose output retention may have deleted
+
+	Watermark Range           `json:"watermark"` // of the headers of .ordered
+	Faults    map[Kind]Faults `json:"violations"`
+}
+
+// Holds reports whether the contract holds.
+func (r Report) Holds() bool { return len(r.Faults) == 0 }
+
+// Add adds the findings of another partition of the same topic.
+func (r *Report) Add(o Report) {
+	if r.Late == nil {
+		*r = Report{Topic: o.Topic, Partition: -1, Late: map[string]int64{}, Faults: map[Kind]Faults{}}
+	}
+	r.Read += o.Read
+	r.Ordered += o.Ordered
+	r.Buffered += o.Buffered
+	r.Expired += o.Expired
+	r.Replayed += o.Replayed
+	r.Repeated += o.Repeated
+	r.Bare += o.Bare
+	r.Unproven += o.Unproven
+	for why, n := range o.Late {
+		r.Late[why] += n
+	}
+	if o.Watermark.Any {
+		r.Watermark.include(o.Watermark.Min)
+		r.Watermark.include(o.Watermark.Max)
+	}
+	for kind, f := range o.Faults {
+		sum := r.Faults[kind]
+		sum.Total += f.Total
+		sum.First = append(sum.First, f.First[:min(len(f.First), maxFirst-len(sum.First))]...)
+		r.Faults[kind] = sum
+	}
+}
+
+// Finish ends the checks of one partition by itself: see Reports.
+func (c *Checker) Finish() Report { return Reports([]*Checker{c})[0] }
+
+// Reports ends the checks of all partitions of one topic and returns their
+// reports in the same order. Only here can a record that stands in another
+// partition than its source be told from a changed one.
+func Reports(checkers []*Checker) []Report {
+	for _, c := range checkers {
+		c.OutputsEnd()
+		c.unborn()
+	}
+	for _, c := range checkers {
+		c.strays = slices.DeleteFunc(c.strays, func(s suspect) bool { return c.sendHome(s, checkers) })
+	}
+	reports := make([]Report, len(checkers))
+	for i, c := range checkers {
+		c.settleStrays()
+		c.settleBares()
+		c.settleLost()
+		c.settleBuffered()
+		reports[i] = c.report
+	}
+	return reports
+}
+
+// unborn judges outputs whose source record never came.
+func (c *Checker) unborn() {
+	for _, source := range slices.Sorted(maps.Keys(c.outs)) {
+		s := c.outs[source]
+		if source < max(c.scope.RawStart, c.scope.Origin) {
+			c.report.Expired++
+			continue
+		}
+		s.kind, s.why = KindChanged, "there is no source record at this offset"
+		c.stray(s)
+	}
+	clear(c.outs)
+}
+
+// sendHome looks for another partition that misses a stray record.
+func (c *Checker) sendHome(s suspect, checkers []*Checker) bool {
+	for _, home := range checkers {
+		if home != c && home.take(s.source, s.hash) {
+			s.why = fmt.Sprintf("comes from partition %d", home.rules.Partition)
+			c.fault(KindWrongPartition, s)
+			return true
+		}
+	}
+	return false
+}
+
+// take strikes off a source record that has no output.
+func (c *Checker) take(source int64, h uint64) bool {
+	for _, m := range []map[int64]uint64{c.missing, c.raws} {
+		if got, ok := m[source]; ok && got == h {
+			delete(m, source)
+			return true
+		}
+	}
+	return false
+}
+
+// settleStrays reports what no other partition misses. The source record of a
+// changed output is not lost as well.
+func (c *Checker) settleStrays() {
+	for _, s := range c.strays {
+		if s.kind == KindChanged {
+			delete(c.missing, s.source)
+			delete(c.raws, s.source)
+		}
+		c.fault(s.kind, s)
+	}
+}
+
+// settleBares finds the source records of the outputs without identity, by
+// their bytes.
+func (c *Checker) settleBares() {
+	if len(c.bares) == 0 {
+		return
+	}
+	offsets := map[uint64][]int64{}
+	for _, m := range []map[int64]uint64{c.missing, c.raws} {
+		for source, h := range m {
+			offsets[h] = append(offsets[h], source)
+		}
+	}
+	for _, s := range c.bares {
+		if left := offsets[s.hash]; len(left) > 0 {
+			offsets[s.hash] = left[1:]
+			c.take(left[0], s.hash)
+			continue
+		}
+		switch {
+		case max(c.scope.RawStart, c.scope.OrderedStart) > 0:
+			c.report.Expired++
+		case c.epoch > 0:
+			c.report.Replayed++
+		case c.rules.AtLeastOnce:
+			c.report.Repeated++
+		default:
+			s.why = "has no source offset, and no source record without an output has its bytes"
+			c.fault(KindDuplicate, s)
+		}
+	}
+}
+
+func (c *Checker) settleLost() {
+	for _, source := range slices.Sorted(maps.Keys(c.missing)) {
+		c.fault(KindLost, suspect{source: source, offset: -1})
+	}
+	if c.lost > 0 {
+		c.faults(KindLost, suspect{source: -1, offset: -1}, c.lost)
+	}
+}
+
+// settleBuffered compares what has not come out of [Committed, Next) with
+// what the commit says is buffered.
+func (c *Checker) settleBuffered() {
+	c.enter(c.scope.Epoch)
+	for source := range c.dim { // rather gone than lost
+		if _, ok := c.raws[source]; ok && int64(len(c.raws)) > c.scope.Buffered {
+			delete(c.raws, source)
+			c.report.Unproven++
+		}
+	}
+	n := int64(len(c.raws))
+	c.report.Buffered = n
+	if n == 0 && c.scope.Buffered == 0 || !c.provable(c.scope.Committed) {
+		return
+	}
+	var sum uint32
+	lowest := c.scope.Next
+	for source := range c.raws {
+		sum += reorder.OffsetHash(source)
+		lowest = min(lowest, source)
+	}
+	s := suspect{source: lowest, offset: -1}
+	exact := c.scope.Quiet && len(c.dim) == 0 && !c.rules.AtLeastOnce && c.scope.RawStart <= c.scope.Committed &&
+		c.floor <= c.scope.Committed // no earlier epoch put these out
+	switch want := c.scope.Buffered; {
+	case n > want:
+		s.why = fmt.Sprintf("%d records of [%d, %d) are in no output, and only %d are buffered",
+			n, c.scope.Committed, c.scope.Next, want)
+		c.faults(KindLost, s, n-want)
+	case exact && n < want:
+		s.source = -1
+		s.why = fmt.Sprintf("%d records of [%d, %d) are buffered, but only %d have not come out: the others would come again",
+			want, c.scope.Committed, c.scope.Next, n)
+		c.faults(KindDuplicate, s, want-n)
+	case exact && sum != c.scope.BufferedSum:
+		s.why = fmt.Sprintf("the %d records of [%d, %d) that are in no output are not those that are buffered",
+			n, c.scope.Committed, c.scope.Next)
+		c.fault(KindLost, s)
+	}
+}
+
+func (c *Checker) fault(kind Kind, s suspect) { c.faults(kind, s, 1) }
+
+func (c *Checker) faults(kind Kind, s suspect, n int64) {
+	f := c.report.Faults[kind]
+	f.Total += n
+	if len(f.First) < maxFirst {
+		f.First = append(f.First, c.name(kind, s))
+	}
+	c.report.Faults[kind] = f
+}
+
+func (c *Checker) name(kind Kind, s suspect) Fault {
+	f := Fault{
+		Topic: c.rules.Topic, Partition: c.rules.Partition,
+		SourceOffset: s.source, OutputOffset: s.offset, Why: s.why,
+	}
+	switch {
+	case s.offset < 0:
+	case s.late:
+		f.Output = c.rules.Late
+	default:
+		f.Output = c.rules.Ordered
+	}
+	if kind == KindLost && f.Why == "" {
+		f.Why = fmt.Sprintf("read and committed (the group stands at %d), but in no output", c.scope.Committed)
+	}
+	return f
+}

@@ -1,0 +1,145 @@
+package emit
+
+import (
+	"strconv"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemarkhq/tidemark/reorder"
+	"github.com/tidemarkhq/tidemark/watermark"
+)
+
+// Outbox makes the records of both outputs. What it hands out lives in memory
+// that is used again after Reset, so that a steady stream allocates nothing.
+type Outbox struct {
+	headers Headers
+	names   struct {
+		watermark, sourceOffset, eventTime, epoch                  string
+		lateReason, lateByMs, sourceTopic, sourcePartition, lateAt string
+	}
+	records slab[kgo.Record]
+	fields  slab[kgo.RecordHeader]
+	digits  slab[byte]
+}
+
+// Source is a source partition and where its records go.
+type Source struct {
+	Topic, Ordered, Late string
+	Partition            int32
+}
+
+// maxAdded is the most headers that are added to a record.
+const maxAdded = 8
+
+// NewOutbox returns an outbox that adds the given headers.
+func NewOutbox(h Headers) *Outbox {
+	o := &Outbox{headers: h}
+	n := &o.names
+	n.watermark, n.sourceOffset = h.Prefix+wordWatermark, h.Prefix+wordSourceOffset
+	n.eventTime, n.epoch = h.Prefix+wordEventTime, h.Prefix+wordEpoch
+	n.lateReason, n.lateByMs, n.lateAt = h.Prefix+wordLateReason, h.Prefix+wordLateByMs, h.Prefix+wordLateAt
+	n.sourceTopic, n.sourcePartition = h.Prefix+wordSourceTopic, h.Prefix+wordSourcePartition
+	return o
+}
+
+// Ordered makes the ordered record of a release.
+func (o *Outbox) Ordered(src Source, rel *reorder.Release) *kgo.Record {
+	r := &o.records.take(1)[0]
+	*r = kgo.Record{Topic: src.Ordered, Partition: src.Partition}
+	hs := readBody(rel.Body, r, o.fields.take(headerCount(rel.Body) + maxAdded)[:0])
+	if o.headers.Watermark {
+		hs = o.number(hs, o.names.watermark, rel.Watermark)
+	}
+	if o.headers.SourceOffset {
+		hs = o.number(hs, o.names.sourceOffset, rel.Offset)
+	}
+	if o.headers.EventTime {
+		hs = o.number(hs, o.names.eventTime, rel.Time.Millis())
+	}
+	r.Headers = o.epoch(hs, rel.Epoch)
+	return r
+}
+
+// Lateness is why a record goes to the late topic.
+type Lateness struct {
+	Verdict   reorder.Verdict
+	Time      watermark.Time // where the verdict is about it
+	Watermark watermark.Time // None when there is none yet
+	Epoch     uint32
+	AtMs      int64 // wall clock
+}
+
+// Late makes the late record of a source record. It shares the source
+// record's bytes, which must stay as they are until Reset.
+func (o *Outbox) Late(src Source, in *kgo.Record, why Lateness) *kgo.Record {
+	r := &o.records.take(1)[0]
+	*r = kgo.Record{Topic: src.Late, Partition: src.Partition, Key: in.Key, Value: in.Value, Timestamp: timestamp(in)}
+	hs := append(o.fields.take(len(in.Headers) + maxAdded)[:0], in.Headers...)
+	hs = append(hs, kgo.RecordHeader{Key: o.names.lateReason, Value: []byte(Reason(why.Verdict))})
+	if why.Verdict == reorder.BehindWatermark || why.Verdict == reorder.Overflow {
+		hs = o.number(hs, o.names.lateByMs, why.Watermark.Millis()-why.Time.Millis())
+	}
+	if why.Watermark != watermark.None {
+		hs = o.number(hs, o.names.watermark, why.Watermark.Millis())
+	}
+	hs = append(hs, kgo.RecordHeader{Key: o.names.sourceTopic, Value: []byte(src.Topic)})
+	hs = o.number(hs, o.names.sourcePartition, int64(src.Partition))
+	hs = o.number(hs, o.names.sourceOffset, in.Offset)
+	hs = o.number(hs, o.names.lateAt, why.AtMs)
+	r.Headers = o.epoch(hs, why.Epoch)
+	return r
+}
+
+// Reset takes back everything handed out.
+func (o *Outbox) Reset() {
+	o.records.reset()
+	o.fields.reset()
+	o.digits.reset()
+}
+
+func (o *Outbox) number(hs []kgo.RecordHeader, name string, v int64) []kgo.RecordHeader {
+	const longest = 20 // digits and sign of an int64
+	b := strconv.AppendInt(o.digits.take(longest)[:0], v, 10)
+	o.digits.giveBack(longest - len(b))
+	return append(hs, kgo.RecordHeader{Key: name, Value: b[:len(b):len(b)]})
+}
+
+// epoch is left out in epoch 0, where nearly every record is, unless a source
+// header of that name would be taken for it.
+func (o *Outbox) epoch(hs []kgo.RecordHeader, epoch uint32) []kgo.RecordHeader {
+	wanted := epoch != 0
+	for i := 0; i < len(hs) && !wanted; i++ {
+		wanted = hs[i].Key == o.names.epoch
+	}
+	if !wanted {
+		return hs
+	}
+	return o.number(hs, o.names.epoch, int64(epoch))
+}
+
+// slab hands out runs of a type from blocks that are kept.
+type slab[T any] struct {
+	blocks [][]T
+	block  int // the one in use
+	used   int // of it
+}
+
+const slabBlock = 4096
+
+func (s *slab[T]) take(n int) []T {
+	for {
+		if s.block == len(s.blocks) {
+			s.blocks = append(s.blocks, make([]T, max(n, slabBlock)))
+		}
+		if b := s.blocks[s.block]; s.used+n <= len(b) {
+			s.used += n
+			return b[s.used-n : s.used : s.used]
+		}
+		s.block, s.used = s.block+1, 0
+	}
+}
+
+// giveBack returns the end of the run taken last.
+func (s *slab[T]) giveBack(n int) { s.used -= n }
+
+func (s *slab[T]) reset() { s.block, s.used = 0, 0 }

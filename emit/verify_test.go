@@ -1,0 +1,315 @@
+package emit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemarkhq/tidemark/reorder"
+	"github.com/tidemarkhq/tidemark/watermark"
+)
+
+// testCluster is a cluster with the three topics of a source, and a client.
+type testCluster struct {
+	t     testing.TB
+	addrs []string
+	cl    *kgo.Client
+}
+
+func newTestCluster(t testing.TB, partitions int32) *testCluster {
+	t.Helper()
+	fake, err := kfake.NewCluster(
+		kfake.NumBrokers(1),
+		kfake.SeedTopics(partitions, testTopic, testTopic+".ordered", testTopic+".late"),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(fake.Close)
+	c := &testCluster{t: t, addrs: fake.ListenAddrs()}
+	c.cl = c.client()
+	return c
+}
+
+func (c *testCluster) client(opts ...kgo.Opt) *kgo.Client {
+	c.t.Helper()
+	opts = append(opts, kgo.SeedBrokers(c.addrs...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	cl, err := kgo.NewClient(opts...)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(cl.Close)
+	return cl
+}
+
+// produce writes records to a topic as they are.
+func (c *testCluster) produce(cl *kgo.Client, topic string, partition int32, log ...*kgo.Record) {
+	c.t.Helper()
+	rs := make([]*kgo.Record, len(log))
+	for i, r := range log {
+		rs[i] = &kgo.Record{
+			Topic: topic, Partition: partition,
+			Key: r.Key, Value: r.Value, Headers: r.Headers, Timestamp: r.Timestamp,
+		}
+	}
+	if err := cl.ProduceSync(c.t.Context(), rs...).FirstErr(); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// commit commits for the group, as a proxy would have.
+func (c *testCluster) commit(partition int32, s Scope) {
+	c.t.Helper()
+	adm := kadm.NewClient(c.cl)
+	topics, err := adm.ListTopics(c.t.Context(), testTopic)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	snap := reorder.Fresh(s.Origin, 0, uint32(s.Epoch))
+	snap.Low, snap.Next, snap.Count, snap.Sum = s.Committed, s.Next, uint32(s.Buffered), s.BufferedSum
+	var os kadm.Offsets
+	os.Add(kadm.Offset{
+		Topic: testTopic, Partition: partition, At: s.Committed, LeaderEpoch: -1,
+		Metadata: snap.Encode(reorder.Scope{Group: "group", TopicID: topics[testTopic].ID, Partition: partition}),
+	})
+	if err := adm.CommitAllOffsets(c.t.Context(), "group", os); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func testOptions() VerifyOptions {
+	return VerifyOptions{
+		Topics: []VerifyTopic{{
+			Source: testTopic, Ordered: testTopic + ".ordered", Late: testTopic + ".late", EventTime: testTime,
+		}},
+		Group: "group", Prefix: "tidemark-",
+	}
+}
+
+// load writes a history to the cluster, commit included. The source and
+// .ordered end with aborted records.
+func (c *testCluster) load(h *history) {
+	c.t.Helper()
+	c.produce(c.cl, testTopic+".ordered", h.partition, h.ordered...)
+	c.produce(c.cl, testTopic+".late", h.partition, h.late...)
+	c.produce(c.cl, testTopic, h.partition, h.raw...)
+	c.abort(testTopic, h.partition)
+	c.abort(testTopic+".ordered", h.partition)
+	c.commit(h.partition, h.scope)
+}
+
+// abort writes records that no reader of committed records must see.
+func (c *testCluster) abort(topic string, partition int32) {
+	c.t.Helper()
+	cl := c.client(kgo.TransactionalID(fmt.Sprint("aborts-", topic, partition)))
+	if err := cl.BeginTransaction(); err != nil {
+		c.t.Fatal(err)
+	}
+	c.produce(cl, topic, partition, &kgo.Record{Value: []byte("never")}, &kgo.Record{Value: []byte("mind")})
+	if err := cl.EndTransaction(c.t.Context(), kgo.TryAbort); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// mixed is a history with late, buffered and odd records.
+func mixed(partition int32) *history {
+	h := &history{partition: partition}
+	e := &twin{
+		h: h, withMark: true, withET: true, w: watermark.None, max: watermark.None,
+		bound: watermark.Time(20 * time.Millisecond),
+	}
+	for i := range int64(40) {
+		ms := i * 10
+		switch {
+		case i%10 == 7:
+			ms -= 60
+		case i%3 == 0:
+			ms += 15
+		}
+		r := &kgo.Record{
+			Offset: i, Timestamp: time.UnixMilli(ms), Value: []byte(strconv.Itoa(int(i))),
+			Headers: []kgo.RecordHeader{{Key: "h", Value: nil}, {Key: "h", Value: []byte{}}, header("watermark", "fake")},
+		}
+		switch i % 4 {
+		case 0:
+			r.Key = []byte{}
+		case 1:
+			r.Value = nil
+		case 2:
+			r.Value = []byte{}
+		}
+		h.raw = append(h.raw, r)
+		if i < 35 {
+			e.step(r, false)
+		}
+	}
+	h.scope = Scope{Committed: e.next, Next: e.next}
+	for _, r := range e.held {
+		h.scope.Committed = min(h.scope.Committed, r.Offset)
+		h.scope.Buffered++
+		h.scope.BufferedSum += reorder.OffsetHash(r.Offset)
+	}
+	return h
+}
+
+func TestVerifyHolds(t *testing.T) {
+	c := newTestCluster(t, 3)
+	for p := range int32(3) {
+		c.load(mixed(p))
+	}
+	o := testOptions()
+	var done, total int64
+	o.Progress = func(d, of int64) { done, total = d, of }
+	reports, err := Verify(t.Context(), c.cl, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p, r := range reports {
+		want := mixed(int32(p))
+		if !r.Holds() || r.Partition != int32(p) || r.Read != 35 || r.Buffered != want.scope.Buffered ||
+			r.Ordered != int64(len(want.ordered)) || r.Late["behind-watermark"] != 3 {
+			t.Errorf("partition %d: %+v", p, r)
+		}
+	}
+	if len(reports) != 3 || done != total || total == 0 {
+		t.Errorf("%d reports, %d of %d done", len(reports), done, total)
+	}
+}
+
+// TestVerifyFindsFaults puts one fault into each of three partitions.
+func TestVerifyFindsFaults(t *testing.T) {
+	c := newTestCluster(t, 3)
+	lost, swapped, strayed := mixed(0), mixed(1), mixed(2)
+	gone := lost.ordered[4]
+	lost.ordered = slices.Delete(lost.ordered, 4, 5)
+	swapped.ordered[7], swapped.ordered[8] = swapped.ordered[8], swapped.ordered[7]
+	stranger := *strayed.raw[2]
+	stranger.Value = []byte("from elsewhere")
+	strayed.ordered = appendTo(strayed.ordered, &stranger, header("source-offset", 2))
+	for _, h := range []*history{lost, swapped, strayed} {
+		c.load(h)
+	}
+	reports, err := Verify(t.Context(), c.cl, testOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := reports[0].Faults[KindLost]
+	if l.Total != 1 || l.First[0].SourceOffset != lost.number(gone, "source-offset") || len(reports[0].Faults) != 1 {
+		t.Errorf("lost: %+v", reports[0].Faults)
+	}
+	if f := reports[1].Faults[KindOutOfOrder]; f.Total != 1 || f.First[0].OutputOffset != 8 || f.First[0].Partition != 1 ||
+		f.First[0].Output != testTopic+".ordered" {
+		t.Errorf("out of order: %+v", reports[1].Faults)
+	}
+	if f := reports[2].Faults[KindDuplicate]; f.Total != 1 || f.First[0].SourceOffset != 2 {
+		t.Errorf("stray: %+v", reports[2].Faults)
+	}
+}
+
+// TestVerifyAfterRetention: what retention deleted is not missed.
+func TestVerifyAfterRetention(t *testing.T) {
+	c := newTestCluster(t, 1)
+	c.load(mixed(0))
+	var os kadm.Offsets
+	os.AddOffset(testTopic, 0, 9, -1)
+	os.AddOffset(testTopic+".ordered", 0, 20, -1)
+	os.AddOffset(testTopic+".late", 0, 1, -1)
+	deleted, err := kadm.NewClient(c.cl).DeleteRecords(t.Context(), os)
+	if err == nil {
+		err = deleted.Error()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	reports, err := Verify(t.Context(), c.cl, testOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := reports[0]; !r.Holds() || r.Unproven == 0 || r.Ordered == 0 || r.Ordered > 15 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestVerifyBeginsAtOrigin: what was there before the group is not read.
+func TestVerifyBeginsAtOrigin(t *testing.T) {
+	c := newTestCluster(t, 1)
+	h := sequence(30)
+	h.ordered = renumber(h.ordered[20:])
+	h.scope.Origin = 20
+	c.load(h)
+	reports, err := Verify(t.Context(), c.cl, testOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := reports[0]; !r.Holds() || r.Read != 10 || r.Ordered != 10 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestVerifyRefuses(t *testing.T) {
+	c := newTestCluster(t, 1)
+	_, err := Verify(t.Context(), c.cl, testOptions())
+	if !errors.Is(err, ErrNoCommit) {
+		t.Errorf("without a commit: %v", err)
+	}
+	c.load(mixed(0))
+	o := testOptions()
+	o.Topics[0].Fingerprint[0]++
+	if _, err = Verify(t.Context(), c.cl, o); !errors.Is(err, reorder.ErrFingerprint) {
+		t.Errorf("with other event times: %v", err)
+	}
+	o = testOptions()
+	o.Topics[0].Late = "nowhere"
+	if _, err = Verify(t.Context(), c.cl, o); err == nil || !strings.Contains(err.Error(), "nowhere") {
+		t.Errorf("a topic that is not there: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err = Verify(ctx, c.cl, testOptions()); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// BenchmarkVerify reads a source and its ordered output; its metric counts the
+// source records.
+func BenchmarkVerify(b *testing.B) {
+	n := 200_000
+	if s := os.Getenv("TIDEMARK_BENCH_RECORDS"); s != "" {
+		n, _ = strconv.Atoi(s)
+	}
+	c := newTestCluster(b, 2)
+	value := []byte(strings.Repeat("v", 100))
+	for p := range int32(2) {
+		raw := make([]*kgo.Record, n/2)
+		ordered := make([]*kgo.Record, n/2)
+		for i := range raw {
+			t := time.UnixMilli(int64(i))
+			raw[i] = &kgo.Record{Key: []byte(strconv.Itoa(i)), Value: value, Timestamp: t}
+			r := *raw[i]
+			r.Headers = []kgo.RecordHeader{header("watermark", i-1), header("source-offset", i)}
+			ordered[i] = &r
+		}
+		c.produce(c.cl, testTopic, p, raw...)
+		c.produce(c.cl, testTopic+".ordered", p, ordered...)
+		c.commit(p, Scope{Committed: int64(n / 2), Next: int64(n / 2)})
+	}
+	for b.Loop() {
+		reports, err := Verify(b.Context(), c.cl, testOptions())
+		if err != nil || !reports[0].Holds() || !reports[1].Holds() {
+			b.Fatal(err, reports)
+		}
+	}
+	runtime.GC()
+	b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "records/s")
+}
