@@ -1,0 +1,139 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// How a partition comes to a session:
+//
+//	client: OnPartitionsAssigned   dead members' transactions are fenced, so
+//	                               that committed offsets can be read at all
+//	client: fetches offsets        waits until they are stable
+//	client: AdjustFetchOffsets --> loop: commits what is open, reads the
+//	                               commit, takes up its snapshot
+//	client: reads from L  <------- loop: position
+//
+// After an abort the loop does the same by itself: reload.
+
+// assignment asks the loop to take up partitions; reply gets their positions.
+type assignment struct {
+	ctx        context.Context // ends when the group rebalances again
+	partitions map[string][]int32
+	reply      chan positions
+}
+
+type positions map[string]map[int32]kgo.Offset
+
+// assigned is called by the client before it fetches offsets, while the loop
+// waits in poll.
+func (s *session) assigned(ctx context.Context, _ *kgo.Client, added map[string][]int32) {
+	<-s.ready
+	if len(added) > 0 && s.gts != nil {
+		s.fenceDead(ctx, added)
+	}
+}
+
+// revoked is called by the client while the loop waits in poll, with nothing
+// uncommitted unless the group was lost.
+func (s *session) revoked(_ context.Context, _ *kgo.Client, lost map[string][]int32) {
+	for topic, ps := range lost {
+		for _, n := range ps {
+			s.remove(topic, n)
+			s.rebalanced = true
+		}
+	}
+	if s.rebalanced {
+		s.log.Info("partitions given up", "partitions", list(lost))
+	}
+}
+
+// position is called by the client when it has fetched offsets and is about
+// to read. ctx ends when the group rebalances again.
+func (s *session) position(ctx context.Context, fetched map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+	req := assignment{ctx: ctx, partitions: map[string][]int32{}, reply: make(chan positions, 1)}
+	for topic, ps := range fetched {
+		for n := range ps {
+			req.partitions[topic] = append(req.partitions[topic], n)
+		}
+	}
+	select {
+	case s.requests <- req:
+		s.poke()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	select {
+	case at, ok := <-req.reply:
+		if !ok {
+			return nil, fmt.Errorf("partitions %v could not be taken up", req.partitions)
+		}
+		return at, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// takeRequests takes up partitions that the client has been assigned.
+func (s *session) takeRequests(ctx context.Context) error {
+	for {
+		select {
+		case req := <-s.requests:
+			if req.ctx.Err() != nil {
+				continue
+			}
+			at, err := s.takeUp(ctx, req.partitions)
+			if err != nil {
+				close(req.reply)
+				if stale(err) {
+					s.log.Info("the group moved on while partitions were taken up", "err", err)
+					continue // the client is assigned again
+				}
+				return err
+			}
+			req.reply <- at
+		default:
+			return nil
+		}
+	}
+}
+
+func (s *session) takeUp(ctx context.Context, partitions map[string][]int32) (positions, error) {
+	if err := s.commit(ctx); err != nil {
+		return nil, err
+	}
+	return s.load(ctx, partitions)
+}
+
+// reload takes up again, from what is committed, everything the session owns.
+// It comes after an abort: what is in memory, in the engine and in the
+// client's buffers, lies ahead of the commit and is void.
+func (s *session) reload(ctx context.Context) error {
+	partitions := map[string][]int32{}
+	s.each(func(p *partition) { partitions[p.Topic] = append(partitions[p.Topic], p.Partition) })
+	s.outbox.Reset()
+	at, err := s.load(ctx, partitions)
+	if stale(err) {
+		for topic, ps := range partitions {
+			for _, n := range ps {
+				s.remove(topic, n)
+			}
+		}
+		return nil // the client is about to be assigned again
+	}
+	if err != nil {
+		return err
+	}
+	set := map[string]map[int32]kgo.EpochOffset{}
+	for topic, ps := range at {
+		set[topic] = map[int32]kgo.EpochOffset{}
+		for n, o := range ps {
+			e := o.EpochOffset()
+			set[topic][n] = kgo.EpochOffset{Epoch: e.Epoch, Offset: e.Offset}
+		}
+	}
+	s.cl.SetOffsets(set)
+	return nil
+}

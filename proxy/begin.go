@@ -1,0 +1,158 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/config"
+)
+
+// startOffset resolves where a partition begins that has no commit. Only when
+// the group has none for the whole topic does TIDEMARK_START count; a
+// partition that appeared later is read from its beginning.
+func (s *session) startOffset(ctx context.Context, p *partition, first bool) (kgo.EpochOffset, error) {
+	doing := func(err error) (kgo.EpochOffset, error) {
+		return kgo.EpochOffset{}, fmt.Errorf("find where %s partition %d begins: %w", p.Topic, p.Partition, err)
+	}
+	var listed kadm.ListedOffsets
+	var err error
+	switch start := s.cfg.Start; {
+	case !first || start.Kind == config.StartEarliest:
+		listed, err = s.adm.ListStartOffsets(ctx, p.Topic)
+	case start.Kind == config.StartLatest:
+		listed, err = s.adm.ListCommittedOffsets(ctx, p.Topic)
+	case start.Kind == config.StartTime:
+		listed, err = s.adm.ListOffsetsAfterMilli(ctx, start.Time.Millis(), p.Topic)
+	case start.Kind == config.StartGroup:
+		return s.groupOffset(ctx, p, start.Group)
+	}
+	if err != nil {
+		return doing(err)
+	}
+	o, ok := listed.Lookup(p.Topic, p.Partition)
+	if !ok {
+		return doing(errors.New("the brokers' answer leaves it out"))
+	}
+	if o.Err != nil {
+		return doing(o.Err)
+	}
+	return kgo.EpochOffset{Epoch: o.LeaderEpoch, Offset: o.Offset}, nil
+}
+
+// groupOffset returns where another group stands. It must be at rest: what
+// its members did after the answer would be done twice.
+func (s *session) groupOffset(ctx context.Context, p *partition, group string) (kgo.EpochOffset, error) {
+	doing := func(err error, hint string) (kgo.EpochOffset, error) {
+		return kgo.EpochOffset{}, usage(fmt.Errorf("start %s partition %d where group %q stands: %w", p.Topic, p.Partition, group, err), hint)
+	}
+	groups, err := s.adm.DescribeGroups(ctx, group)
+	if err == nil {
+		err = groups.Error()
+	}
+	if err != nil {
+		return kgo.EpochOffset{}, fmt.Errorf("describe group %q: %w", group, err)
+	}
+	if n := len(groups[group].Members); n > 0 {
+		return doing(fmt.Errorf("it has %d live members", n), "stop its consumers first")
+	}
+	offsets, err := s.fetchCommittedOf(ctx, group, map[string][]int32{p.Topic: {p.Partition}})
+	if err != nil {
+		return kgo.EpochOffset{}, err
+	}
+	c, ok := offsets[p.Topic][p.Partition]
+	if !ok || c.offset < 0 {
+		return doing(errors.New("it has no offset for it"), "commit one for that partition in the group, or choose another TIDEMARK_START")
+	}
+	return kgo.EpochOffset{Epoch: c.leaderEpoch, Offset: c.offset}, nil
+}
+
+// outputs reports whether anything was ever written to the outputs of a
+// partition, and the highest epoch in the last committed record of each.
+func (s *session) outputs(ctx context.Context, p *partition) (written bool, epoch uint32, err error) {
+	ends, err := s.adm.ListEndOffsets(ctx, p.Ordered, p.Late)
+	if err == nil {
+		err = ends.Error()
+	}
+	if err != nil {
+		return false, 0, fmt.Errorf("find the ends of %s and %s: %w", p.Ordered, p.Late, err)
+	}
+	for _, topic := range []string{p.Ordered, p.Late} {
+		if end, _ := ends.Lookup(topic, p.Partition); end.Offset > 0 {
+			written = true
+		}
+	}
+	if !written || s.cfg.OnReset != config.ResetBeginsEpoch {
+		return written, 0, nil
+	}
+	for _, topic := range []string{p.Ordered, p.Late} {
+		last, err := s.lastRecord(ctx, topic, p.Partition)
+		if err != nil {
+			return written, 0, fmt.Errorf("read the last record of %s partition %d: %w", topic, p.Partition, err)
+		}
+		if last != nil {
+			epoch = max(epoch, emit.Epoch(last, s.cfg.HeaderPrefix))
+		}
+	}
+	return written, epoch, nil
+}
+
+// lastRecord returns the last committed record of a partition, nil if it has
+// none. It looks at ever longer ends of the log, for markers and aborted
+// records may follow it.
+func (s *session) lastRecord(ctx context.Context, topic string, n int32) (*kgo.Record, error) {
+	starts, err := s.adm.ListStartOffsets(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	stable, err := s.adm.ListCommittedOffsets(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	start, _ := starts.Lookup(topic, n)
+	end, _ := stable.Lookup(topic, n)
+	if err := errors.Join(start.Err, end.Err); err != nil {
+		return nil, err
+	}
+	for back := int64(16); ; back *= 8 {
+		from := max(start.Offset, end.Offset-back)
+		last, err := s.lastBetween(ctx, topic, n, from, end.Offset)
+		if last != nil || err != nil || from == start.Offset {
+			return last, err
+		}
+	}
+}
+
+func (s *session) lastBetween(ctx context.Context, topic string, n int32, from, to int64) (last *kgo.Record, err error) {
+	if from >= to {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	cl, err := kgo.NewClient(append(append([]kgo.Opt{}, s.connection...),
+		kgo.WithLogger(clientLog{s.log}),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {n: kgo.NewOffset().At(from)}}))...)
+	if err != nil {
+		return nil, err
+	}
+	defer cl.Close()
+	for at := from; at < to; {
+		fetches := cl.PollFetches(ctx)
+		if err := fetches.Err(); err != nil {
+			return nil, err
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			at = r.Offset + 1
+			if r.Offset < to && !r.Attrs.IsControl() {
+				last = r
+			}
+		})
+	}
+	return last, nil
+}

@@ -1,0 +1,112 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemarkhq/tidemark/proxy/config"
+)
+
+// heartbeat is how often a member shows that it lives. It is also how long a
+// survivor may take to notice that another left: with the client's 3 s it
+// took 2.07 s.
+const heartbeat = 500 * time.Millisecond
+
+// clientOpts are the options of the consuming and producing client. The
+// callbacks are the session's.
+func (s *session) clientOpts() []kgo.Opt {
+	cfg := s.cfg
+	opts := append([]kgo.Opt{}, s.connection...)
+	opts = append(opts,
+		kgo.WithLogger(clientLog{s.log}),
+		kgo.ConsumerGroup(cfg.Group),
+		kgo.InstanceID(cfg.Instance),
+		kgo.ConsumeTopics(cfg.Topics...),
+		kgo.SessionTimeout(cfg.SessionTimeout),
+		kgo.RebalanceTimeout(cfg.SessionTimeout),
+		kgo.HeartbeatInterval(heartbeat),
+		kgo.DisableAutoCommit(),
+
+		// Rebalances wait until what has been polled is committed, so that
+		// they find nothing to abort. OnPartitionsCallbackBlocked tells
+		// that one is waiting.
+		kgo.BlockRebalanceOnPoll(),
+		kgo.OnPartitionsCallbackBlocked(func(context.Context, *kgo.Client) { s.hurry() }),
+		kgo.OnPartitionsAssigned(s.assigned),
+		kgo.OnPartitionsRevoked(s.revoked),
+		kgo.OnPartitionsLost(s.revoked),
+		kgo.AdjustFetchOffsetsFn(s.position),
+
+		// Where to begin is never left to the client: a reset policy turns
+		// lost records into skipped or repeated ones.
+		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		// Control records are part of the position: without them a
+		// partition that ends in one never seems to have been read to its end.
+		kgo.KeepControlRecords(),
+		kgo.FetchMaxBytes(fetchBytes(int64(cfg.Memory))),
+		kgo.FetchMaxWait(500*time.Millisecond),
+
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.MaxBufferedRecords(maxInFlight),
+		kgo.ProducerLinger(linger),
+	)
+	if cfg.Delivery == config.ExactlyOnce {
+		opts = append(opts,
+			kgo.TransactionalID(cfg.TransactionalID()),
+			kgo.TransactionTimeout(cfg.TransactionTimeout))
+	}
+	return opts
+}
+
+const (
+	// maxInFlight is the most records that are produced and not yet
+	// acknowledged; producing waits there.
+	maxInFlight = 50_000
+	// linger lets batches fill while a release is under way. A commit
+	// flushes, so it costs no latency beyond itself.
+	linger = time.Millisecond
+)
+
+// fetchBytes bounds what one broker sends ahead of what is read: memory beside
+// the budget, so it keeps a proportion to it.
+func fetchBytes(budget int64) int32 {
+	return int32(min(max(budget/8, 1<<20), 32<<20))
+}
+
+// clientLog passes on what the client has to say one level lower: its
+// information is our debugging.
+type clientLog struct{ log *slog.Logger }
+
+func (l clientLog) Level() kgo.LogLevel {
+	switch ctx := context.Background(); {
+	case l.log.Enabled(ctx, slog.LevelDebug):
+		return kgo.LogLevelInfo
+	case l.log.Enabled(ctx, slog.LevelInfo):
+		return kgo.LogLevelWarn
+	case l.log.Enabled(ctx, slog.LevelWarn):
+		return kgo.LogLevelError
+	}
+	return kgo.LogLevelNone
+}
+
+func (l clientLog) Log(level kgo.LogLevel, msg string, keyvals ...any) {
+	to := slog.LevelDebug
+	switch level {
+	case kgo.LogLevelError:
+		to = slog.LevelWarn
+	case kgo.LogLevelWarn:
+		to = slog.LevelInfo
+	}
+	l.log.Log(context.Background(), to, "kafka client: "+msg, keyvals...)
+}
+
+// attempt says what failed, and where.
+func attempt(what, topic string, partition int32, err error) error {
+	return fmt.Errorf("%s of %s partition %d: %w", what, topic, partition, err)
+}

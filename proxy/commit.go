@@ -1,0 +1,240 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemarkhq/tidemark/reorder"
+)
+
+// idleWait is how long a poll waits when there is nothing to commit.
+const idleWait = 5 * time.Second
+
+// begin opens a transaction if there is none. Without transactions it only
+// notes when the first record since the last commit went out.
+func (s *session) begin() error {
+	if !s.began.IsZero() {
+		return nil
+	}
+	s.began = time.Now()
+	if s.gts == nil {
+		return nil
+	}
+	if err := s.gts.Begin(); err != nil {
+		return fmt.Errorf("begin a transaction as %q: %w", s.cfg.TransactionalID(), err)
+	}
+	return nil
+}
+
+// clean reports whether everything is committed.
+func (s *session) clean() bool { return s.began.IsZero() && !s.changed() }
+
+func (s *session) changed() (any bool) {
+	s.each(func(p *partition) { any = any || p.state.Changed() })
+	return any
+}
+
+// untilCommit is how long the next poll may wait.
+func (s *session) untilCommit() time.Duration {
+	if s.clean() {
+		return idleWait
+	}
+	return max(s.cfg.CommitInterval-time.Since(s.since()), 0)
+}
+
+func (s *session) commitDue() bool {
+	return time.Since(s.since()) >= s.cfg.CommitInterval && !s.clean()
+}
+
+// since is when the interval to the next commit began.
+func (s *session) since() time.Time {
+	if s.began.IsZero() {
+		return s.committed
+	}
+	return s.began
+}
+
+// commit makes durable, together, everything put out since the last one and
+// the snapshots it belongs to. errVoid: it was undone instead, together.
+func (s *session) commit(ctx context.Context) error {
+	if s.clean() {
+		return nil
+	}
+	offsets := s.snapshots()
+	var err error
+	if s.gts != nil {
+		err = s.commitTransaction(ctx, offsets)
+	} else {
+		err = s.commitOffsets(ctx, offsets)
+	}
+	s.began, s.pending, s.committed = time.Time{}, 0, time.Now()
+	if err != nil {
+		return err
+	}
+	s.each(func(p *partition) { p.state.Advance() })
+	s.outbox.Reset()
+	return nil
+}
+
+// offset is one partition of a commit.
+type offset struct {
+	topic       string
+	id          [16]byte
+	partition   int32
+	at          int64
+	leaderEpoch int32
+	metadata    string
+}
+
+func offsetOf(p *partition, s reorder.Snapshot) offset {
+	return offset{p.Topic, p.scope.TopicID, p.Partition, s.Low, s.LowEpoch, s.Encode(p.scope)}
+}
+
+// snapshots returns what is to be committed of the partitions that changed.
+func (s *session) snapshots() []offset {
+	var all []offset
+	s.each(func(p *partition) {
+		if p.state.Changed() {
+			all = append(all, offsetOf(p, p.state.Snapshot()))
+		}
+	})
+	return all
+}
+
+// commitTransaction ends the transaction. The offsets that the client would
+// commit, the ends of what it polled, are replaced by ours; that also brings
+// in partitions that polled nothing and were moved by the clock.
+func (s *session) commitTransaction(ctx context.Context, offsets []offset) error {
+	if err := s.begin(); err != nil { // nothing was put out, but there is something to commit
+		return err
+	}
+	if err := s.cl.Flush(ctx); err != nil {
+		return fmt.Errorf("flush: %w", err)
+	}
+	try := kgo.TryCommit
+	if err := s.unacked.Swap(nil); err != nil {
+		if fatal := s.produceFault(*err); fatal != nil {
+			return fatal
+		}
+		s.log.Warn("a record was not accepted; the transaction is aborted", "err", *err)
+		try = kgo.TryAbort
+	}
+	withOurs := kgo.PreTxnCommitFnContext(ctx, func(req *kmsg.TxnOffsetCommitRequest) error {
+		req.Topics = req.Topics[:0]
+		for _, o := range offsets {
+			p := kmsg.NewTxnOffsetCommitRequestTopicPartition()
+			p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = o.partition, o.at, o.leaderEpoch, &o.metadata
+			if n := len(req.Topics); n == 0 || req.Topics[n-1].Topic != o.topic {
+				t := kmsg.NewTxnOffsetCommitRequestTopic()
+				t.Topic, t.TopicID = o.topic, o.id
+				req.Topics = append(req.Topics, t)
+			}
+			t := &req.Topics[len(req.Topics)-1]
+			t.Partitions = append(t.Partitions, p)
+		}
+		return nil
+	})
+	committed, err := s.gts.End(withOurs, try)
+	s.rebalanced = false
+	switch {
+	case err != nil:
+		return fmt.Errorf("end the transaction of %q: %w", s.cfg.TransactionalID(), err)
+	case !committed:
+		return errVoid
+	}
+	return nil
+}
+
+// settleRebalance ends the session's memory of a revocation. Nothing is open:
+// rebalances are let through between transactions only. Without this the next
+// transaction would be aborted for nothing.
+func (s *session) settleRebalance(ctx context.Context) error {
+	s.rebalanced = false
+	if s.gts == nil {
+		return nil
+	}
+	_, err := s.gts.End(ctx, kgo.TryAbort)
+	return err
+}
+
+// commitOffsets flushes and commits without a transaction.
+func (s *session) commitOffsets(ctx context.Context, offsets []offset) error {
+	if err := s.cl.Flush(ctx); err != nil {
+		return fmt.Errorf("flush: %w", err)
+	}
+	if err := s.unacked.Swap(nil); err != nil {
+		if fatal := s.produceFault(*err); fatal != nil {
+			return fatal
+		}
+		s.log.Warn("a record was not accepted; reading again from the last commit", "err", *err)
+		return errVoid
+	}
+	err := s.commitPlain(ctx, offsets)
+	if stale(err) {
+		s.log.Info("the group moved on; reading again from the last commit", "err", err)
+		return errVoid
+	}
+	return err
+}
+
+// commitPlain commits offsets as a member of the group, outside any
+// transaction.
+func (s *session) commitPlain(ctx context.Context, offsets []offset) error {
+	if len(offsets) == 0 {
+		return nil
+	}
+	req := kmsg.NewPtrOffsetCommitRequest()
+	req.Group = s.cfg.Group
+	req.MemberID, req.Generation = s.cl.GroupMetadata()
+	req.InstanceID = &s.cfg.Instance
+	for _, o := range offsets {
+		p := kmsg.NewOffsetCommitRequestTopicPartition()
+		p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = o.partition, o.at, o.leaderEpoch, &o.metadata
+		if n := len(req.Topics); n == 0 || req.Topics[n-1].Topic != o.topic {
+			t := kmsg.NewOffsetCommitRequestTopic()
+			t.Topic, t.TopicID = o.topic, o.id
+			req.Topics = append(req.Topics, t)
+		}
+		t := &req.Topics[len(req.Topics)-1]
+		t.Partitions = append(t.Partitions, p)
+	}
+	resp, err := req.RequestWith(ctx, s.cl)
+	if err != nil {
+		return fmt.Errorf("commit offsets of group %q: %w", s.cfg.Group, err)
+	}
+	for _, t := range resp.Topics {
+		for _, p := range t.Partitions {
+			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+				return fmt.Errorf("commit offset of partition %d in group %q: %w", p.Partition, s.cfg.Group, err)
+			}
+		}
+	}
+	return nil
+}
+
+// stale reports that the group has a newer generation than ours.
+func stale(err error) bool {
+	return errors.Is(err, kerr.IllegalGeneration) || errors.Is(err, kerr.UnknownMemberID) ||
+		errors.Is(err, kerr.RebalanceInProgress) || errors.Is(err, kerr.StaleMemberEpoch)
+}
+
+// produceFault returns a fault if a record can never be accepted.
+func (s *session) produceFault(err error) error {
+	switch {
+	case errors.Is(err, kerr.MessageTooLarge):
+		return failed(err, "the record with its headers is larger than max.message.bytes of the output topic: raise it there")
+	case errors.Is(err, kerr.InvalidTimestamp):
+		return failed(err, "give the output topic the message.timestamp.before.max.ms and .after.max.ms of the source")
+	case denied(err):
+		return usage(err, "allow it: kafka-acls --add --allow-principal User:NAME --operation Write --topic OUTPUT, and --transactional-id "+s.cfg.Group+" --resource-pattern-type prefixed")
+	case errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.UnknownTopicID):
+		return failed(err, "an output topic is gone; start again and it is created")
+	}
+	return nil
+}

@@ -1,0 +1,123 @@
+package proxy
+
+import (
+	"context"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+
+	"github.com/tidemarkhq/tidemark/watermark"
+)
+
+// askInterval is how often the broker is asked for the ends of the log, and
+// so the step in which an idle partition drains. It stays well below
+// watermark.Gap.
+const askInterval = 200 * time.Millisecond
+
+// ends is an answer of the brokers, for the moment the question was sent.
+type ends struct {
+	sent   watermark.Instant
+	stable kadm.ListedOffsets // last stable offsets
+	high   kadm.ListedOffsets // high watermarks
+}
+
+// watch asks for the ends of the log until ctx is done. An answer that fails
+// or comes late is no answer: idle time then starts anew.
+func (s *session) watch(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(askInterval):
+		}
+		if topics := s.watched.Load(); topics != nil && len(*topics) > 0 {
+			s.ask(ctx, *topics)
+		}
+	}
+}
+
+// needEnds tells the watcher which topics' ends matter: those of which records
+// are held or are being read again.
+func (s *session) needEnds() {
+	var topics []string
+	for topic, ps := range s.parts {
+		for _, p := range ps {
+			if p.state.Low() < p.state.NextOffset() {
+				topics = append(topics, topic)
+				break
+			}
+		}
+	}
+	s.watched.Store(&topics)
+}
+
+func (s *session) ask(ctx context.Context, topics []string) {
+	ctx, cancel := context.WithTimeout(ctx, watermark.Gap)
+	defer cancel()
+	e := ends{sent: s.now()}
+	var err error
+	// High watermarks first: what lies between the two questions then only
+	// makes them differ, never agree.
+	if e.high, err = s.adm.ListEndOffsets(ctx, topics...); err != nil {
+		return
+	}
+	if e.stable, err = s.adm.ListCommittedOffsets(ctx, topics...); err != nil {
+		return
+	}
+	select {
+	case s.answers <- e:
+		s.poke()
+	case <-ctx.Done():
+	}
+}
+
+// takeAnswers lets the answers about the ends drain idle partitions.
+func (s *session) takeAnswers(ctx context.Context) error {
+	for {
+		select {
+		case e := <-s.answers:
+			var err error
+			s.each(func(p *partition) {
+				if err == nil {
+					err = s.takeAnswer(ctx, p, e)
+				}
+			})
+			if err != nil {
+				return err
+			}
+		default:
+			return nil
+		}
+	}
+}
+
+func (s *session) takeAnswer(ctx context.Context, p *partition, e ends) error {
+	high, ok := e.high.Lookup(p.Topic, p.Partition)
+	stable, ok2 := e.stable.Lookup(p.Topic, p.Partition)
+	if !ok || !ok2 || high.Err != nil || stable.Err != nil {
+		p.state.Observe(e.sent, false)
+		return nil
+	}
+	if end, replaying := p.state.Replaying(); replaying {
+		return s.stuckReplay(p, e.sent, end, high.Offset)
+	}
+	p.state.Observe(e.sent, p.state.Position() == high.Offset && stable.Offset == high.Offset)
+	return s.releaseByClock(ctx, p)
+}
+
+// stuckReplay ends a replay that no record will end: one whose end lies
+// beyond the log's, or one behind whose last record there is nothing but a
+// hole.
+func (s *session) stuckReplay(p *partition, sent watermark.Instant, end, high int64) error {
+	const patience = 5 * time.Second
+	at := p.state.Position()
+	switch {
+	case high < end:
+		return s.endReplayAt(p, high)
+	case high > end || at != p.stuckAt || p.stuckSince == 0:
+		p.stuckAt, p.stuckSince = at, sent
+	case sent.Sub(p.stuckSince) > patience:
+		return s.endReplay(p, end)
+	}
+	return nil
+}

@@ -1,0 +1,136 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// An open transaction on an output partition holds back everyone who reads
+// committed records there, and its offset commit holds back whoever takes
+// over the source partition, until it ends or times out. When its owner is
+// dead nobody will end it but the broker, 10 s and a sweep later. Asking for
+// the producer id in its name ends it at once.
+
+// fenceOwn ends the transaction that an earlier run of this instance may have
+// left open. It comes before joining the group.
+func fenceOwn(ctx context.Context, cl *kgo.Client, transactionalID string, timeout time.Duration) error {
+	req := kmsg.NewPtrInitProducerIDRequest()
+	req.TransactionalID = &transactionalID
+	req.TransactionTimeoutMillis = int32(timeout.Milliseconds())
+	req.ProducerID, req.ProducerEpoch = -1, -1
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
+		resp, err := req.RequestWith(ctx, cl)
+		if err == nil {
+			err = kerr.ErrorForCode(resp.ErrorCode)
+		}
+		// The coordinator ends the old transaction first and has the
+		// question asked again meanwhile.
+		if !errors.Is(err, kerr.ConcurrentTransactions) {
+			return err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// fenceDead ends the transactions that are open on the outputs of newly
+// assigned partitions and whose instance is no longer a member. It does what
+// it can: a transaction that it cannot end ends by its timeout.
+func (s *session) fenceDead(ctx context.Context, added map[string][]int32) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.TransactionTimeout)
+	defer cancel()
+	ids, err := s.deadTransactions(ctx, added)
+	if err != nil {
+		s.log.Warn("cannot look for transactions that dead instances left open; they end by their timeout", "err", err)
+	}
+	for _, id := range ids {
+		if err := fenceOwn(ctx, s.cl, id, s.cfg.TransactionTimeout); err != nil {
+			s.log.Warn("cannot end the transaction of a dead instance; it ends by its timeout", "transactional_id", id, "err", err)
+			continue
+		}
+		s.log.Info("ended the transaction that a dead instance left open", "transactional_id", id)
+	}
+}
+
+func (s *session) deadTransactions(ctx context.Context, added map[string][]int32) ([]string, error) {
+	producers, err := s.openProducers(ctx, added)
+	if err != nil || len(producers) == 0 {
+		return nil, err
+	}
+	open, err := s.adm.ListTransactions(ctx, producers, nil)
+	if err != nil {
+		return nil, fmt.Errorf("list transactions: %w", err)
+	}
+	members, err := s.members(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var dead []string
+	for _, id := range open.TransactionalIDs() {
+		instance, ours := strings.CutPrefix(id, s.cfg.Group+"/")
+		switch {
+		case !ours:
+			s.log.Warn("a stranger has a transaction open on an output; readers wait for it", "transactional_id", id)
+		case !slices.Contains(members, instance):
+			dead = append(dead, id)
+		}
+	}
+	return dead, nil
+}
+
+// openProducers returns the ids of the producers with a transaction open on
+// the outputs of partitions.
+func (s *session) openProducers(ctx context.Context, partitions map[string][]int32) ([]int64, error) {
+	set := kadm.TopicsSet{}
+	for topic, ps := range partitions {
+		set.Add(s.topics[topic].Ordered, ps...)
+		set.Add(s.topics[topic].Late, ps...)
+	}
+	described, err := s.adm.DescribeProducers(ctx, set)
+	if err != nil {
+		return nil, fmt.Errorf("describe the producers of the outputs: %w", err)
+	}
+	var open []int64
+	var failed error
+	described.EachPartition(func(p kadm.DescribedProducersPartition) {
+		if p.Err != nil {
+			failed = fmt.Errorf("describe the producers of %s partition %d: %w", p.Topic, p.Partition, p.Err)
+		}
+	})
+	described.EachProducer(func(p kadm.DescribedProducer) {
+		if p.CurrentTxnStartOffset >= 0 && !slices.Contains(open, p.ProducerID) {
+			open = append(open, p.ProducerID)
+		}
+	})
+	return open, failed
+}
+
+// members returns the instances that are in the group.
+func (s *session) members(ctx context.Context) ([]string, error) {
+	groups, err := s.adm.DescribeGroups(ctx, s.cfg.Group)
+	if err == nil {
+		err = groups.Error()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("describe group %q: %w", s.cfg.Group, err)
+	}
+	var ids []string
+	for _, m := range groups[s.cfg.Group].Members {
+		if m.InstanceID != nil {
+			ids = append(ids, *m.InstanceID)
+		}
+	}
+	return ids, nil
+}

@@ -1,0 +1,45 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// gone deals with a position that the log no longer has, or with records that
+// a new leader has rewritten: retention, deletion or truncation came between.
+func (s *session) gone(ctx context.Context, p *partition, cause error) error {
+	starts, err := s.adm.ListStartOffsets(ctx, p.Topic)
+	if err != nil {
+		return fmt.Errorf("find the start of %s: %w", p.Topic, err)
+	}
+	ends, err := s.adm.ListEndOffsets(ctx, p.Topic)
+	if err != nil {
+		return fmt.Errorf("find the end of %s: %w", p.Topic, err)
+	}
+	start, _ := starts.Lookup(p.Topic, p.Partition)
+	end, _ := ends.Lookup(p.Topic, p.Partition)
+	if start.Err != nil || end.Err != nil {
+		return nil // the leader is moving; the error comes again if it was one
+	}
+	at := p.state.Position()
+	err = s.lost(p, fmt.Errorf("offset %d was to be read next, %d records are buffered, the log holds %d to %d: %w",
+		at, p.state.Status().Records, start.Offset, end.Offset, cause))
+	if err != nil {
+		return err
+	}
+	switch _, replaying := p.state.Replaying(); {
+	case at < start.Offset:
+		p.state.Skip(start.Offset, start.LeaderEpoch)
+	case replaying:
+		p.state.EndReplay(end.Offset, true)
+	default:
+		p.state.Rewind(end.Offset)
+	}
+	if err := s.endReplay(p, p.state.Position()); err != nil {
+		return err
+	}
+	s.cl.SetOffsets(map[string]map[int32]kgo.EpochOffset{p.Topic: {p.Partition: {Epoch: -1, Offset: p.state.Position()}}})
+	return nil
+}

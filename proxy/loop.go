@@ -1,0 +1,299 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/reorder"
+	"github.com/tidemarkhq/tidemark/watermark"
+)
+
+// loop moves records from the source to the outputs until stop is done. hard
+// ends what is under way by then.
+//
+// One turn: poll; take assignments; judge and release what was polled, record
+// by record; let the broker's answers about the ends drain idle partitions;
+// commit when it is time. What was polled in a turn is worked off in it, and
+// rebalances are let through only when everything is committed.
+func (s *session) loop(stop, hard context.Context) error {
+	for stop.Err() == nil {
+		if s.clean() {
+			// Revocations run from here to the end of the poll.
+			s.blocked.Store(false)
+			s.cl.AllowRebalance()
+		}
+		fetches := s.poll(stop, s.untilCommit())
+		s.readClocks()
+		if err := s.turn(hard, fetches); err != nil {
+			return err
+		}
+		s.needEnds()
+	}
+	s.readClocks()
+	if err := s.commit(hard); !errors.Is(err, errVoid) {
+		return err
+	}
+	return nil // undone as a whole: the next start does it again
+}
+
+// turn does one turn and, when that was undone, begins again from the commit.
+func (s *session) turn(ctx context.Context, fetches kgo.Fetches) error {
+	err := s.work(ctx, fetches)
+	if errors.Is(err, errVoid) {
+		return s.reload(ctx)
+	}
+	return err
+}
+
+func (s *session) work(ctx context.Context, fetches kgo.Fetches) error {
+	if s.rebalanced {
+		if err := s.settleRebalance(ctx); err != nil {
+			return err
+		}
+	}
+	if err := s.takeRequests(ctx); err != nil {
+		return err
+	}
+	if err := s.takeErrors(ctx, fetches); err != nil {
+		return err
+	}
+	var err error
+	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
+		if p := s.find(f.Topic, f.Partition); p != nil && err == nil {
+			err = s.takeRecords(ctx, p, f.Records)
+		}
+	})
+	if err == nil {
+		err = s.takeAnswers(ctx)
+	}
+	if err == nil && (s.commitDue() || s.blocked.Load()) {
+		err = s.commit(ctx)
+	}
+	return err
+}
+
+// errVoid says that everything since the last commit has been undone.
+var errVoid = errors.New("aborted")
+
+// takeRecords works off what was polled of one partition.
+func (s *session) takeRecords(ctx context.Context, p *partition, records []*kgo.Record) error {
+	for _, r := range records {
+		if r.Offset < p.state.Position() {
+			continue // read before a rewind, and read again since
+		}
+		if err := s.endReplay(p, r.Offset); err != nil {
+			return err
+		}
+		if r.Attrs.IsControl() {
+			p.state.Skip(r.Offset+1, r.LeaderEpoch)
+		} else if err := s.takeRecord(ctx, p, r); err != nil {
+			return err
+		}
+		if err := s.endReplay(p, p.state.Position()); err != nil {
+			return err
+		}
+		if err := s.release(ctx, p); err != nil {
+			return err
+		}
+		for s.engine.Crowded() {
+			if err := s.relieve(ctx); err != nil {
+				return err
+			}
+		}
+		if err := s.pace(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takeRecord has one record judged, and holds it or sends it to the late
+// topic.
+func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) error {
+	t, err := s.extract.Extract(r)
+	in := reorder.Record{Offset: r.Offset, LeaderEpoch: r.LeaderEpoch, Time: t, Invalid: err != nil, Size: emit.BodySize(r)}
+	verdict, body := p.state.Step(in, s.wall)
+	if verdict == reorder.Flush {
+		if err := s.release(ctx, p); err != nil {
+			return err
+		}
+		s.log.Warn("event time jumped back; a new epoch begins", "topic", p.Topic, "partition", p.Partition,
+			"offset", r.Offset, "epoch", p.state.Epoch()+1)
+		verdict, body = p.state.Step(in, s.wall)
+	}
+	switch verdict {
+	case reorder.OnTime:
+		emit.PutBody(body, r)
+	case reorder.Settled:
+	default:
+		p.late[verdict]++
+		return s.produce(ctx, s.outbox.Late(p.Source, r, emit.Lateness{
+			Verdict: verdict, Time: t, Watermark: p.state.Watermark(), Epoch: p.state.Epoch(), AtMs: s.wall.Millis(),
+		}))
+	}
+	return nil
+}
+
+// release puts out what has come due. It may be cut by commits.
+func (s *session) release(ctx context.Context, p *partition) error {
+	var due reorder.Release
+	for p.state.Next(&due) {
+		p.ordered++
+		if err := s.produce(ctx, s.outbox.Ordered(p.Source, &due)); err != nil {
+			return err
+		}
+		if err := s.pace(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// relieve makes room by releasing the oldest records early.
+func (s *session) relieve(ctx context.Context) error {
+	state := s.engine.Relieve()
+	if state == nil {
+		return nil
+	}
+	var p *partition
+	s.each(func(q *partition) {
+		if q.state == state {
+			p = q
+		}
+	})
+	return s.releaseByClock(ctx, p)
+}
+
+// releaseByClock puts out what a move of the watermark by something other
+// than a record has freed. Read again, the log would not move it so; with
+// transactions move and records become visible together, without, the move
+// has to be committed before them.
+func (s *session) releaseByClock(ctx context.Context, p *partition) error {
+	if s.gts == nil && p.state.Due() {
+		if err := s.commit(ctx); err != nil {
+			return err
+		}
+	}
+	return s.release(ctx, p)
+}
+
+// produce hands a record to the client, which may wait for room.
+func (s *session) produce(ctx context.Context, r *kgo.Record) error {
+	if err := s.begin(); err != nil {
+		return err
+	}
+	s.pending++
+	s.cl.Produce(ctx, r, s.acknowledged)
+	return nil
+}
+
+// acknowledged keeps the first failure; it is looked at before each commit.
+// The client itself would commit all the same.
+func (s *session) acknowledged(r *kgo.Record, err error) {
+	if err != nil && s.unacked.Load() == nil {
+		err = attempt("produce", r.Topic, r.Partition, err)
+		s.unacked.CompareAndSwap(nil, &err)
+	}
+}
+
+// pace looks at the clock now and then inside long turns, and commits when it
+// is time: a transaction must not outlive its timeout because a release is
+// long.
+func (s *session) pace(ctx context.Context) error {
+	if s.sinceClock++; s.sinceClock < 256 {
+		return nil
+	}
+	s.readClocks()
+	if s.commitDue() {
+		return s.commit(ctx)
+	}
+	return nil
+}
+
+func (s *session) readClocks() {
+	s.sinceClock = 0
+	s.wall = watermark.Time(time.Now().UnixNano())
+	s.engine.Tick(s.now())
+}
+
+// endReplay ends the replay of a partition once reading has come to position.
+func (s *session) endReplay(p *partition, position int64) error {
+	if end, replaying := p.state.Replaying(); !replaying || position < end {
+		return nil
+	}
+	return s.endReplayAt(p, math.MaxInt64)
+}
+
+func (s *session) endReplayAt(p *partition, logEnd int64) error {
+	accept := s.cfg.OnDataLoss == config.LossContinues
+	loss := p.state.EndReplay(logEnd, accept)
+	if loss == nil {
+		return nil
+	}
+	return s.lost(p, loss)
+}
+
+// lost reports records that are gone, and ends the process unless that is
+// accepted.
+func (s *session) lost(p *partition, err error) error {
+	if s.cfg.OnDataLoss == config.LossContinues {
+		s.log.Error("records of the source are gone; going on as told", "topic", p.Topic, "partition", p.Partition, "err", err)
+		return nil
+	}
+	return failed(fmt.Errorf("read %s partition %d again: %w", p.Topic, p.Partition, err),
+		"find out why the topic lost records (retention, truncation, deletion); to go on without them, set TIDEMARK_ON_DATA_LOSS=continue")
+}
+
+// takeErrors looks at what came with a poll instead of records.
+func (s *session) takeErrors(ctx context.Context, fetches kgo.Fetches) error {
+	for _, f := range fetches.Errors() {
+		if err := s.takeError(ctx, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *session) takeError(ctx context.Context, f kgo.FetchError) error {
+	p := s.find(f.Topic, f.Partition)
+	switch err := f.Err; {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return nil
+	case errors.Is(err, kgo.ErrClientClosed):
+		return err
+	case errors.Is(err, kerr.FencedInstanceID):
+		return failed(fmt.Errorf("join group %q as instance %q: %w", s.cfg.Group, s.cfg.Instance, err),
+			"another process runs with this instance id; give each its own TIDEMARK_INSTANCE")
+	case errors.As(err, new(*kgo.ErrGroupSession)):
+		if denied(err) {
+			return usage(fmt.Errorf("join group %q: %w", s.cfg.Group, err),
+				fmt.Sprintf("allow it: kafka-acls --add --allow-principal User:NAME --operation Read --group %s", s.cfg.Group))
+		}
+		s.log.Warn("lost the group; joining again", "group", s.cfg.Group, "err", err)
+		return nil
+	case p != nil && (errors.As(err, new(*kgo.ErrDataLoss)) || errors.Is(err, kerr.OffsetOutOfRange)):
+		return s.gone(ctx, p, err)
+	case denied(err):
+		return usage(fmt.Errorf("read %s: %w", f.Topic, err),
+			fmt.Sprintf("allow it: kafka-acls --add --allow-principal User:NAME --operation Read --topic %s", f.Topic))
+	case errors.Is(err, kerr.UnknownTopicID), errors.Is(err, kerr.InconsistentTopicID):
+		return failed(fmt.Errorf("read %s: the topic was deleted or created again: %w", f.Topic, err),
+			"start again; if the topic is new, TIDEMARK_ON_RESET=new-epoch lets a new epoch begin")
+	default:
+		s.log.Warn("reading fails; trying again", "topic", f.Topic, "partition", f.Partition, "err", err)
+		return nil
+	}
+}
+
+func denied(err error) bool {
+	return errors.Is(err, kerr.TopicAuthorizationFailed) || errors.Is(err, kerr.GroupAuthorizationFailed) ||
+		errors.Is(err, kerr.TransactionalIDAuthorizationFailed) || errors.Is(err, kerr.ClusterAuthorizationFailed)
+}

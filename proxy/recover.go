@@ -1,0 +1,250 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/reorder"
+)
+
+// errTopology says that the preflight has to be done again.
+var errTopology = errors.New("topics have changed")
+
+// committed is what the group has committed for a partition.
+type committed struct {
+	offset      int64 // -1: nothing
+	leaderEpoch int32
+	metadata    string
+}
+
+// load reads what is committed for partitions, takes up their snapshots and
+// returns where reading goes on. What begins here is committed before
+// anything is read, so that the next start finds its origin.
+func (s *session) load(ctx context.Context, partitions map[string][]int32) (positions, error) {
+	if len(partitions) == 0 {
+		return nil, nil
+	}
+	for topic, ps := range partitions {
+		if slices.Max(ps) >= s.topics[topic].Partitions {
+			return nil, fmt.Errorf("%s has grown beyond %d partitions: %w", topic, s.topics[topic].Partitions, errTopology)
+		}
+	}
+	all, err := s.fetchCommitted(ctx, partitions)
+	if err != nil {
+		return nil, err
+	}
+	var loaded []*partition
+	var begins []offset
+	at := positions{}
+	for topic, ps := range partitions {
+		at[topic] = map[int32]kgo.Offset{}
+		for _, n := range ps {
+			p, snap, begun, err := s.resume(ctx, s.topics[topic], n, all[topic])
+			if err != nil {
+				return nil, err
+			}
+			if begun {
+				begins = append(begins, offsetOf(p, snap))
+			}
+			p.state = s.engine.Assign(snap)
+			loaded = append(loaded, p)
+			at[topic][n] = kgo.NewOffset().At(snap.Low).WithEpoch(snap.LowEpoch)
+			s.log.Debug("partition taken up", "topic", topic, "partition", n, "committed_offset", snap.Low,
+				"next_offset", snap.Next, "buffered", snap.Count, "epoch", snap.Epoch, "first_start", begun)
+		}
+	}
+	if err := s.commitPlain(ctx, begins); err != nil {
+		for _, p := range loaded {
+			s.engine.Revoke(p.state)
+		}
+		return nil, err
+	}
+	var again int64
+	for _, p := range loaded {
+		s.install(p)
+		again += p.state.NextOffset() - p.state.Low()
+	}
+	s.log.Info("partitions taken up", "partitions", list(partitions), "first_start", len(begins), "offsets_to_read_again", again)
+	return at, nil
+}
+
+// list writes partitions as people do: orders/0,1,2.
+func list(partitions map[string][]int32) string {
+	var b strings.Builder
+	for _, topic := range slices.Sorted(maps.Keys(partitions)) {
+		if b.Len() > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(topic)
+		for i, n := range slices.Sorted(slices.Values(partitions[topic])) {
+			b.WriteByte("/,"[min(i, 1)])
+			b.WriteString(strconv.Itoa(int(n)))
+		}
+	}
+	return b.String()
+}
+
+// resume returns a partition and the snapshot it goes on from; begun says
+// that it is a new one, not yet committed.
+func (s *session) resume(ctx context.Context, t Topic, n int32, all map[int32]committed) (p *partition, snap reorder.Snapshot, begun bool, err error) {
+	p = &partition{
+		Source: emit.Source{Topic: t.Name, Ordered: t.Ordered, Late: t.Late, Partition: n},
+		scope:  reorder.Scope{Group: s.cfg.Group, TopicID: t.ID, Partition: n, Fingerprint: s.extract.Fingerprint()},
+		late:   map[reorder.Verdict]uint64{},
+	}
+	was := all[n]
+	if was.offset >= 0 && was.metadata != "" {
+		snap, err = reorder.Decode(was.metadata, was.offset, was.leaderEpoch, p.scope)
+		if err == nil {
+			return p, snap, false, nil
+		}
+		if !errors.Is(err, reorder.ErrRecreated) {
+			return nil, snap, false, s.refuse(p, was, err)
+		}
+	}
+	snap, err = s.beginAt(ctx, p, was, all, err)
+	return p, snap, true, err
+}
+
+// refuse explains metadata that cannot be used.
+func (s *session) refuse(p *partition, was committed, err error) error {
+	err = fmt.Errorf("take up %s partition %d from offset %d of group %q: the commit's metadata was %w", p.Topic, p.Partition, was.offset, s.cfg.Group, err)
+	switch {
+	case errors.Is(err, reorder.ErrFingerprint):
+		return usage(err, "go back to the TIDEMARK_EVENT_TIME of before until nothing is buffered (lag 0), then change it")
+	case errors.Is(err, reorder.ErrNewer):
+		return usage(err, "run the version that wrote it, or a later one")
+	}
+	return usage(err, "another program commits in this group, or an offset was moved by hand; use a TIDEMARK_GROUP of its own, or reset the offset with the tools of Kafka (which clears the metadata) and set TIDEMARK_ON_RESET=new-epoch")
+}
+
+// beginAt decides where a partition without a usable commit begins, and in
+// which epoch.
+func (s *session) beginAt(ctx context.Context, p *partition, was committed, all map[int32]committed, why error) (reorder.Snapshot, error) {
+	written, epoch, err := s.outputs(ctx, p)
+	if err != nil {
+		return reorder.Snapshot{}, err
+	}
+	if written {
+		if s.cfg.OnReset != config.ResetBeginsEpoch {
+			return reorder.Snapshot{}, s.refuseReset(p, was, why)
+		}
+		epoch++
+	}
+	at := kgo.EpochOffset{Epoch: -1, Offset: was.offset}
+	if was.offset < 0 || why != nil {
+		first := true
+		for _, c := range all {
+			first = first && c.offset < 0
+		}
+		if at, err = s.startOffset(ctx, p, first); err != nil {
+			return reorder.Snapshot{}, err
+		}
+	}
+	if written {
+		s.log.Warn("a new epoch begins", "topic", p.Topic, "partition", p.Partition, "offset", at.Offset, "epoch", epoch)
+	}
+	return reorder.Fresh(at.Offset, at.Epoch, epoch), nil
+}
+
+func (s *session) refuseReset(p *partition, was committed, why error) error {
+	what := "the group has no commit"
+	switch {
+	case why != nil:
+		what = "the topic was created again: the commit was " + why.Error()
+	case was.offset >= 0:
+		what = fmt.Sprintf("the offset %d was set from outside", was.offset)
+	}
+	return usage(
+		fmt.Errorf("take up %s partition %d: %s, but %s and %s hold records of an earlier run", p.Topic, p.Partition, what, p.Ordered, p.Late),
+		"to go on in a new epoch, in which order and watermarks begin anew, set TIDEMARK_ON_RESET=new-epoch; to keep what is there, restore the group's offsets")
+}
+
+// fetchCommitted reads the group's commits for all partitions of the topics
+// named. The answer is stable: offsets of open transactions are waited for.
+func (s *session) fetchCommitted(ctx context.Context, partitions map[string][]int32) (map[string]map[int32]committed, error) {
+	return s.fetchCommittedOf(ctx, s.cfg.Group, partitions)
+}
+
+func (s *session) fetchCommittedOf(ctx context.Context, group string, partitions map[string][]int32) (map[string]map[int32]committed, error) {
+	req := kmsg.NewPtrOffsetFetchRequest()
+	req.RequireStable = true
+	g := kmsg.NewOffsetFetchRequestGroup()
+	g.Group = group
+	names := map[[16]byte]string{}
+	for topic := range partitions {
+		t := kmsg.NewOffsetFetchRequestGroupTopic()
+		t.Topic, t.TopicID = topic, s.topics[topic].ID
+		names[t.TopicID] = topic
+		for n := range s.topics[topic].Partitions {
+			t.Partitions = append(t.Partitions, n)
+		}
+		g.Topics = append(g.Topics, t)
+	}
+	req.Groups = append(req.Groups, g)
+	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		all, err := s.fetchOnce(ctx, req, names)
+		if !errors.Is(err, kerr.UnstableOffsetCommit) {
+			return all, err
+		}
+		s.log.Info("waiting for a transaction to end that holds offsets of the group", "group", group)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (s *session) fetchOnce(ctx context.Context, req *kmsg.OffsetFetchRequest, names map[[16]byte]string) (map[string]map[int32]committed, error) {
+	doing := func(err error) error {
+		return fmt.Errorf("fetch the offsets of group %q: %w", req.Groups[0].Group, err)
+	}
+	resp, err := req.RequestWith(ctx, s.cl)
+	if err != nil {
+		return nil, doing(err)
+	}
+	if len(resp.Groups) != 1 {
+		return nil, doing(fmt.Errorf("the answer is about %d groups", len(resp.Groups)))
+	}
+	g := resp.Groups[0]
+	if err := kerr.ErrorForCode(g.ErrorCode); err != nil {
+		return nil, doing(err)
+	}
+	all := map[string]map[int32]committed{}
+	for _, t := range g.Topics {
+		topic := t.Topic
+		if topic == "" {
+			topic = names[t.TopicID]
+		}
+		all[topic] = map[int32]committed{}
+		for _, p := range t.Partitions {
+			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+				return nil, doing(fmt.Errorf("%s partition %d: %w", topic, p.Partition, err))
+			}
+			c := committed{offset: p.Offset, leaderEpoch: p.LeaderEpoch}
+			if p.Metadata != nil {
+				c.metadata = *p.Metadata
+			}
+			all[topic][p.Partition] = c
+		}
+	}
+	for _, topic := range names {
+		if all[topic] == nil {
+			return nil, doing(fmt.Errorf("the answer leaves out %s", topic))
+		}
+	}
+	return all, nil
+}

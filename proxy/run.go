@@ -1,0 +1,203 @@
+// Package proxy runs Tidemark against Kafka: it reads, has the pure packages
+// decide, and puts out what they decided, together with their state, in
+// transactions. Everything that has a clock, a goroutine or a connection is
+// here.
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/reorder"
+)
+
+// stopTime is how long a clean end may take after ctx is done.
+const stopTime = 8 * time.Second
+
+// Run reorders the configured topics until ctx is done, and then ends
+// cleanly: what is open is committed, the group is left. An error has a hint
+// and an exit code where there is a cure; see Fault.
+func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
+	connection, err := cfg.ClientOpts()
+	if err != nil {
+		return usage(err, "")
+	}
+	log.Info("starting", "brokers", cfg.Brokers, "topics", cfg.Topics, "group", cfg.Group, "instance", cfg.Instance,
+		"delivery", string(cfg.Delivery), "max_out_of_orderness", cfg.MaxOutOfOrderness.String(), "memory", cfg.Memory.String())
+	if err := runOver(ctx, cfg, connection, log); err != nil {
+		return err
+	}
+	log.Info("stopped")
+	return nil
+}
+
+// runOver runs over connections made as told.
+func runOver(ctx context.Context, cfg config.Config, connection []kgo.Opt, log *slog.Logger) error {
+	// What is under way when ctx ends gets some time to finish.
+	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopTime, cancel) })()
+
+	var fenced []time.Time
+	for {
+		err := runSession(ctx, hard, cfg, connection, log)
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil && errors.Is(err, context.Canceled):
+			log.Warn("stopped without a last commit; the next start goes on from the one before", "err", err)
+			return nil
+		case errors.As(err, new(*Fault)):
+			return err
+		case isFenced(err):
+			if fenced = lastMinute(append(fenced, time.Now())); len(fenced) >= 3 {
+				return failed(fmt.Errorf("fenced three times in a minute as %q: %w", cfg.TransactionalID(), err),
+					"another process uses this group and instance; give each its own TIDEMARK_INSTANCE")
+			}
+		}
+		log.Warn("starting over from the last commit", "err", err)
+		select {
+		case <-time.After(retryAfter):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// retryAfter is the pause between sessions.
+const retryAfter = 500 * time.Millisecond
+
+func isFenced(err error) bool {
+	return errors.Is(err, kerr.ProducerFenced) || errors.Is(err, kerr.InvalidProducerEpoch) || errors.Is(err, kerr.InvalidProducerIDMapping)
+}
+
+func lastMinute(times []time.Time) []time.Time {
+	for len(times) > 0 && time.Since(times[0]) > time.Minute {
+		times = times[1:]
+	}
+	return times
+}
+
+// runSession does one session from preflight to leaving the group.
+func runSession(ctx, hard context.Context, cfg config.Config, connection []kgo.Opt, log *slog.Logger) error {
+	admin, err := kgo.NewClient(append(append([]kgo.Opt{}, connection...), kgo.WithLogger(clientLog{log}))...)
+	if err != nil {
+		return usage(err, "")
+	}
+	defer admin.Close()
+	adm := kadm.NewClient(admin)
+	topics, err := preflight(ctx, adm, cfg, cfg.EventTime, log)
+	if err != nil {
+		return err
+	}
+	s := newSession(cfg, connection, adm, topics, log)
+	if cfg.Delivery == config.ExactlyOnce {
+		if err := fenceOwn(ctx, admin, cfg.TransactionalID(), cfg.TransactionTimeout); err != nil {
+			return s.explainFence(err)
+		}
+		if s.gts, err = kgo.NewGroupTransactSession(s.clientOpts()...); err == nil {
+			s.cl = s.gts.Client()
+		}
+	} else {
+		s.cl, err = kgo.NewClient(s.clientOpts()...)
+	}
+	if err != nil {
+		return usage(err, "")
+	}
+	close(s.ready)
+	if err = s.run(ctx, hard); isFenced(err) && s.replaced(ctx) {
+		return failed(fmt.Errorf("instance %q of group %q was started a second time: %w", cfg.Instance, cfg.Group, err),
+			"the younger one goes on; give each process its own TIDEMARK_INSTANCE")
+	}
+	return err
+}
+
+func (s *session) explainFence(err error) error {
+	err = fmt.Errorf("take over the transactional id %q: %w", s.cfg.TransactionalID(), err)
+	switch {
+	case denied(err):
+		return usage(err, fmt.Sprintf("allow it: kafka-acls --add --allow-principal User:NAME --operation Write --operation Describe --transactional-id %s/ --resource-pattern-type prefixed", s.cfg.Group))
+	case errors.Is(err, kerr.InvalidTransactionTimeout):
+		return usage(err, "the brokers' transaction.max.timeout.ms is below TIDEMARK_TRANSACTION_TIMEOUT")
+	}
+	return err
+}
+
+// replaced reports whether another process has joined the group under our
+// instance id. It tells being fenced by a double of ours, who must win, from
+// being fenced by a survivor or by a timeout. A double asks for the producer
+// id first and joins right after, so it is given a moment.
+func (s *session) replaced(ctx context.Context) bool {
+	ours, _ := s.cl.GroupMetadata()
+	for range 8 {
+		groups, err := s.adm.DescribeGroups(ctx, s.cfg.Group)
+		if err != nil {
+			return false
+		}
+		for _, m := range groups[s.cfg.Group].Members {
+			if m.InstanceID != nil && *m.InstanceID == s.cfg.Instance && m.MemberID != ours {
+				return true
+			}
+		}
+		select {
+		case <-time.After(200 * time.Millisecond):
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return false
+}
+
+func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topics map[string]Topic, log *slog.Logger) *session {
+	opts := reorder.Options{
+		Bound: cfg.MaxOutOfOrderness, IdleTimeout: cfg.IdleTimeout,
+		MaxFuture: cfg.MaxFuture, ReanchorAfter: cfg.ReanchorAfter,
+	}
+	return &session{
+		cfg: cfg, log: log, topics: topics, connection: connection, extract: cfg.EventTime, adm: adm,
+		engine: reorder.NewEngine(opts, int64(cfg.Memory)),
+		outbox: emit.NewOutbox(emit.Headers{
+			Prefix: cfg.HeaderPrefix, Watermark: cfg.Headers.Watermark,
+			SourceOffset: cfg.Headers.SourceOffset, EventTime: cfg.Headers.EventTime,
+		}),
+		parts:    map[string]map[int32]*partition{},
+		ready:    make(chan struct{}),
+		requests: make(chan assignment, 1),
+		answers:  make(chan ends, 1),
+		start:    time.Now(), committed: time.Now(),
+	}
+}
+
+// run loops until ctx is done or the session fails, and leaves the group.
+func (s *session) run(ctx, hard context.Context) error {
+	watching, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() { s.watch(watching); close(done) }()
+	err := s.loop(ctx, hard)
+	stop()
+	<-done
+	s.leave(hard, err)
+	return err
+}
+
+// leave ends the membership. The client never leaves a group by itself that
+// it joined as a static member, and then nobody would take over until the
+// session timeout. After a failure it stays a member: it is about to be back.
+func (s *session) leave(ctx context.Context, err error) {
+	if err == nil {
+		_, left := s.adm.LeaveGroup(ctx, kadm.LeaveGroup(s.cfg.Group).InstanceIDs(s.cfg.Instance).Reason("stopped"))
+		if left != nil {
+			s.log.Warn("cannot leave the group; its partitions wait for the session timeout", "group", s.cfg.Group, "err", left)
+		}
+	}
+	s.cl.CloseAllowingRebalance()
+}

@@ -1,0 +1,144 @@
+package proxy
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/timestamp"
+	"github.com/tidemarkhq/tidemark/reorder"
+	"github.com/tidemarkhq/tidemark/watermark"
+)
+
+// session is one membership of the group with one producer: everything that
+// is void together. What goes wrong in it and cannot be undone by an abort
+// ends it, and the next one begins from what is committed.
+//
+// One goroutine, the loop, owns all of it except what is below mu. The
+// client's callbacks run in goroutines of the client: assigned and revoked
+// only while the loop is inside poll (BlockRebalanceOnPoll sees to that), so
+// they may touch what the loop owns; position at any time, so it asks the loop.
+type session struct {
+	cfg        config.Config
+	log        *slog.Logger
+	topics     map[string]Topic
+	connection []kgo.Opt
+	extract    *timestamp.Extractor
+
+	cl  *kgo.Client
+	gts *kgo.GroupTransactSession // nil at least once
+	adm *kadm.Client
+
+	engine *reorder.Engine
+	outbox *emit.Outbox
+	parts  map[string]map[int32]*partition
+
+	began      time.Time // of the open transaction, zero when there is none
+	pending    int       // records produced since the last commit
+	wall       watermark.Time
+	sinceClock int  // records since the clocks were read
+	rebalanced bool // a revocation makes the next End abort
+	committed  time.Time
+	start      time.Time // monotonic zero
+
+	unacked  atomic.Pointer[error] // first failed produce since the last commit
+	blocked  atomic.Bool           // a rebalance waits for AllowRebalance
+	ready    chan struct{}         // closed when cl is set
+	requests chan assignment
+	answers  chan ends
+	watched  atomic.Pointer[[]string] // topics whose ends matter now
+
+	mu     sync.Mutex
+	poked  bool
+	cancel context.CancelFunc // of the poll under way
+}
+
+// partition is a source partition that this session owns.
+type partition struct {
+	emit.Source
+	state   *reorder.Partition
+	scope   reorder.Scope
+	ordered uint64
+	late    map[reorder.Verdict]uint64
+
+	stuckAt    int64 // while replaying: position at an answer that showed nothing beyond the replay's end
+	stuckSince watermark.Instant
+}
+
+func (s *session) now() watermark.Instant { return watermark.Instant(time.Since(s.start)) }
+
+// find returns the partition if the session owns it.
+func (s *session) find(topic string, n int32) *partition { return s.parts[topic][n] }
+
+// each calls fn for every partition owned.
+func (s *session) each(fn func(*partition)) {
+	for _, ps := range s.parts {
+		for _, p := range ps {
+			fn(p)
+		}
+	}
+}
+
+// install puts a partition in the place of the one that was there.
+func (s *session) install(p *partition) {
+	s.remove(p.Topic, p.Partition)
+	if s.parts[p.Topic] == nil {
+		s.parts[p.Topic] = map[int32]*partition{}
+	}
+	s.parts[p.Topic][p.Partition] = p
+}
+
+// remove forgets a partition and everything held of it.
+func (s *session) remove(topic string, n int32) {
+	if p := s.find(topic, n); p != nil {
+		s.engine.Revoke(p.state)
+		delete(s.parts[topic], n)
+	}
+}
+
+// poll waits for records until the deadline or a poke.
+func (s *session) poll(ctx context.Context, wait time.Duration) kgo.Fetches {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	s.mu.Lock()
+	if s.poked {
+		cancel()
+	}
+	s.poked, s.cancel = false, cancel
+	s.mu.Unlock()
+	fetches := s.cl.PollRecords(ctx, maxPoll)
+	if len(fetches) == 0 {
+		// An empty answer does not hold rebalances back; one to a
+		// cancelled context does.
+		cancel()
+		s.cl.PollRecords(ctx, 1)
+	}
+	return fetches
+}
+
+// maxPoll bounds the records of one poll, and with them the time until the
+// clock is looked at again.
+const maxPoll = 20_000
+
+// poke makes the poll under way, or the next one, return.
+func (s *session) poke() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.poked = true
+	if s.cancel != nil {
+		s.cancel()
+	}
+}
+
+// hurry says that a rebalance is waiting.
+func (s *session) hurry() {
+	s.blocked.Store(true)
+	s.poke()
+}
