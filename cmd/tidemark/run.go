@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
+	"github.com/spf13/cobra"
+
+	"github.com/tidemarkhq/tidemark/proxy"
+	"github.com/tidemarkhq/tidemark/proxy/config"
+)
+
+// runProxy is what tests put a failure in the place of.
+var runProxy = proxy.Run
+
+// heapShare is how much of a container's memory limit the Go runtime may plan
+// with. Near it the collector works harder; without it, it would learn of the
+// limit from the kernel.
+const heapShare = 0.9
+
+func newRunCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "run",
+		Short: "Bring the source topics into order until told to stop",
+		Long: `Read the source topics and republish their records in order of event time, until
+SIGTERM or SIGINT. A second signal ends the process at once.
+
+It is configured by environment variables; only TIDEMARK_TOPICS is required.
+See them with ` + "`tidemark config --docs`, and what is in effect with `tidemark config`.",
+		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context()) },
+	}
+}
+
+func run(ctx context.Context) error {
+	cfg, err := config.Load(os.Environ())
+	if err != nil {
+		return err
+	}
+	// Outside a container there is no limit to keep to, which is no error.
+	_, _ = memlimit.Set(memlimit.WithProvider(memlimit.FromCgroup), memlimit.WithRatio(heapShare))
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // from here on a signal kills, as if we had never asked
+	err = runProxy(ctx, cfg, newLogger(os.Stderr, cfg))
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil // we were told to stop, and did
+	}
+	return err
+}
