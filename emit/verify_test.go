@@ -13,8 +13,10 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
@@ -23,6 +25,7 @@ import (
 // testCluster is a cluster with the three topics of a source, and a client.
 type testCluster struct {
 	t     testing.TB
+	fake  *kfake.Cluster
 	addrs []string
 	cl    *kgo.Client
 }
@@ -37,7 +40,7 @@ func newTestCluster(t testing.TB, partitions int32) *testCluster {
 		t.Fatal(err)
 	}
 	t.Cleanup(fake.Close)
-	c := &testCluster{t: t, addrs: fake.ListenAddrs()}
+	c := &testCluster{t: t, fake: fake, addrs: fake.ListenAddrs()}
 	c.cl = c.client()
 	return c
 }
@@ -254,6 +257,66 @@ func TestVerifyBeginsAtOrigin(t *testing.T) {
 	}
 	if r := reports[0]; !r.Holds() || r.Read != 10 || r.Ordered != 10 {
 		t.Errorf("%+v", r)
+	}
+}
+
+// TestVerifyFollowsTheLeader: a fetch that a broker refuses for a while is
+// asked again, and one that it refuses for good is not.
+func TestVerifyFollowsTheLeader(t *testing.T) {
+	c := newTestCluster(t, 1)
+	c.load(mixed(0))
+	left, code := 3, kerr.NotLeaderForPartition.Code
+	c.fake.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.fake.KeepControl()
+		if left--; left < 0 {
+			return nil, nil, false
+		}
+		f := req.(*kmsg.FetchRequest)
+		part := kmsg.NewFetchResponseTopicPartition()
+		part.ErrorCode = code
+		topic := kmsg.NewFetchResponseTopic()
+		topic.TopicID = f.Topics[0].TopicID
+		topic.Partitions = append(topic.Partitions, part)
+		resp := f.ResponseKind().(*kmsg.FetchResponse)
+		resp.Topics = append(resp.Topics, topic)
+		return resp, nil, true
+	})
+	reports, err := Verify(t.Context(), c.cl, testOptions())
+	if err != nil || !reports[0].Holds() || reports[0].Read != 35 || left >= 0 {
+		t.Errorf("after changes of the leader: %v, %d left, %+v", err, left, reports)
+	}
+	left, code = 3, kerr.TopicAuthorizationFailed.Code
+	if _, err = Verify(t.Context(), c.cl, testOptions()); !errors.Is(err, kerr.TopicAuthorizationFailed) {
+		t.Errorf("without the right to read: %v", err)
+	}
+	left, code = 3, kerr.OffsetOutOfRange.Code
+	if _, err = Verify(t.Context(), c.cl, testOptions()); err == nil || !strings.Contains(err.Error(), "retention") {
+		t.Errorf("when the beginning is deleted meanwhile: %v", err)
+	}
+}
+
+// TestVerifyStopsBeforeOpenTransactions: where the last thing below the end is
+// aborted and what aborted it is above, nothing is ever delivered for the rest.
+func TestVerifyStopsBeforeOpenTransactions(t *testing.T) {
+	c := newTestCluster(t, 1)
+	h := mixed(0)
+	c.produce(c.cl, testTopic+".ordered", 0, h.ordered...)
+	c.produce(c.cl, testTopic+".late", 0, h.late...)
+	c.produce(c.cl, testTopic, 0, h.raw...)
+	open, aborted := c.client(kgo.TransactionalID("open")), c.client(kgo.TransactionalID("aborted"))
+	for _, cl := range []*kgo.Client{aborted, open} {
+		if err := cl.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		c.produce(cl, testTopic+".ordered", 0, &kgo.Record{Value: []byte("never mind")})
+	}
+	if err := aborted.EndTransaction(t.Context(), kgo.TryAbort); err != nil {
+		t.Fatal(err)
+	}
+	c.commit(0, h.scope)
+	reports, err := Verify(t.Context(), c.cl, testOptions())
+	if err != nil || !reports[0].Holds() || reports[0].Ordered != int64(len(h.ordered)) {
+		t.Errorf("%v, %+v", err, reports)
 	}
 }
 

@@ -11,11 +11,32 @@ import (
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/reorder"
 )
 
-// startOffset resolves where a partition begins that has no commit. Only when
-// the group has none for the whole topic does TIDEMARK_START count; a
-// partition that appeared later is read from its beginning.
+// knownFrom returns how many partitions the topic had when the group began
+// with it, as the commits of its partitions say. Without any commit the group
+// begins now; with none that says so, no partition is known.
+func (s *session) knownFrom(t Topic, all map[int32]committed) (known int32) {
+	known = t.Partitions
+	said, any := false, false
+	for n, c := range all {
+		any = any || c.offset >= 0
+		snap, err := reorder.Decode(c.metadata, c.offset, c.leaderEpoch, s.scope(t, n))
+		if err == nil {
+			known, said = min(known, snap.Known), true
+		}
+	}
+	if any && !said {
+		return 0
+	}
+	return known
+}
+
+// startOffset resolves where a partition begins that has no commit.
+// TIDEMARK_START counts for the partitions that were there when the group
+// began with the topic, whichever instance takes them up and when; a partition
+// that appeared later is read from its beginning.
 func (s *session) startOffset(ctx context.Context, p *partition, first bool) (kgo.EpochOffset, error) {
 	doing := func(err error) (kgo.EpochOffset, error) {
 		return kgo.EpochOffset{}, fmt.Errorf("find where %s partition %d begins: %w", p.Topic, p.Partition, err)

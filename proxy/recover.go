@@ -101,7 +101,7 @@ func list(partitions map[string][]int32) string {
 func (s *session) resume(ctx context.Context, t Topic, n int32, all map[int32]committed) (p *partition, snap reorder.Snapshot, begun bool, err error) {
 	p = &partition{
 		Source: emit.Source{Topic: t.Name, Ordered: t.Ordered, Late: t.Late, Partition: n},
-		scope:  reorder.Scope{Group: s.cfg.Group, TopicID: t.ID, Partition: n, Fingerprint: s.extract.Fingerprint()},
+		scope:  s.scope(t, n),
 		late:   map[reorder.Verdict]uint64{},
 	}
 	was := all[n]
@@ -114,8 +114,14 @@ func (s *session) resume(ctx context.Context, t Topic, n int32, all map[int32]co
 			return nil, snap, false, s.refuse(p, was, err)
 		}
 	}
-	snap, err = s.beginAt(ctx, p, was, all, err)
+	known := s.knownFrom(t, all)
+	snap, err = s.beginAt(ctx, p, was, n < known, err)
+	snap.Known = known
 	return p, snap, true, err
+}
+
+func (s *session) scope(t Topic, n int32) reorder.Scope {
+	return reorder.Scope{Group: s.cfg.Group, TopicID: t.ID, Partition: n, Fingerprint: s.extract.Fingerprint()}
 }
 
 // refuse explains metadata that cannot be used.
@@ -131,8 +137,9 @@ func (s *session) refuse(p *partition, was committed, err error) error {
 }
 
 // beginAt decides where a partition without a usable commit begins, and in
-// which epoch.
-func (s *session) beginAt(ctx context.Context, p *partition, was committed, all map[int32]committed, why error) (reorder.Snapshot, error) {
+// which epoch. first says that it was there when the group began with the
+// topic; why, that its commit was for an earlier topic of the name.
+func (s *session) beginAt(ctx context.Context, p *partition, was committed, first bool, why error) (reorder.Snapshot, error) {
 	written, epoch, err := s.outputs(ctx, p)
 	if err != nil {
 		return reorder.Snapshot{}, err
@@ -145,10 +152,6 @@ func (s *session) beginAt(ctx context.Context, p *partition, was committed, all 
 	}
 	at := kgo.EpochOffset{Epoch: -1, Offset: was.offset}
 	if was.offset < 0 || why != nil {
-		first := true
-		for _, c := range all {
-			first = first && c.offset < 0
-		}
 		if at, err = s.startOffset(ctx, p, first); err != nil {
 			return reorder.Snapshot{}, err
 		}

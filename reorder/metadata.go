@@ -15,16 +15,16 @@ import (
 // The metadata of an offset commit is a snapshot as text, so that any Kafka
 // tool shows it:
 //
-//	v1;id=…;o=0;h=81234;he=0;w=1763700000000000000;m=5000000001;b=311,9f0c12aa;f=5ad1c0de;c=7b09e1c4
+//	v1;id=…;o=0;p=4;h=81234;he=0;w=1763700000000000000;m=5000000001;b=311,9f0c12aa;f=5ad1c0de;c=7b09e1c4
 //
 //	id  topic id                     e  epoch, when not 0
 //	o   origin                       l  late run, when not 0
-//	h   next offset to read          r  frontier of a release under way:
-//	he  leader epoch at h - 1           event time, offset - L
-//	w   watermark (ns), - for none   g  steps of the future guard:
-//	n   w - natural, when not 0         offset - L, limit; ...
-//	m   max - w                      b  records buffered, sum of their hashes
-//	f   fingerprint of what makes event times
+//	p   partitions at the start      r  frontier of a release under way:
+//	h   next offset to read             event time, offset - L
+//	he  leader epoch at h - 1        g  steps of the future guard:
+//	w   watermark (ns), - for none      offset - L, limit, ...
+//	n   w - natural, when not 0      b  records buffered, sum of their hashes
+//	m   max - w                      f  fingerprint of what makes event times
 //	c   CRC-32C of all before it and of group, partition and L
 //
 // L itself is the committed offset. Since the checksum covers it and where it
@@ -61,6 +61,7 @@ func (s *Snapshot) Encode(at Scope) string {
 	b = append(b, "v1;id="...)
 	b = base64.RawURLEncoding.AppendEncode(b, at.TopicID[:])
 	b = field(b, "o", s.Origin)
+	b = field(b, "p", int64(s.Known))
 	b = field(b, "h", s.Next)
 	b = field(b, "he", int64(s.NextEpoch))
 	if s.W == watermark.None {
@@ -149,6 +150,7 @@ func (s *Snapshot) read(fields map[string]string, at *Scope) error {
 	p.note(err)
 	p.note(length(copy(at.TopicID[:], id), len(at.TopicID)))
 	s.Origin = p.int(fields["o"], 64)
+	s.Known = int32(p.int(fields["p"], 32))
 	s.Next = p.int(fields["h"], 64)
 	s.NextEpoch = int32(p.int(fields["he"], 32))
 	s.W = watermark.None

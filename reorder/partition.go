@@ -83,6 +83,7 @@ type Partition struct {
 	eng   *Engine
 
 	origin    int64  // where this group began
+	known     int32  // see Snapshot
 	next      int64  // H: the next offset to read
 	nextEpoch int32  // leader epoch of the record at next-1
 	epoch     uint32 // stretch of the output inside which order holds

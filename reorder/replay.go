@@ -28,7 +28,7 @@ func (e *Engine) Assign(s Snapshot) *Partition {
 		idle:   watermark.Idle{Timeout: e.opts.IdleTimeout},
 		queue:  newCalendar(),
 		store:  arena{pool: &e.pool},
-		origin: s.Origin, next: s.Next, nextEpoch: s.NextEpoch,
+		origin: s.Origin, known: s.Known, next: s.Next, nextEpoch: s.NextEpoch,
 		epoch: s.Epoch, lateRun: s.LateRun,
 	}
 	p.guard.Restore(s.Steps, s.Next)

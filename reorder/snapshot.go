@@ -6,6 +6,7 @@ import "github.com/tidemarkhq/tidemark/watermark"
 // hold is in the log, between Low and Next.
 type Snapshot struct {
 	Origin    int64 // where this group began
+	Known     int32 // partitions the topic had when the group began with it
 	Low       int64 // L: the lowest offset still owed; the committed offset
 	LowEpoch  int32 // leader epoch of the record at Low (of the last read, when nothing is owed)
 	Next      int64 // H: the next offset to read
@@ -37,7 +38,7 @@ func (p *Partition) Snapshot() Snapshot {
 		return *p.replay
 	}
 	s := Snapshot{
-		Origin: p.origin, Low: p.next, LowEpoch: p.nextEpoch, Next: p.next, NextEpoch: p.nextEpoch,
+		Origin: p.origin, Known: p.known, Low: p.next, LowEpoch: p.nextEpoch, Next: p.next, NextEpoch: p.nextEpoch,
 		W: p.clock.W, Natural: p.clock.Natural, Max: p.clock.Max,
 		Epoch: p.epoch, LateRun: p.lateRun, Count: p.count, Sum: p.sum,
 	}

@@ -9,7 +9,3 @@ import (
 func newDemoCommand() *cobra.Command {
 	return &cobra.Command{Use: "demo", Short: "Not built in yet", RunE: func(*cobra.Command, []string) error { return errors.New("not built in yet") }}
 }
-
-func newVerifyCommand() *cobra.Command {
-	return &cobra.Command{Use: "verify", Short: "Not built in yet", RunE: func(*cobra.Command, []string) error { return errors.New("not built in yet") }}
-}

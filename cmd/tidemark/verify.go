@@ -1,0 +1,251 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/term"
+
+	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/reorder"
+)
+
+func newVerifyCommand() *cobra.Command {
+	var topics []string
+	var group string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "Check that the ordered and late topics keep what Tidemark promises",
+		Long: `Read the source topics and what came out of them, and check that every record came
+out once, unchanged, in its partition and in order, that all watermark headers told
+the truth, and that what is late is late. It may run beside ` + "`tidemark run`" + ` and changes
+nothing. The exit code is 0 if the contract holds and 3 if not.
+
+It needs the configuration of the run that it checks.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := verifyConfig(topics, group)
+			if err != nil {
+				return err
+			}
+			reports, err := verify(cmd.Context(), cfg)
+			if err != nil {
+				return &exitError{exitFailed, fmt.Errorf("verify: %w", err), verifyHint(err)}
+			}
+			return showReports(cmd.OutOrStdout(), reports, asJSON)
+		},
+	}
+	cmd.Flags().StringArrayVar(&topics, "topic", nil, "source topic to check, may be repeated (default TIDEMARK_TOPICS)")
+	cmd.Flags().StringVar(&group, "group", "", "consumer group to check (default TIDEMARK_GROUP)")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "show the reports as JSON")
+	return cmd
+}
+
+// verifyConfig puts the flags in the place of their variables.
+func verifyConfig(topics []string, group string) (config.Config, error) {
+	environ := os.Environ()
+	if len(topics) > 0 {
+		environ = append(environ, "TIDEMARK_TOPICS="+strings.Join(topics, ","))
+	}
+	if group != "" {
+		environ = append(environ, "TIDEMARK_GROUP="+group)
+	}
+	cfg, err := config.Load(environ)
+	if err == nil && !cfg.Headers.SourceOffset {
+		err = &exitError{
+			exitUsage, errors.New("TIDEMARK_HEADERS has no source-offset, and without it nobody can tell which record is which"),
+			"verify works on outputs that were made with it",
+		}
+	}
+	return cfg, err
+}
+
+func verify(ctx context.Context, cfg config.Config) ([]emit.Report, error) {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	opts, err := cfg.ClientOpts()
+	if err != nil {
+		return nil, err
+	}
+	cl, err := kgo.NewClient(append(opts, kgo.RetryTimeout(30*time.Second))...)
+	if err != nil {
+		return nil, err
+	}
+	defer cl.Close()
+	o := emit.VerifyOptions{
+		Group: cfg.Group, Prefix: cfg.HeaderPrefix, AtLeastOnce: cfg.Delivery == config.AtLeastOnce,
+	}
+	for _, t := range cfg.Topics {
+		o.Topics = append(o.Topics, emit.VerifyTopic{
+			Source: t, Ordered: cfg.OrderedTopic(t), Late: cfg.LateTopic(t),
+			EventTime: cfg.EventTime.Extract, Fingerprint: cfg.EventTime.Fingerprint(),
+		})
+	}
+	if term.IsTerminal(int(os.Stderr.Fd())) {
+		bar := newVerifyBar()
+		defer bar.Finish()
+		o.Progress = func(done, total int64) {
+			bar.ChangeMax64(total)
+			_ = bar.Set64(done)
+		}
+	}
+	return emit.Verify(ctx, cl, o)
+}
+
+func newVerifyBar() *progressbar.ProgressBar {
+	return progressbar.NewOptions64(
+		1,
+		progressbar.OptionSetWriter(os.Stderr),
+		progressbar.OptionSetDescription("verify"),
+		progressbar.OptionShowCount(),
+		progressbar.OptionSetItsString("offsets"),
+		progressbar.OptionShowIts(),
+		progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionClearOnFinish(),
+	)
+}
+
+func verifyHint(err error) string {
+	switch {
+	case errors.Is(err, emit.ErrNoCommit):
+		return "is this the group of `tidemark run`, and has it run on this topic?"
+	case errors.Is(err, emit.ErrNoIdentity):
+		return "were the outputs made with another TIDEMARK_HEADERS or TIDEMARK_HEADER_PREFIX?"
+	case errors.Is(err, reorder.ErrFingerprint):
+		return "set TIDEMARK_EVENT_TIME as it is where `tidemark run` runs"
+	case errors.Is(err, reorder.ErrForeign):
+		return "has somebody else committed for this group?"
+	}
+	return ""
+}
+
+// topicReport is one topic in the JSON that is shown.
+type topicReport struct {
+	emit.Report
+	Partitions []emit.Report `json:"partitions"`
+}
+
+// byTopic adds the partitions up; they come topic by topic.
+func byTopic(reports []emit.Report) []topicReport {
+	var topics []topicReport
+	for _, r := range reports {
+		if n := len(topics); n == 0 || topics[n-1].Topic != r.Topic {
+			topics = append(topics, topicReport{})
+		}
+		t := &topics[len(topics)-1]
+		t.Add(r)
+		t.Partitions = append(t.Partitions, r)
+	}
+	return topics
+}
+
+// showReports writes the result and returns the error for the exit code.
+func showReports(w io.Writer, reports []emit.Report, asJSON bool) error {
+	topics := byTopic(reports)
+	holds := !slices.ContainsFunc(reports, func(r emit.Report) bool { return !r.Holds() })
+	var err error
+	if asJSON {
+		err = writeJSON(w, struct {
+			Holds  bool          `json:"holds"`
+			Topics []topicReport `json:"topics"`
+		}{holds, topics})
+	} else {
+		err = writeReports(w, topics, holds)
+	}
+	if err == nil && !holds {
+		err = &exitError{exitNotHeld, nil, ""}
+	}
+	return err
+}
+
+func writeReports(w io.Writer, topics []topicReport, holds bool) error {
+	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, t := range topics {
+		writeCounts(out, t.Report)
+	}
+	for _, t := range topics {
+		for _, kind := range emit.Kinds {
+			if f, ok := t.Faults[kind]; ok {
+				writeFaults(out, t.Topic, kind, f)
+			}
+		}
+	}
+	verdict := "HOLDS"
+	if !holds {
+		verdict = "DOES NOT HOLD"
+	}
+	fmt.Fprintln(out, verdict)
+	return out.Flush()
+}
+
+func writeCounts(w io.Writer, r emit.Report) {
+	fmt.Fprintln(w, r.Topic)
+	row := func(name string, n int64, what string) {
+		if what != "" {
+			what = "\t" + what
+		}
+		fmt.Fprintf(w, "  %s\t%d%s\n", name, n, what)
+	}
+	rare := func(name string, n int64, what string) {
+		if n > 0 {
+			row(name, n, what)
+		}
+	}
+	late, reasons := int64(0), []string{}
+	for _, why := range slices.Sorted(maps.Keys(r.Late)) {
+		late += r.Late[why]
+		reasons = append(reasons, fmt.Sprintf("%s %d", why, r.Late[why]))
+	}
+	row("read", r.Read, "")
+	row("ordered", r.Ordered, watermarks(r.Watermark))
+	row("late", late, strings.Join(reasons, ", "))
+	row("buffered", r.Buffered, "")
+	rare("expired", r.Expired, "records out, whose source is gone")
+	rare("replayed", r.Replayed, "records out that an earlier epoch had put out")
+	rare("repeated", r.Repeated, "records out again, as at-least-once may")
+	rare("bare", r.Bare, "records out without headers, for want of room")
+	rare("unproven", r.Unproven, "records read, whose output retention may have deleted")
+	fmt.Fprintln(w)
+}
+
+func watermarks(r emit.Range) string {
+	if !r.Any {
+		return ""
+	}
+	stamp := func(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z") }
+	return "watermarks " + stamp(r.Min) + " to " + stamp(r.Max)
+}
+
+func writeFaults(w io.Writer, topic string, kind emit.Kind, faults emit.Faults) {
+	fmt.Fprintf(w, "%s: %d %s\n", topic, faults.Total, kind)
+	for _, f := range faults.First {
+		fmt.Fprintf(w, "  partition %d\t%s\t%s\t%s\n", f.Partition, offsetName("offset", f.SourceOffset),
+			offsetName(cmp.Or(f.Output, "in no output"), f.OutputOffset), f.Why)
+	}
+	if rest := faults.Total - int64(len(faults.First)); rest > 0 {
+		fmt.Fprintf(w, "  and %d more\n", rest)
+	}
+	fmt.Fprintln(w)
+}
+
+func offsetName(name string, offset int64) string {
+	if offset < 0 {
+		return strings.TrimPrefix(name, "offset")
+	}
+	return fmt.Sprintf("%s %d", name, offset)
+}

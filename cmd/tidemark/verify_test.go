@@ -1,0 +1,155 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemarkhq/tidemark/proxy/timestamp"
+	"github.com/tidemarkhq/tidemark/reorder"
+)
+
+// verifyCluster has a topic of three records, the last of them still held or
+// not, and what came out. The configuration in the environment tells of it.
+func verifyCluster(t *testing.T, held bool, ordered ...string) {
+	t.Helper()
+	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "orders", "orders.ordered", "orders.late"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(fake.Close)
+	t.Setenv("TIDEMARK_BROKERS", strings.Join(fake.ListenAddrs(), ","))
+	t.Setenv("TIDEMARK_EVENT_TIME", "header:at")
+	cl, err := kgo.NewClient(kgo.SeedBrokers(fake.ListenAddrs()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cl.Close)
+	record := func(topic, at string) *kgo.Record {
+		return &kgo.Record{Topic: topic, Headers: []kgo.RecordHeader{{Key: "at", Value: []byte(at)}}, Timestamp: time.UnixMilli(1)}
+	}
+	var rs []*kgo.Record
+	for _, at := range []string{"1000", "2000", "3000"} {
+		rs = append(rs, record("orders", at))
+	}
+	for _, line := range ordered {
+		f := strings.Fields(line) // event time, watermark, source offset
+		r := record("orders.ordered", f[0])
+		r.Headers = append(r.Headers, kgo.RecordHeader{Key: "tidemark-watermark", Value: []byte(f[1])},
+			kgo.RecordHeader{Key: "tidemark-source-offset", Value: []byte(f[2])})
+		rs = append(rs, r)
+	}
+	if err := cl.ProduceSync(t.Context(), rs...).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	adm := kadm.NewClient(cl)
+	topics, err := adm.ListTopics(t.Context(), "orders")
+	if err != nil {
+		t.Fatal(err)
+	}
+	times, err := timestamp.Parse("header:at")
+	if err != nil {
+		t.Fatal(err)
+	}
+	snap := reorder.Fresh(0, 0, 0)
+	snap.Low, snap.Next = 3, 3
+	if held {
+		snap.Low, snap.Count, snap.Sum = 2, 1, reorder.OffsetHash(2)
+	}
+	var os kadm.Offsets
+	os.Add(kadm.Offset{Topic: "orders", At: snap.Low, LeaderEpoch: -1, Metadata: snap.Encode(reorder.Scope{
+		Group: "mine", TopicID: topics["orders"].ID, Fingerprint: times.Fingerprint(),
+	})})
+	if err := adm.CommitAllOffsets(t.Context(), "mine", os); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func runVerify(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	var out bytes.Buffer
+	cmd := newVerifyCommand()
+	cmd.SetArgs(args)
+	cmd.SetOut(&out)
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	err := cmd.ExecuteContext(t.Context())
+	return out.String(), err
+}
+
+func TestVerifyCommandHolds(t *testing.T) {
+	verifyCluster(t, false, "1000 1999 0", "2000 2999 1", "3000 2999 2")
+	out, err := runVerify(t, "--topic", "orders", "--group", "mine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `orders
+  read      3
+  ordered   3  watermarks 1970-01-01T00:00:01.999Z to 1970-01-01T00:00:02.999Z
+  late      0
+  buffered  0
+
+HOLDS
+`
+	if out != want {
+		t.Errorf("shown:\n%s", out)
+	}
+}
+
+func TestVerifyCommandDoesNotHold(t *testing.T) {
+	verifyCluster(t, false, "1000 2000 0", "2000 2999 1")
+	out, err := runVerify(t, "--topic", "orders", "--group", "mine")
+	if exitCode(err) != exitNotHeld || err.Error() != "" {
+		t.Errorf("exit %d: %v", exitCode(err), err)
+	}
+	for _, line := range []string{
+		"orders: 1 lost\n  partition 0  offset 2  in no output  read and committed (the group stands at 3), but in no output\n",
+		"orders: 1 watermark-lie\n  partition 0  offset 1  orders.ordered 1  event time 2000 ms comes after watermark 2000\n",
+		"\nDOES NOT HOLD\n",
+	} {
+		if !strings.Contains(out, line) {
+			t.Errorf("%q is not in\n%s", line, out)
+		}
+	}
+
+	out, err = runVerify(t, "--topic", "orders", "--group", "mine", "--json")
+	var got struct {
+		Holds  bool
+		Topics []struct {
+			Topic      string
+			Violations map[string]struct{ Total int }
+			Partitions []struct{ Partition int }
+		}
+	}
+	if jsonErr := json.Unmarshal([]byte(out), &got); jsonErr != nil || exitCode(err) != exitNotHeld {
+		t.Fatalf("%v, exit %d:\n%s", jsonErr, exitCode(err), out)
+	}
+	if got.Holds || len(got.Topics) != 1 || got.Topics[0].Violations["lost"].Total != 1 || len(got.Topics[0].Partitions) != 1 {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestVerifyCommandCannotCheck(t *testing.T) {
+	verifyCluster(t, true, "1000 1999 0", "2000 2999 1")
+	_, err := runVerify(t, "--topic", "orders", "--group", "nobody")
+	if exitCode(err) != exitFailed || !strings.Contains(hint(err), "group") {
+		t.Errorf("another group: exit %d, %v, hint %q", exitCode(err), err, hint(err))
+	}
+	t.Setenv("TIDEMARK_EVENT_TIME", "timestamp")
+	_, err = runVerify(t, "--topic", "orders", "--group", "mine")
+	if exitCode(err) != exitFailed || !strings.Contains(hint(err), "TIDEMARK_EVENT_TIME") {
+		t.Errorf("other event times: exit %d, %v, hint %q", exitCode(err), err, hint(err))
+	}
+	t.Setenv("TIDEMARK_HEADERS", "watermark")
+	if _, err = runVerify(t, "--topic", "orders"); exitCode(err) != exitUsage {
+		t.Errorf("without source offsets: exit %d, %v", exitCode(err), err)
+	}
+	if _, err = runVerify(t); exitCode(err) != exitUsage {
+		t.Errorf("without a topic: exit %d, %v", exitCode(err), err)
+	}
+}
