@@ -103,10 +103,8 @@ func (s *session) takeRecords(ctx context.Context, p *partition, records []*kgo.
 		if err := s.release(ctx, p); err != nil {
 			return err
 		}
-		for s.engine.Crowded() {
-			if err := s.relieve(ctx); err != nil {
-				return err
-			}
+		if err := s.relieve(ctx); err != nil {
+			return err
 		}
 		if err := s.pace(ctx); err != nil {
 			return err
@@ -157,19 +155,28 @@ func (s *session) release(ctx context.Context, p *partition) error {
 	return nil
 }
 
-// relieve makes room by releasing the oldest records early.
+// relieve makes room, if too much is held, by releasing the oldest records
+// early. What is being read again has to be held, whatever it takes.
 func (s *session) relieve(ctx context.Context) error {
-	state := s.engine.Relieve()
-	if state == nil {
-		return nil
+	for s.engine.Crowded() {
+		state := s.engine.Relieve()
+		if state == nil {
+			return nil
+		}
+		if err := s.releaseByClock(ctx, s.owner(state)); err != nil {
+			return err
+		}
 	}
-	var p *partition
-	s.each(func(q *partition) {
-		if q.state == state {
-			p = q
+	return nil
+}
+
+func (s *session) owner(state *reorder.Partition) (owner *partition) {
+	s.each(func(p *partition) {
+		if p.state == state {
+			owner = p
 		}
 	})
-	return s.releaseByClock(ctx, p)
+	return owner
 }
 
 // releaseByClock puts out what a move of the watermark by something other
