@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -118,11 +119,11 @@ func (s *session) commitTransaction(ctx context.Context, offsets []offset) error
 		return fmt.Errorf("flush: %w", err)
 	}
 	try := kgo.TryCommit
-	if err := s.unacked.Swap(nil); err != nil {
-		if fatal := s.produceFault(*err); fatal != nil {
-			return fatal
+	if r := s.unacked.Swap(nil); r != nil {
+		if f := s.hopeless(r); f != nil {
+			return f
 		}
-		s.log.Warn("a record was not accepted; the transaction is aborted", "err", *err)
+		s.log.Warn("a record was not accepted; the transaction is aborted", "topic", r.topic, "partition", r.partition, "err", r.err)
 		try = kgo.TryAbort
 	}
 	withOurs := kgo.PreTxnCommitFnContext(ctx, func(req *kmsg.TxnOffsetCommitRequest) error {
@@ -168,11 +169,11 @@ func (s *session) commitOffsets(ctx context.Context, offsets []offset) error {
 	if err := s.cl.Flush(ctx); err != nil {
 		return fmt.Errorf("flush: %w", err)
 	}
-	if err := s.unacked.Swap(nil); err != nil {
-		if fatal := s.produceFault(*err); fatal != nil {
-			return fatal
+	if r := s.unacked.Swap(nil); r != nil {
+		if f := s.hopeless(r); f != nil {
+			return f
 		}
-		s.log.Warn("a record was not accepted; reading again from the last commit", "err", *err)
+		s.log.Warn("a record was not accepted; reading again from the last commit", "topic", r.topic, "partition", r.partition, "err", r.err)
 		return errVoid
 	}
 	err := s.commitPlain(ctx, offsets)
@@ -224,17 +225,27 @@ func stale(err error) bool {
 		errors.Is(err, kerr.RebalanceInProgress) || errors.Is(err, kerr.StaleMemberEpoch)
 }
 
-// produceFault returns a fault if a record can never be accepted.
-func (s *session) produceFault(err error) error {
+// refusal is a record that was not acknowledged.
+type refusal struct {
+	topic     string
+	partition int32
+	err       error
+}
+
+// hopeless returns a fault if trying again would be no use.
+func (s *session) hopeless(r *refusal) *Fault {
+	t := tools{s.cfg}
+	err := fmt.Errorf("write to %s partition %d: %w", r.topic, r.partition, r.err)
 	switch {
 	case errors.Is(err, kerr.MessageTooLarge):
-		return failed(err, "the record with its headers is larger than max.message.bytes of the output topic: raise it there")
+		return failed(err, fmt.Sprintf("with the headers a record is larger than max.message.bytes of %s: raise it there", r.topic))
 	case errors.Is(err, kerr.InvalidTimestamp):
-		return failed(err, "give the output topic the message.timestamp.before.max.ms and .after.max.ms of the source")
-	case denied(err):
-		return usage(err, "allow it: kafka-acls --add --allow-principal User:NAME --operation Write --topic OUTPUT, and --transactional-id "+s.cfg.Group+" --resource-pattern-type prefixed")
+		return failed(err, "the topic refuses times that the source has let in: "+
+			t.set(r.topic, timestampBefore, "9223372036854775807")+"; and the same with "+timestampAfter)
+	case errors.Is(err, kerr.TopicAuthorizationFailed):
+		return usage(err, "allow it: "+t.allow("--topic", r.topic, kadm.OpWrite, kadm.OpDescribe, kadm.OpRead))
 	case errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.UnknownTopicID):
-		return failed(err, "an output topic is gone; start again and it is created")
+		return failed(err, "the topic is gone; start again, and it is created")
 	}
-	return nil
+	return refused(s.cfg, err)
 }

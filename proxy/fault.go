@@ -98,6 +98,12 @@ func refused(cfg config.Config, err error) *Fault {
 	return nil
 }
 
+// denied reports that brokers refused what we are not allowed to do.
+func denied(err error) bool {
+	return errors.Is(err, kerr.TopicAuthorizationFailed) || errors.Is(err, kerr.GroupAuthorizationFailed) ||
+		errors.Is(err, kerr.TransactionalIDAuthorizationFailed) || errors.Is(err, kerr.ClusterAuthorizationFailed)
+}
+
 // tools writes command lines of Kafka's own tools, for hints: complete, so
 // that they can be copied as they stand.
 type tools struct{ cfg config.Config }

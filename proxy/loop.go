@@ -7,6 +7,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -205,9 +206,8 @@ func (s *session) produce(ctx context.Context, r *kgo.Record) error {
 // acknowledged keeps the first failure; it is looked at before each commit.
 // The client itself would commit all the same.
 func (s *session) acknowledged(r *kgo.Record, err error) {
-	if err != nil && s.unacked.Load() == nil {
-		err = attempt("produce", r.Topic, r.Partition, err)
-		s.unacked.CompareAndSwap(nil, &err)
+	if err != nil {
+		s.unacked.CompareAndSwap(nil, &refusal{r.Topic, r.Partition, err})
 	}
 }
 
@@ -280,27 +280,25 @@ func (s *session) takeError(ctx context.Context, f kgo.FetchError) error {
 		return failed(fmt.Errorf("join group %q as instance %q: %w", s.cfg.Group, s.cfg.Instance, err),
 			"another process runs with this instance id; give each its own TIDEMARK_INSTANCE")
 	case errors.As(err, new(*kgo.ErrGroupSession)):
-		if denied(err) {
-			return usage(fmt.Errorf("join group %q: %w", s.cfg.Group, err),
-				fmt.Sprintf("allow it: kafka-acls --add --allow-principal User:NAME --operation Read --group %s", s.cfg.Group))
+		if f := refused(s.cfg, err); f != nil {
+			return f
 		}
 		s.log.Warn("lost the group; joining again", "group", s.cfg.Group, "err", err)
 		return nil
 	case p != nil && (errors.As(err, new(*kgo.ErrDataLoss)) || errors.Is(err, kerr.OffsetOutOfRange)):
 		return s.gone(ctx, p, err)
-	case denied(err):
+	case errors.Is(err, kerr.TopicAuthorizationFailed):
 		return usage(fmt.Errorf("read %s: %w", f.Topic, err),
-			fmt.Sprintf("allow it: kafka-acls --add --allow-principal User:NAME --operation Read --topic %s", f.Topic))
+			"allow it: "+tools{s.cfg}.allow("--topic", f.Topic, kadm.OpRead, kadm.OpDescribe))
 	case errors.Is(err, kerr.UnknownTopicID), errors.Is(err, kerr.InconsistentTopicID):
 		return failed(fmt.Errorf("read %s: the topic was deleted or created again: %w", f.Topic, err),
 			"start again; if the topic is new, TIDEMARK_ON_RESET=new-epoch lets a new epoch begin")
+	case p == nil && f.Topic != "":
+		// The client could not fetch the offset of a partition and goes on
+		// without it: it would never be read.
+		return attempt("take-up", f.Topic, f.Partition, err)
 	default:
 		s.log.Warn("reading fails; trying again", "topic", f.Topic, "partition", f.Partition, "err", err)
 		return nil
 	}
-}
-
-func denied(err error) bool {
-	return errors.Is(err, kerr.TopicAuthorizationFailed) || errors.Is(err, kerr.GroupAuthorizationFailed) ||
-		errors.Is(err, kerr.TransactionalIDAuthorizationFailed) || errors.Is(err, kerr.ClusterAuthorizationFailed)
 }

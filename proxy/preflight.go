@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -114,19 +115,23 @@ func (r *round) fault(err error, hint string) { r.faults = append(r.faults, usag
 func (p *inspection) warn(msg, topic, hint string) {
 	if key := msg + "\x00" + topic; !p.said[key] {
 		p.said[key] = true
-		p.log.Warn(msg, "topic", topic, "hint", hint)
+		args := []any{"topic", topic}
+		if hint != "" {
+			args = append(args, "hint", hint)
+		}
+		p.log.Warn(msg, args...)
 	}
 }
 
-// reach finds a broker that answers. A broker behind a firewall that drops
-// packets would leave us without a word for a long time.
+// reach finds a broker that answers. A firewall that drops packets, or a broker
+// that closes every connection, would leave us without a word for a long time.
 func (r *round) reach(ctx context.Context) error {
-	const patience = 10 * time.Second
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("no answer within %v", patience))
+	const patience = 5 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	_, err := r.adm.BrokerMetadata(ctx)
-	if err != nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("no answer within %v: %w", patience, err)
 	}
 	if err != nil {
 		return fmt.Errorf("reach the brokers %s: %w", strings.Join(r.cfg.Brokers, ","), err)
@@ -215,7 +220,7 @@ func (r *round) look(ctx context.Context, role, name string) (*view, error) {
 func (r *round) report(context.Context) error {
 	if len(r.hidden) > 0 {
 		slices.Sort(r.hidden)
-		topics := strings.Join(slices.Compact(r.hidden), ",")
+		topics := strings.Join(r.hidden, ",")
 		r.warn("settings of topics are hidden: cleanup, retention, timestamps and record size go unchecked, and new outputs get the brokers' defaults", topics,
 			"allow it, for each of the topics: "+r.tools.allow("--topic", r.hidden[0], kadm.OpDescribeConfigs))
 	}
@@ -262,7 +267,7 @@ func (r *round) make(ctx context.Context, c change, dry bool) error {
 	err := c.request(ctx, r.adm, dry)
 	switch {
 	case err == nil && !dry:
-		r.log.Info(c.String())
+		r.log.Info("prepared an output", "done", c.String())
 		return nil
 	case err == nil, errors.Is(err, c.raced()):
 		return nil
@@ -359,9 +364,9 @@ func transient(err error) bool {
 // untrusted reports whether the two ends do not agree on TLS.
 func untrusted(err error) bool {
 	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
-	_, alert := errors.AsType[tls.AlertError](err)
 	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
-	return certificate || alert || noTLS
+	op, alert := errors.AsType[*net.OpError](err)
+	return certificate || noTLS || alert && op.Op == "remote error" // what crypto/tls calls an alert
 }
 
 // final makes a fault of an error that nothing is known about.

@@ -46,7 +46,12 @@ func runOver(ctx context.Context, cfg config.Config, connection []kgo.Opt, log *
 	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopTime, cancel) })()
+	return runSessions(ctx, hard, cfg, connection, log)
+}
 
+// runSessions does one session after the other until ctx is done. hard ends
+// what is under way by then.
+func runSessions(ctx, hard context.Context, cfg config.Config, connection []kgo.Opt, log *slog.Logger) error {
 	var fenced []time.Time
 	for {
 		err := runSession(ctx, hard, cfg, connection, log)
@@ -122,12 +127,12 @@ func runSession(ctx, hard context.Context, cfg config.Config, connection []kgo.O
 }
 
 func (s *session) explainFence(err error) error {
+	if f := refused(s.cfg, err); f != nil {
+		return f
+	}
 	err = fmt.Errorf("take over the transactional id %q: %w", s.cfg.TransactionalID(), err)
-	switch {
-	case denied(err):
-		return usage(err, fmt.Sprintf("allow it: kafka-acls --add --allow-principal User:NAME --operation Write --operation Describe --transactional-id %s/ --resource-pattern-type prefixed", s.cfg.Group))
-	case errors.Is(err, kerr.InvalidTransactionTimeout):
-		return usage(err, "the brokers' transaction.max.timeout.ms is below TIDEMARK_TRANSACTION_TIMEOUT")
+	if errors.Is(err, kerr.InvalidTransactionTimeout) {
+		return usage(err, "it must not be above the brokers' transaction.max.timeout.ms: lower TIDEMARK_TRANSACTION_TIMEOUT")
 	}
 	return err
 }

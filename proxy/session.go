@@ -48,9 +48,9 @@ type session struct {
 	committed  time.Time
 	start      time.Time // monotonic zero
 
-	unacked  atomic.Pointer[error] // first failed produce since the last commit
-	blocked  atomic.Bool           // a rebalance waits for AllowRebalance
-	ready    chan struct{}         // closed when cl is set
+	unacked  atomic.Pointer[refusal] // the first since the last commit
+	blocked  atomic.Bool             // a rebalance waits for AllowRebalance
+	ready    chan struct{}           // closed when cl is set
 	requests chan assignment
 	answers  chan ends
 	watched  atomic.Pointer[[]string] // topics whose ends matter now

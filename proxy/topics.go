@@ -277,7 +277,6 @@ func (r *round) missing(ctx context.Context, src, out *view) error {
 	case src.settings.cleans("compact"):
 		r.warn("a source is compacted, its outputs are not: they keep every record until the retention ends", src.name, "")
 	}
-	r.outlive(out.name, src.settings)
 	return r.plan(ctx, c)
 }
 

@@ -1,0 +1,97 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/tidemarkhq/tidemark/proxy/config"
+)
+
+func TestFaults(t *testing.T) {
+	cause := errors.New("no such thing")
+	one := failed(fmt.Errorf("read a: %w", cause), "look again")
+	two := usage(errors.New("write b: denied"), "")
+	for _, test := range []struct {
+		faults Faults
+		text   string
+		code   int
+	}{
+		{Faults{one}, "read a: no such thing", 1},
+		{Faults{one, one}, "read a: no such thing\nhint: look again\nread a: no such thing\nhint: look again", 1},
+		{Faults{one, two}, "read a: no such thing\nhint: look again\nwrite b: denied", 2},
+		{Faults{two, one}, "write b: denied\nread a: no such thing\nhint: look again", 2},
+	} {
+		err := test.faults.err()
+		if err.Error() != test.text {
+			t.Errorf("text is\n%s\nwant\n%s", err, test.text)
+		}
+		exit, ok := errors.AsType[interface {
+			error
+			ExitCode() int
+		}](err)
+		if !ok || exit.ExitCode() != test.code {
+			t.Errorf("%q ends with %v, want %d", err, exit, test.code)
+		}
+		if fault := new(Fault); !errors.As(err, &fault) || fault != test.faults[0] {
+			t.Errorf("%q is no Fault", err)
+		}
+	}
+	if !errors.Is(Faults{two, one}.err(), cause) {
+		t.Error("the cause is lost")
+	}
+	if hint := one.Hint(); hint != "look again" {
+		t.Errorf("hint is %q", hint)
+	}
+	if err := (Faults{}).err(); err != nil {
+		t.Errorf("no faults are an error: %v", err)
+	}
+}
+
+func TestRefused(t *testing.T) {
+	cfg := config.Config{Brokers: []string{"b:9092"}, Group: "billing", Instance: "it's me"}
+	for _, test := range []struct {
+		err        error
+		text, hint string
+	}{
+		{
+			fmt.Errorf("join: %w", kerr.GroupAuthorizationFailed), `use the group "billing": we may not READ it`,
+			"allow it: kafka-acls --bootstrap-server b:9092 --add --allow-principal User:ANONYMOUS --operation Read --group billing",
+		},
+		{
+			fmt.Errorf("begin: %w", kerr.TransactionalIDAuthorizationFailed), `use the transactional id "billing/it's me": we may not WRITE it`,
+			`allow it: kafka-acls --bootstrap-server b:9092 --add --allow-principal User:ANONYMOUS --operation Write --operation Describe --transactional-id 'billing/it'\''s me'`,
+		},
+	} {
+		f := refused(cfg, test.err)
+		if f == nil || f.Code != 2 || !errors.Is(f, test.err) || f.Error() != test.text+": "+test.err.Error() || f.Advice != test.hint {
+			t.Errorf("%v gives\n%+v\nwant\n%s\n%s", test.err, f, test.text, test.hint)
+		}
+	}
+	for _, err := range []error{nil, kerr.TopicAuthorizationFailed, errors.New("x")} {
+		if f := refused(cfg, err); f != nil {
+			t.Errorf("%v gives %v", err, f)
+		}
+	}
+}
+
+func TestTools(t *testing.T) {
+	plain := tools{config.Config{Brokers: []string{"a:1", "b:2"}}}
+	login := tools{config.Config{Brokers: []string{"a:1"}, SASLMechanism: config.Plain, SASLUsername: "CN=tide mark"}}
+	secure := tools{config.Config{Brokers: []string{"a:1"}, TLS: true}}
+	for _, test := range []struct{ got, want string }{
+		{plain.grow("t", 5), "kafka-topics --bootstrap-server a:1,b:2 --alter --topic t --partitions 5"},
+		{plain.create("t", 3, 2, []setting{{"a.b", "1"}, {"c", "x,y"}}), "kafka-topics --bootstrap-server a:1,b:2 --create --topic t --partitions 3 --replication-factor 2 --config a.b=1 --config c=x,y"},
+		{plain.create("t", 1, 0, nil), "kafka-topics --bootstrap-server a:1,b:2 --create --topic t --partitions 1"},
+		{secure.set("t", "cleanup.policy", "delete"), "kafka-configs --bootstrap-server a:1 --command-config admin.properties --alter --entity-type topics --entity-name t --add-config cleanup.policy=delete"},
+		{secure.allow("--topic", "t", kadm.OpDescribeConfigs), "kafka-acls --bootstrap-server a:1 --command-config admin.properties --add --allow-principal User:NAME --operation DescribeConfigs --topic t"},
+		{login.allow("--group", "", kadm.OpRead), "kafka-acls --bootstrap-server a:1 --command-config admin.properties --add --allow-principal 'User:CN=tide mark' --operation Read --group ''"},
+	} {
+		if test.got != test.want {
+			t.Errorf("got\n%s\nwant\n%s", test.got, test.want)
+		}
+	}
+}
