@@ -110,10 +110,26 @@ func (p *Partition) EndReplay(end int64, accept bool) *Loss {
 }
 
 // Rewind sets the next offset to read back to end, where the log now ends: a
-// loss that has been accepted.
+// loss that has been accepted. What is held of the lost part goes with it, as
+// it would in a recovery.
 func (p *Partition) Rewind(end int64) {
-	if end < p.next {
-		p.next, p.dirty = end, true
-		p.guard.Rewind(end)
+	if end >= p.next {
+		return
 	}
+	p.next, p.dirty = end, true
+	p.guard.Rewind(end)
+	kept := newCalendar()
+	for {
+		e, ok := p.queue.peek(watermark.Max)
+		if !ok {
+			break
+		}
+		p.queue.pop()
+		if e.Offset < end {
+			kept.push(e)
+		} else {
+			p.drop(e.Offset, len(p.store.take(e.ref)))
+		}
+	}
+	p.queue = kept
 }

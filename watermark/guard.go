@@ -15,11 +15,15 @@ import "time"
 // A raised limit stands at wall + skew + skew/4, so that at most one step is
 // taken in skew/4 of wall time. A step is taken at a record: steps are
 // (offset, limit) pairs, and those that records still owed were judged by
-// travel in the commit. They hold limits rather than clock readings, so that
-// a changed skew does not change a verdict that has been given.
+// travel in the commit. Steps between which nothing was refused are one. They
+// hold limits rather than clock readings, so that a changed skew does not
+// change a verdict that has been given.
 type Guard struct {
 	Skew  time.Duration // 0: the guard is off and everything passes
 	steps []Step        // by offset; the last one is in force
+	// The smallest event time refused since the last step; None when that is
+	// not known.
+	refused Time
 }
 
 // Step says that from the record at Offset on, an event time above Limit is
@@ -37,7 +41,7 @@ const MaxSteps = 32
 // nobody has judged yet, the guard's own Skew holds: one that was switched off
 // since then, or on, says so by a step of its own.
 func (g *Guard) Restore(steps []Step, next int64) {
-	g.steps = append(g.steps[:0], steps...)
+	g.steps, g.refused = append(g.steps[:0], steps...), None
 	on, was := g.Skew > 0, len(steps) > 0 && g.limit() < Max
 	if on == was {
 		return
@@ -49,7 +53,7 @@ func (g *Guard) Restore(steps []Step, next int64) {
 	if n := len(g.steps); n > 0 && g.steps[n-1].Offset == next {
 		g.steps = g.steps[:n-1] // it has judged nothing
 	}
-	g.steps = append(g.steps, s)
+	g.steps, g.refused = append(g.steps, s), Max
 }
 
 // Steps returns the steps that are still needed, oldest first. The slice is
@@ -62,7 +66,8 @@ func (g *Guard) Future(offset int64, t, wall Time) bool {
 	if g.Skew <= 0 || t <= g.limit() {
 		return false
 	}
-	if t > wall.Add(g.Skew) || len(g.steps) >= MaxSteps {
+	if t > wall.Add(g.Skew) {
+		g.refused = min(g.refused, t)
 		return true
 	}
 	limit := wall.Add(g.Skew).Add(g.Skew / 4)
@@ -70,7 +75,18 @@ func (g *Guard) Future(offset int64, t, wall Time) bool {
 	if ms, ok := FromMillis(limit.Millis() + 1); ok {
 		limit = ms
 	}
-	g.steps = append(g.steps, Step{Offset: offset, Limit: limit})
+	// Where nothing has been refused that the higher limit lets pass, it gives
+	// the verdicts of the last step too and takes its place. So a stream
+	// without records from the future has one step, however much is held.
+	switch last := len(g.steps) - 1; {
+	case last >= 0 && g.refused > limit:
+		g.steps[last].Limit = limit
+	case len(g.steps) >= MaxSteps:
+		g.refused = min(g.refused, t)
+		return true
+	default:
+		g.steps, g.refused = append(g.steps, Step{Offset: offset, Limit: limit}), Max
+	}
 	return false
 }
 

@@ -29,7 +29,7 @@ func (t Time) Add(d time.Duration) Time {
 	case d >= 0 && s < t:
 		return Max
 	case d < 0 && s > t:
-		return None + 1
+		return None
 	}
 	return s
 }
@@ -37,7 +37,7 @@ func (t Time) Add(d time.Duration) Time {
 // Sub returns t-d, or the nearest end of the range.
 func (t Time) Sub(d time.Duration) Time {
 	if d == math.MinInt64 {
-		return t.Add(math.MaxInt64)
+		return t.Add(math.MaxInt64).Add(1)
 	}
 	return t.Add(-d)
 }

@@ -1,0 +1,226 @@
+package reorder
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tidemarkhq/tidemark/watermark"
+	"pgregory.net/rapid"
+)
+
+var here = Scope{Group: "orders", TopicID: [16]byte{1, 2, 3, 0xff}, Partition: 7, Fingerprint: [4]byte{0xde, 0xad, 0, 1}}
+
+// busy is a snapshot with all there can be in it.
+func busy() Snapshot {
+	const w = watermark.Time(1_763_700_000_123_456_789)
+	return Snapshot{
+		Origin: 5, Known: 4, Low: 81_000, LowEpoch: 3, Next: 81_234, NextEpoch: 4,
+		W: w, Natural: w - 7, Max: w + 5_000_000_001, Epoch: 2, LateRun: 1,
+		Releasing: true, Frontier: Position{w - 1, 81_002},
+		Steps: []watermark.Step{{Offset: 80_990, Limit: w + 1}, {Offset: 81_100, Limit: w + 9}},
+		Count: 200, Sum: 0x00abcdef,
+	}
+}
+
+func extremes(t *rapid.T, label string) int64 {
+	return rapid.OneOf(
+		rapid.Int64(),
+		rapid.SampledFrom([]int64{math.MinInt64, math.MinInt64 + 1, -1, 0, 1, math.MaxInt64 - 1, math.MaxInt64}),
+	).Draw(t, label)
+}
+
+func anySnapshot(t *rapid.T) Snapshot {
+	low := max(extremes(t, "low"), -(extremes(t, "low") + 1), 0)
+	s := Snapshot{
+		Origin: extremes(t, "origin"), Known: rapid.Int32().Draw(t, "known"), Low: low, LowEpoch: rapid.Int32().Draw(t, "lowEpoch"),
+		Next: max(low, extremes(t, "next")), NextEpoch: rapid.Int32().Draw(t, "nextEpoch"),
+		W: watermark.Time(extremes(t, "w")), Natural: watermark.Time(extremes(t, "natural")), Max: watermark.Time(extremes(t, "max")),
+		Epoch: rapid.Uint32().Draw(t, "epoch"), LateRun: int(extremes(t, "run")),
+		Releasing: rapid.Bool().Draw(t, "releasing"),
+		Count:     rapid.Uint32().Draw(t, "count"), Sum: rapid.Uint32().Draw(t, "sum"),
+	}
+	if s.Releasing {
+		s.Frontier = Position{watermark.Time(extremes(t, "frontier")), extremes(t, "offset")}
+	}
+	for range rapid.IntRange(0, watermark.MaxSteps).Draw(t, "steps") {
+		s.Steps = append(s.Steps, watermark.Step{Offset: extremes(t, "step"), Limit: watermark.Time(extremes(t, "limit"))})
+	}
+	return s
+}
+
+func TestDecodeIsInverse(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := anySnapshot(t)
+		at := Scope{
+			Group: rapid.String().Draw(t, "group"), Partition: rapid.Int32().Draw(t, "partition"),
+			TopicID:     [16]byte(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "topic")),
+			Fingerprint: [4]byte(rapid.SliceOfN(rapid.Byte(), 4, 4).Draw(t, "fingerprint")),
+		}
+		text := s.Encode(at)
+		got, err := Decode(text, s.Low, s.LowEpoch, at)
+		if err != nil || !same(got, s) {
+			t.Fatalf("%s\nis %+v, %v\nwas %+v", text, got, err, s)
+		}
+		if len(text) >= MaxMetadata {
+			t.Fatalf("%d bytes", len(text))
+		}
+	})
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	s := busy()
+	good := s.Encode(here)
+	empty := s
+	empty.Low, empty.Releasing, empty.Frontier, empty.Count, empty.Sum = s.Next, false, Position{}, 0, 0
+	other := func(change func(*Scope)) Scope {
+		at := here
+		change(&at)
+		return at
+	}
+	topic := other(func(at *Scope) { at.TopicID[15]++ })
+	for _, c := range []struct {
+		why  string
+		text string
+		low  int64
+		at   Scope
+		want error
+	}{
+		{"as it was written", good, s.Low, here, nil},
+		{"L shifted up", good, s.Low + 1, here, ErrForeign},
+		{"L shifted down", good, s.Low - 1, here, ErrForeign},
+		{"another group", good, s.Low, other(func(at *Scope) { at.Group = "order" }), ErrForeign},
+		{"another partition", good, s.Low, other(func(at *Scope) { at.Partition = 8 }), ErrForeign},
+		{"a recreated topic", good, s.Low, topic, ErrRecreated},
+		{"a recreated topic, and L shifted", good, s.Low + 1, topic, ErrForeign},
+		{"empty", "", s.Low, here, ErrForeign},
+		{"of another program", "nothing;to=see", s.Low, here, ErrForeign},
+		{"v1 and nothing else", "v1", s.Low, here, ErrForeign},
+		{"v0", "v0" + good[2:], s.Low, here, ErrForeign},
+		{"a newer version", "v2;what=ever", s.Low, here, ErrNewer},
+		{"a newer version, in two digits", "v10" + good[2:], s.Low, here, ErrNewer},
+		{"a newer version of nothing", "v2", s.Low, here, ErrNewer},
+		{"twice", good + good, s.Low, here, ErrForeign},
+		{"a field too many", good + ";x=1", s.Low, here, ErrForeign},
+		{"white space", good + " ", s.Low, here, ErrForeign},
+		{"negative L", "v1", -1, here, ErrForeign},
+		{"event times made in another way", good, s.Low, other(func(at *Scope) { at.Fingerprint[0]++ }), ErrFingerprint},
+		{"the same, nothing buffered", empty.Encode(here), empty.Low, other(func(at *Scope) { at.Fingerprint[0]++ }), nil},
+	} {
+		got, err := Decode(c.text, c.low, s.LowEpoch, c.at)
+		if !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", c.why, err, c.want)
+		}
+		if (err == ErrRecreated || err == ErrFingerprint) && !same(got, s) {
+			t.Errorf("%s: the snapshot reported is %+v, want %+v", c.why, got, s)
+		}
+	}
+	for _, broken := range []Snapshot{
+		{Low: 5, Next: 4}, // H below L
+		{Low: -1, Next: 4},
+	} {
+		if _, err := Decode(broken.Encode(here), broken.Low, 0, here); !errors.Is(err, ErrForeign) {
+			t.Errorf("%+v: %v, want %v", broken, err, ErrForeign)
+		}
+	}
+}
+
+// TestDamage changes each byte to every other, and cuts the text at each.
+func TestDamage(t *testing.T) {
+	s := busy()
+	good := s.Encode(here)
+	refused := func(text string) {
+		_, err := Decode(text, s.Low, s.LowEpoch, here)
+		newer := text[:min(2, len(text))] > "v1" && strings.HasPrefix(text, "v")
+		if !errors.Is(err, ErrForeign) && !(newer && errors.Is(err, ErrNewer)) {
+			t.Fatalf("%q: %v", text, err)
+		}
+	}
+	for i := range good {
+		refused(good[:i])
+		for b := range 256 {
+			if byte(b) != good[i] {
+				refused(good[:i] + string([]byte{byte(b)}) + good[i+1:])
+			}
+		}
+	}
+}
+
+// TestMetadataSize: a commit is small, and the largest fits into a broker.
+func TestMetadataSize(t *testing.T) {
+	s := busy()
+	s.Natural, s.Epoch, s.LateRun, s.Releasing = s.W, 0, 0, false
+	s.Steps = s.Steps[:1]
+	if text := s.Encode(here); len(text) > 170 {
+		t.Errorf("a usual commit has %d bytes: %s", len(text), text)
+	}
+	s.Steps = nil
+	if text := s.Encode(here); len(text) > 150 {
+		t.Errorf("a usual commit without the guard has %d bytes: %s", len(text), text)
+	}
+	const lowest = math.MinInt64
+	s = Snapshot{
+		Origin: lowest, Known: math.MinInt32, Next: math.MaxInt64, NextEpoch: math.MinInt32,
+		W: 1, Natural: watermark.None, Max: watermark.None, Epoch: math.MaxUint32, LateRun: lowest,
+		Releasing: true, Frontier: Position{watermark.None, lowest}, Count: math.MaxUint32, Sum: math.MaxUint32,
+	}
+	// Restore may put one step beside those that the guard takes.
+	for range watermark.MaxSteps + 1 {
+		s.Steps = append(s.Steps, watermark.Step{Offset: lowest, Limit: watermark.None})
+	}
+	text := s.Encode(here)
+	if len(text) >= MaxMetadata/2 {
+		t.Errorf("the largest commit has %d bytes", len(text))
+	}
+	if got, err := Decode(text, 0, 0, here); err != nil || !same(got, s) {
+		t.Errorf("the largest commit is read as %+v, %v", got, err)
+	}
+}
+
+// TestTogglingTheGuard: a partition that stands still while the guard is
+// switched off and on at each restart does not fill its commit.
+func TestTogglingTheGuard(t *testing.T) {
+	s := Snapshot{Next: 1, Count: 1, Sum: OffsetHash(0), Max: 5, W: 0}
+	for i := range 300 {
+		p := NewEngine(Options{MaxFuture: time.Duration(i % 2)}, 0).Assign(s)
+		p.Step(Record{Offset: 0, Time: 5}, 0)
+		if loss := p.EndReplay(1, false); loss != nil {
+			t.Fatal(loss)
+		}
+		s = p.Snapshot()
+	}
+	if s.Low != 0 || len(s.Steps) == 0 || len(s.Steps) > 2 {
+		t.Errorf("L=%d, steps %v", s.Low, s.Steps)
+	}
+}
+
+// FuzzDecode: no text makes it panic, and what it accepts is what it writes.
+func FuzzDecode(f *testing.F) {
+	s := busy()
+	f.Add(s.Encode(here), s.Low)
+	fresh := Fresh(0, 0, 0)
+	f.Add(fresh.Encode(here), int64(0))
+	f.Add("v2;", int64(0))
+	f.Add(fmt.Sprintf("v1;id=%s;g=1,2,3;r=;n=", strings.Repeat("A", 22)), int64(1))
+	f.Fuzz(func(t *testing.T, text string, low int64) {
+		// A checksum is in the way of a fuzzer: give it the right one.
+		body, _, _ := strings.Cut(text, ";c=")
+		for _, text := range []string{text, fmt.Sprintf("%s;c=%08x", body, checksum([]byte(body), low, here))} {
+			s, err := Decode(text, low, 0, here)
+			if err != nil {
+				continue
+			}
+			at := here
+			// With nothing buffered, another fingerprint passes.
+			made, _ := hex.DecodeString(text[strings.LastIndex(text, ";f=")+3:][:8])
+			copy(at.Fingerprint[:], made)
+			if again := s.Encode(at); again != text {
+				t.Errorf("%q is written again as %q", text, again)
+			}
+		}
+	})
+}

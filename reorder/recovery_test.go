@@ -1,0 +1,497 @@
+package reorder
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tidemarkhq/tidemark/watermark"
+)
+
+// crash loses everything that is not durable, and recovers. Nothing may be
+// found missing.
+func (w *world) crash() {
+	w.tracef("crash")
+	if loss := w.assign(false); loss != nil {
+		w.failf("a loss where nothing is lost: %v", loss)
+	}
+}
+
+// faults is what may befall a history beside its log.
+type faults struct {
+	clock  bool // the broker answers, memory runs short: outputs are no function of the log any more
+	change bool // a restart may come with other options
+}
+
+// move lets one thing happen, and maybe a fault after it.
+func (w *world) move(s source, f faults) {
+	switch {
+	case w.due:
+		w.next()
+	case f.clock && s.maybe(4):
+		w.now += watermark.Instant(oneOf(s, 0, time.Second, 2*time.Second))
+		w.begins(event{now: w.now, sent: w.now, answer: true, quiet: true})
+	case f.clock && s.maybe(10):
+		w.begins(event{now: w.now, force: true})
+	case w.more():
+		if r := w.log[w.pick(w.p.Position())]; s.maybe(4) {
+			w.p.Skip(r.Offset, r.LeaderEpoch)
+		}
+		w.read()
+	}
+	switch s(40) {
+	case 0:
+		w.commit()
+		w.p.Advance()
+	case 1: // the crash comes before the committer hears of it
+		w.commit()
+		w.crash()
+	case 2:
+		w.crash()
+	case 3: // again while recovering
+		w.begin()
+		if end, _ := w.p.Replaying(); end > 0 {
+			for i := w.pick(w.low); i < len(w.log) && w.log[i].Offset < end && !s.maybe(4); i++ {
+				w.againOne(i)
+			}
+		}
+		w.crash()
+	case 4: // looking changes nothing
+		w.p.Snapshot()
+		w.p.Status()
+		w.p.Changed()
+	case 5:
+		if f.change {
+			w.eng.Revoke(w.p)
+			w.p, w.eng = nil, NewEngine(s.options(), 0)
+			w.tracef("options %+v", w.eng.opts)
+			w.crash()
+		}
+	}
+}
+
+func (w *world) run(s source, f faults) {
+	for w.due || w.more() {
+		w.move(s, f)
+	}
+}
+
+// TestCrashes is the promise: whatever the crashes, the commits and the moments
+// at which they come, the outputs are those of a run in which nothing
+// happened, byte for byte.
+func TestCrashes(t *testing.T) {
+	hunt(t, 4000, func(s source, trace *strings.Builder) {
+		o := s.options()
+		w := newWorld(NewEngine(o, 0), s.log(o, 40))
+		w.trace = trace
+		w.tracef("%+v", o)
+		w.crash()
+		w.run(s, faults{})
+		w.commit()
+		w.p.Advance()
+		w.laws()
+		if want := expected(o, w.log); !reflect.DeepEqual(w.out, want) {
+			w.failf("put out:\n%swithout a crash:\n%s", list(w.out), list(want))
+		}
+		w.finish()
+		w.all()
+	})
+}
+
+// TestCrashEverywhere tries every pair of moments for a commit and a crash:
+// before and after each step and each record of a release.
+func TestCrashEverywhere(t *testing.T) {
+	hunt(t, 60, func(s source, trace *strings.Builder) {
+		o := s.options()
+		log := s.log(o, 9)
+		want := expected(o, log)
+		eng := NewEngine(o, 0)
+		history := func(commit, crash int) (moments int) {
+			w := newWorld(eng, log)
+			w.trace = trace
+			if trace != nil {
+				trace.Reset()
+			}
+			w.tracef("%+v", o)
+			w.crash()
+			for ; w.due || w.more(); moments++ {
+				if moments == commit {
+					w.commit()
+				}
+				if moments == crash {
+					w.crash()
+				} else if w.due {
+					w.next()
+				} else {
+					w.read()
+				}
+			}
+			w.commit()
+			w.laws()
+			if !reflect.DeepEqual(w.out, want) {
+				w.failf("commit at %d, crash at %d: put out\n%swithout a crash:\n%s", commit, crash, list(w.out), list(want))
+			}
+			w.eng.Revoke(w.p)
+			return moments
+		}
+		n := history(-1, -1)
+		for crash := range n {
+			for commit := range crash + 1 {
+				history(commit, crash)
+			}
+		}
+		if eng.Bytes() != 0 {
+			(&world{}).failf("%d bytes left in an empty engine", eng.Bytes())
+		}
+	})
+}
+
+// TestLawsUnderClockAndMemory: the broker's silence and want of memory make
+// the outputs depend on more than the log, but not less true.
+func TestLawsUnderClockAndMemory(t *testing.T) {
+	hunt(t, 2500, func(s source, trace *strings.Builder) { laws(s, trace, faults{clock: true}) })
+}
+
+// TestChangedOptions restarts with other laws: what has been decided stays
+// decided, and what is in the log is found again.
+func TestChangedOptions(t *testing.T) {
+	hunt(t, 2500, func(s source, trace *strings.Builder) { laws(s, trace, faults{clock: true, change: true}) })
+}
+
+func laws(s source, trace *strings.Builder, f faults) {
+	o := s.options()
+	w := newWorld(NewEngine(o, 0), s.log(o, 40))
+	w.trace = trace
+	w.tracef("%+v", o)
+	w.crash()
+	w.run(s, f)
+	w.commit()
+	w.laws()
+	w.finish()
+	w.all()
+}
+
+// TestHandover moves partitions between two engines that share what they hold.
+func TestHandover(t *testing.T) {
+	hunt(t, 600, func(s source, trace *strings.Builder) {
+		o := s.options()
+		budget := oneOf[int64](s, 1<<40, 1000)
+		engines := []*Engine{NewEngine(o, budget), NewEngine(o, budget)}
+		var worlds []*world
+		for i := range 3 {
+			w := newWorld(engines[s(2)], s.log(o, 20))
+			w.trace, w.at.Partition, w.text = trace, int32(i), ""
+			fresh := Fresh(0, 0, 0)
+			w.text = fresh.Encode(w.at)
+			w.crash()
+			worlds = append(worlds, w)
+		}
+		for busy := true; busy; {
+			w := worlds[s(3)]
+			w.tracef("partition %d", w.at.Partition)
+			if w.due || w.more() {
+				w.move(s, faults{})
+			}
+			if s.maybe(16) {
+				w.tracef("handed over")
+				w.eng.Revoke(w.p)
+				w.p, w.eng = nil, engines[s(2)]
+				w.crash()
+			}
+			busy = relieve(worlds, engines)
+		}
+		for _, w := range worlds {
+			w.commit()
+			w.laws()
+			if want := expected(o, w.log); budget > 1000 && !reflect.DeepEqual(w.out, want) {
+				w.failf("put out:\n%salone:\n%s", list(w.out), list(want))
+			}
+			w.finish()
+			w.all()
+		}
+		for _, e := range engines {
+			if e.Bytes() != 0 || e.Relieve() != nil {
+				worlds[0].failf("%d bytes left in an empty engine", e.Bytes())
+			}
+		}
+	})
+}
+
+// relieve makes room in the engines that are crowded and checks their
+// accounts. It reports whether there is anything left to do.
+func relieve(worlds []*world, engines []*Engine) (busy bool) {
+	for _, e := range engines {
+		var bytes int64
+		releasing := false
+		for _, w := range worlds {
+			if w.eng == e {
+				bytes += w.p.Status().Bytes
+				releasing = releasing || w.due
+			}
+			busy = busy || w.due || w.more()
+		}
+		if e.Bytes() != bytes || e.Crowded() != (bytes > e.budget) {
+			worlds[0].failf("engine counts %d bytes, its partitions %d", e.Bytes(), bytes)
+		}
+		for e.Crowded() && !releasing {
+			p, before := e.Relieve(), e.Bytes()
+			for _, w := range worlds {
+				if w.p == p {
+					w.tracef("partition %d relieved, W=%s", w.at.Partition, p.Status().Watermark)
+					w.drain()
+				} else if w.eng == e && w.p.Status().Bytes > p.Status().Bytes+before-e.Bytes() {
+					w.failf("relieved a partition that did not hold most")
+				}
+			}
+			if e.Bytes() >= before {
+				worlds[0].failf("relieved nothing")
+			}
+		}
+	}
+	return busy
+}
+
+// TestLossIsDetected damages the log between a commit and the restart. It has
+// to be reported; and if it is accepted, the partition goes on, and the same
+// loss is not reported again.
+func TestLossIsDetected(t *testing.T) {
+	tried := map[string]int{}
+	hunt(t, 2500, func(s source, trace *strings.Builder) {
+		o := s.options()
+		w := newWorld(NewEngine(o, 0), s.log(o, 30))
+		w.trace = trace
+		w.tracef("%+v", o)
+		w.crash()
+		for (w.due || w.more()) && !s.maybe(20) {
+			w.move(s, faults{clock: true})
+		}
+		w.commit()
+		damage := w.damage(s)
+		if damage == "" {
+			return
+		}
+		tried[damage]++
+		w.tracef("damage: %s, end=%d", damage, w.end)
+		loss := w.assign(false)
+		if loss == nil {
+			w.failf("%s went unnoticed", damage)
+		}
+		if loss.NewLeader != (damage == "newer leader") || loss.Shortage != (damage == "shortage") || loss.Error() == "" {
+			w.failf("%s is called %+v", damage, loss)
+		}
+		if _, replaying := w.p.Replaying(); !replaying {
+			w.failf("went on although the loss was not accepted")
+		}
+		if again := w.p.EndReplay(w.end, true); again == nil || *again != *loss {
+			w.failf("accepted %+v after %+v", again, loss)
+		}
+		w.p.Rewind(w.end) // which may lie below L
+		w.tracef("accepted, next to read is %d", w.p.Position())
+		w.goOn(s)
+	})
+	for _, kind := range []string{"deleted", "altered", "added", "newer leader", "shortage"} {
+		if from, to := histories(1000); to-from > 100 && tried[kind] == 0 {
+			t.Errorf("%q was never tried", kind)
+		}
+	}
+}
+
+// damage changes the log in [L, H) in a way that has to be noticed; "" if
+// there is nothing to damage.
+func (w *world) damage(s source) string {
+	c := w.committed()
+	if c.Low == c.Next {
+		return ""
+	}
+	out := map[int64]bool{}
+	for _, o := range w.out {
+		out[o.Offset] = true
+	}
+	var owed, settled []int
+	for i := w.pick(c.Low); i < w.pick(c.Next); i++ {
+		if out[w.log[i].Offset] {
+			settled = append(settled, i)
+		} else {
+			owed = append(owed, i)
+		}
+	}
+	w.log = append([]logged(nil), w.log...)
+	switch s(5) {
+	case 0:
+		i := oneOf(s, owed...)
+		w.log = append(w.log[:i], w.log[i+1:]...)
+		return "deleted"
+	case 1:
+		w.log[oneOf(s, owed...)].Invalid = true
+		return "altered"
+	case 2:
+		if len(settled) == 0 || c.W == watermark.Max || c.Steps != nil {
+			return ""
+		}
+		r := &w.log[oneOf(s, settled...)]
+		r.Time, r.Invalid = c.W.Next(), false
+		return "added"
+	case 3:
+		for i := w.pick(c.Low) + s(w.pick(c.Next)-w.pick(c.Low)); i < len(w.log); i++ {
+			w.log[i].LeaderEpoch += 1000
+		}
+		return "newer leader"
+	default:
+		w.end = int64(s(int(c.Next))) // below L even
+		w.log = w.log[:w.pick(w.end)]
+		return "shortage"
+	}
+}
+
+// goOn continues after an accepted loss, with a log that a new leader writes
+// on. From here on everything has to come out once more.
+func (w *world) goOn(s source) {
+	from := w.p.Position()
+	held := w.p.Status().Records
+	rest := w.pick(from)
+	var leader int32 = 1000
+	if len(w.log) > 0 {
+		leader += w.log[len(w.log)-1].LeaderEpoch
+	}
+	last := watermark.Time(0)
+	if rest > 0 {
+		last = w.log[rest-1].Time
+	}
+	fresh := s.log(w.opts, 10)
+	for _, r := range fresh {
+		r.LeaderEpoch += leader
+		r.Offset += w.end
+		if s.maybe(2) {
+			r.Time, r.wall = last, max(last, r.wall)
+		}
+		w.log = append(w.log, r)
+	}
+	w.end += int64(len(fresh)) * 3
+	w.due, w.lost = true, true
+	w.commit()
+	w.out, w.lost = nil, false
+	w.crash()
+	w.run(s, faults{clock: true})
+	w.finish()
+	w.order()
+	if want := held + len(w.log) - w.pick(from); len(w.out) != want {
+		w.failf("%d records put out after the loss, want %d held and %d read\n%s", len(w.out), held, want-held, list(w.out))
+	}
+}
+
+// TestRewind cuts the log below the position of a running partition. What it
+// held from there on is as lost as it would be after a restart.
+func TestRewind(t *testing.T) {
+	hunt(t, 2000, func(s source, trace *strings.Builder) {
+		o := s.options()
+		w := newWorld(NewEngine(o, 0), s.log(o, 30))
+		w.trace = trace
+		w.tracef("%+v", o)
+		w.crash()
+		for (w.due || w.more()) && !s.maybe(20) {
+			w.move(s, faults{clock: true})
+		}
+		if _, replaying := w.p.Replaying(); replaying {
+			return
+		}
+		w.end = int64(s(int(w.p.Position()) + 1))
+		w.log = w.log[:w.pick(w.end):w.pick(w.end)]
+		w.p.Rewind(w.end + 100) // says nothing
+		w.p.Rewind(w.end)
+		w.tracef("log ends at %d, %d held", w.end, w.p.Status().Records)
+		if w.p.Position() != w.end || w.eng.Bytes() != w.p.Status().Bytes {
+			w.failf("next to read is %d, the engine counts %d bytes", w.p.Position(), w.eng.Bytes())
+		}
+		w.goOn(s)
+	})
+}
+
+// TestShortageKeepsVerdicts: offsets that are read a second time, after the log
+// lost its end, are judged by the limit in force, and a third time too.
+func TestShortageKeepsVerdicts(t *testing.T) {
+	at := func(offset int64, ms watermark.Time, wall watermark.Time) logged {
+		return logged{Record{Offset: offset, Time: ms * 1e6}, wall * 1e6}
+	}
+	var trace strings.Builder
+	err := try(func() {
+		o := Options{Bound: time.Second, MaxFuture: 40 * time.Millisecond}
+		w := newWorld(NewEngine(o, 0), []logged{at(0, 0, 0), at(1, 1, 0), at(2, 60, 60)})
+		w.trace = &trace
+		w.crash()
+		w.run(seeded(0), faults{})
+		w.commit()
+		w.log, w.end = w.log[:1:1], 1
+		if w.assign(true) == nil {
+			w.failf("the shortage went unnoticed")
+		}
+		w.log, w.end, w.lost = append(w.log, at(1, 80, 60)), 2, true
+		w.run(seeded(0), faults{})
+		w.commit()
+		w.crash()
+	})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, trace.String())
+	}
+}
+
+// TestChanged: there is something to commit after whatever changes L, the
+// metadata or the outputs, and not otherwise.
+func TestChanged(t *testing.T) {
+	const s = watermark.Instant(time.Second)
+	e := NewEngine(Options{Bound: time.Second / 2, IdleTimeout: time.Second}, 0)
+	p := e.Assign(Fresh(0, 0, 0))
+	offset := int64(0)
+	step := func(at watermark.Time) func() {
+		return func() { p.Step(Record{Offset: offset, Time: at, LeaderEpoch: 3}, 0); offset++ }
+	}
+	var snapshot Snapshot
+	for i, c := range []struct {
+		do   func()
+		want bool
+	}{
+		{func() {}, false},
+		{step(5e9), true},
+		{func() { p.Step(Record{Offset: 1, Invalid: true}, 0); offset++ }, true},
+		{step(1), true}, // late
+		{func() { p.Skip(3, 3) }, false},
+		{func() { p.Skip(4, 7); offset = 4 }, true},
+		{func() { p.Observe(1*s, true) }, false},
+		{func() { p.Observe(2*s, true) }, false},
+		{func() { p.Observe(3*s, true) }, true},
+		{func() { p.Next(new(Release)) }, true},
+		{func() { p.Next(new(Release)) }, false},
+		{func() { p.Observe(5*s, true) }, false}, // nothing is held
+		{func() { snapshot = p.Snapshot() }, false},
+		{step(9e9), true},
+		{func() { e.Relieve() }, true},
+		{func() { snapshot = p.Snapshot() }, false},
+		{func() { e.Revoke(p); p = e.Assign(snapshot) }, false},
+		{func() { p.Step(Record{Offset: 4, Time: 9e9, LeaderEpoch: 3}, 0) }, false},
+		{func() { p.EndReplay(5, false) }, false},
+		{func() { p.Next(new(Release)) }, true},
+		{func() { e.Revoke(p); p = e.Assign(snapshot) }, false},
+		{func() { p.EndReplay(4, true) }, true},
+		{func() { p.Rewind(4) }, false},
+		{func() { p.Rewind(2) }, true},
+	} {
+		c.do()
+		if i == 5 {
+			if got := p.Snapshot(); got.Low != 0 || got.LowEpoch != 3 || got.Next != 4 || got.NextEpoch != 7 {
+				t.Errorf("after Skip: %+v", got)
+			}
+		}
+		if i == 9 {
+			if got := p.Snapshot(); got.Low != 4 || got.LowEpoch != 7 {
+				t.Errorf("with nothing owed: %+v", got)
+			}
+		}
+		if p.Changed() != c.want {
+			t.Errorf("%d: changed is %v", i, p.Changed())
+		}
+		if _, replaying := p.Replaying(); replaying && e.Relieve() != nil {
+			t.Errorf("%d: relieved while replaying", i)
+		}
+		p.Advance()
+	}
+}

@@ -1,0 +1,320 @@
+package reorder
+
+import (
+	"bytes"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tidemarkhq/tidemark/watermark"
+	"pgregory.net/rapid"
+)
+
+// twin is a partition written down from the definitions alone. It keeps every
+// record and every move of the watermark, has no structure that could be
+// wrong, and works everything out again whenever it is asked.
+type twin struct {
+	o      Options
+	epoch  uint32
+	seen   []logged // on time in this epoch
+	held   []logged
+	moves  []move // of the watermark in this epoch
+	run    int    // late records in a row
+	limits []watermark.Time
+
+	life  watermark.Instant   // the last sign of life
+	quiet []watermark.Instant // the answers since then that prove idleness
+
+	out []output
+}
+
+// move is where something put the watermark, and where it would have put it
+// had memory never run short.
+type move struct{ w, natural watermark.Time }
+
+// event is one thing that happens to a partition.
+type event struct {
+	now    watermark.Instant
+	record *logged // read
+	sent   watermark.Instant
+	answer bool // the broker was asked at sent
+	quiet  bool
+	force  bool // memory has run short
+}
+
+func (t *twin) w() watermark.Time {
+	w := watermark.None
+	for _, m := range t.moves {
+		w = max(w, m.w)
+	}
+	return w
+}
+
+func (t *twin) natural() watermark.Time {
+	w := watermark.None
+	for _, m := range t.moves {
+		w = max(w, m.natural)
+	}
+	return w
+}
+
+func newest(of []logged) watermark.Time {
+	m := watermark.None
+	for _, r := range of {
+		m = max(m, r.Time)
+	}
+	return m
+}
+
+func (t *twin) happen(e event) {
+	switch {
+	case e.record != nil:
+		t.read(*e.record, e.now)
+	case e.answer:
+		t.observe(e.sent, e.quiet)
+	case e.force && len(t.held) > 0:
+		// A sixteenth of the event time held, or the oldest at least.
+		oldest := watermark.Max
+		for _, r := range t.held {
+			oldest = min(oldest, r.Time)
+		}
+		span := uint64(newest(t.seen)) - uint64(oldest)
+		t.moves = append(t.moves, move{oldest + watermark.Time(span/16), watermark.None})
+	}
+	t.release()
+}
+
+func (t *twin) read(r logged, now watermark.Instant) {
+	late := func(v Verdict) {
+		t.out = append(t.out, output{Position{r.Time, r.Offset}, v, t.epoch, int64(t.w())})
+	}
+	switch {
+	case r.Invalid:
+		late(InvalidTime)
+		return
+	case t.future(r):
+		late(Future)
+		return
+	case r.Time <= t.w() && r.Time > t.natural():
+		late(Overflow)
+		return
+	case r.Time <= t.w():
+		t.run++
+		if t.o.ReanchorAfter == 0 || t.run < t.o.ReanchorAfter {
+			late(BehindWatermark)
+			return
+		}
+		flush := newest(t.held)
+		t.moves = append(t.moves, move{flush, flush})
+		t.release()
+		t.epoch++
+		t.seen, t.moves = nil, nil
+	}
+	t.run = 0
+	if r.Time > newest(t.seen) {
+		t.life, t.quiet = now, nil
+	}
+	t.seen, t.held = append(t.seen, r), append(t.held, r)
+	w := newest(t.seen).Sub(t.o.Bound).Sub(1)
+	t.moves = append(t.moves, move{w, w})
+}
+
+// future is the guard: a record beyond the limit raises it, unless it is
+// further from the wall clock than the skew allows.
+func (t *twin) future(r logged) bool {
+	skew := t.o.MaxFuture
+	switch {
+	case skew == 0, len(t.limits) > 0 && r.Time <= slices.Max(t.limits):
+		return false
+	case r.Time > r.wall.Add(skew):
+		return true
+	}
+	limit := r.wall.Add(skew + skew/4)
+	if up, ok := watermark.FromMillis(limit.Millis() + 1); ok {
+		limit = up
+	}
+	t.limits = append(t.limits, limit)
+	return false
+}
+
+// observe moves the watermark by what an answer proves beyond the timeout and
+// the one before it did not.
+func (t *twin) observe(sent watermark.Instant, quiet bool) {
+	if sent < t.life {
+		return
+	}
+	if !quiet || t.o.IdleTimeout == 0 {
+		t.life, t.quiet = sent, nil
+		return
+	}
+	beyond := func() time.Duration {
+		if len(t.quiet) == 0 {
+			return 0
+		}
+		return max(0, t.quiet[len(t.quiet)-1].Sub(t.quiet[0])-t.o.IdleTimeout)
+	}
+	if n := len(t.quiet); n == 0 || (sent < t.quiet[n-1] || sent.Sub(t.quiet[n-1]) > 2*time.Second) { // the first, out of turn, after a gap
+		t.life, t.quiet = sent, nil
+	}
+	before := beyond()
+	t.quiet = append(t.quiet, sent)
+	if d := beyond() - before; d > 0 && len(t.held) > 0 {
+		top := newest(t.seen)
+		t.moves = append(t.moves, move{min(t.w().Add(d), top), min(t.natural().Add(d), top)})
+	}
+}
+
+// release puts out what the watermark has passed, each record with what is
+// known of those that follow.
+func (t *twin) release() {
+	w := t.w()
+	var due, rest []logged
+	for _, r := range t.held {
+		if r.Time <= w {
+			due = append(due, r)
+		} else {
+			rest = append(rest, r)
+		}
+	}
+	slices.SortFunc(due, func(a, b logged) int {
+		if a.Time != b.Time {
+			return compare(a.Time, b.Time)
+		}
+		return compare(a.Offset, b.Offset)
+	})
+	for i, r := range due {
+		follows := w.Next()
+		if i+1 < len(due) {
+			follows = due[i+1].Time
+		}
+		t.out = append(t.out, output{Position{r.Time, r.Offset}, OnTime, t.epoch, follows.Millis() - 1})
+	}
+	t.held = rest
+}
+
+func compare[T ~int64](a, b T) int {
+	if a < b {
+		return -1
+	}
+	return 1
+}
+
+// expected is what comes out of a log that is read without incident.
+func expected(o Options, log []logged) []output {
+	t := twin{o: o}
+	for i := range log {
+		t.happen(event{record: &log[i]})
+	}
+	return t.out
+}
+
+// events mixes the records of a log with the answers of a broker and with
+// want of memory.
+func (s source) events(o Options, log []logged) []event {
+	var all []event
+	now := watermark.Instant(0)
+	for i := 0; i < len(log); {
+		now += watermark.Instant(oneOf(s, 0, 1, 100*time.Millisecond, time.Second, 2*time.Second, 2*time.Second+1))
+		switch {
+		case o.IdleTimeout > 0 && s.maybe(2):
+			sent := now
+			if s.maybe(8) {
+				sent -= watermark.Instant(time.Second) // answered late
+			}
+			all = append(all, event{now: now, sent: sent, answer: true, quiet: !s.maybe(8)})
+		case s.maybe(16):
+			all = append(all, event{now: now, force: true})
+		default:
+			all = append(all, event{now: now, record: &log[i]})
+			i++
+		}
+	}
+	return all
+}
+
+// happen lets the engine have an event; it is called between releases.
+func (w *world) happen(e event) {
+	w.begins(e)
+	if e.record != nil && w.read() == Flush {
+		w.drain()
+		if w.read() == Flush {
+			w.failf("#%d flushes twice", e.record.Offset)
+		}
+	}
+	w.drain()
+}
+
+// begins lets the engine have what does not come from the log.
+func (w *world) begins(e event) {
+	w.eng.Tick(e.now)
+	switch {
+	case e.answer:
+		w.p.Observe(e.sent, e.quiet)
+		w.tracef("answer to %v quiet=%v W=%s", time.Duration(e.sent), e.quiet, w.p.Status().Watermark)
+	case e.force:
+		w.eng.Relieve()
+		w.tracef("relieve W=%s", w.p.Status().Watermark)
+	}
+	w.due = true
+}
+
+// compareTwin runs one history through both.
+func compareTwin(s source, trace *strings.Builder) {
+	o := s.options()
+	log := s.log(o, 30)
+	w := newWorld(NewEngine(o, 0), log)
+	w.trace = trace
+	w.tracef("%+v", o)
+	w.assign(false)
+	twin := twin{o: o}
+	for _, e := range s.events(o, log) {
+		if e.record != nil && s.maybe(3) {
+			w.p.Skip(e.record.Offset, e.record.LeaderEpoch) // says nothing new
+		}
+		w.happen(e)
+		twin.happen(e)
+		if !reflect.DeepEqual(w.pending, twin.out) {
+			w.failf("put out:\n%sby definition:\n%s", list(w.pending), list(twin.out))
+		}
+		if got := w.p.Status(); got.Watermark != twin.w() || got.Records != len(twin.held) || got.Epoch != twin.epoch {
+			w.failf("W=%s held=%d epoch=%d, by definition W=%s held=%d epoch=%d",
+				ms(got.Watermark), got.Records, got.Epoch, ms(twin.w()), len(twin.held), twin.epoch)
+		}
+	}
+	w.finish()
+	w.all()
+}
+
+// TestTwin lets rapid make a failing history small.
+func TestTwin(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var trace strings.Builder
+		s := func(n int) int { return rapid.IntRange(0, n-1).Draw(t, "choice") }
+		if err := try(func() { compareTwin(s, &trace) }); err != nil {
+			t.Fatalf("%v\n%s", err, trace.String())
+		}
+	})
+}
+
+// TestTwinHistories has no such manners, but tries more.
+func TestTwinHistories(t *testing.T) { hunt(t, 8000, compareTwin) }
+
+// FuzzPartition makes a history of any bytes: what the engine puts out must be
+// what the twin does, and with crashes and changed options in it, lawful.
+func FuzzPartition(f *testing.F) {
+	f.Add([]byte("the quick brown fox jumps over the lazy dog"))
+	f.Add(bytes.Repeat([]byte{3, 1, 4, 1, 5, 9, 2, 6, 5, 35, 89, 79, 32, 38, 46}, 20))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for _, history := range []func(source, *strings.Builder){
+			compareTwin,
+			func(s source, trace *strings.Builder) { laws(s, trace, faults{clock: true, change: true}) },
+		} {
+			var trace strings.Builder
+			if err := try(func() { history(fromBytes(b), &trace) }); err != nil {
+				t.Fatalf("%v\n%s", err, trace.String())
+			}
+		}
+	})
+}

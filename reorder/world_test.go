@@ -1,0 +1,512 @@
+package reorder
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"reflect"
+	"runtime/debug"
+	"sort"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tidemarkhq/tidemark/watermark"
+)
+
+// This file is the world around a partition as the tests see it: a log, a
+// consumer that calls the engine as it asks to be called, and a committer that
+// makes outputs durable together with a snapshot. A crash is then no more than
+// forgetting everything that is not durable.
+
+// logged is a record of the model's log. The wall clock at which it is read is
+// part of it, which makes the future guard a function of the log too.
+type logged struct {
+	Record
+	wall watermark.Time
+}
+
+// output is a record put out: an ordered one (OnTime), or a late one with the
+// watermark it was judged by.
+type output struct {
+	Position
+	verdict   Verdict
+	epoch     uint32
+	watermark int64 // ordered: the lookahead, ms; late: W, ns
+}
+
+type world struct {
+	opts Options
+	log  []logged
+	end  int64 // of the log
+	eng  *Engine
+	p    *Partition
+
+	at   Scope
+	low  int64 // what is durable: the offset committed, its leader epoch,
+	lowE int32
+	text string   // the metadata,
+	out  []output // and the outputs
+
+	pending []output // since the last commit
+	bodies  [][]byte // theirs; empty for late ones
+	due     bool     // a release is under way
+	now     watermark.Instant
+	lost    bool // what was read has been lost: L and H may go back
+	trace   *strings.Builder
+}
+
+// newWorld returns a world whose group has committed its origin and nothing
+// else.
+func newWorld(eng *Engine, log []logged) *world {
+	w := &world{opts: eng.opts, log: log, eng: eng, at: Scope{Group: "g", Partition: 3}}
+	if len(log) > 0 {
+		w.end = log[len(log)-1].Offset + 1
+	}
+	s := Fresh(0, 0, 0)
+	w.text = s.Encode(w.at)
+	return w
+}
+
+// payload is what the record at an offset carries; now and then nothing, now
+// and then much.
+func payload(offset int64) []byte {
+	size := int(OffsetHash(offset) % 40)
+	if size == 39 {
+		size = 5000
+	}
+	return bytes.Repeat([]byte{byte(offset)}, size)
+}
+
+// failf ends a history that breaks a law; see try.
+func (w *world) failf(format string, a ...any) { panic(violation(fmt.Sprintf(format, a...))) }
+
+type violation string
+
+func (w *world) tracef(format string, a ...any) {
+	if w.trace == nil {
+		return
+	}
+	for i := range a {
+		if t, ok := a[i].(watermark.Time); ok {
+			a[i] = ms(t)
+		}
+	}
+	fmt.Fprintf(w.trace, format+"\n", a...)
+}
+
+// pick returns the index of the next record to read, at or after offset.
+func (w *world) pick(offset int64) int {
+	return sort.Search(len(w.log), func(i int) bool { return w.log[i].Offset >= offset })
+}
+
+// more reports whether there is a record to read.
+func (w *world) more() bool { return w.pick(w.p.Position()) < len(w.log) }
+
+// read steps the next record of the log.
+func (w *world) read() Verdict {
+	r := w.log[w.pick(w.p.Position())]
+	r.Size = len(payload(r.Offset))
+	v, body := w.p.Step(r.Record, r.wall)
+	st := w.p.Status()
+	w.tracef("read #%d t=%s %v W=%s", r.Offset, r.Time, v, st.Watermark)
+	switch v {
+	case OnTime:
+		copy(body, payload(r.Offset))
+	case Flush:
+	case Settled:
+		w.failf("#%d settled, but it was never read", r.Offset)
+	default:
+		w.pending = append(w.pending, output{Position{r.Time, r.Offset}, v, st.Epoch, int64(st.Watermark)})
+		w.bodies = append(w.bodies, nil)
+	}
+	w.due = true
+	return v
+}
+
+// next takes one record of the release under way.
+func (w *world) next() bool {
+	var r Release
+	if w.due = w.p.Next(&r); w.due {
+		w.tracef("  out #%d t=%s epoch=%d watermark=%d", r.Offset, r.Time, r.Epoch, r.Watermark)
+		w.pending = append(w.pending, output{r.Position, OnTime, r.Epoch, r.Watermark})
+		w.bodies = append(w.bodies, r.Body)
+	}
+	return w.due
+}
+
+func (w *world) drain() {
+	for w.next() {
+	}
+}
+
+// commit makes durable what came out since the last one, with a snapshot. The
+// laws that hold at a commit are checked here.
+func (w *world) commit() Snapshot {
+	s, st := w.p.Snapshot(), w.p.Status()
+	text := s.Encode(w.at)
+	w.tracef("commit L=%d H=%d W=%s held=%d releasing=%v", s.Low, s.Next, s.W, s.Count, s.Releasing)
+	before := w.committed()
+	switch got, err := Decode(text, s.Low, s.LowEpoch, w.at); {
+	case err != nil:
+		w.failf("own metadata refused: %v", err)
+	case !same(got, s):
+		w.failf("decode(encode(s)) = %+v, want %+v", got, s)
+	case s.Low < before.Low && !w.lost:
+		w.failf("L went back from %d to %d", before.Low, s.Low)
+	case s.Next < before.Next && !w.lost:
+		w.failf("H went back from %d to %d", before.Next, s.Next)
+	case s.Epoch < before.Epoch || s.Epoch == before.Epoch && s.W < before.W:
+		w.failf("epoch or watermark went back: %d %s after %d %s", s.Epoch, ms(s.W), before.Epoch, ms(before.W))
+	case s.Natural > s.W || len(text) >= MaxMetadata:
+		w.failf("natural %s > W %s, or %d bytes of metadata", ms(s.Natural), ms(s.W), len(text))
+	case int(s.Count) != st.Records || s.Low != st.Low || w.p.Low() != st.Low:
+		w.failf("snapshot and status differ: %+v %+v", s, st)
+	case s.LowEpoch != w.leaderAt(s):
+		w.failf("leader epoch of L=%d is %d, want %d", s.Low, s.LowEpoch, w.leaderAt(s))
+	}
+	for i, o := range w.pending {
+		if o.verdict == OnTime && !bytes.Equal(w.bodies[i], payload(o.Offset)) {
+			w.failf("#%d: the payload was overwritten before the commit", o.Offset)
+		}
+	}
+	w.out = append(w.out, w.pending...)
+	w.pending, w.bodies = nil, nil
+	w.low, w.lowE, w.text = s.Low, s.LowEpoch, text
+	return s
+}
+
+// leaderAt is the leader epoch that has to be committed with a snapshot.
+func (w *world) leaderAt(s Snapshot) int32 {
+	if i := w.pick(s.Low); s.Low < s.Next && i < len(w.log) && w.log[i].Offset == s.Low {
+		return w.log[i].LeaderEpoch
+	}
+	return s.NextEpoch
+}
+
+func (w *world) committed() Snapshot {
+	s, err := Decode(w.text, w.low, w.lowE, w.at)
+	if err != nil {
+		w.failf("committed metadata refused: %v", err)
+	}
+	return s
+}
+
+// assign starts from what is durable, and reads [L, H) again. What was lost
+// there is returned.
+func (w *world) assign(accept bool) *Loss {
+	w.begin()
+	w.again()
+	return w.endReplay(accept)
+}
+
+// begin forgets what is not durable.
+func (w *world) begin() {
+	if w.p != nil {
+		w.eng.Revoke(w.p)
+	}
+	w.p = w.eng.Assign(w.committed())
+	w.pending, w.bodies = nil, nil
+	w.tracef("assign L=%d", w.low)
+}
+
+func (w *world) again() {
+	end, _ := w.p.Replaying()
+	for i := w.pick(w.p.Position()); i < len(w.log) && w.log[i].Offset < end; i++ {
+		w.againOne(i)
+	}
+}
+
+func (w *world) againOne(i int) {
+	r := w.log[i]
+	r.Size = len(payload(r.Offset))
+	if r.Offset%2 == 0 {
+		w.p.Skip(r.Offset, r.LeaderEpoch)
+	}
+	w.p.Observe(w.now, true)
+	if w.p.Next(new(Release)) || w.p.Due() || w.p.Low() != w.low || r.Offset%2 == 0 && w.p.Position() != r.Offset {
+		w.failf("a release, or L=%d, or position %d while replaying #%d", w.p.Low(), w.p.Position(), r.Offset)
+	}
+	v, body := w.p.Step(r.Record, r.wall)
+	w.tracef("again #%d t=%s %v", r.Offset, r.Time, v)
+	if v == OnTime {
+		copy(body, payload(r.Offset))
+	} else if v != Settled {
+		w.failf("#%d: %v while replaying", r.Offset, v)
+	}
+}
+
+func (w *world) endReplay(accept bool) *Loss {
+	w.due = true
+	if _, replaying := w.p.Replaying(); !replaying {
+		return nil
+	}
+	if got := w.p.Snapshot(); !same(got, w.committed()) {
+		w.failf("snapshot while replaying = %+v, want what was committed: %+v", got, w.committed())
+	}
+	loss := w.p.EndReplay(w.end, accept)
+	if loss != nil {
+		w.tracef("%v", loss)
+	}
+	return loss
+}
+
+// finish releases what is still held, and commits.
+func (w *world) finish() {
+	w.drain()
+	for w.p.Status().Records > 0 {
+		w.p.force()
+		w.drain()
+	}
+	w.commit()
+	w.p.Advance()
+}
+
+// same compares snapshots; no steps is no steps.
+func same(a, b Snapshot) bool {
+	if len(a.Steps) == 0 && len(b.Steps) == 0 {
+		a.Steps, b.Steps = nil, nil
+	}
+	return reflect.DeepEqual(a, b)
+}
+
+// laws checks what holds of the durable outputs of every history, whatever
+// happened: each record once, in order, with headers that say the truth.
+func (w *world) laws() {
+	s := w.committed()
+	seen := map[int64]bool{}
+	for _, o := range w.out {
+		i := w.pick(o.Offset)
+		switch {
+		case seen[o.Offset]:
+			w.failf("#%d came out twice", o.Offset)
+		case o.Offset >= s.Next:
+			w.failf("#%d came out, but H=%d", o.Offset, s.Next)
+		case i == len(w.log) || w.log[i].Offset != o.Offset || w.log[i].Time != o.Time:
+			w.failf("#%d t=%s is not in the log", o.Offset, ms(o.Time))
+		}
+		seen[o.Offset] = true
+	}
+	if read := w.pick(s.Next); len(w.out)+int(s.Count) != read {
+		w.failf("read %d, but put out %d and hold %d", read, len(w.out), s.Count)
+	}
+	w.order()
+}
+
+// order checks the ordered outputs, and that their headers say the truth.
+func (w *world) order() {
+	var last *output
+	for i := range w.out {
+		o := &w.out[i]
+		if o.verdict != OnTime {
+			if o.verdict == BehindWatermark && int64(o.Time) > o.watermark {
+				w.failf("#%d is called late, but is ahead of W", o.Offset)
+			}
+			continue
+		}
+		if last != nil && o.epoch < last.epoch {
+			w.failf("epoch of #%d went back", o.Offset)
+		}
+		if last != nil && o.epoch == last.epoch {
+			switch {
+			case !last.Before(o.Position):
+				w.failf("#%d after #%d is out of order", o.Offset, last.Offset)
+			case o.Time.Millis() <= last.watermark:
+				w.failf("watermark=%d was a lie: #%d t=%s follows", last.watermark, o.Offset, ms(o.Time))
+			case o.watermark < last.watermark:
+				w.failf("watermark of #%d went back", o.Offset)
+			}
+		}
+		last = o
+	}
+}
+
+// all checks that every record of the log has come out.
+func (w *world) all() {
+	w.laws()
+	if len(w.out) != len(w.log) {
+		w.failf("%d records in the log, %d came out", len(w.log), len(w.out))
+	}
+}
+
+// ms writes a time in milliseconds, with what is left of it.
+func ms(t watermark.Time) string {
+	if t == watermark.None {
+		return "-"
+	}
+	s := strconv.FormatInt(int64(t), 10)
+	sign := ""
+	if s[0] == '-' {
+		sign, s = "-", s[1:]
+	}
+	for len(s) < 7 {
+		s = "0" + s
+	}
+	point := len(s) - 6
+	return sign + strings.TrimSuffix(strings.TrimRight(s[:point]+"."+s[point:], "0"), ".")
+}
+
+func list(out []output) string {
+	var b strings.Builder
+	for _, o := range out {
+		if o.verdict == OnTime {
+			fmt.Fprintf(&b, "  #%d t=%s epoch=%d watermark=%d\n", o.Offset, ms(o.Time), o.epoch, o.watermark)
+		} else {
+			fmt.Fprintf(&b, "  #%d t=%s epoch=%d %v W=%s\n", o.Offset, ms(o.Time), o.epoch, o.verdict, ms(watermark.Time(o.watermark)))
+		}
+	}
+	return b.String()
+}
+
+// source makes the choices of a random history: a number from 0 to n-1. They
+// come from a seed, from a fuzzer's bytes, or from rapid.
+type source func(n int) int
+
+func seeded(seed uint64) source { return rand.New(rand.NewPCG(seed, 0)).IntN }
+
+func fromBytes(b []byte) source {
+	return func(n int) int {
+		if len(b) == 0 {
+			return 0
+		}
+		v := int(b[0])
+		b = b[1:]
+		return v % n
+	}
+}
+
+func oneOf[T any](s source, of ...T) T { return of[s(len(of))] }
+
+// maybe is true once in n times.
+func (s source) maybe(n int) bool { return s(n) == n-1 }
+
+func (s source) options() Options {
+	return Options{
+		Bound:         oneOf(s, 5*time.Millisecond, 0, 1, 5*time.Second),
+		IdleTimeout:   oneOf(s, 0, 1500*time.Millisecond),
+		MaxFuture:     oneOf(s, 0, 40*time.Millisecond, 5*time.Minute),
+		ReanchorAfter: oneOf(s, 0, 1, 3),
+	}
+}
+
+// log makes up to n records that lie where it is narrow: at the bound and one
+// nanosecond beside it, at the guard's limit, at equal times, at the ends of
+// the range.
+func (s source) log(o Options, n int) []logged {
+	t := oneOf[watermark.Time](s, 1_763_700_000_000e6, 0, -7e6, watermark.Max.Sub(20*time.Millisecond), watermark.None.Add(1+20*time.Millisecond))
+	wall := t
+	unit := oneOf(s, time.Millisecond, 1, 300*time.Microsecond, o.Bound/4+1)
+	var offset int64
+	var leader int32
+	var log []logged
+	for range s(n) + 1 {
+		t = t.Add(unit * time.Duration(s(4)))
+		if s.maybe(16) {
+			t = t.Add(o.Bound)
+		}
+		wall = max(wall, t.Add(o.MaxFuture*time.Duration(s(5)-3)/4))
+		wall = min(wall, watermark.Max.Sub(2*o.MaxFuture)) // nobody will run this in 2262
+		r := logged{Record: Record{Offset: offset, LeaderEpoch: leader, Time: t}, wall: wall}
+		switch near := time.Duration(s(3) - 1); s(10) {
+		case 0:
+			r.Time = t.Sub(o.Bound*time.Duration(s(9))/4 + near)
+		case 1:
+			r.Time = t.Sub(unit*time.Duration(s(4)) + near)
+		case 2:
+			if len(log) > 0 {
+				r.Time = log[s(len(log))].Time
+			}
+		case 3:
+			r.Invalid = s.maybe(2)
+		case 4:
+			if o.MaxFuture > 0 {
+				r.Time = wall.Add(o.MaxFuture*time.Duration(s(8))/4 + near)
+			}
+		case 5:
+			if o.ReanchorAfter > 0 && s.maybe(2) {
+				t = t.Sub(o.Bound + 8*unit)
+			}
+		}
+		if r.Time == watermark.None {
+			r.Time++ // no event time equals it
+		}
+		log = append(log, r)
+		offset++
+		if s.maybe(6) {
+			offset += int64(s(3))
+		}
+		if s.maybe(10) {
+			leader++
+		}
+	}
+	return log
+}
+
+// try runs a history and returns how it breaks a law.
+func try(history func()) (broken error) {
+	defer func() {
+		switch r := recover().(type) {
+		case nil:
+		case violation:
+			broken = fmt.Errorf("%s", string(r))
+		default:
+			broken = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+		}
+	}()
+	history()
+	return nil
+}
+
+// A rapid check is cheap here: by default there are more of them, and one that
+// fails is printed rather than kept in a file. The tests make garbage faster
+// than anything else.
+func init() {
+	for name, value := range map[string]string{"rapid.checks": "1000", "rapid.nofailfile": "true"} {
+		if err := flag.Set(name, value); err != nil {
+			panic(err)
+		}
+	}
+	debug.SetGCPercent(400)
+}
+
+// histories is how many random histories a test tries; TIDEMARK_TEST_HISTORIES
+// asks for another number, TIDEMARK_TEST_SEED for one of them alone.
+func histories(usual int) (from, to uint64) {
+	if seed, err := strconv.ParseUint(os.Getenv("TIDEMARK_TEST_SEED"), 10, 64); err == nil {
+		return seed, seed + 1
+	}
+	if n, err := strconv.ParseUint(os.Getenv("TIDEMARK_TEST_HISTORIES"), 10, 64); err == nil {
+		return 0, n
+	}
+	if testing.Short() {
+		usual /= 10
+	}
+	return 0, uint64(usual)
+}
+
+// hunt tries histories and reports the shortest of the first that fail, with
+// its trace and the seed that brings it back.
+func hunt(t *testing.T, usual int, history func(s source, trace *strings.Builder)) {
+	t.Helper()
+	from, to := histories(usual)
+	var worst string
+	failed := 0
+	for seed := from; seed < to && failed < 20; seed++ {
+		if try(func() { history(seeded(seed), nil) }) == nil {
+			continue
+		}
+		failed++
+		var trace strings.Builder
+		err := try(func() { history(seeded(seed), &trace) })
+		report := fmt.Sprintf("TIDEMARK_TEST_SEED=%d: %v\n%s", seed, err, trace.String())
+		if worst == "" || len(report) < len(worst) {
+			worst = report
+		}
+	}
+	if failed > 0 {
+		t.Fatal(worst)
+	}
+}
