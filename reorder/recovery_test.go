@@ -290,7 +290,7 @@ func TestLossIsDetected(t *testing.T) {
 		w.tracef("accepted, next to read is %d", w.p.Position())
 		w.goOn(s)
 	})
-	for _, kind := range []string{"deleted", "altered", "added", "newer leader", "shortage"} {
+	for _, kind := range []string{"deleted", "altered", "added", "swapped", "newer leader", "shortage"} {
 		if from, to := histories(1000); to-from > 100 && tried[kind] == 0 {
 			t.Errorf("%q was never tried", kind)
 		}
@@ -317,7 +317,15 @@ func (w *world) damage(s source) string {
 		}
 	}
 	w.log = append([]logged(nil), w.log...)
-	switch s(5) {
+	switch s(6) {
+	case 5: // as many as before, but not the same
+		if len(settled) == 0 || c.W == watermark.Max || c.Steps != nil {
+			return ""
+		}
+		w.log[oneOf(s, owed...)].Invalid = true
+		r := &w.log[oneOf(s, settled...)]
+		r.Time, r.Invalid = c.W.Next(), false
+		return "swapped"
 	case 0:
 		i := oneOf(s, owed...)
 		w.log = append(w.log[:i], w.log[i+1:]...)
@@ -416,7 +424,7 @@ func TestShortageKeepsVerdicts(t *testing.T) {
 	var trace strings.Builder
 	err := try(func() {
 		o := Options{Bound: time.Second, MaxFuture: 40 * time.Millisecond}
-		w := newWorld(NewEngine(o, 0), []logged{at(0, 0, 0), at(1, 1, 0), at(2, 60, 60)})
+		w := newWorld(NewEngine(o, 0), []logged{at(0, 0, 0), at(1, 90, 0), at(2, 60, 60)})
 		w.trace = &trace
 		w.crash()
 		w.run(seeded(0), faults{})
@@ -493,5 +501,36 @@ func TestChanged(t *testing.T) {
 			t.Errorf("%d: relieved while replaying", i)
 		}
 		p.Advance()
+	}
+}
+
+// TestIdlenessBeginsAtAssignment: what the broker answered another instance, or
+// this one before, proves nothing for a partition taken up since; nor does what
+// it answers while the partition reads again.
+func TestIdlenessBeginsAtAssignment(t *testing.T) {
+	const s = watermark.Instant(time.Second)
+	for _, again := range []bool{false, true} {
+		e := NewEngine(Options{Bound: time.Hour, IdleTimeout: time.Second}, 0)
+		e.Tick(10 * s)
+		p := e.Assign(Snapshot{Next: 1, W: 5, Natural: 5, Max: 1e12, Count: 1, Sum: OffsetHash(0)})
+		first := 10 * s
+		if again {
+			p.Observe(10*s, true)
+			first = 11 * s
+		}
+		p.Step(Record{Time: 1e12}, 0)
+		if loss := p.EndReplay(1, false); loss != nil {
+			t.Fatal(loss)
+		}
+		p.Observe(8*s, true)
+		p.Observe(9*s+s/2, true)
+		p.Observe(first, true)
+		p.Observe(first+s, true)
+		if p.Watermark() != 5 {
+			t.Errorf("W moved to %d", p.Watermark())
+		}
+		if p.Observe(first+s+1, true); p.Watermark() != 6 {
+			t.Errorf("W=%d, a nanosecond beyond the timeout", p.Watermark())
+		}
 	}
 }

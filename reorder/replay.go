@@ -51,6 +51,9 @@ func (p *Partition) again(r Record) (Verdict, []byte) {
 	if r.Invalid || p.guard.WasFuture(r.Offset, r.Time) || !p.replay.owed(Position{r.Time, r.Offset}) {
 		return Settled, nil
 	}
+	// Nothing owed is newer than what was seen, unless the log is another
+	// one now. Should that be accepted, it has to be flushed and drained too.
+	p.clock.Max = max(p.clock.Max, r.Time)
 	return OnTime, p.hold(r)
 }
 
