@@ -54,6 +54,7 @@ func (s *session) clientOpts() []kgo.Opt {
 
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.MaxBufferedRecords(maxInFlight),
+		kgo.MaxBufferedBytes(maxInFlightBytes),
 		kgo.ProducerLinger(linger),
 	)
 	if cfg.Delivery == config.ExactlyOnce {
@@ -65,9 +66,10 @@ func (s *session) clientOpts() []kgo.Opt {
 }
 
 const (
-	// maxInFlight is the most records that are produced and not yet
-	// acknowledged; producing waits there.
-	maxInFlight = 50_000
+	// What is produced and not yet acknowledged, at the most; producing waits
+	// there.
+	maxInFlight      = 50_000
+	maxInFlightBytes = 64 << 20
 	// linger lets batches fill while a release is under way. A commit
 	// flushes, so it costs no latency beyond itself.
 	linger = time.Millisecond

@@ -17,12 +17,22 @@ import (
 //	left:      0      0        2         5       1
 //	chunks:  spent  spent  [..x...x] [.xxxxx] [x___]
 //	                        ^ scan: lowest owed   ^ tail
+//
+// A record that stays much longer than its neighbours would keep their chunk.
+// When little is left in the chunks as a whole, the oldest are copied together
+// into an arena of an older generation. Everything there came before
+// everything here, so the order of arrival is kept.
 type arena struct {
 	pool   *chunkPool
 	chunks []*chunk // numbered from first on; nil where spent
 	first  uint32
 	spent  []*chunk
 	bytes  int64 // of all chunks, the spent ones too
+	gone   int64 // of the spent ones
+	left   int64 // payloads not taken, with their marks
+
+	older *arena
+	moved map[uint64]uint64 // what has been copied: where it was, where it is there
 }
 
 type chunk struct {
@@ -41,6 +51,12 @@ const (
 
 	minChunk = 4 << 10
 	maxChunk = 256 << 10
+
+	// Chunks of which less than a quarter is left are copied together, unless
+	// it is all too little to matter. So what is kept is at most four times
+	// what is left, and each byte freed costs a third of a byte copied.
+	sparse   = 4
+	fewBytes = 1 << 20
 )
 
 // add makes room for a payload and returns where it is and the bytes to fill.
@@ -53,25 +69,88 @@ func (a *arena) add(offset int64, leaderEpoch int32, size int) (ref uint64, body
 	binary.LittleEndian.PutUint32(m[8:], uint32(leaderEpoch))
 	binary.LittleEndian.PutUint32(m[12:], uint32(size))
 	c.left++
+	a.left += int64(markSize + size)
 	return uint64(a.first+uint32(len(a.chunks)-1))<<32 | uint64(at), m[markSize : markSize+size : markSize+size]
 }
 
 // take marks a payload as gone and returns it. The bytes stay as they are
 // until recycle.
 func (a *arena) take(ref uint64) []byte {
-	i := int(uint32(ref>>32) - a.first)
+	i := int(int32(uint32(ref>>32) - a.first))
+	if i < 0 || a.chunks[i] == nil {
+		there := a.moved[ref]
+		delete(a.moved, ref)
+		return a.older.take(there)
+	}
 	c := a.chunks[i]
 	m := c.buf[uint32(ref):]
 	size := binary.LittleEndian.Uint32(m[12:])
 	binary.LittleEndian.PutUint32(m[12:], size|goneBit)
+	a.left -= markSize + int64(size)
 	if c.left--; c.left == 0 && i < len(a.chunks)-1 {
 		a.retire(i)
+	}
+	for a.wasteful() {
+		a.evacuate()
 	}
 	return m[markSize : markSize+size : markSize+size]
 }
 
+// held returns the bytes that cannot be given back because of what has not
+// been taken.
+func (a *arena) held() int64 {
+	n := a.bytes - a.gone
+	if last := len(a.chunks) - 1; last >= 0 {
+		c := a.chunks[last]
+		n -= int64(cap(c.buf) - len(c.buf))
+		if c.left == 0 {
+			n -= int64(len(c.buf))
+		}
+	}
+	if a.older != nil {
+		n += a.older.held()
+	}
+	return n
+}
+
+func (a *arena) wasteful() bool {
+	kept := a.bytes - a.gone
+	return kept > fewBytes && a.left*sparse < kept && len(a.chunks) > 1
+}
+
+// evacuate copies what is left in the oldest chunk, and retires it.
+func (a *arena) evacuate() {
+	if a.older == nil {
+		a.older, a.moved = &arena{pool: a.pool}, map[uint64]uint64{}
+	}
+	c := a.chunks[0]
+	for at := c.scan; c.left > 0; {
+		m := c.buf[at:]
+		size := binary.LittleEndian.Uint32(m[12:])
+		if size&goneBit == 0 {
+			offset, leaderEpoch := readMark(m)
+			there, body := a.older.add(offset, leaderEpoch, int(size))
+			copy(body, m[markSize:])
+			a.moved[uint64(a.first)<<32|uint64(at)] = there
+			a.left -= markSize + int64(size)
+			c.left--
+		}
+		at += markSize + int(size&^goneBit)
+	}
+	a.retire(0)
+}
+
+func readMark(m []byte) (offset int64, leaderEpoch int32) {
+	return int64(binary.LittleEndian.Uint64(m)), int32(binary.LittleEndian.Uint32(m[8:]))
+}
+
 // lowest returns the offset and leader epoch of the lowest record still owed.
 func (a *arena) lowest() (offset int64, leaderEpoch int32, ok bool) {
+	if a.older != nil {
+		if offset, leaderEpoch, ok = a.older.lowest(); ok {
+			return offset, leaderEpoch, true
+		}
+	}
 	if len(a.chunks) == 0 || a.chunks[0].left == 0 {
 		return 0, 0, false // the first chunk is never nil, and empty only as the tail
 	}
@@ -80,7 +159,8 @@ func (a *arena) lowest() (offset int64, leaderEpoch int32, ok bool) {
 		m := c.buf[c.scan:]
 		size := binary.LittleEndian.Uint32(m[12:])
 		if size&goneBit == 0 {
-			return int64(binary.LittleEndian.Uint64(m)), int32(binary.LittleEndian.Uint32(m[8:])), true
+			offset, leaderEpoch = readMark(m)
+			return offset, leaderEpoch, true
 		}
 		c.scan += markSize + int(size&^goneBit)
 	}
@@ -94,7 +174,10 @@ func (a *arena) recycle() {
 		a.pool.put(c)
 		a.spent[i] = nil
 	}
-	a.spent = a.spent[:0]
+	a.spent, a.gone = a.spent[:0], 0
+	if a.older != nil {
+		a.older.recycle()
+	}
 }
 
 // tail returns a chunk with room for n bytes.
@@ -120,6 +203,7 @@ func (a *arena) tail(n int) *chunk {
 // retire sets a chunk aside and drops the spent ones at the front.
 func (a *arena) retire(i int) {
 	a.spent = append(a.spent, a.chunks[i])
+	a.gone += int64(cap(a.chunks[i].buf))
 	a.chunks[i] = nil
 	n := 0
 	for n < len(a.chunks) && a.chunks[n] == nil {

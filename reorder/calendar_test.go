@@ -169,7 +169,7 @@ func TestArena(t *testing.T) {
 			return low, ok
 		}
 		intact := func(h held, body []byte) {
-			if len(body) != h.size || cap(body) != h.size || h.size > 0 && (bytes.Count(body, []byte{h.want}) != h.size || &body[0] != &h.body[0]) {
+			if len(body) != h.size || cap(body) != h.size || bytes.Count(body, []byte{h.want}) != h.size {
 				t.Fatalf("%d bytes of %d are not what was put in", len(body), h.want)
 			}
 		}
@@ -205,7 +205,8 @@ func TestArena(t *testing.T) {
 					o := rapid.SampledFrom(all).Draw(t, "offset")
 					h := twins[i][o]
 					delete(twins[i], o)
-					intact(h, arenas[i].take(h.ref))
+					h.body = arenas[i].take(h.ref)
+					intact(h, h.body)
 					taken[i] = append(taken[i], h)
 				}
 			},
@@ -234,6 +235,13 @@ func TestArena(t *testing.T) {
 					}
 					if sum != a.bytes {
 						t.Fatalf("%d bytes, counted as %d", sum, a.bytes)
+					}
+					left := int64(0)
+					for _, h := range twins[i] {
+						left += int64(h.size) + markSize
+					}
+					if held := a.held(); held < left || held > sparse*left+fewBytes+2*maxChunk {
+						t.Fatalf("%d bytes are kept for %d", held, left)
 					}
 					for _, h := range taken[i] {
 						intact(h, h.body)
@@ -264,6 +272,49 @@ func TestArena(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestStragglersPinLittle: a record that stays does not keep those that came
+// with it, and the lowest is known through all generations.
+func TestStragglersPinLittle(t *testing.T) {
+	a := arena{pool: &chunkPool{}}
+	type stays struct {
+		ref    uint64
+		offset int64
+	}
+	var all []stays
+	const every, size = 1000, 250
+	for o := range int64(400_000) {
+		ref, body := a.add(o, 7, size)
+		body[0] = byte(o / every)
+		if o%every == 0 {
+			all = append(all, stays{ref, o})
+		} else {
+			a.take(ref)
+		}
+		if o%5000 == 0 {
+			a.recycle()
+		}
+		if low, _, _ := a.lowest(); low != 0 {
+			t.Fatalf("lowest is %d with 0 still there", low)
+		}
+	}
+	if held := a.held(); held > 2<<20 {
+		t.Errorf("%d records of %d bytes keep %d bytes", len(all), size, held)
+	}
+	for i, s := range all {
+		if body := a.take(s.ref); len(body) != size || body[0] != byte(s.offset/every) {
+			t.Fatalf("%d bytes of offset %d, and not its own", len(body), s.offset)
+		}
+		if i+1 < len(all) {
+			if low, e, ok := a.lowest(); low != all[i+1].offset || e != 7 || !ok {
+				t.Fatalf("lowest is %d, want %d", low, all[i+1].offset)
+			}
+		}
+	}
+	if len(a.moved) != 0 {
+		t.Errorf("%d places are still remembered", len(a.moved))
+	}
 }
 
 // TestChunksGrow: what a partition keeps for its first record is small, and

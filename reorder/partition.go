@@ -92,7 +92,7 @@ type Partition struct {
 
 	count uint32 // records held
 	sum   uint32 // of their hashed offsets
-	bytes int64  // their payloads and what it costs to hold them
+	bytes int64  // what it takes to hold them
 
 	dirty  bool      // there is something to commit
 	replay *Snapshot // set until everything below its Next has been read again
@@ -100,8 +100,8 @@ type Partition struct {
 	leader int32     // while replaying: the newest leader epoch, the snapshot's at least
 }
 
-// overhead is what holding a record costs beside its payload, in bytes.
-const overhead = markSize + 32
+// entrySize is what a record takes in the queue, in bytes.
+const entrySize = 32
 
 // Next returns the next record that has come due, in order.
 func (p *Partition) Next(out *Release) bool {
@@ -117,7 +117,7 @@ func (p *Partition) Next(out *Release) bool {
 	p.dirty = true
 	out.Position, out.Epoch = e.Position, p.epoch
 	out.Body = p.store.take(e.ref)
-	p.drop(e.Offset, len(out.Body))
+	p.drop(e.Offset)
 	if following, ok := p.queue.peek(p.clock.W); ok {
 		out.Watermark = following.Time.Millis() - 1
 	} else {
@@ -187,16 +187,21 @@ func (p *Partition) hold(r Record) []byte {
 	p.queue.push(entry{Position: Position{r.Time, r.Offset}, ref: ref})
 	p.count++
 	p.sum += OffsetHash(r.Offset)
-	p.bytes += int64(r.Size) + overhead
-	p.eng.bytes += int64(r.Size) + overhead
+	p.account()
 	return body
 }
 
-func (p *Partition) drop(offset int64, size int) {
+func (p *Partition) drop(offset int64) {
 	p.count--
 	p.sum -= OffsetHash(offset)
-	p.bytes -= int64(size) + overhead
-	p.eng.bytes -= int64(size) + overhead
+	p.account()
+}
+
+// account tells the engine what holding the records costs.
+func (p *Partition) account() {
+	bytes := p.store.held() + int64(p.count)*entrySize
+	p.eng.bytes += bytes - p.bytes
+	p.bytes = bytes
 }
 
 // Skip takes note that the offsets below next hold nothing to judge: control
@@ -209,7 +214,7 @@ func (p *Partition) Skip(next int64, leaderEpoch int32) {
 		p.read = next
 		return
 	}
-	p.next, p.nextEpoch, p.dirty = next, leaderEpoch, true
+	p.next, p.nextEpoch, p.dirty = next, max(p.nextEpoch, leaderEpoch), true
 }
 
 // Observe takes an answer of the broker about the end of the partition; see

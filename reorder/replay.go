@@ -131,7 +131,8 @@ func (p *Partition) Rewind(end int64) {
 		if e.Offset < end {
 			kept.push(e)
 		} else {
-			p.drop(e.Offset, len(p.store.take(e.ref)))
+			p.store.take(e.ref)
+			p.drop(e.Offset)
 		}
 	}
 	p.queue = kept

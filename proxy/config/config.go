@@ -45,7 +45,8 @@ type Config struct {
 	// out by the wall clock. 0: never, they wait for the next record.
 	IdleTimeout time.Duration `env:"IDLE_TIMEOUT" envDefault:"5s"`
 	// How far ahead of the wall clock an event time may be. A record beyond that
-	// goes to the late topic and does not move the watermark. 0: any is believed.
+	// goes to the late topic and does not move the watermark. At least a quarter of
+	// the bound. 0: any is believed.
 	MaxFuture time.Duration `env:"MAX_FUTURE" envDefault:"5m"`
 	// After this many late records in a row the source's clock is taken to have
 	// been set back, and a new epoch begins there. 0: never.

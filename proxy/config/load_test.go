@@ -122,6 +122,7 @@ func TestFaults(t *testing.T) {
 		{"INSTANCE=a/b", `TIDEMARK_INSTANCE: "a/b" has characters other than a-z A-Z 0-9 . _ -` + "\nhint: it becomes the static member id, and GROUP/INSTANCE the transactional id"},
 		{"EVENT_TIME=json:a,header:,timestamp", "TIDEMARK_EVENT_TIME: json:a: sources of kind json are not supported yet, only header:NAME[:FORMAT] and timestamp\nTIDEMARK_EVENT_TIME: header:: the name of the header is missing"},
 		{"WATERMARK=window-min", `TIDEMARK_WATERMARK: "window-min" is not known` + "\nhint: known: bounded"},
+		{"MAX_FUTURE=1m MAX_OUT_OF_ORDERNESS=4m1s", "TIDEMARK_MAX_FUTURE: 1m is less than a quarter of TIDEMARK_MAX_OUT_OF_ORDERNESS=4m1s\nhint: raise it, or turn it off with 0"},
 		{"DELIVERY=once", `TIDEMARK_DELIVERY: "once" is not known` + "\nhint: known: exactly-once, at-least-once"},
 		{"MAX_OUT_OF_ORDERNESS=5", `TIDEMARK_MAX_OUT_OF_ORDERNESS: "5" is not a duration` + "\nhint: a number with its unit, like 5s, 100ms or 1m30s"},
 		{"MAX_OUT_OF_ORDERNESS=-1s", "TIDEMARK_MAX_OUT_OF_ORDERNESS: -1s is negative"},

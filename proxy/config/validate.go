@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/tidemarkhq/tidemark/watermark"
 )
 
 // What Kafka allows. Where that is for the broker's administrator to say, it is
@@ -107,7 +109,16 @@ func (c *Config) validateTimes(f *faults) {
 	within(f, keySessionTimeout, c.SessionTimeout, minSessionTimeout, maxSessionTimeout, "brokers refuse what is outside")
 	within(f, keyTransactionTimeout, c.TransactionTimeout, minTransactionTimeout, maxTransactionTimeout, "brokers refuse more than 15m")
 	c.validateCommitInterval(f)
+	if f.read(keyMaxFuture) && f.read(keyMaxOutOfOrderness) && c.MaxFuture > 0 && c.MaxOutOfOrderness > mostSkews*c.MaxFuture {
+		f.add(keyMaxFuture, fmt.Sprintf("%s is less than a quarter of %s=%s", show(c.MaxFuture), keyMaxOutOfOrderness, show(c.MaxOutOfOrderness)),
+			"raise it, or turn it off with 0")
+	}
 }
+
+// mostSkews is how many times the future guard's skew the bound may be. The
+// guard can carry watermark.MaxSteps steps for the records held, at most one
+// in a quarter of the skew; this leaves half of them spare.
+const mostSkews = watermark.MaxSteps / 4 / 2
 
 func notNegative(f *faults, key string, d time.Duration) {
 	if d < 0 {
