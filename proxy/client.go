@@ -56,6 +56,7 @@ func (s *session) clientOpts() []kgo.Opt {
 		kgo.MaxBufferedRecords(maxInFlight),
 		kgo.MaxBufferedBytes(maxInFlightBytes),
 		kgo.ProducerLinger(linger),
+		kgo.ProducerBatchMaxBytesFn(s.maxBatch),
 	)
 	if cfg.Delivery == config.ExactlyOnce {
 		opts = append(opts,
@@ -79,6 +80,25 @@ const (
 // the budget, so it keeps a proportion to it.
 func fetchBytes(budget int64) int32 {
 	return int32(min(max(budget/8, 1<<20), 32<<20))
+}
+
+// maxBatch is what the client makes of an output's max.message.bytes: the most
+// that a batch may have before compression.
+func (s *session) maxBatch(topic string) int32 {
+	const byDefault, least, most = 1_000_012, 512, 1 << 30 // the client's own
+	size := int32(0)
+	for _, t := range s.topics {
+		switch topic {
+		case t.Ordered:
+			size = t.OrderedMax
+		case t.Late:
+			size = t.LateMax
+		}
+	}
+	if size == 0 {
+		return byDefault
+	}
+	return min(max(size, least), most)
 }
 
 // clientLog passes on what the client has to say one level lower: its

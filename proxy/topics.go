@@ -25,6 +25,9 @@ type Topic struct {
 	Partitions int32
 	Ordered    string
 	Late       string
+
+	// What a batch of an output may have, in bytes; 0 if we may not know.
+	OrderedMax, LateMax int32
 }
 
 // headerRoom is how many bytes an output allows a batch beyond what the source
@@ -74,6 +77,15 @@ func (s settings) limit(key string) (int64, bool) {
 		n = unlimited
 	}
 	return n, err == nil
+}
+
+// maxBatch returns what a batch may have, in bytes; 0 if it is not known.
+func (s settings) maxBatch() int32 {
+	n, ok := s.limit(maxMessageBytes)
+	if !ok {
+		return 0
+	}
+	return int32(min(n, math.MaxInt32))
 }
 
 func (s settings) cleans(how string) bool {
@@ -147,7 +159,10 @@ func (r *round) source(ctx context.Context, name string) error {
 			return err
 		}
 	}
-	r.topics[name] = Topic{Name: name, ID: src.ID, Partitions: src.partitions(), Ordered: ordered.name, Late: late.name}
+	r.topics[name] = Topic{
+		Name: name, ID: src.ID, Partitions: src.partitions(), Ordered: ordered.name, Late: late.name,
+		OrderedMax: ordered.settings.maxBatch(), LateMax: late.settings.maxBatch(),
+	}
 	return nil
 }
 
