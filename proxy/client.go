@@ -101,31 +101,19 @@ func (s *session) maxBatch(topic string) int32 {
 	return min(max(size, least), most)
 }
 
-// clientLog passes on what the client has to say one level lower: its
-// information is our debugging.
+// clientLog passes on what the client has to say. What matters of it comes back
+// as an error and is told once, by us; the rest is for debugging.
 type clientLog struct{ log *slog.Logger }
 
 func (l clientLog) Level() kgo.LogLevel {
-	switch ctx := context.Background(); {
-	case l.log.Enabled(ctx, slog.LevelDebug):
+	if l.log.Enabled(context.Background(), slog.LevelDebug) {
 		return kgo.LogLevelInfo
-	case l.log.Enabled(ctx, slog.LevelInfo):
-		return kgo.LogLevelWarn
-	case l.log.Enabled(ctx, slog.LevelWarn):
-		return kgo.LogLevelError
 	}
 	return kgo.LogLevelNone
 }
 
 func (l clientLog) Log(level kgo.LogLevel, msg string, keyvals ...any) {
-	to := slog.LevelDebug
-	switch level {
-	case kgo.LogLevelError:
-		to = slog.LevelWarn
-	case kgo.LogLevelWarn:
-		to = slog.LevelInfo
-	}
-	l.log.Log(context.Background(), to, "kafka client: "+msg, keyvals...)
+	l.log.Debug("kafka client: "+msg, append(keyvals, "client_level", level.String())...)
 }
 
 // attempt says what failed, and where.

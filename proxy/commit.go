@@ -238,7 +238,7 @@ func (s *session) hopeless(r *refusal) *Fault {
 	err := fmt.Errorf("write to %s partition %d: %w", r.topic, r.partition, r.err)
 	switch {
 	case errors.Is(err, kerr.MessageTooLarge):
-		return failed(err, fmt.Sprintf("with the headers a record is larger than max.message.bytes of %s: raise it there", r.topic))
+		return failed(err, fmt.Sprintf("with its headers, and before compression, a record is larger than max.message.bytes of %s: raise it there", r.topic))
 	case errors.Is(err, kerr.InvalidTimestamp):
 		return failed(err, "the topic refuses times that the source has let in: "+
 			t.set(r.topic, timestampBefore, "9223372036854775807")+"; and the same with "+timestampAfter)

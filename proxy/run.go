@@ -101,6 +101,9 @@ func runSession(ctx, hard context.Context, cfg config.Config, connection []kgo.O
 	defer admin.Close()
 	adm := kadm.NewClient(admin)
 	topics, err := preflight(ctx, adm, cfg, cfg.EventTime, log)
+	if ctx.Err() != nil {
+		return nil // told to stop before there was anything to commit
+	}
 	if err != nil {
 		return err
 	}
@@ -119,7 +122,7 @@ func runSession(ctx, hard context.Context, cfg config.Config, connection []kgo.O
 		return usage(err, "")
 	}
 	close(s.ready)
-	if err = s.run(ctx, hard); isFenced(err) && s.replaced(ctx) {
+	if err = s.run(ctx, hard); errors.Is(err, kerr.FencedInstanceID) || isFenced(err) && s.replaced(ctx) {
 		return failed(fmt.Errorf("instance %q of group %q was started a second time: %w", cfg.Instance, cfg.Group, err),
 			"the younger one goes on; give each process its own TIDEMARK_INSTANCE")
 	}
