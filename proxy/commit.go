@@ -141,7 +141,12 @@ func (s *session) commitTransaction(ctx context.Context, offsets []offset) error
 		}
 		return nil
 	})
-	committed, err := s.gts.End(withOurs, try)
+	// When the group has thrown us out, End waits for a callback that waits
+	// for this commit. What takes longer than the transaction may last has
+	// been aborted anyway.
+	inTime, cancel := context.WithTimeout(withOurs, s.cfg.TransactionTimeout)
+	defer cancel()
+	committed, err := s.gts.End(inTime, try)
 	s.rebalanced = false
 	switch {
 	case err != nil:

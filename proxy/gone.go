@@ -25,7 +25,7 @@ func (s *session) gone(ctx context.Context, p *partition, cause error) error {
 	}
 	at := p.state.Position()
 	err = s.lost(p, fmt.Errorf("offset %d was to be read next, %d records are buffered, the log holds %d to %d: %w",
-		at, p.state.Status().Records, start.Offset, end.Offset, cause))
+		at, p.state.Snapshot().Count, start.Offset, end.Offset, cause))
 	if err != nil {
 		return err
 	}

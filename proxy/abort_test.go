@@ -1,0 +1,240 @@
+package proxy
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// What goes wrong in a transaction undoes all of it or nothing; the sidecar
+// goes on from what is committed. Whatever happens, the outputs are those of a
+// run in which nothing did.
+func TestTroubleInTransactions(t *testing.T) {
+	troubles := []struct {
+		name  string
+		key   kmsg.Key
+		err   *kerr.Error
+		times int
+	}{
+		{"a record is refused", kmsg.Produce, kerr.InvalidRecord, 3},
+		{"the leader of an output moves", kmsg.Produce, kerr.NotLeaderForPartition, 3},
+		{"produced, but not on enough replicas", kmsg.Produce, kerr.NotEnoughReplicasAfterAppend, 3},
+		{"the end of a transaction is carried out but not confirmed", kmsg.EndTxn, kerr.RequestTimedOut, 3},
+		{"the end of a transaction is asked of the wrong broker", kmsg.EndTxn, kerr.NotCoordinator, 3},
+		{"the end of a transaction meets another", kmsg.EndTxn, kerr.ConcurrentTransactions, 3},
+		{"the end of a transaction fails", kmsg.EndTxn, kerr.UnknownServerError, 2},
+		{"offsets are carried out but not confirmed", kmsg.TxnOffsetCommit, kerr.RequestTimedOut, 3},
+		{"offsets meet a coordinator that loads", kmsg.TxnOffsetCommit, kerr.CoordinatorLoadInProgress, 3},
+		{"offsets meet a generation that has passed", kmsg.TxnOffsetCommit, kerr.IllegalGeneration, 3},
+		{"offsets meet a rebalance", kmsg.TxnOffsetCommit, kerr.RebalanceInProgress, 3},
+		{"offsets meet an unknown error", kmsg.TxnOffsetCommit, kerr.UnknownServerError, 2},
+		{"the producer id is busy", kmsg.InitProducerID, kerr.ConcurrentTransactions, 5},
+		{"the producer id is timed out", kmsg.Produce, kerr.InvalidProducerEpoch, 2},
+		{"the producer id is forgotten", kmsg.Produce, kerr.UnknownProducerID, 2},
+		{"the group's offsets are not stable yet", kmsg.OffsetFetch, kerr.UnstableOffsetCommit, 5},
+		{"the group's coordinator moves", kmsg.OffsetFetch, kerr.NotCoordinator, 3},
+		{"heartbeats meet a member unknown", kmsg.Heartbeat, kerr.UnknownMemberID, 2},
+		{"the source cannot be read", kmsg.Fetch, kerr.NotLeaderForPartition, 5},
+		{"the ends of the log are not told", kmsg.ListOffsets, kerr.NotLeaderForPartition, 5},
+	}
+	for _, tr := range troubles {
+		t.Run(tr.name, func(t *testing.T) {
+			onFake(t, func(t *testing.T, c *cluster) {
+				w := workload{seed: 7, records: 1500, partitions: 3, transactions: true, pause: 60 * time.Millisecond}
+				topic := c.topic(w.partitions)
+				env := []string{noDrain, "TIDEMARK_COMMIT_INTERVAL=20ms"}
+				h := c.trouble(topic, tr.key, tr.err, tr.times)
+				s := c.start(topic, env...)
+				<-c.writing(topic, &w)
+				c.awaitRead(s)
+				if h.Hits() < tr.times {
+					t.Errorf("%d requests failed, want %d", h.Hits(), tr.times)
+				}
+				s.stop()
+				c.holds(s.cfg, &w)
+				c.sameBeside(s, env...)
+			})
+		})
+	}
+}
+
+// trouble makes every fourth request of a kind fail that is the sidecar's; of
+// those that are rare, every one.
+func (c *cluster) trouble(topic string, key kmsg.Key, err *kerr.Error, times int) *kfake.FaultHandle {
+	cfg := c.config(topic)
+	f := kfake.Fault{Keys: []kmsg.Key{key}, Err: err, Count: times}
+	switch key {
+	case kmsg.Produce:
+		f.Topic = cfg.OrderedTopic(topic)
+	case kmsg.Fetch, kmsg.ListOffsets:
+		f.Topic = topic
+	case kmsg.OffsetFetch, kmsg.Heartbeat:
+		f.Group = cfg.Group
+	default:
+		f.TxnID = cfg.TransactionalID()
+	}
+	n := 0
+	f.When = func(kmsg.Request) bool {
+		n++
+		return n%4 == 0 || key == kmsg.InitProducerID
+	}
+	return c.fake.Fault(f)
+}
+
+// sameBeside runs a second group over the same topic, undisturbed, and
+// compares.
+func (c *cluster) sameBeside(s *sidecar, env ...string) {
+	c.t.Helper()
+	calm := c.start(s.cfg.Topics[0], beside(s.cfg.Topics[0], env...)...)
+	c.awaitRead(calm)
+	calm.stop()
+	c.same(s.cfg, calm.cfg)
+}
+
+// A request is carried out and its answer lost with the connection: nobody
+// knows what became of it.
+func TestKafkaAnswersLost(t *testing.T) {
+	for _, key := range []kmsg.Key{
+		kmsg.EndTxn, kmsg.TxnOffsetCommit, kmsg.Produce, kmsg.InitProducerID,
+		kmsg.OffsetFetch, kmsg.OffsetCommit, kmsg.JoinGroup, kmsg.SyncGroup, kmsg.Fetch,
+	} {
+		t.Run(key.Name(), func(t *testing.T) {
+			onKafka(t, func(t *testing.T, c *cluster) {
+				w := workload{seed: 8, records: 500, partitions: 3, pause: 30 * time.Millisecond}
+				topic := c.topic(w.partitions)
+				env := []string{noDrain, "TIDEMARK_COMMIT_INTERVAL=20ms"}
+				s := c.start(topic, env...)
+				s.link.loseAnswers(key, 2)
+				<-c.writing(topic, &w)
+				c.awaitRead(s)
+				s.stop()
+				c.holds(s.cfg, &w)
+				c.sameBeside(s, env...)
+			})
+		})
+	}
+}
+
+// An abort without a rebalance: the client believes that it has read on, and
+// only the commit knows where to go back to.
+func TestAbortGoesBackToTheCommit(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		base := time.Now().Add(-time.Hour).UnixMilli()
+		s := c.start(topic, noDrain)
+		at := func(ms int64) { c.produce(c.cl, record(topic, 0, base+ms, "")) }
+		for ms := range int64(10) {
+			at(100 * ms) // 0 to 900: those up to 300 come out
+		}
+		c.awaitRead(s)
+		h := c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: s.cfg.OrderedTopic(topic), Err: kerr.InvalidRecord})
+		for ms := range int64(10) {
+			at(1000 + 100*ms)
+		}
+		c.awaitRead(s)
+		if h.Hits() != 1 {
+			t.Fatalf("%d produce requests failed", h.Hits())
+		}
+		s.stop()
+		if r := c.verify(s.cfg); r.Read != 20 || r.Ordered != 14 || r.Buffered != 6 {
+			t.Errorf("%d read, %d ordered, %d buffered", r.Read, r.Ordered, r.Buffered)
+		}
+	})
+}
+
+// Somebody else takes the transactional id: a first and second time the
+// sidecar takes it back, a third time in a minute it names it and gives up.
+func TestKafkaFencedThreeTimes(t *testing.T) {
+	onKafka(t, func(t *testing.T, c *cluster) {
+		w := workload{seed: 9, records: 100_000, pause: 20 * time.Millisecond, plain: true}
+		topic := c.topic(1)
+		s := c.start(topic)
+		c.writing(topic, &w)
+		id := s.cfg.TransactionalID()
+		c.await("the sidecar to give up", func() bool {
+			if len(c.commits(s.cfg)) > 0 {
+				_ = fenceOwn(c.ctx, c.cl, id, 10*time.Second)
+			}
+			time.Sleep(time.Second)
+			return !s.running()
+		})
+		fault := s.fails()
+		if fault.Code != 1 || !strings.Contains(fault.Error(), id) || fault.Advice == "" {
+			t.Errorf("exit code %d: %v (hint: %s)", fault.Code, fault, fault.Advice)
+		}
+		c.verify(s.cfg)
+	})
+}
+
+// Another process with the same instance takes the membership over: the older
+// one says so and ends.
+func TestKafkaInstanceUsedTwice(t *testing.T) {
+	severalMembers(t)
+	onKafka(t, func(t *testing.T, c *cluster) {
+		w := workload{seed: 10, records: 500, partitions: 2, pause: 30 * time.Millisecond}
+		topic := c.topic(2)
+		older := c.start(topic, noDrain)
+		written := c.writing(topic, &w)
+		c.await("the first commit", func() bool { return len(c.commits(older.cfg)) > 0 })
+		younger := c.start(topic, noDrain)
+		fault := older.fails()
+		if fault.Code != 1 || !strings.Contains(fault.Error()+fault.Advice, "instance") {
+			t.Errorf("exit code %d: %v (hint: %s)", fault.Code, fault, fault.Advice)
+		}
+		<-written
+		c.awaitRead(younger)
+		younger.stop()
+		c.holds(younger.cfg, &w)
+	})
+}
+
+// Coordinators move from broker to broker while transactions are under way.
+func TestCoordinatorsMove(t *testing.T) {
+	for seed := range seeds(5, 0) {
+		onFake(t, func(t *testing.T, c *cluster) {
+			w := workload{seed: seed, records: 1500, partitions: 3, pause: 40 * time.Millisecond}
+			topic := c.topic(w.partitions)
+			s := c.start(topic, noDrain, "TIDEMARK_COMMIT_INTERVAL=20ms")
+			written := c.writing(topic, &w)
+			for range 10 {
+				time.Sleep(100 * time.Millisecond)
+				c.fake.RehashCoordinators()
+			}
+			<-written
+			c.awaitRead(s)
+			s.stop()
+			c.holds(s.cfg, &w)
+		})
+	}
+}
+
+// The group throws the sidecar out while a commit waits for its records: the
+// commit fails, in bounded time, and the sidecar joins again.
+func TestThrownOutDuringCommit(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		base := time.Now().Add(-time.Hour).UnixMilli()
+		s := c.start(topic, noDrain)
+		c.produce(c.cl, record(topic, 0, base, "first"))
+		c.awaitRead(s)
+		stuck := c.fake.Fault(kfake.Fault{
+			Keys: []kmsg.Key{kmsg.Produce}, Topic: s.cfg.OrderedTopic(topic), Err: kerr.NotLeaderForPartition, Count: -1,
+		})
+		c.produce(c.cl, record(topic, 0, base+1000, "second"))
+		c.await("the commit to wait", func() bool { return stuck.Hits() > 0 })
+		out := c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Heartbeat}, Group: s.cfg.Group, Err: kerr.UnknownMemberID})
+		c.await("the heartbeat to fail", func() bool { return out.Hits() > 0 })
+		stuck.Remove()
+		if took := since(func() { c.awaitRead(s) }); took > 20*time.Second { // the transaction timeout of 10s, and joining again
+			t.Errorf("it took %v", took)
+		}
+		s.stop()
+		if r := c.verify(s.cfg); r.Read != 2 || r.Ordered != 1 {
+			t.Errorf("%d read, %d ordered", r.Read, r.Ordered)
+		}
+	})
+}

@@ -1,0 +1,279 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// One suite for all brokers. Tests whose name has Kafka in it run against a
+// real cluster when TIDEMARK_TEST_BROKERS names one, and otherwise, like all
+// the others, against kfake in the fake time of a synctest bubble, where a
+// minute of waiting costs nothing.
+
+// cluster is what a scenario runs on.
+type cluster struct {
+	t          *testing.T
+	fake       *kfake.Cluster // nil on a real cluster
+	connection []kgo.Opt      // without the dialer
+	dial       dialer
+	cl         *kgo.Client
+	adm        *kadm.Client
+	ctx        context.Context // ends with the scenario
+	end        context.CancelFunc
+	writers    sync.WaitGroup
+	sidecars   []*sidecar
+	run        string // part of names on clusters that outlive the test
+	topics     int
+}
+
+type dialer func(ctx context.Context, network, address string) (net.Conn, error)
+
+// brokersVar names the real cluster to test against.
+const brokersVar = "TIDEMARK_TEST_BROKERS"
+
+// onKafka runs a scenario on the real cluster if there is one, else on kfake.
+func onKafka(t *testing.T, scenario func(*testing.T, *cluster)) {
+	t.Helper()
+	if brokers := os.Getenv(brokersVar); brokers != "" {
+		onReal(t, brokers, scenario)
+		return
+	}
+	onFake(t, scenario)
+}
+
+func onReal(t *testing.T, brokers string, scenario func(*testing.T, *cluster)) {
+	c := &cluster{
+		t: t, run: fmt.Sprintf("-%x", rand.Uint32()),
+		connection: []kgo.Opt{kgo.SeedBrokers(strings.Split(brokers, ",")...)},
+		dial:       (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+	}
+	c.open()
+	defer c.close()
+	scenario(t, c)
+}
+
+// onFake runs a scenario on kfake, in a bubble.
+func onFake(t *testing.T, scenario func(*testing.T, *cluster)) {
+	t.Helper()
+	inBubble(t, func(t *testing.T) {
+		var network kfake.VirtualNetwork
+		fake, err := kfake.NewCluster(
+			kfake.NumBrokers(3), kfake.Ports(9092, 9093, 9094), kfake.ListenFn(network.Listen),
+			kfake.GroupMinSessionTimeout(time.Second),
+			kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"}),
+		)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer fake.Close()
+		c := &cluster{
+			t: t, fake: fake, dial: network.DialContext,
+			// A client that is closed waits a second for its metrics to
+			// be taken, with locks held: see awake.
+			connection: []kgo.Opt{kgo.SeedBrokers(fake.ListenAddrs()...), kgo.DisableClientMetrics()},
+		}
+		c.open()
+		defer c.close()
+		scenario(t, c)
+	})
+}
+
+func (c *cluster) open() {
+	c.ctx, c.end = context.WithCancel(c.t.Context())
+	c.cl = c.client(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.UnknownTopicRetries(50))
+	c.adm = kadm.NewClient(c.cl)
+}
+
+// client returns a client of the test's own.
+func (c *cluster) client(opts ...kgo.Opt) *kgo.Client {
+	c.t.Helper()
+	opts = append(append([]kgo.Opt{kgo.Dialer(c.dial)}, c.connection...), opts...)
+	cl, err := kgo.NewClient(opts...)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return cl
+}
+
+// close ends what still runs. A bubble waits for all its goroutines; on a real
+// cluster the dead may take their time.
+func (c *cluster) close() {
+	c.end()
+	c.writers.Wait()
+	for _, s := range c.sidecars {
+		s.crash()
+	}
+	if c.fake != nil {
+		for _, s := range c.sidecars {
+			<-s.done
+		}
+	}
+	c.cl.Close()
+}
+
+// topic creates a topic with a name that no other scenario uses.
+func (c *cluster) topic(partitions int32, configs ...string) string {
+	c.t.Helper()
+	c.topics++
+	name := fmt.Sprintf("raw%d%s", c.topics, c.run)
+	c.create(name, partitions, configs...)
+	return name
+}
+
+func (c *cluster) create(name string, partitions int32, configs ...string) {
+	c.t.Helper()
+	set := map[string]*string{}
+	for _, kv := range configs {
+		k, v, _ := strings.Cut(kv, "=")
+		set[k] = &v
+	}
+	if _, err := c.adm.CreateTopic(c.ctx, partitions, 1, set, name); err != nil {
+		c.t.Fatalf("create %s: %v", name, err)
+	}
+	c.await("topic "+name, func() bool {
+		l, err := c.adm.ListEndOffsets(c.ctx, name)
+		return err == nil && l.Error() == nil && len(l[name]) == int(partitions)
+	})
+}
+
+// patience is how long anything may take before a scenario fails. In a bubble
+// it is fake, and may be as long as the slowest timeout of Kafka asks for.
+func (c *cluster) patience() time.Duration {
+	if c.fake != nil {
+		return 10 * time.Minute
+	}
+	return 90 * time.Second
+}
+
+// await waits until ok says so.
+func (c *cluster) await(what string, ok func() bool) {
+	c.t.Helper()
+	for deadline := time.Now().Add(c.patience()); !ok(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			c.t.Fatalf("waited %v in vain for: %s", c.patience(), what)
+		}
+	}
+}
+
+// Some interleavings hang a bubble for good: a goroutine that waits for one of
+// the client's locks keeps fake time from passing, and the lock's owner waits
+// for time to pass. Built with -tags synctests, the client has locks that do
+// not. Without the tag, what makes it certain to happen (several members in a
+// group) is skipped, and else a bubble in which time stands still is given up
+// and the scenario tried again in a new one. A scenario that only ever hangs
+// fails, and so does the whole suite when more than a few do: see TestMain.
+const (
+	stillness = 8 // seconds of the real clock without a step of the fake one
+	tries     = 3
+)
+
+var bubbles, hung, skipped atomic.Int64
+
+// severalMembers skips, where it would hang, a scenario with more than one
+// member in a group.
+func severalMembers(t *testing.T) {
+	t.Helper()
+	if !channelLocks && os.Getenv(brokersVar) == "" {
+		skipped.Add(1)
+		t.Skip("several members in a bubble: needs -tags synctests")
+	}
+}
+
+func inBubble(t *testing.T, f func(*testing.T)) {
+	t.Helper()
+	for range tries {
+		bubbles.Add(1)
+		if bubble(t, f) {
+			return
+		}
+		hung.Add(1)
+		t.Logf("the bubble hangs, trying another (%d of %d so far); what keeps its time from passing:\n%s",
+			hung.Load(), bubbles.Load(), awake())
+	}
+	t.Fatalf("%d bubbles in a row hang", tries)
+}
+
+// bubble runs f in a bubble and reports whether it came to an end.
+func bubble(t *testing.T, f func(*testing.T)) (ended bool) {
+	var steps atomic.Int64
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		synctest.Test(t, func(t *testing.T) {
+			stop := make(chan struct{})
+			defer close(stop)
+			go count(&steps, stop)
+			f(t)
+		})
+	}()
+	last := int64(-1)
+	for still := 0; still < stillness; still++ {
+		select {
+		case <-done:
+			return true
+		case <-time.After(time.Second):
+			if now := steps.Load(); now != last {
+				last, still = now, 0
+			}
+		}
+	}
+	return false
+}
+
+// count counts the steps of fake time.
+func count(steps *atomic.Int64, stop chan struct{}) {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			steps.Add(1)
+		case <-stop:
+			return
+		}
+	}
+}
+
+// awake returns the stacks of the goroutines that keep the time of a bubble
+// from passing: those that wait for a lock, or are busy without end.
+func awake() string {
+	buf := make([]byte, 16<<20)
+	var found []string
+	for stack := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+		state, _, _ := strings.Cut(stack, "\n")
+		if strings.Contains(state, "synctest bubble") && !strings.Contains(state, "durable") {
+			found = append(found, stack)
+		}
+	}
+	return strings.Join(found, "\n\n")
+}
+
+// TestMain fails a suite of which more than one bubble in twenty hung: that is
+// no longer the client's locks.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if n := skipped.Load(); n > 0 {
+		fmt.Printf("%d tests were skipped; run them with -tags synctests\n", n)
+	}
+	if n, of := hung.Load(), bubbles.Load(); n > 0 {
+		fmt.Printf("%d of %d bubbles hung and were run again\n", n, of)
+		if n > 1+of/20 {
+			code = 1
+		}
+	}
+	os.Exit(code)
+}

@@ -1,0 +1,5 @@
+//go:build !synctests
+
+package proxy
+
+const channelLocks = false

@@ -1,0 +1,92 @@
+package proxy
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// More than the budget allows comes out before its time. What then comes
+// behind it is late as overflow, and the contract holds.
+func TestKafkaMemoryOverflow(t *testing.T) {
+	for _, delivery := range []string{"exactly-once", "at-least-once"} {
+		t.Run(delivery, func(t *testing.T) {
+			onKafka(t, func(t *testing.T, c *cluster) {
+				topic := c.topic(2)
+				base := time.Now().Add(-5 * time.Hour).UnixMilli()
+				var rs []*kgo.Record
+				for i := range 4000 {
+					r := record(topic, int32(i%2), base+int64(i), fmt.Sprint(i))
+					if i%10 == 9 {
+						r = record(topic, int32(i%2), base+int64(i)-3000, fmt.Sprint(i)) // within the bound
+					}
+					r.Value = bytes.Repeat([]byte{byte(i)}, 1000)
+					rs = append(rs, r)
+				}
+				c.produce(c.cl, rs...)
+				s := c.start(topic, noDrain, "TIDEMARK_MAX_OUT_OF_ORDERNESS=20m", "TIDEMARK_MEMORY=1MiB", "TIDEMARK_DELIVERY="+delivery)
+				c.awaitRead(s)
+				s.stop()
+				r := c.verify(s.cfg)
+				if r.Late["overflow"] == 0 || len(r.Late) > 1 || r.Read != 4000 || r.Buffered == 0 || r.Buffered > 1000 {
+					t.Errorf("%d read, %d ordered, %d buffered, late %v", r.Read, r.Ordered, r.Buffered, r.Late)
+				}
+				again := c.start(topic)
+				c.awaitDrained(again)
+				again.stop()
+				if r := c.verify(again.cfg); r.Buffered != 0 || r.Read != 4000 {
+					t.Errorf("%d read, %d buffered", r.Read, r.Buffered)
+				}
+			})
+		})
+	}
+}
+
+// One record from tomorrow does not make those of today late.
+func TestKafkaRecordFromTheFuture(t *testing.T) {
+	onKafka(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		now := time.Now()
+		rs := []*kgo.Record{record(topic, 0, now.Add(24*time.Hour).UnixMilli(), "tomorrow")}
+		for i := range 500 {
+			rs = append(rs, record(topic, 0, now.Add(time.Duration(i)*time.Millisecond).UnixMilli(), fmt.Sprint(i)))
+		}
+		c.produce(c.cl, rs...)
+		s := c.start(topic)
+		c.awaitDrained(s)
+		s.stop()
+		if r := c.verify(s.cfg); r.Ordered != 500 || r.Late["future"] != 1 {
+			t.Errorf("%d ordered, late %v", r.Ordered, r.Late)
+		}
+	})
+}
+
+// Whether a record was too far in the future is asked of the wall clock once.
+// Read again, after a crash and much later, it is judged as it was.
+func TestFutureGuardStepsSurviveCrash(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		now := time.Now()
+		at := func(d time.Duration) { c.produce(c.cl, record(topic, 0, now.Add(d).UnixMilli(), d.String())) }
+		at(0)
+		at(4 * time.Minute) // within the skew of five minutes
+		at(7 * time.Minute) // future now, and not when it is read again
+		at(time.Minute)
+		env := []string{noDrain, "TIDEMARK_MAX_OUT_OF_ORDERNESS=20m"}
+		s := c.start(topic, env...)
+		c.awaitRead(s)
+		s.crash()
+		time.Sleep(10 * time.Minute)
+		s = c.start(topic, env...)
+		at(20 * time.Minute) // future still: ten minutes ahead
+		at(12 * time.Minute)
+		c.awaitRead(s)
+		s.stop()
+		if r := c.verify(s.cfg); r.Buffered != 4 || r.Late["future"] != 2 {
+			t.Errorf("%d buffered, late %v", r.Buffered, r.Late)
+		}
+	})
+}

@@ -1,0 +1,185 @@
+package proxy
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+func instance(name string) string { return "TIDEMARK_INSTANCE=" + name }
+
+// A second instance joins under load, takes its share, and leaves again.
+func TestKafkaJoinAndLeave(t *testing.T) {
+	severalMembers(t)
+	for _, delivery := range []string{"exactly-once", "at-least-once"} {
+		t.Run(delivery, func(t *testing.T) {
+			onKafka(t, func(t *testing.T, c *cluster) {
+				w := workload{seed: 30, records: 3000, partitions: 4, pause: 60 * time.Millisecond}
+				topic := c.topic(w.partitions)
+				env := []string{noDrain, "TIDEMARK_DELIVERY=" + delivery}
+				a := c.start(topic, env...)
+				written := c.writing(topic, &w)
+				c.await("a to have all", func() bool { return len(c.owned(a)) == 4 })
+				b := c.start(topic, append(env, instance("b"))...)
+				c.await("each to have half", func() bool { return len(c.owned(a)) == 2 && len(c.owned(b)) == 2 })
+				b.stop()
+				c.await("a to have all again", func() bool { return len(c.owned(a)) == 4 })
+				<-written
+				c.awaitRead(a)
+				a.stop()
+				c.holds(a.cfg, &w)
+				if delivery == "exactly-once" {
+					c.sameBeside(a, noDrain)
+				}
+			})
+		})
+	}
+}
+
+// owned returns the partitions that the group has assigned to an instance.
+func (c *cluster) owned(s *sidecar) []int32 {
+	groups, err := c.adm.DescribeGroups(c.ctx, s.cfg.Group)
+	if err != nil || groups.Error() != nil || groups[s.cfg.Group].State != "Stable" {
+		return nil
+	}
+	for _, m := range groups[s.cfg.Group].Members {
+		if m.InstanceID == nil || *m.InstanceID != s.cfg.Instance {
+			continue
+		}
+		if assigned, ok := m.Assigned.AsConsumer(); ok && len(assigned.Topics) > 0 {
+			return assigned.Topics[0].Partitions
+		}
+	}
+	return nil
+}
+
+// An instance crashes and never comes back. It costs its partitions the
+// session timeout and no more: the survivor ends its open transaction, which
+// would otherwise hold back all readers for a minute.
+func TestKafkaSurvivorTakesOver(t *testing.T) {
+	severalMembers(t)
+	onKafka(t, func(t *testing.T, c *cluster) {
+		w := workload{seed: 31, records: 8_000, partitions: 4, pause: 90 * time.Millisecond}
+		topic := c.topic(w.partitions)
+		env := []string{noDrain, "TIDEMARK_TRANSACTION_TIMEOUT=1m", "TIDEMARK_COMMIT_INTERVAL=500ms"}
+		a := c.start(topic, env...)
+		written := c.writing(topic, &w)
+		c.await("a to have all", func() bool { return len(c.owned(a)) == 4 })
+		b := c.start(topic, append(env, instance("b"))...)
+		c.await("each to have half", func() bool { return len(c.owned(a)) == 2 && len(c.owned(b)) == 2 })
+		reader := c.lookOn(topic+".ordered", c.owned(b)...)
+		time.Sleep(2 * time.Second)
+		c.await("b to have a transaction open", func() bool { return c.transactingOn(b, c.owned(b)...) })
+		b.crash()
+		c.await("a to have all again", func() bool { return len(c.owned(a)) == 4 })
+		<-written
+		c.awaitRead(a)
+		longest := reader.leave()
+		t.Logf("readers stood still for %v", longest)
+		if longest < 3*time.Second || longest > 9*time.Second {
+			t.Errorf("readers stood still for %v; the session timeout is 6s", longest)
+		}
+		a.stop()
+		c.holds(a.cfg, &w)
+		c.sameBeside(a, noDrain)
+	})
+}
+
+// Three instances are restarted one after the other, under load.
+func TestKafkaRollingRestart(t *testing.T) {
+	severalMembers(t)
+	onKafka(t, func(t *testing.T, c *cluster) {
+		w := workload{seed: 32, records: 4000, partitions: 6, pause: 90 * time.Millisecond}
+		topic := c.topic(w.partitions)
+		written := c.writing(topic, &w)
+		ss := []*sidecar{}
+		for i := range 3 {
+			ss = append(ss, c.start(topic, noDrain, instance(fmt.Sprint(i))))
+		}
+		for i := range ss {
+			time.Sleep(700 * time.Millisecond)
+			ss[i].stop()
+			ss[i] = c.start(topic, noDrain, instance(fmt.Sprint(i)))
+		}
+		<-written
+		c.awaitRead(ss[0])
+		for _, s := range ss {
+			s.stop()
+		}
+		c.holds(ss[0].cfg, &w)
+		c.sameBeside(ss[0], noDrain)
+	})
+}
+
+// Instances come, stop and crash as they like, and links break in the midst of
+// it. The bytes are those of one that ran alone.
+func TestKafkaChurn(t *testing.T) {
+	severalMembers(t)
+	for seed := range seeds(20, 1) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			onKafka(t, func(t *testing.T, c *cluster) {
+				w := workload{seed: seed, records: 2000, partitions: 5, transactions: true, pause: 100 * time.Millisecond}
+				topic := c.topic(w.partitions)
+				s := c.churn(topic, seed, c.writing(topic, &w), noDrain, "TIDEMARK_COMMIT_INTERVAL=50ms")
+				c.awaitRead(s)
+				s.stop()
+				c.holds(s.cfg, &w)
+				c.sameBeside(s, noDrain)
+			})
+		})
+	}
+}
+
+// churn starts, stops and crashes three instances until the source has been
+// written, and leaves one.
+func (c *cluster) churn(topic string, seed uint64, written <-chan struct{}, env ...string) *sidecar {
+	c.t.Helper()
+	rnd := rand.New(rand.NewPCG(seed, 4))
+	running := map[int]*sidecar{}
+	for {
+		i := rnd.IntN(3)
+		switch s := running[i]; {
+		case s == nil:
+			running[i] = c.start(topic, append(env, instance(fmt.Sprint(i)))...)
+			if rnd.IntN(2) == 0 {
+				running[i].link.breakAt(50+rnd.IntN(500), rnd.IntN(2) == 0)
+			}
+		case s.link.isBroken() || rnd.IntN(2) == 0:
+			s.crash()
+			delete(running, i)
+		default:
+			s.stop()
+			delete(running, i)
+		}
+		select {
+		case <-written:
+			for _, s := range running {
+				s.crash()
+			}
+			return c.start(topic, append(env, instance("0"))...)
+		case <-time.After(time.Duration(rnd.IntN(800)) * time.Millisecond):
+		}
+	}
+}
+
+// transactingOn reports whether a transaction is open on one of the partitions
+// of the ordered topic.
+func (c *cluster) transactingOn(s *sidecar, partitions ...int32) bool {
+	topic := s.cfg.OrderedTopic(s.cfg.Topics[0])
+	high, err := c.adm.ListEndOffsets(c.ctx, topic)
+	if err != nil || high.Error() != nil {
+		return false
+	}
+	stable, err := c.adm.ListCommittedOffsets(c.ctx, topic)
+	if err != nil || stable.Error() != nil {
+		return false
+	}
+	for _, n := range partitions {
+		h, _ := high.Lookup(topic, n)
+		if l, _ := stable.Lookup(topic, n); l.Offset < h.Offset {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,123 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemarkhq/tidemark/proxy/config"
+)
+
+// sidecar is a Tidemark that runs in the test's process.
+type sidecar struct {
+	c     *cluster
+	cfg   config.Config
+	link  *link
+	end   context.CancelFunc // as a signal does
+	kill  context.CancelFunc
+	done  chan struct{} // closed when it has ended
+	err   error         // what it ended with
+	voice *voice
+}
+
+// config returns a configuration: a bound of 500 ms, an idle timeout of 1 s,
+// and what env says.
+func (c *cluster) config(topic string, env ...string) config.Config {
+	c.t.Helper()
+	cfg, err := config.Load(c.env(topic, env...))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return cfg
+}
+
+func (c *cluster) env(topic string, env ...string) []string {
+	return append([]string{
+		"TIDEMARK_BROKERS=" + os.Getenv(brokersVar),
+		"TIDEMARK_TOPICS=" + topic, "TIDEMARK_GROUP=sidecar-" + topic, "TIDEMARK_INSTANCE=a",
+		"TIDEMARK_MAX_OUT_OF_ORDERNESS=500ms", "TIDEMARK_IDLE_TIMEOUT=1s",
+		"TIDEMARK_SESSION_TIMEOUT=6s", "TIDEMARK_MEMORY=256MiB",
+	}, env...)
+}
+
+// start starts a sidecar on a topic.
+func (c *cluster) start(topic string, env ...string) *sidecar {
+	c.t.Helper()
+	hard, kill := context.WithCancel(context.Background())
+	ctx, end := context.WithCancel(hard)
+	s := &sidecar{
+		c: c, cfg: c.config(topic, env...), link: newLink(c.dial),
+		end: end, kill: kill, done: make(chan struct{}), voice: &voice{to: c.t.Output()},
+	}
+	c.sidecars = append(c.sidecars, s)
+	connection := append([]kgo.Opt{kgo.Dialer(s.link.DialContext)}, c.connection...)
+	log := slog.New(slog.NewTextHandler(s.voice, &slog.HandlerOptions{Level: slog.LevelInfo})).With("instance", s.cfg.Instance)
+	go func() {
+		defer close(s.done)
+		s.err = runSessions(ctx, hard, s.cfg, connection, log)
+	}()
+	return s
+}
+
+// stop ends the sidecar politely.
+func (s *sidecar) stop() {
+	s.c.t.Helper()
+	s.end()
+	<-s.done
+	if s.err != nil {
+		s.c.t.Fatalf("stopped, the sidecar ended with: %v", s.err)
+	}
+}
+
+// crash ends the sidecar as the brokers see a kill -9: its connections break
+// in the midst of whatever was on them, and nothing is heard of it again. What
+// it goes on doing behind the cut is of no effect.
+func (s *sidecar) crash() {
+	s.voice.muted.Store(true)
+	s.link.cut()
+	s.kill()
+}
+
+// running reports whether the sidecar has not ended by itself.
+func (s *sidecar) running() bool {
+	select {
+	case <-s.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// fails waits for the sidecar to end by itself and returns its fault.
+func (s *sidecar) fails() *Fault {
+	s.c.t.Helper()
+	select {
+	case <-s.done:
+	case <-time.After(s.c.patience()):
+		s.c.t.Fatal("the sidecar goes on where it should have failed")
+	}
+	fault, ok := errors.AsType[*Fault](s.err)
+	if !ok {
+		s.c.t.Fatalf("the sidecar ended with %v, which is no fault", s.err)
+	}
+	return fault
+}
+
+// voice is the log of a sidecar. The dead say nothing.
+type voice struct {
+	to    io.Writer
+	muted atomic.Bool
+}
+
+func (v *voice) Write(b []byte) (int, error) {
+	if v.muted.Load() {
+		return len(b), nil
+	}
+	return v.to.Write(b)
+}

@@ -1,0 +1,83 @@
+package proxy
+
+import (
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/tidemarkhq/tidemark/proxy/config"
+)
+
+// A polite stop commits what is under way, leaves the group at once, leaves no
+// transaction open and no goroutine behind. In a bubble every goroutine has to
+// end, in all the other tests too.
+func TestKafkaStop(t *testing.T) {
+	for _, delivery := range []string{"exactly-once", "at-least-once"} {
+		t.Run(delivery, func(t *testing.T) {
+			onKafka(t, func(t *testing.T, c *cluster) {
+				w := workload{seed: 20, records: 100_000, partitions: 3, pause: 5 * time.Millisecond}
+				topic := c.topic(w.partitions)
+				c.commits(c.config(topic)) // the test's own client has its connections now
+				before := goleak.IgnoreCurrent()
+				s := c.start(topic, "TIDEMARK_DELIVERY="+delivery)
+				c.await("the first commit", func() bool { return len(c.commits(s.cfg)) > 0 })
+				c.writing(topic, &w)
+				time.Sleep(time.Second)
+				took := since(s.stop)
+				if took > 3*time.Second {
+					t.Errorf("the stop took %v", took)
+				}
+				if members := c.members(s.cfg); members > 0 {
+					t.Errorf("the group still has %d members", members)
+				}
+				if c.transactingOn(s, 0, 1, 2) {
+					t.Error("a transaction is open")
+				}
+				c.end()
+				c.writers.Wait()
+				c.cl.CloseAllowingRebalance()
+				if c.fake == nil {
+					goleak.VerifyNone(t, before)
+				}
+				c.open()
+				r := c.verify(s.cfg)
+				if r.Read == 0 {
+					t.Error("nothing was read")
+				}
+				again := c.start(topic, "TIDEMARK_DELIVERY="+delivery)
+				c.awaitDrained(again)
+				again.stop()
+				if r := c.verify(s.cfg); r.Repeated != 0 {
+					t.Errorf("%d records came again after a clean stop", r.Repeated)
+				}
+			})
+		})
+	}
+}
+
+func (c *cluster) members(cfg config.Config) int {
+	c.t.Helper()
+	groups, err := c.adm.DescribeGroups(c.ctx, cfg.Group)
+	if err == nil {
+		err = groups.Error()
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return len(groups[cfg.Group].Members)
+}
+
+// A stop that comes while the sidecar starts is a stop too.
+func TestKafkaStopDuringStart(t *testing.T) {
+	for seed := range seeds(20, 2) {
+		onKafka(t, func(t *testing.T, c *cluster) {
+			topic := c.topic(1)
+			s := c.start(topic)
+			time.Sleep(time.Duration(seed) * 3 * time.Millisecond)
+			if took := since(s.stop); took > 3*time.Second {
+				t.Errorf("the stop took %v", took)
+			}
+		})
+	}
+}
