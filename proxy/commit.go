@@ -141,13 +141,11 @@ func (s *session) commitTransaction(ctx context.Context, offsets []offset) error
 		}
 		return nil
 	})
-	// When the group has thrown us out, End waits for a callback that waits
-	// for this commit. What takes longer than the transaction may last has
-	// been aborted anyway.
-	inTime, cancel := context.WithTimeout(withOurs, s.cfg.TransactionTimeout)
-	defer cancel()
-	committed, err := s.gts.End(inTime, try)
-	s.rebalanced = false
+	committed, err := s.end(withOurs, try)
+	if s.rebalanced && err == nil {
+		s.rebalanced = false
+		return errVoid // or committed, but not all that was there is ours any more
+	}
 	switch {
 	case err != nil:
 		return fmt.Errorf("end the transaction of %q: %w", s.cfg.TransactionalID(), err)
@@ -156,6 +154,26 @@ func (s *session) commitTransaction(ctx context.Context, offsets []offset) error
 	}
 	return nil
 }
+
+// end ends the transaction. When the group has thrown us out, End waits for a
+// heartbeat that nobody sends until the callback for it has run, which waits
+// for us to let rebalances through; so that is done when End takes long, and
+// End then aborts. Whatever takes longer than a transaction may last has been
+// aborted anyway.
+func (s *session) end(ctx context.Context, try kgo.TransactionEndTry) (committed bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.TransactionTimeout)
+	defer cancel()
+	let := time.AfterFunc(stuckAfter, s.cl.AllowRebalance)
+	committed, err = s.gts.End(ctx, try)
+	if !let.Stop() {
+		s.hold()
+	}
+	return committed, err
+}
+
+// stuckAfter is how long ending a transaction takes at the most when all is
+// well: some milliseconds, or until other members have joined.
+const stuckAfter = 2 * time.Second
 
 // settleRebalance ends the session's memory of a revocation. Nothing is open:
 // rebalances are let through between transactions only. Without this the next

@@ -115,12 +115,16 @@ func (s *session) poll(ctx context.Context, wait time.Duration) kgo.Fetches {
 	s.mu.Unlock()
 	fetches := s.cl.PollRecords(ctx, maxPoll)
 	if len(fetches) == 0 {
-		// An empty answer does not hold rebalances back; one to a
-		// cancelled context does.
-		cancel()
-		s.cl.PollRecords(ctx, 1)
+		s.hold() // an empty answer does not hold rebalances back
 	}
 	return fetches
+}
+
+// hold keeps rebalances back from now on, once those under way are through.
+func (s *session) hold() {
+	cancelled, cancel := context.WithCancel(context.Background())
+	cancel()
+	s.cl.PollRecords(cancelled, 1)
 }
 
 // maxPoll bounds the records of one poll, and with them the time until the
