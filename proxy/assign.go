@@ -3,6 +3,8 @@ package proxy
 import (
 	"context"
 	"fmt"
+	"slices"
+	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -27,25 +29,56 @@ type assignment struct {
 
 type positions map[string]map[int32]kgo.Offset
 
-// assigned is called by the client before it fetches offsets, while the loop
-// waits in poll.
-func (s *session) assigned(ctx context.Context, _ *kgo.Client, added map[string][]int32) {
+// ownership is a balancer that remembers what the group assigned last. The
+// transaction session hides a revocation from us when another has come since
+// the last transaction ended, and then it is the only one that knows.
+type ownership struct {
+	kgo.GroupBalancer
+	latest atomic.Pointer[map[string][]int32]
+}
+
+// ParseSyncAssignment takes note of a new assignment.
+func (o *ownership) ParseSyncAssignment(assignment []byte) (map[string][]int32, error) {
+	mine, err := o.GroupBalancer.ParseSyncAssignment(assignment)
+	if err == nil {
+		o.latest.Store(&mine)
+	}
+	return mine, err
+}
+
+func (o *ownership) has(topic string, n int32) bool {
+	mine := o.latest.Load()
+	return mine != nil && slices.Contains((*mine)[topic], n)
+}
+
+// assigned is called by the client in every new generation of the group,
+// before it fetches offsets, while the loop waits in poll. By now everything
+// has been revoked that is no longer ours, and nobody else has it yet.
+func (s *session) assigned(_ context.Context, _ *kgo.Client, added map[string][]int32) {
 	<-s.ready
+	for topic, ps := range s.parts {
+		for n := range ps {
+			if !s.owned.has(topic, n) {
+				s.remove(topic, n)
+			}
+		}
+	}
 	if len(added) > 0 && s.gts != nil {
-		s.fenceDead(ctx, added)
+		s.fenceDead(added)
 	}
 }
 
-// revoked is called by the client while the loop waits in poll, with nothing
-// uncommitted unless the group was lost.
+// revoked is called by the client while the loop waits in poll or in end, with
+// nothing uncommitted unless the group was lost.
 func (s *session) revoked(_ context.Context, _ *kgo.Client, lost map[string][]int32) {
 	for topic, ps := range lost {
 		for _, n := range ps {
 			s.remove(topic, n)
-			s.rebalanced = true
 		}
 	}
-	if s.rebalanced {
+	s.rebalanced = true
+	s.poke()
+	if len(lost) > 0 {
 		s.log.Info("partitions given up", "partitions", list(lost))
 	}
 }

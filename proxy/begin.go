@@ -17,10 +17,19 @@ import (
 // knownFrom returns how many partitions the topic had when the group began
 // with it, as the commits of its partitions say. Without any commit the group
 // begins now; with none that says so, no partition is known.
-func (s *session) knownFrom(t Topic, all map[int32]committed) (known int32) {
+func (s *session) knownFrom(ctx context.Context, t Topic) (known int32, err error) {
+	every := make([]int32, t.Partitions)
+	for n := range every {
+		every[n] = int32(n)
+	}
+	// What the commits say of this never changes, so they need not be stable.
+	commits, err := s.fetchCommitted(ctx, s.cfg.Group, map[string][]int32{t.Name: every}, false)
+	if err != nil {
+		return 0, err
+	}
 	known = t.Partitions
 	said, any := false, false
-	for n, c := range all {
+	for n, c := range commits[t.Name] {
 		any = any || c.offset >= 0
 		snap, err := reorder.Decode(c.metadata, c.offset, c.leaderEpoch, s.scope(t, n))
 		if err == nil {
@@ -28,9 +37,9 @@ func (s *session) knownFrom(t Topic, all map[int32]committed) (known int32) {
 		}
 	}
 	if any && !said {
-		return 0
+		return 0, nil
 	}
-	return known
+	return known, nil
 }
 
 // startOffset resolves where a partition begins that has no commit.
@@ -82,7 +91,7 @@ func (s *session) groupOffset(ctx context.Context, p *partition, group string) (
 	if n := len(groups[group].Members); n > 0 {
 		return doing(fmt.Errorf("it has %d live members", n), "stop its consumers first")
 	}
-	offsets, err := s.fetchCommittedOf(ctx, group, map[string][]int32{p.Topic: {p.Partition}})
+	offsets, err := s.fetchCommitted(ctx, group, map[string][]int32{p.Topic: {p.Partition}}, true)
 	if err != nil {
 		return kgo.EpochOffset{}, err
 	}

@@ -27,7 +27,8 @@ func (s *session) clientOpts() []kgo.Opt {
 		kgo.InstanceID(cfg.Instance),
 		kgo.ConsumeTopics(cfg.Topics...),
 		kgo.SessionTimeout(cfg.SessionTimeout),
-		kgo.RebalanceTimeout(cfg.SessionTimeout),
+		kgo.RebalanceTimeout(s.rebalanceTimeout()),
+		kgo.Balancers(s.owned),
 		kgo.HeartbeatInterval(heartbeat),
 		kgo.DisableAutoCommit(),
 
@@ -75,6 +76,14 @@ const (
 	// flushes, so it costs no latency beyond itself.
 	linger = time.Millisecond
 )
+
+// rebalanceTimeout is how long the others wait for a member that does not
+// join again. Nobody can commit meanwhile, so it has to be shorter than a
+// transaction may last. A static member that is slower keeps its partitions
+// until the session timeout.
+func (s *session) rebalanceTimeout() time.Duration {
+	return min(s.cfg.SessionTimeout, s.cfg.TransactionTimeout/2)
+}
 
 // fetchBytes bounds what one broker sends ahead of what is read: memory beside
 // the budget, so it keeps a proportion to it.

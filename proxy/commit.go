@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -78,6 +79,7 @@ func (s *session) commit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.refused = 0
 	s.each(func(p *partition) { p.state.Advance() })
 	s.outbox.Reset()
 	return nil
@@ -95,6 +97,22 @@ type offset struct {
 
 func offsetOf(p *partition, s reorder.Snapshot) offset {
 	return offset{p.Topic, p.scope.TopicID, p.Partition, s.Low, s.LowEpoch, s.Encode(p.scope)}
+}
+
+// byTopic yields the offsets of one topic after the other. They are grouped.
+func byTopic(offsets []offset) iter.Seq[[]offset] {
+	return func(yield func([]offset) bool) {
+		for len(offsets) > 0 {
+			n := 1
+			for n < len(offsets) && offsets[n].topic == offsets[0].topic {
+				n++
+			}
+			if !yield(offsets[:n]) {
+				return
+			}
+			offsets = offsets[n:]
+		}
+	}
 }
 
 // snapshots returns what is to be committed of the partitions that changed.
@@ -120,24 +138,22 @@ func (s *session) commitTransaction(ctx context.Context, offsets []offset) error
 	}
 	try := kgo.TryCommit
 	if r := s.unacked.Swap(nil); r != nil {
-		if f := s.hopeless(r); f != nil {
-			return f
+		if err := s.bear(ctx, r); err != nil {
+			return err
 		}
-		s.log.Warn("a record was not accepted; the transaction is aborted", "topic", r.topic, "partition", r.partition, "err", r.err)
 		try = kgo.TryAbort
 	}
 	withOurs := kgo.PreTxnCommitFnContext(ctx, func(req *kmsg.TxnOffsetCommitRequest) error {
 		req.Topics = req.Topics[:0]
-		for _, o := range offsets {
-			p := kmsg.NewTxnOffsetCommitRequestTopicPartition()
-			p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = o.partition, o.at, o.leaderEpoch, &o.metadata
-			if n := len(req.Topics); n == 0 || req.Topics[n-1].Topic != o.topic {
-				t := kmsg.NewTxnOffsetCommitRequestTopic()
-				t.Topic, t.TopicID = o.topic, o.id
-				req.Topics = append(req.Topics, t)
+		for same := range byTopic(offsets) {
+			t := kmsg.NewTxnOffsetCommitRequestTopic()
+			t.Topic, t.TopicID = same[0].topic, same[0].id
+			for _, o := range same {
+				p := kmsg.NewTxnOffsetCommitRequestTopicPartition()
+				p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = o.partition, o.at, o.leaderEpoch, &o.metadata
+				t.Partitions = append(t.Partitions, p)
 			}
-			t := &req.Topics[len(req.Topics)-1]
-			t.Partitions = append(t.Partitions, p)
+			req.Topics = append(req.Topics, t)
 		}
 		return nil
 	})
@@ -163,9 +179,11 @@ func (s *session) commitTransaction(ctx context.Context, offsets []offset) error
 func (s *session) end(ctx context.Context, try kgo.TransactionEndTry) (committed bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.TransactionTimeout)
 	defer cancel()
-	let := time.AfterFunc(stuckAfter, s.cl.AllowRebalance)
+	allowed := make(chan struct{})
+	let := time.AfterFunc(stuckAfter, func() { s.cl.AllowRebalance(); close(allowed) })
 	committed, err = s.gts.End(ctx, try)
 	if !let.Stop() {
+		<-allowed
 		s.hold()
 	}
 	return committed, err
@@ -193,10 +211,9 @@ func (s *session) commitOffsets(ctx context.Context, offsets []offset) error {
 		return fmt.Errorf("flush: %w", err)
 	}
 	if r := s.unacked.Swap(nil); r != nil {
-		if f := s.hopeless(r); f != nil {
-			return f
+		if err := s.bear(ctx, r); err != nil {
+			return err
 		}
-		s.log.Warn("a record was not accepted; reading again from the last commit", "topic", r.topic, "partition", r.partition, "err", r.err)
 		return errVoid
 	}
 	err := s.commitPlain(ctx, offsets)
@@ -217,16 +234,15 @@ func (s *session) commitPlain(ctx context.Context, offsets []offset) error {
 	req.Group = s.cfg.Group
 	req.MemberID, req.Generation = s.cl.GroupMetadata()
 	req.InstanceID = &s.cfg.Instance
-	for _, o := range offsets {
-		p := kmsg.NewOffsetCommitRequestTopicPartition()
-		p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = o.partition, o.at, o.leaderEpoch, &o.metadata
-		if n := len(req.Topics); n == 0 || req.Topics[n-1].Topic != o.topic {
-			t := kmsg.NewOffsetCommitRequestTopic()
-			t.Topic, t.TopicID = o.topic, o.id
-			req.Topics = append(req.Topics, t)
+	for same := range byTopic(offsets) {
+		t := kmsg.NewOffsetCommitRequestTopic()
+		t.Topic, t.TopicID = same[0].topic, same[0].id
+		for _, o := range same {
+			p := kmsg.NewOffsetCommitRequestTopicPartition()
+			p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = o.partition, o.at, o.leaderEpoch, &o.metadata
+			t.Partitions = append(t.Partitions, p)
 		}
-		t := &req.Topics[len(req.Topics)-1]
-		t.Partitions = append(t.Partitions, p)
+		req.Topics = append(req.Topics, t)
 	}
 	resp, err := req.RequestWith(ctx, s.cl)
 	if err != nil {
@@ -253,6 +269,25 @@ type refusal struct {
 	topic     string
 	partition int32
 	err       error
+}
+
+// bear decides whether it is worth trying again after a refusal, and waits a
+// little before that, and longer each time: what is read again is refused again
+// as long as the cause is there.
+func (s *session) bear(ctx context.Context, r *refusal) error {
+	if f := s.hopeless(r); f != nil {
+		return f
+	}
+	const patience = 5
+	if s.refused++; s.refused > patience && !kerr.IsRetriable(r.err) && !isFenced(r.err) && !errors.Is(r.err, context.Canceled) {
+		return failed(fmt.Errorf("write to %s partition %d, tried %d times: %w", r.topic, r.partition, s.refused, r.err),
+			"the brokers refuse the record for good: see their logs for the reason")
+	}
+	s.log.Warn("a record was not accepted; going back to the last commit", "topic", r.topic, "partition", r.partition, "err", r.err)
+	if s.refused == 1 {
+		s.recoil = backoff{first: 50 * time.Millisecond, longest: 5 * time.Second}
+	}
+	return s.recoil.wait(ctx)
 }
 
 // hopeless returns a fault if trying again would be no use.

@@ -99,25 +99,16 @@ func (s *session) takeAnswer(ctx context.Context, p *partition, e ends) error {
 		return nil
 	}
 	if end, replaying := p.state.Replaying(); replaying {
-		return s.stuckReplay(p, e.sent, end, high.Offset)
+		// Only what the broker says of now counts. That reading makes no
+		// progress says nothing about what there is to read.
+		if high.Offset >= end || e.sent < p.since {
+			return nil
+		}
+		if err := s.endReplayAt(p, high.Offset); err != nil {
+			return err
+		}
+		return s.release(ctx, p)
 	}
 	p.state.Observe(e.sent, p.state.Position() == high.Offset && stable.Offset == high.Offset)
 	return s.releaseByClock(ctx, p)
-}
-
-// stuckReplay ends a replay that no record will end: one whose end lies
-// beyond the log's, or one behind whose last record there is nothing but a
-// hole.
-func (s *session) stuckReplay(p *partition, sent watermark.Instant, end, high int64) error {
-	const patience = 5 * time.Second
-	at := p.state.Position()
-	switch {
-	case high < end:
-		return s.endReplayAt(p, high)
-	case high > end || at != p.stuckAt || p.stuckSince == 0:
-		p.stuckAt, p.stuckSince = at, sent
-	case sent.Sub(p.stuckSince) > patience:
-		return s.endReplay(p, end)
-	}
-	return nil
 }

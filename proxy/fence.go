@@ -45,11 +45,14 @@ func fenceOwn(ctx context.Context, cl *kgo.Client, transactionalID string, timeo
 	}
 }
 
+// fencePatience is how long brokers may take over it: the loop waits.
+const fencePatience = 5 * time.Second
+
 // fenceDead ends the transactions that are open on the outputs of newly
 // assigned partitions and whose instance is no longer a member. It does what
 // it can: a transaction that it cannot end ends by its timeout.
-func (s *session) fenceDead(ctx context.Context, added map[string][]int32) {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.TransactionTimeout)
+func (s *session) fenceDead(added map[string][]int32) {
+	ctx, cancel := context.WithTimeout(s.stopping, fencePatience)
 	defer cancel()
 	ids, err := s.deadTransactions(ctx, added)
 	if err != nil {

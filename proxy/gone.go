@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -29,15 +30,21 @@ func (s *session) gone(ctx context.Context, p *partition, cause error) error {
 	if err != nil {
 		return err
 	}
+	// Where a new leader has written over the log, what it wrote is read
+	// like anything new.
+	diverged := end.Offset
+	if rewritten, ok := errors.AsType[*kgo.ErrDataLoss](cause); ok {
+		diverged = min(diverged, rewritten.ResetTo)
+	}
 	switch _, replaying := p.state.Replaying(); {
 	case at < start.Offset:
 		p.state.Skip(start.Offset, start.LeaderEpoch)
 	case replaying:
-		p.state.EndReplay(end.Offset, true)
+		p.state.EndReplay(diverged, true)
 	default:
-		p.state.Rewind(end.Offset)
+		p.state.Rewind(diverged)
 	}
-	if err := s.endReplay(p, p.state.Position()); err != nil {
+	if err := s.endReplay(ctx, p, p.state.Position()); err != nil {
 		return err
 	}
 	s.cl.SetOffsets(map[string]map[int32]kgo.EpochOffset{p.Topic: {p.Partition: {Epoch: -1, Offset: p.state.Position()}}})

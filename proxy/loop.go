@@ -26,12 +26,12 @@ import (
 // rebalances are let through only when everything is committed.
 func (s *session) loop(stop, hard context.Context) error {
 	for stop.Err() == nil {
+		wait := s.untilCommit()
 		if s.clean() {
-			// Revocations run from here to the end of the poll.
 			s.blocked.Store(false)
-			s.cl.AllowRebalance()
+			s.cl.AllowRebalance() // and nothing is touched until poll is done
 		}
-		fetches := s.poll(stop, s.untilCommit())
+		fetches := s.poll(stop, wait)
 		s.readClocks()
 		if err := s.turn(hard, fetches); err != nil {
 			return err
@@ -90,7 +90,7 @@ func (s *session) takeRecords(ctx context.Context, p *partition, records []*kgo.
 		if r.Offset < p.state.Position() {
 			continue // read before a rewind, and read again since
 		}
-		if err := s.endReplay(p, r.Offset); err != nil {
+		if err := s.endReplay(ctx, p, r.Offset); err != nil {
 			return err
 		}
 		if r.Attrs.IsControl() {
@@ -98,7 +98,7 @@ func (s *session) takeRecords(ctx context.Context, p *partition, records []*kgo.
 		} else if err := s.takeRecord(ctx, p, r); err != nil {
 			return err
 		}
-		if err := s.endReplay(p, p.state.Position()); err != nil {
+		if err := s.endReplay(ctx, p, p.state.Position()); err != nil {
 			return err
 		}
 		if err := s.release(ctx, p); err != nil {
@@ -133,7 +133,6 @@ func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) e
 		emit.PutBody(body, r)
 	case reorder.Settled:
 	default:
-		p.late[verdict]++
 		return s.produce(ctx, s.outbox.Late(p.Source, r, emit.Lateness{
 			Verdict: verdict, Time: t, Watermark: p.state.Watermark(), Epoch: p.state.Epoch(), AtMs: s.wall.Millis(),
 		}))
@@ -145,7 +144,6 @@ func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) e
 func (s *session) release(ctx context.Context, p *partition) error {
 	var due reorder.Release
 	for p.state.Next(&due) {
-		p.ordered++
 		if err := s.produce(ctx, s.outbox.Ordered(p.Source, &due)); err != nil {
 			return err
 		}
@@ -219,11 +217,15 @@ func (s *session) pace(ctx context.Context) error {
 		return nil
 	}
 	s.readClocks()
-	if s.commitDue() {
+	if s.commitDue() || s.pending >= maxPending {
 		return s.commit(ctx)
 	}
 	return nil
 }
+
+// maxPending bounds the records of a transaction: what they are made of stays
+// in memory until it ends.
+const maxPending = 100_000
 
 func (s *session) readClocks() {
 	s.sinceClock = 0
@@ -231,12 +233,16 @@ func (s *session) readClocks() {
 	s.engine.Tick(s.now())
 }
 
-// endReplay ends the replay of a partition once reading has come to position.
-func (s *session) endReplay(p *partition, position int64) error {
+// endReplay ends the replay of a partition once reading has come to position,
+// and finishes the release that was under way: nothing is judged before.
+func (s *session) endReplay(ctx context.Context, p *partition, position int64) error {
 	if end, replaying := p.state.Replaying(); !replaying || position < end {
 		return nil
 	}
-	return s.endReplayAt(p, math.MaxInt64)
+	if err := s.endReplayAt(p, math.MaxInt64); err != nil {
+		return err
+	}
+	return s.release(ctx, p)
 }
 
 func (s *session) endReplayAt(p *partition, logEnd int64) error {
@@ -269,6 +275,9 @@ func (s *session) takeErrors(ctx context.Context, fetches kgo.Fetches) error {
 	return nil
 }
 
+// complainEvery is how often the log is told of a fault that goes on.
+const complainEvery = 30 * time.Second
+
 func (s *session) takeError(ctx context.Context, f kgo.FetchError) error {
 	p := s.find(f.Topic, f.Partition)
 	switch err := f.Err; {
@@ -298,6 +307,11 @@ func (s *session) takeError(ctx context.Context, f kgo.FetchError) error {
 		// without it: it would never be read.
 		return attempt("take-up", f.Topic, f.Partition, err)
 	default:
+		// It comes again with every fetch.
+		if since := s.now(); since.Sub(s.warned) < complainEvery && s.warned != 0 {
+			return nil
+		}
+		s.warned = s.now()
 		s.log.Warn("reading fails; trying again", "topic", f.Topic, "partition", f.Partition, "err", err)
 		return nil
 	}

@@ -5,6 +5,10 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+
+	"github.com/tidemarkhq/tidemark/proxy/config"
 )
 
 func instance(name string) string { return "TIDEMARK_INSTANCE=" + name }
@@ -157,9 +161,23 @@ func (c *cluster) churn(topic string, seed uint64, written <-chan struct{}, env 
 			for _, s := range running {
 				s.crash()
 			}
-			return c.start(topic, append(env, instance("0"))...)
+			s := c.start(topic, append(env, instance("0"))...)
+			c.expire(s.cfg, "1", "2")
+			return s
 		case <-time.After(time.Duration(rnd.IntN(800)) * time.Millisecond):
 		}
+	}
+}
+
+// expire has dead members thrown out when their session has timed out. kfake
+// keeps for ever one that crashed while it joined; Kafka does not.
+func (c *cluster) expire(cfg config.Config, instances ...string) {
+	if c.fake == nil {
+		return
+	}
+	time.Sleep(cfg.SessionTimeout + time.Second)
+	for _, dead := range instances {
+		_, _ = c.adm.LeaveGroup(c.ctx, kadm.LeaveGroup(cfg.Group).InstanceIDs(dead))
 	}
 }
 

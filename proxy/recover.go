@@ -41,7 +41,7 @@ func (s *session) load(ctx context.Context, partitions map[string][]int32) (posi
 			return nil, fmt.Errorf("%s has grown beyond %d partitions: %w", topic, s.topics[topic].Partitions, errTopology)
 		}
 	}
-	all, err := s.fetchCommitted(ctx, partitions)
+	mine, err := s.fetchCommitted(ctx, s.cfg.Group, partitions, true)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +51,7 @@ func (s *session) load(ctx context.Context, partitions map[string][]int32) (posi
 	for topic, ps := range partitions {
 		at[topic] = map[int32]kgo.Offset{}
 		for _, n := range ps {
-			p, snap, begun, err := s.resume(ctx, s.topics[topic], n, all[topic])
+			p, snap, begun, err := s.resume(ctx, s.topics[topic], n, mine[topic][n])
 			if err != nil {
 				return nil, err
 			}
@@ -73,6 +73,7 @@ func (s *session) load(ctx context.Context, partitions map[string][]int32) (posi
 	}
 	var again int64
 	for _, p := range loaded {
+		p.since = s.now()
 		s.install(p)
 		again += p.state.NextOffset() - p.state.Low()
 	}
@@ -98,13 +99,11 @@ func list(partitions map[string][]int32) string {
 
 // resume returns a partition and the snapshot it goes on from; begun says
 // that it is a new one, not yet committed.
-func (s *session) resume(ctx context.Context, t Topic, n int32, all map[int32]committed) (p *partition, snap reorder.Snapshot, begun bool, err error) {
+func (s *session) resume(ctx context.Context, t Topic, n int32, was committed) (p *partition, snap reorder.Snapshot, begun bool, err error) {
 	p = &partition{
 		Source: emit.Source{Topic: t.Name, Ordered: t.Ordered, Late: t.Late, Partition: n},
 		scope:  s.scope(t, n),
-		late:   map[reorder.Verdict]uint64{},
 	}
-	was := all[n]
 	if was.offset >= 0 && was.metadata != "" {
 		snap, err = reorder.Decode(was.metadata, was.offset, was.leaderEpoch, p.scope)
 		if err == nil {
@@ -114,7 +113,10 @@ func (s *session) resume(ctx context.Context, t Topic, n int32, all map[int32]co
 			return nil, snap, false, s.refuse(p, was, err)
 		}
 	}
-	known := s.knownFrom(t, all)
+	known, unknown := s.knownFrom(ctx, t)
+	if unknown != nil {
+		return nil, snap, false, unknown
+	}
 	snap, err = s.beginAt(ctx, p, was, n < known, err)
 	snap.Known = known
 	return p, snap, true, err
@@ -175,34 +177,30 @@ func (s *session) refuseReset(p *partition, was committed, why error) error {
 		"to go on in a new epoch, in which order and watermarks begin anew, set TIDEMARK_ON_RESET=new-epoch; to keep what is there, restore the group's offsets")
 }
 
-// fetchCommitted reads the group's commits for all partitions of the topics
-// named. The answer is stable: offsets of open transactions are waited for.
-func (s *session) fetchCommitted(ctx context.Context, partitions map[string][]int32) (map[string]map[int32]committed, error) {
-	return s.fetchCommittedOf(ctx, s.cfg.Group, partitions)
-}
-
-func (s *session) fetchCommittedOf(ctx context.Context, group string, partitions map[string][]int32) (map[string]map[int32]committed, error) {
+// fetchCommitted reads a group's commits for partitions. A stable answer waits
+// for transactions that are about to change them.
+func (s *session) fetchCommitted(ctx context.Context, group string, partitions map[string][]int32, stable bool) (map[string]map[int32]committed, error) {
 	req := kmsg.NewPtrOffsetFetchRequest()
-	req.RequireStable = true
+	req.RequireStable = stable
 	g := kmsg.NewOffsetFetchRequestGroup()
 	g.Group = group
 	names := map[[16]byte]string{}
-	for topic := range partitions {
+	for topic, ps := range partitions {
 		t := kmsg.NewOffsetFetchRequestGroupTopic()
-		t.Topic, t.TopicID = topic, s.topics[topic].ID
+		t.Topic, t.TopicID, t.Partitions = topic, s.topics[topic].ID, ps
 		names[t.TopicID] = topic
-		for n := range s.topics[topic].Partitions {
-			t.Partitions = append(t.Partitions, n)
-		}
 		g.Topics = append(g.Topics, t)
 	}
 	req.Groups = append(req.Groups, g)
-	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+	const first = 20 * time.Millisecond
+	for wait := first; ; wait = min(2*wait, time.Second) {
 		all, err := s.fetchOnce(ctx, req, names)
 		if !errors.Is(err, kerr.UnstableOffsetCommit) {
 			return all, err
 		}
-		s.log.Info("waiting for a transaction to end that holds offsets of the group", "group", group)
+		if wait == first {
+			s.log.Info("waiting for a transaction to end that holds offsets of the group", "group", group)
+		}
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():

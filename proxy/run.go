@@ -108,6 +108,7 @@ func runSession(ctx, hard context.Context, cfg config.Config, connection []kgo.O
 		return err
 	}
 	s := newSession(cfg, connection, adm, topics, log)
+	s.stopping = ctx
 	if cfg.Delivery == config.ExactlyOnce {
 		if err := fenceOwn(ctx, admin, cfg.TransactionalID(), cfg.TransactionTimeout); err != nil {
 			return s.explainFence(err)
@@ -178,6 +179,7 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 			SourceOffset: cfg.Headers.SourceOffset, EventTime: cfg.Headers.EventTime,
 		}),
 		parts:    map[string]map[int32]*partition{},
+		owned:    &ownership{GroupBalancer: kgo.CooperativeStickyBalancer()},
 		ready:    make(chan struct{}),
 		requests: make(chan assignment, 1),
 		answers:  make(chan ends, 1),
@@ -207,5 +209,19 @@ func (s *session) leave(ctx context.Context, err error) {
 			s.log.Warn("cannot leave the group; its partitions wait for the session timeout", "group", s.cfg.Group, "err", left)
 		}
 	}
-	s.cl.CloseAllowingRebalance()
+	closed := make(chan struct{})
+	go func() { s.cl.CloseAllowingRebalance(); close(closed) }()
+	select {
+	case <-closed:
+		return
+	case <-ctx.Done():
+	}
+	select {
+	case <-closed:
+	case <-time.After(closeTime): // the client waits for a broker that does not answer
+	}
 }
+
+// closeTime is what the client gets to close its connections when all time is
+// up.
+const closeTime = time.Second

@@ -23,8 +23,9 @@ import (
 //
 // One goroutine, the loop, owns all of it except what is below mu. The
 // client's callbacks run in goroutines of the client: assigned and revoked
-// only while the loop is inside poll (BlockRebalanceOnPoll sees to that), so
-// they may touch what the loop owns; position at any time, so it asks the loop.
+// only while the loop is inside poll, or inside end when that takes long
+// (BlockRebalanceOnPoll sees to that), so they may touch what the loop owns;
+// position at any time, so it asks the loop.
 type session struct {
 	cfg        config.Config
 	log        *slog.Logger
@@ -36,15 +37,21 @@ type session struct {
 	gts *kgo.GroupTransactSession // nil at least once
 	adm *kadm.Client
 
+	owned    *ownership
+	stopping context.Context // done when the process is told to stop
+
 	engine *reorder.Engine
 	outbox *emit.Outbox
 	parts  map[string]map[int32]*partition
 
 	began      time.Time // of the open transaction, zero when there is none
 	pending    int       // records produced since the last commit
+	recoil     backoff   // the pause after the next one
+	refused    int       // aborts for a refused record since the last commit
 	wall       watermark.Time
-	sinceClock int  // records since the clocks were read
-	rebalanced bool // a revocation makes the next End abort
+	sinceClock int               // records since the clocks were read
+	rebalanced bool              // a revocation makes the next End abort
+	warned     watermark.Instant // of a fault in reading
 	committed  time.Time
 	start      time.Time // monotonic zero
 
@@ -63,13 +70,9 @@ type session struct {
 // partition is a source partition that this session owns.
 type partition struct {
 	emit.Source
-	state   *reorder.Partition
-	scope   reorder.Scope
-	ordered uint64
-	late    map[reorder.Verdict]uint64
-
-	stuckAt    int64 // while replaying: position at an answer that showed nothing beyond the replay's end
-	stuckSince watermark.Instant
+	state *reorder.Partition
+	scope reorder.Scope
+	since watermark.Instant // when it was taken up
 }
 
 func (s *session) now() watermark.Instant { return watermark.Instant(time.Since(s.start)) }

@@ -86,6 +86,8 @@ func (l *Loss) Error() string {
 		why = "the log ends before them"
 	case l.NewLeader:
 		why = "a newer leader has rewritten some"
+	case l.Found < l.Owed:
+		why = "the others are gone"
 	}
 	return fmt.Sprintf("offsets %d to %d hold %d of the %d records that were buffered: %s", l.From, l.To-1, l.Found, l.Owed, why)
 }

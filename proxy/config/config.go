@@ -73,7 +73,7 @@ type Config struct {
 	// `fail` stops, `new-epoch` begins anew and marks what follows as a new epoch.
 	OnReset OnReset `env:"ON_RESET" envDefault:"fail"`
 	// When records that were still owed are gone from the source topic: `fail`
-	// stops, `continue` counts them and goes on behind the gap.
+	// stops, `continue` logs how many and goes on behind the gap.
 	OnDataLoss OnDataLoss `env:"ON_DATA_LOSS" envDefault:"fail"`
 	// Most bytes of records to hold, all partitions together, like 256MiB. When
 	// they are reached, the oldest come out early.

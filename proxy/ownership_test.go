@@ -1,0 +1,205 @@
+package proxy
+
+import (
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemarkhq/tidemark/watermark"
+)
+
+// What is ours is what the group says, not what we remember; and what is there
+// to read is what the broker says, not how fast it comes.
+
+// refuseOnce fails the next produce of a sidecar's transaction.
+func (c *cluster) refuseOnce(s *sidecar) {
+	c.fake.Fault(kfake.Fault{
+		Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.InvalidRecord, Count: 1,
+		When: func(r kmsg.Request) bool {
+			p, ok := r.(*kmsg.ProduceRequest)
+			return ok && p.TransactionID != nil && *p.TransactionID == s.cfg.TransactionalID()
+		},
+	})
+}
+
+// afterTwoRevocations gives a sidecar two revocations while it waits in one
+// poll, which is how two members joining a second apart look to a quiet one,
+// and then records on all partitions.
+func (c *cluster) afterTwoRevocations(topic string, env ...string) (a, d *sidecar, base int64) {
+	a = c.start(topic, env...)
+	c.await("all partitions", func() bool { return len(c.owned(a)) == 6 })
+	time.Sleep(6 * time.Second)
+	b := c.start(topic, append(env, instance("b"))...)
+	time.Sleep(1200 * time.Millisecond)
+	d = c.start(topic, append(env, instance("d"))...)
+	c.await("a third each", func() bool {
+		return len(c.owned(a)) == 2 && len(c.owned(b)) == 2 && len(c.owned(d)) == 2
+	})
+	time.Sleep(6 * time.Second)
+	base = time.Now().Add(-time.Hour).UnixMilli()
+	for i := range int64(10) {
+		for n := range int32(6) {
+			c.produce(c.cl, record(topic, n, base+100*i, ""))
+		}
+	}
+	c.awaitRead(a)
+	return a, d, base
+}
+
+func TestTwoRevocationsInOnePoll(t *testing.T) {
+	severalMembers(t)
+	for _, policy := range []string{"fail", "continue"} {
+		t.Run(policy, func(t *testing.T) {
+			onFake(t, func(t *testing.T, c *cluster) {
+				topic := c.topic(6)
+				a, d, base := c.afterTwoRevocations(topic, noDrain, "TIDEMARK_ON_DATA_LOSS="+policy)
+				c.refuseOnce(a) // and so it takes up again what it takes for its own
+				for i := range int64(10) {
+					c.produce(c.cl, record(topic, c.owned(a)[0], base+1000+100*i, ""))
+				}
+				time.Sleep(15 * time.Second)
+				if !a.running() {
+					t.Fatalf("ended: %v", a.err)
+				}
+				d.stop()
+				time.Sleep(15 * time.Second)
+				if report := c.verify(a.cfg); !report.Holds() {
+					t.Errorf("%+v", report)
+				}
+			})
+		})
+	}
+}
+
+// TestTwoRevocationsThenDrain: a partition that is no longer ours is not
+// drained by the clock.
+func TestTwoRevocationsThenDrain(t *testing.T) {
+	severalMembers(t)
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(6)
+		a, _, _ := c.afterTwoRevocations(topic, "TIDEMARK_IDLE_TIMEOUT=3s")
+		time.Sleep(30 * time.Second)
+		if report := c.verify(a.cfg); !report.Holds() {
+			t.Errorf("%+v", report)
+		}
+	})
+}
+
+// TestSlowReplayIsNoLoss: fetches that bring nothing say nothing about what
+// there is to read.
+func TestSlowReplayIsNoLoss(t *testing.T) {
+	for _, policy := range []string{"fail", "continue"} {
+		t.Run(policy, func(t *testing.T) {
+			onFake(t, func(t *testing.T, c *cluster) {
+				topic := c.topic(1)
+				base := time.Now().Add(-time.Hour).UnixMilli()
+				s := c.start(topic, noDrain)
+				for i := range int64(10) {
+					c.produce(c.cl, record(topic, 0, base+100*i, ""))
+				}
+				c.awaitRead(s)
+				s.stop()
+				until := time.Now().Add(12 * time.Second)
+				c.fake.Fault(kfake.Fault{
+					Keys: []kmsg.Key{kmsg.Fetch}, Topic: topic, Err: kerr.NotLeaderForPartition, Count: 100_000,
+					When: func(kmsg.Request) bool { return time.Now().Before(until) },
+				})
+				s = c.start(topic, noDrain, "TIDEMARK_ON_DATA_LOSS="+policy)
+				time.Sleep(30 * time.Second)
+				if !s.running() {
+					t.Fatalf("ended: %v", s.err)
+				}
+				s.stop()
+				if report := c.verify(s.cfg); !report.Holds() || report.Buffered != 6 {
+					t.Errorf("%+v", report)
+				}
+			})
+		})
+	}
+}
+
+// TestStaleEndsAreNoLoss: an end of the log from before a partition was taken
+// up says nothing about it.
+func TestStaleEndsAreNoLoss(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		base := time.Now().Add(-time.Hour).UnixMilli()
+		a := c.start(topic, noDrain)
+		for i := range int64(10) {
+			c.produce(c.cl, record(topic, 0, base+100*i, ""))
+		}
+		c.awaitRead(a)
+		a.stop()
+		s := newSession(a.cfg, c.connection, c.adm, map[string]Topic{}, slog.Default())
+		p := &partition{state: s.engine.Assign(c.commits(a.cfg)[0]), since: 10}
+		p.Topic = topic
+		before := kadm.ListedOffsets{topic: {0: {Topic: topic, Partition: 0, Offset: 7}}}
+		for sent, loss := range map[watermark.Instant]bool{9: false, 11: true} {
+			if err := s.takeAnswer(c.ctx, p, ends{sent: sent, stable: before, high: before}); (err != nil) != loss {
+				t.Errorf("sent at %d, taken up at 10: %v", sent, err)
+			}
+		}
+	})
+}
+
+// TestStrangersTransactionHoldsNobodyUp: going back to the commit waits for
+// transactions on our own partitions only. (kfake has the whole group wait, so
+// it is the question that is looked at.)
+func TestStrangersTransactionHoldsNobodyUp(t *testing.T) {
+	severalMembers(t)
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(2)
+		a := c.start(topic, noDrain)
+		c.await("both partitions", func() bool { return len(c.owned(a)) == 2 })
+		b := c.start(topic, noDrain, instance("b"))
+		c.await("one each", func() bool { return len(c.owned(a)) == 1 && len(c.owned(b)) == 1 })
+		time.Sleep(6 * time.Second)
+		asked, foreign := 0, 0
+		c.fake.Fault(kfake.Fault{
+			Keys: []kmsg.Key{kmsg.OffsetFetch}, Err: kerr.UnknownServerError, Count: 1 << 30,
+			When: func(r kmsg.Request) bool {
+				if f, ok := r.(*kmsg.OffsetFetchRequest); ok && f.RequireStable {
+					asked++
+					if len(f.Groups) != 1 || len(f.Groups[0].Topics) != 1 || len(f.Groups[0].Topics[0].Partitions) != 1 {
+						foreign++
+					}
+				}
+				return false // only looking
+			},
+		})
+		c.refuseOnce(a)
+		base := time.Now().Add(-time.Hour).UnixMilli()
+		for i := range int64(100) {
+			c.produce(c.cl, record(topic, 0, base+100*i, ""), record(topic, 1, base+100*i, ""))
+		}
+		time.Sleep(10 * time.Second) // to await it would be to ask, too
+		if asked == 0 || foreign > 0 {
+			t.Errorf("asked %d times for stable offsets, %d times for more than our own", asked, foreign)
+		}
+	})
+}
+
+// TestRefusedForGood: a record that the brokers will never take ends the
+// process, after a few tries that leave time between them.
+func TestRefusedForGood(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		base := time.Now().Add(-time.Hour).UnixMilli()
+		a := c.start(topic, noDrain)
+		a.voice.muted.Store(true)
+		h := c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: a.cfg.OrderedTopic(topic), Err: kerr.InvalidRecord, Count: 1 << 30})
+		for i := range int64(10) {
+			c.produce(c.cl, record(topic, 0, base+100*i, ""))
+		}
+		time.Sleep(30 * time.Second)
+		if a.running() || a.err == nil || !strings.Contains(a.err.Error(), "INVALID_RECORD") || h.Hits() > 10 {
+			t.Errorf("after %d refusals: running %v, %v", h.Hits(), a.running(), a.err)
+		}
+	})
+}
