@@ -59,7 +59,7 @@ func TestSecretIsNeverLogged(t *testing.T) {
 	handlers := map[string]func(*bytes.Buffer) slog.Handler{
 		"text": func(b *bytes.Buffer) slog.Handler { return slog.NewTextHandler(b, nil) },
 		"json": func(b *bytes.Buffer) slog.Handler { return slog.NewJSONHandler(b, nil) },
-		"tint": func(b *bytes.Buffer) slog.Handler { return tint.NewHandler(b, nil) },
+		"tint": func(b *bytes.Buffer) slog.Handler { return tint.NewTextHandler(b, nil) },
 	}
 	for handlerName, handler := range handlers {
 		for name, v := range places(t) {
