@@ -60,6 +60,7 @@ func (s *session) assigned(_ context.Context, _ *kgo.Client, added map[string][]
 		for n := range ps {
 			if !s.owned.has(topic, n) {
 				s.remove(topic, n)
+				s.rebalanced = true
 			}
 		}
 	}
