@@ -36,7 +36,7 @@ import (
 // Several instances may do this at the same time.
 func preflight(ctx context.Context, adm *kadm.Client, cfg config.Config, ex *timestamp.Extractor, log *slog.Logger) (map[string]Topic, error) {
 	p := &inspection{adm: adm, cfg: cfg, tools: tools{cfg}, extract: ex, log: log, said: map[string]bool{}}
-	outage := outage{log: log, pause: backoff{first: 250 * time.Millisecond, longest: 5 * time.Second}}
+	outage := outage{log: log, pause: backoff{first: 250 * time.Millisecond, longest: time.Second}}
 	ctx = kadm.WithAuthorizedOps(ctx) // also keeps the client from answering out of its cache
 	for {
 		topics, err := p.settle(ctx)
@@ -267,7 +267,7 @@ func (r *round) make(ctx context.Context, c change, dry bool) error {
 	err := c.request(ctx, r.adm, dry)
 	switch {
 	case err == nil && !dry:
-		r.log.Info("prepared an output", "done", c.String())
+		r.log.Info("output topics: "+c.String())
 		return nil
 	case err == nil, errors.Is(err, c.raced()):
 		return nil
