@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -148,15 +149,10 @@ func (s *session) reload(ctx context.Context) error {
 	partitions := map[string][]int32{}
 	s.each(func(p *partition) { partitions[p.Topic] = append(partitions[p.Topic], p.Partition) })
 	s.outbox.Reset()
-	at, err := s.load(ctx, partitions)
-	if stale(err) {
-		for topic, ps := range partitions {
-			for _, n := range ps {
-				s.remove(topic, n)
-			}
-		}
-		return nil // the client is about to be assigned again
+	if err := s.pause(ctx); err != nil {
+		return err
 	}
+	at, err := s.load(ctx, partitions)
 	if err != nil {
 		return err
 	}
@@ -170,4 +166,17 @@ func (s *session) reload(ctx context.Context) error {
 	}
 	s.cl.SetOffsets(set)
 	return nil
+}
+
+// recoil is the pause after a refusal.
+var recoil = backoff{first: 50 * time.Millisecond, longest: 2 * time.Second}
+
+// pause waits after a record was refused, longer each time until all that was
+// refused has been got past. Nothing is open meanwhile.
+func (s *session) pause(ctx context.Context) error {
+	if !s.recoiling {
+		return nil
+	}
+	s.recoiling = false
+	return s.recoil.wait(ctx)
 }

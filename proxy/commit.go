@@ -79,8 +79,15 @@ func (s *session) commit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.refused = 0
-	s.each(func(p *partition) { p.state.Advance() })
+	if len(s.refusals) == 0 {
+		s.recoil = recoil
+	}
+	s.each(func(p *partition) {
+		if r, ok := s.refusals[p.Source]; ok && p.state.Low() > r.low {
+			delete(s.refusals, p.Source) // it has come past what was refused
+		}
+		p.state.Advance()
+	})
 	s.outbox.Reset()
 	return nil
 }
@@ -138,7 +145,7 @@ func (s *session) commitTransaction(ctx context.Context, offsets []offset) error
 	}
 	try := kgo.TryCommit
 	if r := s.unacked.Swap(nil); r != nil {
-		if err := s.bear(ctx, r); err != nil {
+		if err := s.bear(r); err != nil {
 			return err
 		}
 		try = kgo.TryAbort
@@ -159,7 +166,6 @@ func (s *session) commitTransaction(ctx context.Context, offsets []offset) error
 	})
 	committed, err := s.end(withOurs, try)
 	if s.rebalanced && err == nil {
-		s.rebalanced = false
 		return errVoid // or committed, but not all that was there is ours any more
 	}
 	switch {
@@ -180,7 +186,7 @@ func (s *session) end(ctx context.Context, try kgo.TransactionEndTry) (committed
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.TransactionTimeout)
 	defer cancel()
 	allowed := make(chan struct{})
-	let := time.AfterFunc(stuckAfter, func() { s.cl.AllowRebalance(); close(allowed) })
+	let := time.AfterFunc(min(stuckAfter, s.cfg.TransactionTimeout/4), func() { s.cl.AllowRebalance(); close(allowed) })
 	committed, err = s.gts.End(ctx, try)
 	if !let.Stop() {
 		<-allowed
@@ -211,7 +217,7 @@ func (s *session) commitOffsets(ctx context.Context, offsets []offset) error {
 		return fmt.Errorf("flush: %w", err)
 	}
 	if r := s.unacked.Swap(nil); r != nil {
-		if err := s.bear(ctx, r); err != nil {
+		if err := s.bear(r); err != nil {
 			return err
 		}
 		return errVoid
@@ -271,23 +277,36 @@ type refusal struct {
 	err       error
 }
 
-// bear decides whether it is worth trying again after a refusal, and waits a
-// little before that, and longer each time: what is read again is refused again
-// as long as the cause is there.
-func (s *session) bear(ctx context.Context, r *refusal) error {
+// bear decides whether it is worth trying again after a refusal. What is read
+// again is refused again as long as the cause is there, so the pause before
+// that grows; it comes after the abort, see reload.
+func (s *session) bear(r *refusal) error {
 	if f := s.hopeless(r); f != nil {
 		return f
 	}
 	const patience = 5
-	if s.refused++; s.refused > patience && !kerr.IsRetriable(r.err) && !isFenced(r.err) && !errors.Is(r.err, context.Canceled) {
-		return failed(fmt.Errorf("write to %s partition %d, tried %d times: %w", r.topic, r.partition, s.refused, r.err),
+	again := !kerr.IsRetriable(r.err) && !isFenced(r.err) && !errors.Is(r.err, context.Canceled)
+	s.each(func(p *partition) {
+		if p.Partition == r.partition && (p.Ordered == r.topic || p.Late == r.topic) {
+			n := s.refusals[p.Source].times + 1
+			s.refusals[p.Source] = refused{times: n, low: p.state.Low()}
+			again = again && n > patience
+		}
+	})
+	if again {
+		return failed(fmt.Errorf("write to %s partition %d, tried %d times: %w", r.topic, r.partition, patience+1, r.err),
 			"the brokers refuse the record for good: see their logs for the reason")
 	}
 	s.log.Warn("a record was not accepted; going back to the last commit", "topic", r.topic, "partition", r.partition, "err", r.err)
-	if s.refused == 1 {
-		s.recoil = backoff{first: 50 * time.Millisecond, longest: 5 * time.Second}
-	}
-	return s.recoil.wait(ctx)
+	s.recoiling = true
+	return nil
+}
+
+// refused is what is remembered of a source partition of which brokers did not
+// accept a record, until it gets past that record.
+type refused struct {
+	times int
+	low   int64 // L at the last of them
 }
 
 // hopeless returns a fault if trying again would be no use.
@@ -305,5 +324,5 @@ func (s *session) hopeless(r *refusal) *Fault {
 	case errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.UnknownTopicID):
 		return failed(err, "the topic is gone; start again, and it is created")
 	}
-	return refused(s.cfg, err)
+	return forbidden(s.cfg, err)
 }

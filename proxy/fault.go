@@ -83,9 +83,9 @@ func (fs Faults) err() error {
 	return fs
 }
 
-// refused returns a fault if the brokers do not let us use the group or the
+// forbidden returns a fault if the brokers do not let us use the group or the
 // transactional id, whichever request it was that they refused.
-func refused(cfg config.Config, err error) *Fault {
+func forbidden(cfg config.Config, err error) *Fault {
 	t, group, id := tools{cfg}, cfg.Group, cfg.TransactionalID()
 	switch {
 	case errors.Is(err, kerr.GroupAuthorizationFailed):

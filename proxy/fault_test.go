@@ -66,13 +66,13 @@ func TestRefused(t *testing.T) {
 			`allow it: kafka-acls --bootstrap-server b:9092 --add --allow-principal User:ANONYMOUS --operation Write --operation Describe --transactional-id 'billing/it'\''s me'`,
 		},
 	} {
-		f := refused(cfg, test.err)
+		f := forbidden(cfg, test.err)
 		if f == nil || f.Code != 2 || !errors.Is(f, test.err) || f.Error() != test.text+": "+test.err.Error() || f.Advice != test.hint {
 			t.Errorf("%v gives\n%+v\nwant\n%s\n%s", test.err, f, test.text, test.hint)
 		}
 	}
 	for _, err := range []error{nil, kerr.TopicAuthorizationFailed, errors.New("x")} {
-		if f := refused(cfg, err); f != nil {
+		if f := forbidden(cfg, err); f != nil {
 			t.Errorf("%v gives %v", err, f)
 		}
 	}

@@ -41,6 +41,7 @@ func (s *session) gone(ctx context.Context, p *partition, cause error) error {
 		p.state.Skip(start.Offset, start.LeaderEpoch)
 	case replaying:
 		p.state.EndReplay(diverged, true)
+		p.state.Rewind(diverged)
 	default:
 		p.state.Rewind(diverged)
 	}
@@ -48,5 +49,5 @@ func (s *session) gone(ctx context.Context, p *partition, cause error) error {
 		return err
 	}
 	s.cl.SetOffsets(map[string]map[int32]kgo.EpochOffset{p.Topic: {p.Partition: {Epoch: -1, Offset: p.state.Position()}}})
-	return nil
+	return s.release(ctx, p)
 }

@@ -289,7 +289,7 @@ func (s *session) takeError(ctx context.Context, f kgo.FetchError) error {
 		return failed(fmt.Errorf("join group %q as instance %q: %w", s.cfg.Group, s.cfg.Instance, err),
 			"another process runs with this instance id; give each its own TIDEMARK_INSTANCE")
 	case errors.As(err, new(*kgo.ErrGroupSession)):
-		if f := refused(s.cfg, err); f != nil {
+		if f := forbidden(s.cfg, err); f != nil {
 			return f
 		}
 		s.log.Warn("lost the group; joining again", "group", s.cfg.Group, "err", err)

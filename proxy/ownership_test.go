@@ -9,8 +9,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
@@ -186,20 +188,66 @@ func TestStrangersTransactionHoldsNobodyUp(t *testing.T) {
 }
 
 // TestRefusedForGood: a record that the brokers will never take ends the
-// process, after a few tries that leave time between them.
+// process, after a few tries that leave time between them, whatever progress
+// another partition makes meanwhile.
 func TestRefusedForGood(t *testing.T) {
 	onFake(t, func(t *testing.T, c *cluster) {
-		topic := c.topic(1)
+		topic := c.topic(2)
 		base := time.Now().Add(-time.Hour).UnixMilli()
 		a := c.start(topic, noDrain)
 		a.voice.muted.Store(true)
-		h := c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: a.cfg.OrderedTopic(topic), Err: kerr.InvalidRecord, Count: 1 << 30})
+		var last time.Time
+		h := c.fake.Fault(kfake.Fault{
+			Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.InvalidRecord, Count: 1 << 30,
+			Topic: a.cfg.OrderedTopic(topic), Partitions: []int32{0},
+			When: func(kmsg.Request) bool { last = time.Now(); return true },
+		})
+		// Reading partition 0 again takes as long as several commits.
+		c.fake.Fault(kfake.Fault{
+			Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.NotLeaderForPartition, Count: 1 << 30,
+			Topic: topic, Partitions: []int32{0},
+			When: func(kmsg.Request) bool { return time.Since(last) < 400*time.Millisecond },
+		})
 		for i := range int64(10) {
 			c.produce(c.cl, record(topic, 0, base+100*i, ""))
 		}
-		time.Sleep(30 * time.Second)
+		for i := int64(0); i < 1200 && a.running(); i++ {
+			c.produce(c.cl, record(topic, 1, base+100*i, ""))
+			time.Sleep(50 * time.Millisecond)
+		}
 		if a.running() || a.err == nil || !strings.Contains(a.err.Error(), "INVALID_RECORD") || h.Hits() > 10 {
 			t.Errorf("after %d refusals: running %v, %v", h.Hits(), a.running(), a.err)
 		}
 	})
+}
+
+// TestRewrittenLogIsRead: when a new leader has written over the log and that
+// is accepted, reading goes on where the logs part, in a replay as well.
+func TestRewrittenLogIsRead(t *testing.T) {
+	for _, held := range []bool{true, false} {
+		onFake(t, func(t *testing.T, c *cluster) {
+			topic := c.topic(1)
+			base := time.Now().Add(-time.Hour).UnixMilli()
+			a := c.start(topic, noDrain)
+			for i := range int64(20) {
+				c.produce(c.cl, record(topic, 0, base+100*i, ""))
+			}
+			c.awaitRead(a)
+			a.stop()
+			snap := c.commits(a.cfg)[0]
+			if !held {
+				snap = reorder.Fresh(snap.Low, 0, 0)
+			}
+			cfg := c.config(topic, "TIDEMARK_ON_DATA_LOSS=continue")
+			s := newSession(cfg, c.connection, c.adm, map[string]Topic{}, slog.New(slog.DiscardHandler))
+			s.cl = c.client()
+			defer s.cl.Close()
+			p := &partition{state: s.engine.Assign(snap)}
+			p.Topic = topic
+			err := s.gone(c.ctx, p, &kgo.ErrDataLoss{Topic: topic, ConsumedTo: snap.Low, ResetTo: 9})
+			if at := p.state.Position(); err != nil || at != 9 {
+				t.Errorf("held %v: goes on at %d (L was %d), want 9; %v", held, at, snap.Low, err)
+			}
+		})
+	}
 }

@@ -149,7 +149,7 @@ func (r *round) access(ctx context.Context) error {
 		answers = append(answers, r.adm.FindTxnCoordinators(ctx, id)[id].Err)
 	}
 	for _, err := range answers {
-		if f := refused(r.cfg, err); f != nil {
+		if f := forbidden(r.cfg, err); f != nil {
 			r.faults = append(r.faults, f)
 		} else if err != nil {
 			return fmt.Errorf("find the coordinators of group %q and transactional id %q: %w", group, id, err)
@@ -267,7 +267,7 @@ func (r *round) make(ctx context.Context, c change, dry bool) error {
 	err := c.request(ctx, r.adm, dry)
 	switch {
 	case err == nil && !dry:
-		r.log.Info("output topics: "+c.String())
+		r.log.Info("output topics: " + c.String())
 		return nil
 	case err == nil, errors.Is(err, c.raced()):
 		return nil

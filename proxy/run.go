@@ -131,7 +131,7 @@ func runSession(ctx, hard context.Context, cfg config.Config, connection []kgo.O
 }
 
 func (s *session) explainFence(err error) error {
-	if f := refused(s.cfg, err); f != nil {
+	if f := forbidden(s.cfg, err); f != nil {
 		return f
 	}
 	err = fmt.Errorf("take over the transactional id %q: %w", s.cfg.TransactionalID(), err)
@@ -179,6 +179,8 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 			SourceOffset: cfg.Headers.SourceOffset, EventTime: cfg.Headers.EventTime,
 		}),
 		parts:    map[string]map[int32]*partition{},
+		refusals: map[emit.Source]refused{},
+		recoil:   recoil,
 		owned:    &ownership{GroupBalancer: kgo.CooperativeStickyBalancer()},
 		ready:    make(chan struct{}),
 		requests: make(chan assignment, 1),

@@ -46,8 +46,9 @@ type session struct {
 
 	began      time.Time // of the open transaction, zero when there is none
 	pending    int       // records produced since the last commit
-	recoil     backoff   // the pause after the next one
-	refused    int       // aborts for a refused record since the last commit
+	refusals   map[emit.Source]refused
+	recoil     backoff // the next pause
+	recoiling  bool    // a record was refused since the last
 	wall       watermark.Time
 	sinceClock int               // records since the clocks were read
 	rebalanced bool              // a revocation makes the next End abort
