@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -123,9 +122,4 @@ func (l clientLog) Level() kgo.LogLevel {
 
 func (l clientLog) Log(level kgo.LogLevel, msg string, keyvals ...any) {
 	l.log.Debug("kafka client: "+msg, append(keyvals, "client_level", level.String())...)
-}
-
-// attempt says what failed, and where.
-func attempt(what, topic string, partition int32, err error) error {
-	return fmt.Errorf("%s of %s partition %d: %w", what, topic, partition, err)
 }

@@ -305,7 +305,7 @@ func (s *session) takeError(ctx context.Context, f kgo.FetchError) error {
 	case p == nil && f.Topic != "":
 		// The client could not fetch the offset of a partition and goes on
 		// without it: it would never be read.
-		return attempt("take-up", f.Topic, f.Partition, err)
+		return fmt.Errorf("take up %s partition %d: %w", f.Topic, f.Partition, err)
 	default:
 		// It comes again with every fetch.
 		if since := s.now(); since.Sub(s.warned) < complainEvery && s.warned != 0 {

@@ -93,6 +93,19 @@ func TestTwoRevocationsThenDrain(t *testing.T) {
 	})
 }
 
+// heldAndStopped runs a sidecar over n records, the last of which it holds, and
+// stops it.
+func (c *cluster) heldAndStopped(topic string, n int64) *sidecar {
+	base := time.Now().Add(-time.Hour).UnixMilli()
+	s := c.start(topic, noDrain)
+	for i := range n {
+		c.produce(c.cl, record(topic, 0, base+100*i, ""))
+	}
+	c.awaitRead(s)
+	s.stop()
+	return s
+}
+
 // TestSlowReplayIsNoLoss: fetches that bring nothing say nothing about what
 // there is to read.
 func TestSlowReplayIsNoLoss(t *testing.T) {
@@ -100,13 +113,7 @@ func TestSlowReplayIsNoLoss(t *testing.T) {
 		t.Run(policy, func(t *testing.T) {
 			onFake(t, func(t *testing.T, c *cluster) {
 				topic := c.topic(1)
-				base := time.Now().Add(-time.Hour).UnixMilli()
-				s := c.start(topic, noDrain)
-				for i := range int64(10) {
-					c.produce(c.cl, record(topic, 0, base+100*i, ""))
-				}
-				c.awaitRead(s)
-				s.stop()
+				s := c.heldAndStopped(topic, 10)
 				until := time.Now().Add(12 * time.Second)
 				c.fake.Fault(kfake.Fault{
 					Keys: []kmsg.Key{kmsg.Fetch}, Topic: topic, Err: kerr.NotLeaderForPartition, Count: 100_000,
@@ -131,13 +138,7 @@ func TestSlowReplayIsNoLoss(t *testing.T) {
 func TestStaleEndsAreNoLoss(t *testing.T) {
 	onFake(t, func(t *testing.T, c *cluster) {
 		topic := c.topic(1)
-		base := time.Now().Add(-time.Hour).UnixMilli()
-		a := c.start(topic, noDrain)
-		for i := range int64(10) {
-			c.produce(c.cl, record(topic, 0, base+100*i, ""))
-		}
-		c.awaitRead(a)
-		a.stop()
+		a := c.heldAndStopped(topic, 10)
 		s := newSession(a.cfg, c.connection, c.adm, map[string]Topic{}, slog.Default())
 		p := &partition{state: s.engine.Assign(c.commits(a.cfg)[0]), since: 10}
 		p.Topic = topic
@@ -227,13 +228,7 @@ func TestRewrittenLogIsRead(t *testing.T) {
 	for _, held := range []bool{true, false} {
 		onFake(t, func(t *testing.T, c *cluster) {
 			topic := c.topic(1)
-			base := time.Now().Add(-time.Hour).UnixMilli()
-			a := c.start(topic, noDrain)
-			for i := range int64(20) {
-				c.produce(c.cl, record(topic, 0, base+100*i, ""))
-			}
-			c.awaitRead(a)
-			a.stop()
+			a := c.heldAndStopped(topic, 20)
 			snap := c.commits(a.cfg)[0]
 			if !held {
 				snap = reorder.Fresh(snap.Low, 0, 0)
