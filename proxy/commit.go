@@ -79,15 +79,8 @@ func (s *session) commit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(s.refusals) == 0 {
-		s.recoil = recoil
-	}
-	s.each(func(p *partition) {
-		if r, ok := s.refusals[p.Source]; ok && p.state.Low() > r.low {
-			delete(s.refusals, p.Source) // it has come past what was refused
-		}
-		p.state.Advance()
-	})
+	s.forgive()
+	s.each(func(p *partition) { p.state.Advance() })
 	s.outbox.Reset()
 	return nil
 }
@@ -300,6 +293,18 @@ func (s *session) bear(r *refusal) error {
 	s.log.Warn("a record was not accepted; going back to the last commit", "topic", r.topic, "partition", r.partition, "err", r.err)
 	s.recoiling = true
 	return nil
+}
+
+// forgive forgets the refusals that partitions have got past.
+func (s *session) forgive() {
+	s.each(func(p *partition) {
+		if r, ok := s.refusals[p.Source]; ok && p.state.Low() > r.low {
+			delete(s.refusals, p.Source)
+		}
+	})
+	if len(s.refusals) == 0 {
+		s.recoil = recoil
+	}
 }
 
 // refused is what is remembered of a source partition of which brokers did not
