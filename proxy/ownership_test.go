@@ -114,13 +114,13 @@ func TestSlowReplayIsNoLoss(t *testing.T) {
 		t.Run(policy, func(t *testing.T) {
 			onFake(t, func(t *testing.T, c *cluster) {
 				topic := c.topic(1)
-				s := c.heldAndStopped(topic, 10)
+				c.heldAndStopped(topic, 10)
 				until := time.Now().Add(12 * time.Second)
 				c.fake.Fault(kfake.Fault{
 					Keys: []kmsg.Key{kmsg.Fetch}, Topic: topic, Err: kerr.NotLeaderForPartition, Count: 100_000,
 					When: func(kmsg.Request) bool { return time.Now().Before(until) },
 				})
-				s = c.start(topic, noDrain, "TIDEMARK_ON_DATA_LOSS="+policy)
+				s := c.start(topic, noDrain, "TIDEMARK_ON_DATA_LOSS="+policy)
 				time.Sleep(30 * time.Second)
 				if !s.running() {
 					t.Fatalf("ended: %v", s.err)
