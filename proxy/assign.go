@@ -160,8 +160,7 @@ func (s *session) reload(ctx context.Context) error {
 	for topic, ps := range at {
 		set[topic] = map[int32]kgo.EpochOffset{}
 		for n, o := range ps {
-			e := o.EpochOffset()
-			set[topic][n] = kgo.EpochOffset{Epoch: e.Epoch, Offset: e.Offset}
+			set[topic][n] = o.EpochOffset()
 		}
 	}
 	s.cl.SetOffsets(set)

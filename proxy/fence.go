@@ -27,7 +27,7 @@ func fenceOwn(ctx context.Context, cl *kgo.Client, transactionalID string, timeo
 	req.TransactionalID = &transactionalID
 	req.TransactionTimeoutMillis = int32(timeout.Milliseconds())
 	req.ProducerID, req.ProducerEpoch = -1, -1
-	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
+	for pause := (backoff{first: 10 * time.Millisecond, longest: 500 * time.Millisecond}); ; {
 		resp, err := req.RequestWith(ctx, cl)
 		if err == nil {
 			err = kerr.ErrorForCode(resp.ErrorCode)
@@ -37,10 +37,8 @@ func fenceOwn(ctx context.Context, cl *kgo.Client, transactionalID string, timeo
 		if !errors.Is(err, kerr.ConcurrentTransactions) {
 			return err
 		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := pause.wait(ctx); err != nil {
+			return err
 		}
 	}
 }

@@ -36,13 +36,12 @@ func (s *session) gone(ctx context.Context, p *partition, cause error) error {
 	if rewritten, ok := errors.AsType[*kgo.ErrDataLoss](cause); ok {
 		diverged = min(diverged, rewritten.ResetTo)
 	}
-	switch _, replaying := p.state.Replaying(); {
-	case at < start.Offset:
+	if at < start.Offset {
 		p.state.Skip(start.Offset, start.LeaderEpoch)
-	case replaying:
-		p.state.EndReplay(diverged, true)
-		p.state.Rewind(diverged)
-	default:
+	} else {
+		if _, replaying := p.state.Replaying(); replaying {
+			p.state.EndReplay(diverged, true)
+		}
 		p.state.Rewind(diverged)
 	}
 	if err := s.endReplay(ctx, p, p.state.Position()); err != nil {

@@ -192,19 +192,17 @@ func (s *session) fetchCommitted(ctx context.Context, group string, partitions m
 		g.Topics = append(g.Topics, t)
 	}
 	req.Groups = append(req.Groups, g)
-	const first = 20 * time.Millisecond
-	for wait := first; ; wait = min(2*wait, time.Second) {
+	pause := backoff{first: 20 * time.Millisecond, longest: time.Second}
+	for asked := 1; ; asked++ {
 		all, err := s.fetchOnce(ctx, req, names)
 		if !errors.Is(err, kerr.UnstableOffsetCommit) {
 			return all, err
 		}
-		if wait == first {
+		if asked == 1 {
 			s.log.Info("waiting for a transaction to end that holds offsets of the group", "group", group)
 		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		if err := pause.wait(ctx); err != nil {
+			return nil, err
 		}
 	}
 }
