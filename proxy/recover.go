@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -50,8 +51,9 @@ func (s *session) load(ctx context.Context, partitions map[string][]int32) (posi
 	at := positions{}
 	for topic, ps := range partitions {
 		at[topic] = map[int32]kgo.Offset{}
+		known := sync.OnceValues(func() (int32, error) { return s.knownFrom(ctx, s.topics[topic]) })
 		for _, n := range ps {
-			p, snap, begun, err := s.resume(ctx, s.topics[topic], n, mine[topic][n])
+			p, snap, begun, err := s.resume(ctx, s.topics[topic], n, mine[topic][n], known)
 			if err != nil {
 				return nil, err
 			}
@@ -98,8 +100,8 @@ func list(partitions map[string][]int32) string {
 }
 
 // resume returns a partition and the snapshot it goes on from; begun says
-// that it is a new one, not yet committed.
-func (s *session) resume(ctx context.Context, t Topic, n int32, was committed) (p *partition, snap reorder.Snapshot, begun bool, err error) {
+// that it is a new one, not yet committed. knownFrom is asked for new ones.
+func (s *session) resume(ctx context.Context, t Topic, n int32, was committed, knownFrom func() (int32, error)) (p *partition, snap reorder.Snapshot, begun bool, err error) {
 	p = &partition{
 		Source: emit.Source{Topic: t.Name, Ordered: t.Ordered, Late: t.Late, Partition: n},
 		scope:  s.scope(t, n),
@@ -113,7 +115,7 @@ func (s *session) resume(ctx context.Context, t Topic, n int32, was committed) (
 			return nil, snap, false, s.refuse(p, was, err)
 		}
 	}
-	known, unknown := s.knownFrom(ctx, t)
+	known, unknown := knownFrom()
 	if unknown != nil {
 		return nil, snap, false, unknown
 	}
