@@ -1,6 +1,7 @@
 package emit
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -17,6 +18,7 @@ type Outbox struct {
 		watermark, sourceOffset, eventTime, epoch                  string
 		lateReason, lateByMs, sourceTopic, sourcePartition, lateAt string
 	}
+	own     int // headers of the record made last that are its source's
 	records slab[kgo.Record]
 	fields  slab[kgo.RecordHeader]
 	digits  slab[byte]
@@ -46,7 +48,8 @@ func NewOutbox(h Headers) *Outbox {
 func (o *Outbox) Ordered(src Source, rel *reorder.Release) *kgo.Record {
 	r := &o.records.take(1)[0]
 	*r = kgo.Record{Topic: src.Ordered, Partition: src.Partition}
-	hs := readBody(rel.Body, r, o.fields.take(headerCount(rel.Body) + maxAdded)[:0])
+	o.own = headerCount(rel.Body)
+	hs := readBody(rel.Body, r, o.fields.take(o.own + maxAdded)[:0])
 	if o.headers.Watermark {
 		hs = o.number(hs, o.names.watermark, rel.Watermark)
 	}
@@ -74,7 +77,8 @@ type Lateness struct {
 func (o *Outbox) Late(src Source, in *kgo.Record, why Lateness) *kgo.Record {
 	r := &o.records.take(1)[0]
 	*r = kgo.Record{Topic: src.Late, Partition: src.Partition, Key: in.Key, Value: in.Value, Timestamp: timestamp(in)}
-	hs := append(o.fields.take(len(in.Headers) + maxAdded)[:0], in.Headers...)
+	o.own = len(in.Headers)
+	hs := append(o.fields.take(o.own + maxAdded)[:0], in.Headers...)
 	hs = append(hs, kgo.RecordHeader{Key: o.names.lateReason, Value: []byte(Reason(why.Verdict))})
 	if why.Verdict == reorder.BehindWatermark || why.Verdict == reorder.Overflow {
 		hs = o.number(hs, o.names.lateByMs, why.Watermark.Millis()-why.Time.Millis())
@@ -88,6 +92,48 @@ func (o *Outbox) Late(src Source, in *kgo.Record, why Lateness) *kgo.Record {
 	hs = o.number(hs, o.names.lateAt, why.AtMs)
 	r.Headers = o.epoch(hs, why.Epoch)
 	return r
+}
+
+// Shed takes from the record made last, which is too large with them, the
+// least needed of the headers that were added, and reports whether there was
+// one. An ordered record loses its event time, watermark, source offset and
+// epoch, in this order; a late one, what it says of itself at once, and then
+// its epoch.
+func (o *Outbox) Shed(r *kgo.Record) bool {
+	added := r.Headers[o.own:]
+	if len(added) == 0 {
+		return false
+	}
+	rest := added[:0]
+	if added[0].Key == o.names.lateReason {
+		if last := added[len(added)-1]; last.Key == o.names.epoch {
+			rest = append(rest, last)
+		}
+	} else {
+		rest = o.less(added)
+	}
+	r.Headers = r.Headers[:o.own+len(rest)]
+	return true
+}
+
+func (o *Outbox) less(added []kgo.RecordHeader) []kgo.RecordHeader {
+	for _, name := range []string{o.names.eventTime, o.names.watermark, o.names.sourceOffset} {
+		if i := slices.IndexFunc(added, func(h kgo.RecordHeader) bool { return h.Key == name }); i >= 0 {
+			return slices.Delete(added, i, i+1)
+		}
+	}
+	return added[:0]
+}
+
+// WireSize returns the bytes that a batch of this record alone takes before
+// compression, or a few more.
+func WireSize(r *kgo.Record) int {
+	const batch, record, header = 61, 36, 10 // with the longest of the varints
+	n := batch + record + len(r.Key) + len(r.Value)
+	for i := range r.Headers {
+		n += header + len(r.Headers[i].Key) + len(r.Headers[i].Value)
+	}
+	return n
 }
 
 // Reset takes back everything handed out.

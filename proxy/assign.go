@@ -3,11 +3,14 @@ package proxy
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemarkhq/tidemark/emit"
 )
 
 // How a partition comes to a session:
@@ -65,6 +68,7 @@ func (s *session) assigned(_ context.Context, _ *kgo.Client, added map[string][]
 			}
 		}
 	}
+	maps.DeleteFunc(s.stopped, func(src emit.Source, _ stopped) bool { return !s.owned.has(src.Topic, src.Partition) })
 	if len(added) > 0 && s.gts != nil {
 		s.fenceDead(added)
 	}
@@ -78,6 +82,7 @@ func (s *session) revoked(_ context.Context, _ *kgo.Client, lost map[string][]in
 			s.remove(topic, n)
 		}
 	}
+	maps.DeleteFunc(s.stopped, func(src emit.Source, _ stopped) bool { return slices.Contains(lost[src.Topic], src.Partition) })
 	s.rebalanced = true
 	s.poke()
 	if len(lost) > 0 {
@@ -152,6 +157,12 @@ func (s *session) reload(ctx context.Context) error {
 	if err := s.pause(ctx); err != nil {
 		return err
 	}
+	return s.takeAgain(ctx, partitions)
+}
+
+// takeAgain takes up partitions that the client has been reading, and sets it
+// back to where they go on.
+func (s *session) takeAgain(ctx context.Context, partitions map[string][]int32) error {
 	at, err := s.load(ctx, partitions)
 	if err != nil {
 		return err

@@ -54,7 +54,7 @@ func (s *session) clientOpts() []kgo.Opt {
 
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.MaxBufferedRecords(maxInFlight),
-		kgo.MaxBufferedBytes(maxInFlightBytes),
+		kgo.MaxBufferedBytes(s.maxInFlight()),
 		kgo.ProducerLinger(linger),
 		kgo.ProducerBatchMaxBytesFn(s.maxBatch),
 	)
@@ -76,6 +76,15 @@ const (
 	linger = time.Millisecond
 )
 
+// maxInFlight lets a record pass that is as large as a request may be, where
+// there are such.
+func (s *session) maxInFlight() int {
+	if s.limits.wide {
+		return 2 * maxInFlightBytes
+	}
+	return maxInFlightBytes
+}
+
 // rebalanceTimeout is how long the others wait for a member that does not
 // join again. Nobody can commit meanwhile, so it has to be shorter than a
 // transaction may last. A static member that is slower keeps its partitions
@@ -88,25 +97,6 @@ func (s *session) rebalanceTimeout() time.Duration {
 // the budget, so it keeps a proportion to it.
 func fetchBytes(budget int64) int32 {
 	return int32(min(max(budget/8, 1<<20), 32<<20))
-}
-
-// maxBatch is what the client makes of an output's max.message.bytes: the most
-// that a batch may have before compression.
-func (s *session) maxBatch(topic string) int32 {
-	const byDefault, least, most = 1_000_012, 512, 1 << 30 // the client's own
-	size := int32(0)
-	for _, t := range s.topics {
-		switch topic {
-		case t.Ordered:
-			size = t.OrderedMax
-		case t.Late:
-			size = t.LateMax
-		}
-	}
-	if size == 0 {
-		return byDefault
-	}
-	return min(max(size, least), most)
 }
 
 // clientLog passes on what the client has to say. What matters of it comes back

@@ -94,7 +94,7 @@ func onFake(t *testing.T, scenario func(*testing.T, *cluster)) {
 
 func (c *cluster) open() {
 	c.ctx, c.end = context.WithCancel(c.t.Context())
-	c.cl = c.client(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.UnknownTopicRetries(50))
+	c.cl = c.client(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.UnknownTopicRetries(50), kgo.ProducerBatchMaxBytes(32<<20))
 	c.adm = kadm.NewClient(c.cl)
 }
 

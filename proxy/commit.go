@@ -267,6 +267,7 @@ func stale(err error) bool {
 type refusal struct {
 	topic     string
 	partition int32
+	size      int // of the record, in a batch of its own before compression
 	err       error
 }
 
@@ -274,6 +275,12 @@ type refusal struct {
 // again is refused again as long as the cause is there, so the pause before
 // that grows; it comes after the abort, see reload.
 func (s *session) bear(r *refusal) error {
+	if errors.Is(r.err, errBare) {
+		return nil // its partition stops when it comes to it again
+	}
+	if errors.Is(r.err, kerr.MessageTooLarge) {
+		return s.tooLarge(r)
+	}
 	if f := s.hopeless(r); f != nil {
 		return f
 	}
@@ -319,8 +326,6 @@ func (s *session) hopeless(r *refusal) *Fault {
 	t := tools{s.cfg}
 	err := fmt.Errorf("write to %s partition %d: %w", r.topic, r.partition, r.err)
 	switch {
-	case errors.Is(err, kerr.MessageTooLarge):
-		return failed(err, fmt.Sprintf("with its headers, and before compression, a record is larger than max.message.bytes of %s: raise it there", r.topic))
 	case errors.Is(err, kerr.InvalidTimestamp):
 		return failed(err, "the topic refuses times that the source has let in: "+
 			t.set(r.topic, timestampBefore, "9223372036854775807")+"; and the same with "+timestampAfter)

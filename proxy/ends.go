@@ -79,7 +79,7 @@ func (s *session) takeAnswers(ctx context.Context) error {
 			var err error
 			s.each(func(p *partition) {
 				if err == nil {
-					err = s.takeAnswer(ctx, p, e)
+					err = goneOn(s.takeAnswer(ctx, p, e))
 				}
 			})
 			if err != nil {
@@ -99,9 +99,11 @@ func (s *session) takeAnswer(ctx context.Context, p *partition, e ends) error {
 		return nil
 	}
 	if end, replaying := p.state.Replaying(); replaying {
-		// Only what the broker says of now counts. That reading makes no
-		// progress says nothing about what there is to read.
-		if high.Offset >= end || e.sent < p.since {
+		// Only what the leader says of now counts: not an answer from before,
+		// and not one of a broker that does not know yet that it no longer
+		// leads. That reading makes no progress says nothing about what there
+		// is to read.
+		if high.Offset >= end || e.sent < p.since || high.LeaderEpoch < p.state.Snapshot().NextEpoch {
 			return nil
 		}
 		if err := s.endReplayAt(p, high.Offset); err != nil {

@@ -66,10 +66,10 @@ func (s *session) work(ctx context.Context, fetches kgo.Fetches) error {
 	if err := s.takeErrors(ctx, fetches); err != nil {
 		return err
 	}
-	var err error
+	err := s.tryStopped(ctx)
 	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
 		if p := s.find(f.Topic, f.Partition); p != nil && err == nil {
-			err = s.takeRecords(ctx, p, f.Records)
+			err = goneOn(s.takeRecords(ctx, p, f.Records))
 		}
 	})
 	if err == nil {
@@ -107,6 +107,9 @@ func (s *session) takeRecords(ctx context.Context, p *partition, records []*kgo.
 		if err := s.relieve(ctx); err != nil {
 			return err
 		}
+		if len(s.stopped) > 0 && s.find(p.Topic, p.Partition) != p {
+			return nil // stopped while room was made
+		}
 		if err := s.pace(ctx); err != nil {
 			return err
 		}
@@ -117,6 +120,9 @@ func (s *session) takeRecords(ctx context.Context, p *partition, records []*kgo.
 // takeRecord has one record judged, and holds it or sends it to the late
 // topic.
 func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) error {
+	if s.stuckAt(p, true, r.Offset) {
+		return s.halt(ctx, p)
+	}
 	t, err := s.extract.Extract(r)
 	in := reorder.Record{Offset: r.Offset, LeaderEpoch: r.LeaderEpoch, Time: t, Invalid: err != nil, Size: emit.BodySize(r)}
 	verdict, body := p.state.Step(in, s.wall)
@@ -133,7 +139,7 @@ func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) e
 		emit.PutBody(body, r)
 	case reorder.Settled:
 	default:
-		return s.produce(ctx, s.outbox.Late(p.Source, r, emit.Lateness{
+		return s.produce(ctx, p, r.Offset, s.outbox.Late(p.Source, r, emit.Lateness{
 			Verdict: verdict, Time: t, Watermark: p.state.Watermark(), Epoch: p.state.Epoch(), AtMs: s.wall.Millis(),
 		}))
 	}
@@ -143,15 +149,20 @@ func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) e
 // release puts out what has come due. It may be cut by commits.
 func (s *session) release(ctx context.Context, p *partition) error {
 	var due reorder.Release
-	for p.state.Next(&due) {
-		if err := s.produce(ctx, s.outbox.Ordered(p.Source, &due)); err != nil {
+	for {
+		if s.dueStuck(p) {
+			return s.halt(ctx, p)
+		}
+		if !p.state.Next(&due) {
+			return nil
+		}
+		if err := s.produce(ctx, p, due.Offset, s.outbox.Ordered(p.Source, &due)); err != nil {
 			return err
 		}
 		if err := s.pace(ctx); err != nil {
 			return err
 		}
 	}
-	return nil
 }
 
 // relieve makes room, if too much is held, by releasing the oldest records
@@ -162,7 +173,7 @@ func (s *session) relieve(ctx context.Context) error {
 		if state == nil {
 			return nil
 		}
-		if err := s.releaseByClock(ctx, s.owner(state)); err != nil {
+		if err := goneOn(s.releaseByClock(ctx, s.owner(state))); err != nil {
 			return err
 		}
 	}
@@ -191,12 +202,16 @@ func (s *session) releaseByClock(ctx context.Context, p *partition) error {
 	return s.release(ctx, p)
 }
 
-// produce hands a record to the client, which may wait for room.
-func (s *session) produce(ctx context.Context, r *kgo.Record) error {
+// produce hands a record, made from the one at a source offset, to the client,
+// which may wait for room.
+func (s *session) produce(ctx context.Context, p *partition, offset int64, r *kgo.Record) error {
 	if err := s.begin(); err != nil {
 		return err
 	}
 	s.pending++
+	if s.limits.wide {
+		return s.fit(ctx, p, r, offset)
+	}
 	s.cl.Produce(ctx, r, s.acknowledged)
 	return nil
 }
@@ -205,7 +220,7 @@ func (s *session) produce(ctx context.Context, r *kgo.Record) error {
 // The client itself would commit all the same.
 func (s *session) acknowledged(r *kgo.Record, err error) {
 	if err != nil {
-		s.unacked.CompareAndSwap(nil, &refusal{r.Topic, r.Partition, err})
+		s.unacked.CompareAndSwap(nil, &refusal{r.Topic, r.Partition, emit.WireSize(r), err})
 	}
 }
 
@@ -268,7 +283,7 @@ func (s *session) lost(p *partition, err error) error {
 // takeErrors looks at what came with a poll instead of records.
 func (s *session) takeErrors(ctx context.Context, fetches kgo.Fetches) error {
 	for _, f := range fetches.Errors() {
-		if err := s.takeError(ctx, f); err != nil {
+		if err := goneOn(s.takeError(ctx, f)); err != nil {
 			return err
 		}
 	}

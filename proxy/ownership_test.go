@@ -226,7 +226,7 @@ func TestProgressElsewhereForgivesNothing(t *testing.T) {
 			for range times {
 				parts[1].state.Skip(parts[1].state.Position()+1, 0)
 				s.forgive()
-				err = s.bear(&refusal{"raw.ordered", 0, kerr.InvalidRecord})
+				err = s.bear(&refusal{"raw.ordered", 0, 0, kerr.InvalidRecord})
 			}
 			return err
 		}

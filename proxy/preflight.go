@@ -263,6 +263,24 @@ func (r *round) plan(ctx context.Context, c change) error {
 	return r.make(ctx, c, true)
 }
 
+// grow plans to give an output more partitions. Where that is refused, the
+// source's new partitions have to wait; nothing else does.
+func (r *round) grow(ctx context.Context, g growth) (planned bool, err error) {
+	refused := len(r.faults)
+	if err := r.make(ctx, g, true); err != nil {
+		return false, err
+	}
+	if len(r.faults) == refused {
+		r.changes = append(r.changes, g)
+		return true, nil
+	}
+	for _, f := range r.faults[refused:] {
+		r.warn("an output has fewer partitions than its source, and those that it lacks wait: "+f.Error(), g.topic, f.Advice)
+	}
+	r.faults = r.faults[:refused]
+	return false, nil
+}
+
 func (r *round) make(ctx context.Context, c change, dry bool) error {
 	err := c.request(ctx, r.adm, dry)
 	switch {

@@ -46,7 +46,7 @@ func (s *session) load(ctx context.Context, partitions map[string][]int32) (posi
 	if err != nil {
 		return nil, err
 	}
-	var loaded []*partition
+	var loaded, waiting []*partition
 	var begins []offset
 	at := positions{}
 	for topic, ps := range partitions {
@@ -60,9 +60,13 @@ func (s *session) load(ctx context.Context, partitions map[string][]int32) (posi
 			if begun {
 				begins = append(begins, offsetOf(p, snap))
 			}
+			at[topic][n] = kgo.NewOffset().At(snap.Low).WithEpoch(snap.LowEpoch)
+			if n >= s.topics[topic].Usable {
+				waiting = append(waiting, p)
+				continue
+			}
 			p.state = s.engine.Assign(snap)
 			loaded = append(loaded, p)
-			at[topic][n] = kgo.NewOffset().At(snap.Low).WithEpoch(snap.LowEpoch)
 			s.log.Debug("partition taken up", "topic", topic, "partition", n, "committed_offset", snap.Low,
 				"next_offset", snap.Next, "buffered", snap.Count, "epoch", snap.Epoch, "first_start", begun)
 		}
@@ -77,7 +81,12 @@ func (s *session) load(ctx context.Context, partitions map[string][]int32) (posi
 	for _, p := range loaded {
 		p.since = s.now()
 		s.install(p)
+		delete(s.stopped, p.Source)
 		again += p.state.NextOffset() - p.state.Low()
+	}
+	s.cl.ResumeFetchPartitions(partitions)
+	for _, p := range waiting {
+		s.await(p)
 	}
 	s.log.Info("partitions taken up", "partitions", list(partitions), "first_start", len(begins), "offsets_to_read_again", again)
 	return at, nil

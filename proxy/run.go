@@ -53,8 +53,9 @@ func runOver(ctx context.Context, cfg config.Config, connection []kgo.Opt, log *
 // what is under way by then.
 func runSessions(ctx, hard context.Context, cfg config.Config, connection []kgo.Opt, log *slog.Logger) error {
 	var fenced []time.Time
+	learnt := newLimits()
 	for {
-		err := runSession(ctx, hard, cfg, connection, log)
+		err := runSession(ctx, hard, cfg, connection, learnt, log)
 		switch {
 		case err == nil:
 			return nil
@@ -93,7 +94,7 @@ func lastMinute(times []time.Time) []time.Time {
 }
 
 // runSession does one session from preflight to leaving the group.
-func runSession(ctx, hard context.Context, cfg config.Config, connection []kgo.Opt, log *slog.Logger) error {
+func runSession(ctx, hard context.Context, cfg config.Config, connection []kgo.Opt, learnt *limits, log *slog.Logger) error {
 	admin, err := kgo.NewClient(append(append([]kgo.Opt{}, connection...), kgo.WithLogger(clientLog{log}))...)
 	if err != nil {
 		return usage(err, "")
@@ -108,7 +109,7 @@ func runSession(ctx, hard context.Context, cfg config.Config, connection []kgo.O
 		return err
 	}
 	s := newSession(cfg, connection, adm, topics, log)
-	s.stopping = ctx
+	s.stopping, s.limits = ctx, learnt
 	if cfg.Delivery == config.ExactlyOnce {
 		if err := fenceOwn(ctx, admin, cfg.TransactionalID(), cfg.TransactionTimeout); err != nil {
 			return s.explainFence(err)
@@ -180,6 +181,8 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 		}),
 		parts:    map[string]map[int32]*partition{},
 		refusals: map[emit.Source]refused{},
+		stuck:    map[emit.Source]place{},
+		stopped:  map[emit.Source]stopped{},
 		recoil:   recoil,
 		owned:    &ownership{GroupBalancer: kgo.CooperativeStickyBalancer()},
 		ready:    make(chan struct{}),

@@ -17,12 +17,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Topic is a source topic and where its records go. Both outputs have at least
-// as many partitions as the source had when it was looked at.
+// Topic is a source topic and where its records go.
 type Topic struct {
 	Name       string
 	ID         [16]byte // changes when the topic is deleted and made again
 	Partitions int32
+	Usable     int32 // so many of them have a partition in both outputs
 	Ordered    string
 	Late       string
 
@@ -151,16 +151,19 @@ func (r *round) source(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	pairs := src.partitions()
 	for _, out := range []*view{ordered, late} {
 		if !r.writable(out) || !usable {
 			continue
 		}
-		if err := r.output(ctx, src, out); err != nil {
+		n, err := r.output(ctx, src, out)
+		if err != nil {
 			return err
 		}
+		pairs = min(pairs, n)
 	}
 	r.topics[name] = Topic{
-		Name: name, ID: src.ID, Partitions: src.partitions(), Ordered: ordered.name, Late: late.name,
+		Name: name, ID: src.ID, Partitions: src.partitions(), Usable: pairs, Ordered: ordered.name, Late: late.name,
 		OrderedMax: ordered.settings.maxBatch(), LateMax: late.settings.maxBatch(),
 	}
 	return nil
@@ -254,21 +257,27 @@ func (r *round) writable(out *view) bool {
 	return true
 }
 
-// output decides what has to be done about an output.
-func (r *round) output(ctx context.Context, src, out *view) error {
+// output decides what has to be done about an output, and returns how many
+// partitions it will have.
+func (r *round) output(ctx context.Context, src, out *view) (partitions int32, err error) {
+	partitions = src.partitions()
 	switch have, want := out.partitions(), src.partitions(); {
 	case out.missing():
-		return r.missing(ctx, src, out)
+		return partitions, r.missing(ctx, src, out)
 	case have > want:
 		r.fault(fmt.Errorf("write to the %s: it has %d partitions, %s has %d, and they have to correspond", out, have, src.name, want),
 			fmt.Sprintf("partitions cannot be taken away: delete %s, and it is created anew, or choose other outputs with TIDEMARK_ORDERED_SUFFIX and TIDEMARK_LATE_SUFFIX", out.name))
 	case have < want:
-		if err := r.plan(ctx, growth{out.name, want}); err != nil {
-			return err
+		grown, err := r.grow(ctx, growth{out.name, want})
+		if err != nil {
+			return 0, err
+		}
+		if !grown {
+			partitions = have
 		}
 	}
 	r.compare(src, out)
-	return r.led(out)
+	return partitions, r.led(out)
 }
 
 // led waits for partitions that cannot be written to.

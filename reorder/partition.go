@@ -304,9 +304,15 @@ func (p *Partition) Epoch() uint32 { return p.epoch }
 
 // Due reports whether a release is under way.
 func (p *Partition) Due() bool {
-	if p.replay != nil {
-		return false
-	}
-	_, due := p.queue.peek(p.clock.W)
+	_, due := p.Peek()
 	return due
+}
+
+// Peek returns the record that Next would return.
+func (p *Partition) Peek() (at Position, due bool) {
+	if p.replay != nil {
+		return at, false
+	}
+	e, due := p.queue.peek(p.clock.W)
+	return e.Position, due
 }

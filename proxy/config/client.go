@@ -16,7 +16,7 @@ import (
 // brokers are, who is asking, and how to log in. The error names the file that
 // cannot be used, and why.
 func (c Config) ClientOpts() ([]kgo.Opt, error) {
-	opts := []kgo.Opt{kgo.SeedBrokers(c.Brokers...), kgo.ClientID("tidemark")}
+	opts := []kgo.Opt{kgo.SeedBrokers(c.Brokers...), kgo.ClientID("tidemark"), kgo.DisableClientMetrics()}
 	if c.TLS {
 		config, err := c.tlsConfig()
 		if err != nil {

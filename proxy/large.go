@@ -1,0 +1,152 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemarkhq/tidemark/emit"
+)
+
+// An output may not take what the source took: our headers were added, or its
+// max.message.bytes is smaller. What brokers limit is a batch after
+// compression, what the client limits is one before it, and a record that it
+// finds too large it does not even send.
+//
+// So as long as every record fits uncompressed, the client packs batches up to
+// the output's limit, and no broker can refuse one. With the first record that
+// does not, the session is begun anew and wide: the client's limit is out of the
+// way, the loop flushes before a batch could outgrow the output's limit, and a
+// record that is larger by itself is sent alone. If the broker refuses it, it
+// goes without one of our headers after the other, and if it is too large even
+// bare, its partition stops.
+//
+// A batch that is refused although it was within the limit means that the limit
+// is lower than we know; then half of it is assumed.
+
+// limits is what has been learnt of the outputs. It outlives sessions.
+type limits struct {
+	wide bool
+	most map[string]int // by output: bytes that a batch may have, where brokers refused more
+}
+
+func newLimits() *limits { return &limits{most: map[string]int{}} }
+
+const (
+	batchDefault = 1_000_012 // max.message.bytes of a broker that was told nothing
+	batchLeast   = 512       // the client takes no lower limit
+	batchWide    = 100 << 20 // nor a higher one: it sends no larger request, and brokers take none
+)
+
+// errLarge says that the session has to begin anew with other limits.
+var errLarge = errors.New("larger than the output's limit allows for; going on with what was learnt")
+
+// errBare says that a record is too large even without our headers.
+var errBare = errors.New("too large even without any added header")
+
+// room is the most that a batch of an output may have before compression.
+func (s *session) room(topic string) int {
+	size := batchDefault
+	for _, t := range s.topics {
+		switch {
+		case topic == t.Ordered && t.OrderedMax > 0:
+			size = int(t.OrderedMax)
+		case topic == t.Late && t.LateMax > 0:
+			size = int(t.LateMax)
+		}
+	}
+	if learnt, ok := s.limits.most[topic]; ok {
+		size = min(size, learnt)
+	}
+	return max(size, batchLeast)
+}
+
+// maxBatch is the client's limit.
+func (s *session) maxBatch(topic string) int32 {
+	if s.limits.wide {
+		return batchWide
+	}
+	return int32(min(s.room(topic), batchWide))
+}
+
+// tooLarge learns from a refusal in a batch that was packed.
+func (s *session) tooLarge(r *refusal) error {
+	room := s.room(r.topic)
+	switch {
+	case r.size > room && !s.limits.wide:
+		s.limits.wide = true
+	case room == batchLeast:
+		return failed(fmt.Errorf("write to %s partition %d: a batch of %d bytes: %w", r.topic, r.partition, room, r.err),
+			"raise it: "+tools{s.cfg}.set(r.topic, maxMessageBytes, fmt.Sprint(batchDefault)))
+	default:
+		s.limits.most[r.topic] = max(room/2, batchLeast)
+	}
+	return fmt.Errorf("write to %s partition %d: %w: %w", r.topic, r.partition, errLarge, r.err)
+}
+
+// packed is what has been produced to an output partition since the last
+// flush, in bytes.
+type packed struct {
+	flush int
+	bytes int
+}
+
+// fit produces a record in a wide session.
+func (s *session) fit(ctx context.Context, p *partition, r *kgo.Record, offset int64) error {
+	size, room := emit.WireSize(r), s.room(r.Topic)
+	if size > room {
+		return s.alone(ctx, p, r, offset)
+	}
+	batch := &p.packed[0]
+	if r.Topic == p.Late {
+		batch = &p.packed[1]
+	}
+	if batch.flush == s.flushes && batch.bytes+size > room {
+		if err := s.flush(ctx); err != nil {
+			return err
+		}
+	}
+	if batch.flush != s.flushes {
+		*batch = packed{flush: s.flushes}
+	}
+	batch.bytes += size
+	s.cl.Produce(ctx, r, s.acknowledged)
+	return nil
+}
+
+func (s *session) flush(ctx context.Context) error {
+	s.flushes++
+	if err := s.cl.Flush(ctx); err != nil {
+		return fmt.Errorf("flush: %w", err)
+	}
+	return nil
+}
+
+// alone produces a record in a batch of its own, with as many of the added
+// headers as the broker takes. A refusal for its size leaves the transaction as
+// it was.
+func (s *session) alone(ctx context.Context, p *partition, r *kgo.Record, offset int64) error {
+	if err := s.flush(ctx); err != nil {
+		return err
+	}
+	for shed := 0; ; shed++ {
+		err := s.cl.ProduceSync(ctx, r).FirstErr()
+		if err == nil && shed > 0 {
+			s.headersShed += int64(shed)
+			s.log.Debug("headers left out, for the record would be too large with them",
+				"topic", r.Topic, "partition", r.Partition, "source_offset", offset, "steps", shed)
+		}
+		if !errors.Is(err, kerr.MessageTooLarge) {
+			s.acknowledged(r, err)
+			return nil
+		}
+		if !s.outbox.Shed(r) {
+			s.stuck[p.Source] = place{r.Topic == p.Late, offset}
+			s.acknowledged(r, fmt.Errorf("%w: %w", errBare, err))
+			return s.commit(ctx) // which goes back to the last commit
+		}
+	}
+}
