@@ -60,6 +60,7 @@ func (o *ownership) has(topic string, n int32) bool {
 // has been revoked that is no longer ours, and nobody else has it yet.
 func (s *session) assigned(_ context.Context, _ *kgo.Client, added map[string][]int32) {
 	<-s.ready
+	s.alarm.rebalances.Add(1)
 	for topic, ps := range s.parts {
 		for n := range ps {
 			if !s.owned.has(topic, n) {
@@ -128,7 +129,7 @@ func (s *session) takeRequests(ctx context.Context) error {
 			if err != nil {
 				close(req.reply)
 				if stale(err) {
-					s.log.Info("the group moved on while partitions were taken up", "err", err)
+					s.alarm.note("the group moved on while partitions were taken up", err, "group", s.cfg.Group)
 					continue // the client is assigned again
 				}
 				return err

@@ -67,7 +67,7 @@ func (s *session) startOffset(ctx context.Context, p *partition, first bool) (kg
 	}
 	o, ok := listed.Lookup(p.Topic, p.Partition)
 	if !ok {
-		return doing(errors.New("the brokers' answer leaves it out"))
+		return doing(fmt.Errorf("%w: it leaves that out", errAnswer))
 	}
 	if o.Err != nil {
 		return doing(o.Err)

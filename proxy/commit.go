@@ -80,6 +80,7 @@ func (s *session) commit(ctx context.Context) error {
 		return err
 	}
 	s.forgive()
+	s.done()
 	s.each(func(p *partition) { p.state.Advance() })
 	s.outbox.Reset()
 	return nil
@@ -133,7 +134,7 @@ func (s *session) commitTransaction(ctx context.Context, offsets []offset) error
 	if err := s.begin(); err != nil { // nothing was put out, but there is something to commit
 		return err
 	}
-	if err := s.cl.Flush(ctx); err != nil {
+	if err := s.flush(ctx); err != nil {
 		return fmt.Errorf("flush: %w", err)
 	}
 	try := kgo.TryCommit
@@ -165,6 +166,9 @@ func (s *session) commitTransaction(ctx context.Context, offsets []offset) error
 	case err != nil:
 		return fmt.Errorf("end the transaction of %q: %w", s.cfg.TransactionalID(), err)
 	case !committed:
+		if try == kgo.TryCommit {
+			s.alarm.raise("a commit was undone; going back to the one before", errRefused, "group", s.cfg.Group)
+		}
 		return errVoid
 	}
 	return nil
@@ -206,7 +210,7 @@ func (s *session) settleRebalance(ctx context.Context) error {
 
 // commitOffsets flushes and commits without a transaction.
 func (s *session) commitOffsets(ctx context.Context, offsets []offset) error {
-	if err := s.cl.Flush(ctx); err != nil {
+	if err := s.flush(ctx); err != nil {
 		return fmt.Errorf("flush: %w", err)
 	}
 	if r := s.unacked.Swap(nil); r != nil {
@@ -217,7 +221,7 @@ func (s *session) commitOffsets(ctx context.Context, offsets []offset) error {
 	}
 	err := s.commitPlain(ctx, offsets)
 	if stale(err) {
-		s.log.Info("the group moved on; reading again from the last commit", "err", err)
+		s.alarm.note("the group moved on; reading again from the last commit", err, "group", s.cfg.Group)
 		return errVoid
 	}
 	return err
@@ -297,7 +301,7 @@ func (s *session) bear(r *refusal) error {
 		return failed(fmt.Errorf("write to %s partition %d, tried %d times: %w", r.topic, r.partition, patience+1, r.err),
 			"the brokers refuse the record for good: see their logs for the reason")
 	}
-	s.log.Warn("a record was not accepted; going back to the last commit", "topic", r.topic, "partition", r.partition, "err", r.err)
+	s.alarm.raise("a record was not accepted; going back to the last commit", r.err, "topic", r.topic, "partition", r.partition)
 	s.recoiling = true
 	return nil
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -52,16 +53,22 @@ func (s *session) needEnds() {
 }
 
 func (s *session) ask(ctx context.Context, topics []string) {
-	ctx, cancel := context.WithTimeout(ctx, watermark.Gap)
+	asking, cancel := context.WithTimeout(ctx, watermark.Gap)
 	defer cancel()
 	e := ends{sent: s.now()}
-	var err error
 	// High watermarks first: what lies between the two questions then only
 	// makes them differ, never agree.
-	if e.high, err = s.adm.ListEndOffsets(ctx, topics...); err != nil {
+	var err error
+	if e.high, err = s.adm.ListEndOffsets(asking, topics...); err == nil {
+		e.stable, err = s.adm.ListCommittedOffsets(asking, topics...)
+	}
+	if ctx.Err() != nil {
 		return
 	}
-	if e.stable, err = s.adm.ListCommittedOffsets(ctx, topics...); err != nil {
+	if failed := cmp.Or(err, e.high.Error(), e.stable.Error()); failed != nil {
+		s.alarm.raise("the ends of the log are not told; nothing counts as idle", failed, "topics", topics)
+	}
+	if err != nil {
 		return
 	}
 	select {

@@ -54,11 +54,11 @@ func (s *session) fenceDead(added map[string][]int32) {
 	defer cancel()
 	ids, err := s.deadTransactions(ctx, added)
 	if err != nil {
-		s.log.Warn("cannot look for transactions that dead instances left open; they end by their timeout", "err", err)
+		s.alarm.raise("cannot look for transactions that dead instances left open; they end by their timeout", err)
 	}
 	for _, id := range ids {
 		if err := fenceOwn(ctx, s.cl, id, s.cfg.TransactionTimeout); err != nil {
-			s.log.Warn("cannot end the transaction of a dead instance; it ends by its timeout", "transactional_id", id, "err", err)
+			s.alarm.raise("cannot end the transaction of a dead instance; it ends by its timeout", err, "transactional_id", id)
 			continue
 		}
 		s.log.Info("ended the transaction that a dead instance left open", "transactional_id", id)

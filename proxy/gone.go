@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,7 +22,8 @@ func (s *session) gone(ctx context.Context, p *partition, cause error) error {
 	}
 	start, _ := starts.Lookup(p.Topic, p.Partition)
 	end, _ := ends.Lookup(p.Topic, p.Partition)
-	if start.Err != nil || end.Err != nil {
+	if err := cmp.Or(start.Err, end.Err); err != nil {
+		s.alarm.raise("the log does not tell where it begins and ends", err, "topic", p.Topic, "partition", p.Partition)
 		return nil // the leader is moving; the error comes again if it was one
 	}
 	at := p.state.Position()
@@ -37,8 +39,10 @@ func (s *session) gone(ctx context.Context, p *partition, cause error) error {
 		diverged = min(diverged, rewritten.ResetTo)
 	}
 	if at < start.Offset {
+		s.alarm.lost.Add(start.Offset - at)
 		p.state.Skip(start.Offset, start.LeaderEpoch)
 	} else {
+		s.alarm.lost.Add(max(at-diverged, 0))
 		if _, replaying := p.state.Replaying(); replaying {
 			p.state.EndReplay(diverged, true)
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -42,6 +41,7 @@ func (s *session) loop(stop, hard context.Context) error {
 	if err := s.commit(hard); !errors.Is(err, errVoid) {
 		return err
 	}
+	s.undone()
 	return nil // undone as a whole: the next start does it again
 }
 
@@ -49,6 +49,7 @@ func (s *session) loop(stop, hard context.Context) error {
 func (s *session) turn(ctx context.Context, fetches kgo.Fetches) error {
 	err := s.work(ctx, fetches)
 	if errors.Is(err, errVoid) {
+		s.undone()
 		return s.reload(ctx)
 	}
 	return err
@@ -139,6 +140,9 @@ func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) e
 		emit.PutBody(body, r)
 	case reorder.Settled:
 	default:
+		if verdict == reorder.InvalidTime {
+			s.invalid.add(r, err)
+		}
 		return s.produce(ctx, p, r.Offset, s.outbox.Late(p.Source, r, emit.Lateness{
 			Verdict: verdict, Time: t, Watermark: p.state.Watermark(), Epoch: p.state.Epoch(), AtMs: s.wall.Millis(),
 		}))
@@ -244,7 +248,7 @@ const maxPending = 100_000
 
 func (s *session) readClocks() {
 	s.sinceClock = 0
-	s.wall = watermark.Time(time.Now().UnixNano())
+	s.wall = watermark.Time(s.wallClock().UnixNano())
 	s.engine.Tick(s.now())
 }
 
@@ -265,6 +269,9 @@ func (s *session) endReplayAt(p *partition, logEnd int64) error {
 	loss := p.state.EndReplay(logEnd, accept)
 	if loss == nil {
 		return nil
+	}
+	if accept && loss.Owed > loss.Found {
+		s.alarm.lost.Add(int64(loss.Owed - loss.Found))
 	}
 	return s.lost(p, loss)
 }
@@ -290,9 +297,6 @@ func (s *session) takeErrors(ctx context.Context, fetches kgo.Fetches) error {
 	return nil
 }
 
-// complainEvery is how often the log is told of a fault that goes on.
-const complainEvery = 30 * time.Second
-
 func (s *session) takeError(ctx context.Context, f kgo.FetchError) error {
 	p := s.find(f.Topic, f.Partition)
 	switch err := f.Err; {
@@ -307,7 +311,7 @@ func (s *session) takeError(ctx context.Context, f kgo.FetchError) error {
 		if f := forbidden(s.cfg, err); f != nil {
 			return f
 		}
-		s.log.Warn("lost the group; joining again", "group", s.cfg.Group, "err", err)
+		s.alarm.raise("lost the group; joining again", err, "group", s.cfg.Group)
 		return nil
 	case p != nil && (errors.As(err, new(*kgo.ErrDataLoss)) || errors.Is(err, kerr.OffsetOutOfRange)):
 		return s.gone(ctx, p, err)
@@ -322,12 +326,7 @@ func (s *session) takeError(ctx context.Context, f kgo.FetchError) error {
 		// without it: it would never be read.
 		return fmt.Errorf("take up %s partition %d: %w", f.Topic, f.Partition, err)
 	default:
-		// It comes again with every fetch.
-		if since := s.now(); since.Sub(s.warned) < complainEvery && s.warned != 0 {
-			return nil
-		}
-		s.warned = s.now()
-		s.log.Warn("reading fails; trying again", "topic", f.Topic, "partition", f.Partition, "err", err)
+		s.alarm.raise("reading fails; trying again", err, "topic", f.Topic, "partition", f.Partition)
 		return nil
 	}
 }

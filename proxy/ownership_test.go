@@ -140,7 +140,7 @@ func TestStaleEndsAreNoLoss(t *testing.T) {
 	onFake(t, func(t *testing.T, c *cluster) {
 		topic := c.topic(1)
 		a := c.heldAndStopped(topic, 10)
-		s := newSession(a.cfg, c.connection, c.adm, map[string]Topic{}, slog.Default())
+		s := newSession(a.cfg, c.connection, c.adm, map[string]Topic{}, newProcess(slog.Default()))
 		p := &partition{state: s.engine.Assign(c.commits(a.cfg)[0]), since: 10}
 		p.Topic = topic
 		before := kadm.ListedOffsets{topic: {0: {Topic: topic, Partition: 0, Offset: 7}}}
@@ -213,7 +213,7 @@ func TestRefusedForGood(t *testing.T) {
 // get past it.
 func TestProgressElsewhereForgivesNothing(t *testing.T) {
 	onFake(t, func(t *testing.T, c *cluster) {
-		s := newSession(c.config(c.topic(2)), c.connection, c.adm, map[string]Topic{}, slog.New(slog.DiscardHandler))
+		s := newSession(c.config(c.topic(2)), c.connection, c.adm, map[string]Topic{}, newProcess(slog.New(slog.DiscardHandler)))
 		parts := make([]*partition, 2)
 		for n := range parts {
 			parts[n] = &partition{
@@ -255,7 +255,7 @@ func TestRewrittenLogIsRead(t *testing.T) {
 				snap = reorder.Fresh(snap.Low, 0, 0)
 			}
 			cfg := c.config(topic, "TIDEMARK_ON_DATA_LOSS=continue")
-			s := newSession(cfg, c.connection, c.adm, map[string]Topic{}, slog.New(slog.DiscardHandler))
+			s := newSession(cfg, c.connection, c.adm, map[string]Topic{}, newProcess(slog.New(slog.DiscardHandler)))
 			s.cl = c.client()
 			defer s.cl.Close()
 			p := &partition{state: s.engine.Assign(snap)}

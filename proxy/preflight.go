@@ -34,9 +34,9 @@ import (
 // transactional id. With CREATE it creates outputs, with ALTER it lets them
 // grow with their source, with DESCRIBE_CONFIGS it compares their settings.
 // Several instances may do this at the same time.
-func preflight(ctx context.Context, adm *kadm.Client, cfg config.Config, ex *timestamp.Extractor, log *slog.Logger) (map[string]Topic, error) {
-	p := &inspection{adm: adm, cfg: cfg, tools: tools{cfg}, extract: ex, log: log, said: map[string]bool{}}
-	outage := outage{log: log, pause: backoff{first: 250 * time.Millisecond, longest: time.Second}}
+func preflight(ctx context.Context, adm *kadm.Client, cfg config.Config, ex *timestamp.Extractor, a *alarm) (map[string]Topic, error) {
+	p := &inspection{adm: adm, cfg: cfg, tools: tools{cfg}, extract: ex, log: a.log, said: map[string]bool{}}
+	pause := backoff{first: 250 * time.Millisecond, longest: time.Second}
 	ctx = kadm.WithAuthorizedOps(ctx) // also keeps the client from answering out of its cache
 	for {
 		topics, err := p.settle(ctx)
@@ -48,8 +48,8 @@ func preflight(ctx context.Context, adm *kadm.Client, cfg config.Config, ex *tim
 		case !transient(err):
 			return nil, p.final(err)
 		}
-		outage.warn(err)
-		if err := outage.pause.wait(ctx); err != nil {
+		a.raise("the brokers are not ready; asking again", err)
+		if err := pause.wait(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -399,21 +399,6 @@ func (p *inspection) final(err error) error {
 		return usage(err, "compare TIDEMARK_TLS, TIDEMARK_TLS_CA_FILE, TIDEMARK_TLS_SERVER_NAME and the client's certificate with the brokers' listener")
 	}
 	return failed(err, "")
-}
-
-// outage tells of brokers that do not answer: at once, and then every 30 s.
-type outage struct {
-	log   *slog.Logger
-	pause backoff
-	last  time.Time
-}
-
-func (o *outage) warn(err error) {
-	const often = 30 * time.Second
-	if o.last.IsZero() || time.Since(o.last) >= often {
-		o.last = time.Now()
-		o.log.Warn("the brokers are not ready; asking again", "err", err)
-	}
 }
 
 // backoff waits ever longer. Half of every wait is random, so that instances

@@ -146,7 +146,7 @@ func (f *flight) run(topics []string, env ...string) (map[string]Topic, error) {
 	defer cancel()
 	cfg := f.config(append(env, "TIDEMARK_TOPICS="+strings.Join(topics, ","))...)
 	f.log = journal{}
-	return preflight(ctx, f.client(cfg), cfg, cfg.EventTime, f.logger())
+	return preflight(ctx, f.client(cfg), cfg, cfg.EventTime, newAlarm(f.logger()))
 }
 
 func (f *flight) logger() *slog.Logger { return slog.New(slog.NewTextHandler(&f.log, nil)) }
@@ -279,7 +279,7 @@ func TestPreflightWaitsForBrokers(t *testing.T) {
 		go func() {
 			var err error
 			cfg := f.config()
-			topics, err = preflight(t.Context(), adm, cfg, cfg.EventTime, f.logger())
+			topics, err = preflight(t.Context(), adm, cfg, cfg.EventTime, newAlarm(f.logger()))
 			done <- err
 		}()
 		time.Sleep(100 * time.Millisecond)
@@ -317,7 +317,7 @@ func TestPreflightEndsWithContext(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			time.AfterFunc(4*time.Second, func() { cancel(errors.New("a signal")) })
 			began, cfg := time.Now(), f.config()
-			_, err := preflight(ctx, f.client(cfg, kgo.Dialer(dial)), cfg, cfg.EventTime, slog.New(slog.DiscardHandler))
+			_, err := preflight(ctx, f.client(cfg, kgo.Dialer(dial)), cfg, cfg.EventTime, newAlarm(slog.New(slog.DiscardHandler)))
 			if err != context.Canceled || time.Since(began) != 4*time.Second {
 				t.Errorf("%v after %v", err, time.Since(began))
 			}
@@ -338,7 +338,7 @@ func TestPreflightNoAnswer(t *testing.T) {
 			dials.Add(1)
 			<-ctx.Done()
 			return nil, ctx.Err()
-		})), cfg, cfg.EventTime, f.logger())
+		})), cfg, cfg.EventTime, newAlarm(f.logger()))
 		if err != context.DeadlineExceeded || dials.Load() < 3 {
 			t.Errorf("%v after %d attempts", err, dials.Load())
 		}
@@ -372,7 +372,7 @@ func TestPreflightAnswers(t *testing.T) {
 				mended := 200 * time.Second
 				time.AfterFunc(mended, broken.Remove)
 				began, cfg := time.Now(), f.config()
-				_, err := preflight(t.Context(), adm, cfg, cfg.EventTime, f.logger())
+				_, err := preflight(t.Context(), adm, cfg, cfg.EventTime, newAlarm(f.logger()))
 				switch took := time.Since(began); {
 				case test.wait:
 					if err != nil || took < mended {

@@ -204,14 +204,12 @@ func (s *session) fetchCommitted(ctx context.Context, group string, partitions m
 	}
 	req.Groups = append(req.Groups, g)
 	pause := backoff{first: 20 * time.Millisecond, longest: time.Second}
-	for asked := 1; ; asked++ {
+	for {
 		all, err := s.fetchOnce(ctx, req, names)
 		if !errors.Is(err, kerr.UnstableOffsetCommit) {
 			return all, err
 		}
-		if asked == 1 {
-			s.log.Info("waiting for a transaction to end that holds offsets of the group", "group", group)
-		}
+		s.alarm.note("waiting for a transaction to end that holds offsets of the group", err, "group", group)
 		if err := pause.wait(ctx); err != nil {
 			return nil, err
 		}
@@ -227,7 +225,7 @@ func (s *session) fetchOnce(ctx context.Context, req *kmsg.OffsetFetchRequest, n
 		return nil, doing(err)
 	}
 	if len(resp.Groups) != 1 {
-		return nil, doing(fmt.Errorf("the answer is about %d groups", len(resp.Groups)))
+		return nil, doing(fmt.Errorf("%w: it is about %d groups", errAnswer, len(resp.Groups)))
 	}
 	g := resp.Groups[0]
 	if err := kerr.ErrorForCode(g.ErrorCode); err != nil {
@@ -253,7 +251,7 @@ func (s *session) fetchOnce(ctx context.Context, req *kmsg.OffsetFetchRequest, n
 	}
 	for _, topic := range names {
 		if all[topic] == nil {
-			return nil, doing(fmt.Errorf("the answer leaves out %s", topic))
+			return nil, doing(fmt.Errorf("%w: it leaves out %s", errAnswer, topic))
 		}
 	}
 	return all, nil

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -46,21 +47,23 @@ func runOver(ctx context.Context, cfg config.Config, connection []kgo.Opt, log *
 	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopTime, cancel) })()
-	return runSessions(ctx, hard, cfg, connection, log)
+	return runSessions(ctx, hard, cfg, connection, newProcess(log))
 }
 
 // runSessions does one session after the other until ctx is done. hard ends
 // what is under way by then.
-func runSessions(ctx, hard context.Context, cfg config.Config, connection []kgo.Opt, log *slog.Logger) error {
+func runSessions(ctx, hard context.Context, cfg config.Config, connection []kgo.Opt, proc *process) error {
+	connection = append(slices.Clone(connection), kgo.WithHooks(lines{proc.alarm}))
 	var fenced []time.Time
-	learnt := newLimits()
+	pause := betweenSessions
 	for {
-		err := runSession(ctx, hard, cfg, connection, learnt, log)
+		before := proc.alarm.commits.Load()
+		err := runSession(ctx, hard, cfg, connection, proc)
 		switch {
 		case err == nil:
 			return nil
 		case ctx.Err() != nil && errors.Is(err, context.Canceled):
-			log.Warn("stopped without a last commit; the next start goes on from the one before", "err", err)
+			proc.alarm.log.Warn("stopped without a last commit; the next start goes on from the one before", "err", err)
 			return nil
 		case errors.As(err, new(*Fault)):
 			return err
@@ -70,17 +73,20 @@ func runSessions(ctx, hard context.Context, cfg config.Config, connection []kgo.
 					"another process uses this group and instance; give each its own TIDEMARK_INSTANCE")
 			}
 		}
-		log.Warn("starting over from the last commit", "err", err)
-		select {
-		case <-time.After(retryAfter):
-		case <-ctx.Done():
+		proc.alarm.raise("starting over from the last commit", err)
+		if proc.alarm.commits.Load() > before {
+			pause = betweenSessions
+		}
+		if pause.wait(ctx) != nil {
 			return nil
 		}
 	}
 }
 
-// retryAfter is the pause between sessions.
-const retryAfter = 500 * time.Millisecond
+// betweenSessions is the pause between sessions, as long as none of them
+// commits anything. It stays short: once a broker is back, the output is to go
+// on within 3 s.
+var betweenSessions = backoff{first: 250 * time.Millisecond, longest: time.Second}
 
 func isFenced(err error) bool {
 	return errors.Is(err, kerr.ProducerFenced) || errors.Is(err, kerr.InvalidProducerEpoch) || errors.Is(err, kerr.InvalidProducerIDMapping)
@@ -94,22 +100,24 @@ func lastMinute(times []time.Time) []time.Time {
 }
 
 // runSession does one session from preflight to leaving the group.
-func runSession(ctx, hard context.Context, cfg config.Config, connection []kgo.Opt, learnt *limits, log *slog.Logger) error {
+func runSession(ctx, hard context.Context, cfg config.Config, connection []kgo.Opt, proc *process) error {
+	log := proc.alarm.log
 	admin, err := kgo.NewClient(append(append([]kgo.Opt{}, connection...), kgo.WithLogger(clientLog{log}))...)
 	if err != nil {
 		return usage(err, "")
 	}
 	defer admin.Close()
 	adm := kadm.NewClient(admin)
-	topics, err := preflight(ctx, adm, cfg, cfg.EventTime, log)
+	topics, err := preflight(ctx, adm, cfg, cfg.EventTime, proc.alarm)
 	if ctx.Err() != nil {
 		return nil // told to stop before there was anything to commit
 	}
 	if err != nil {
 		return err
 	}
-	s := newSession(cfg, connection, adm, topics, log)
-	s.stopping, s.limits = ctx, learnt
+	s := newSession(cfg, connection, adm, topics, proc)
+	s.alarm.sessions.Add(1)
+	s.stopping = ctx
 	if cfg.Delivery == config.ExactlyOnce {
 		if err := fenceOwn(ctx, admin, cfg.TransactionalID(), cfg.TransactionTimeout); err != nil {
 			return s.explainFence(err)
@@ -151,6 +159,7 @@ func (s *session) replaced(ctx context.Context) bool {
 	for range 8 {
 		groups, err := s.adm.DescribeGroups(ctx, s.cfg.Group)
 		if err != nil {
+			s.alarm.raise("cannot tell whether another process uses this instance", err, "group", s.cfg.Group)
 			return false
 		}
 		for _, m := range groups[s.cfg.Group].Members {
@@ -167,13 +176,13 @@ func (s *session) replaced(ctx context.Context) bool {
 	return false
 }
 
-func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topics map[string]Topic, log *slog.Logger) *session {
+func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topics map[string]Topic, proc *process) *session {
 	opts := reorder.Options{
 		Bound: cfg.MaxOutOfOrderness, IdleTimeout: cfg.IdleTimeout,
 		MaxFuture: cfg.MaxFuture, ReanchorAfter: cfg.ReanchorAfter,
 	}
 	return &session{
-		cfg: cfg, log: log, topics: topics, connection: connection, extract: cfg.EventTime, adm: adm,
+		cfg: cfg, log: proc.alarm.log, alarm: proc.alarm, wallClock: proc.wallClock, topics: topics, connection: connection, extract: cfg.EventTime, adm: adm,
 		engine: reorder.NewEngine(opts, int64(cfg.Memory)),
 		outbox: emit.NewOutbox(emit.Headers{
 			Prefix: cfg.HeaderPrefix, Watermark: cfg.Headers.Watermark,
@@ -211,7 +220,7 @@ func (s *session) leave(ctx context.Context, err error) {
 	if err == nil {
 		_, left := s.adm.LeaveGroup(ctx, kadm.LeaveGroup(s.cfg.Group).InstanceIDs(s.cfg.Instance).Reason("stopped"))
 		if left != nil {
-			s.log.Warn("cannot leave the group; its partitions wait for the session timeout", "group", s.cfg.Group, "err", left)
+			s.alarm.raise("cannot leave the group; its partitions wait for the session timeout", left, "group", s.cfg.Group)
 		}
 	}
 	closed := make(chan struct{})

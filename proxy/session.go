@@ -29,6 +29,8 @@ import (
 type session struct {
 	cfg        config.Config
 	log        *slog.Logger
+	alarm      *alarm
+	wallClock  func() time.Time
 	topics     map[string]Topic
 	connection []kgo.Opt
 	extract    *timestamp.Extractor
@@ -44,22 +46,20 @@ type session struct {
 	outbox *emit.Outbox
 	parts  map[string]map[int32]*partition
 
-	began       time.Time // of the open transaction, zero when there is none
-	pending     int       // records produced since the last commit
-	refusals    map[emit.Source]refused
-	recoil      backoff // the next pause
-	recoiling   bool    // a record was refused since the last
-	wall        watermark.Time
-	sinceClock  int               // records since the clocks were read
-	rebalanced  bool              // a revocation makes the next End abort
-	warned      watermark.Instant // of a fault in reading
-	limits      *limits
-	flushes     int // counted only in a wide session
-	stuck       map[emit.Source]place
-	stopped     map[emit.Source]stopped
-	headersShed int64
-	committed   time.Time
-	start       time.Time // monotonic zero
+	began      time.Time // of the open transaction, zero when there is none
+	pending    int       // records produced since the last commit
+	refusals   map[emit.Source]refused
+	recoil     backoff // the next pause
+	recoiling  bool    // a record was refused since the last
+	wall       watermark.Time
+	sinceClock int  // records since the clocks were read
+	rebalanced bool // a revocation makes the next End abort
+	invalid    invalid
+	flushes    int // counted only in a wide session
+	stuck      map[emit.Source]place
+	stopped    map[emit.Source]stopped
+	committed  time.Time
+	start      time.Time // monotonic zero
 
 	unacked  atomic.Pointer[refusal] // the first since the last commit
 	blocked  atomic.Bool             // a rebalance waits for AllowRebalance

@@ -24,6 +24,7 @@ type sidecar struct {
 	done  chan struct{} // closed when it has ended
 	err   error         // what it ended with
 	voice *voice
+	proc  *process
 }
 
 // config returns a configuration: a bound of 500 ms, an idle timeout of 1 s,
@@ -58,9 +59,10 @@ func (c *cluster) start(topic string, env ...string) *sidecar {
 	c.sidecars = append(c.sidecars, s)
 	connection := append([]kgo.Opt{kgo.Dialer(s.link.DialContext)}, c.connection...)
 	log := slog.New(slog.NewTextHandler(s.voice, &slog.HandlerOptions{Level: slog.LevelInfo})).With("instance", s.cfg.Instance)
+	s.proc = newProcess(log)
 	go func() {
 		defer close(s.done)
-		s.err = runSessions(ctx, hard, s.cfg, connection, log)
+		s.err = runSessions(ctx, hard, s.cfg, connection, s.proc)
 	}()
 	return s
 }

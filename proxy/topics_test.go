@@ -353,7 +353,7 @@ func TestPreflightGrownMeanwhile(t *testing.T) {
 func preflown(t *testing.T, f *flight, adm *kadm.Client) map[string]Topic {
 	t.Helper()
 	cfg := f.config()
-	topics, err := preflight(context.Background(), adm, cfg, cfg.EventTime, f.logger())
+	topics, err := preflight(context.Background(), adm, cfg, cfg.EventTime, newAlarm(f.logger()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,56 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// invalid is what is remembered of records without a usable event time until
+// they are committed: read again, they would be counted again.
+type invalid struct {
+	records int
+	first   error
+}
+
+func (i *invalid) add(r *kgo.Record, err error) {
+	if i.records++; i.records == 1 {
+		i.first = fmt.Errorf("%s partition %d offset %d: %w", r.Topic, r.Partition, r.Offset, err)
+	}
+}
+
+// done takes account of a commit.
+func (s *session) done() {
+	s.alarm.commits.Add(1)
+	if n := s.invalid.records; n > 0 {
+		s.alarm.errors[recordClass].Add(int64(n - 1)) // and one more by raise
+		s.alarm.raise("records without a usable event time went to the late topic", s.invalid.first, "records", n)
+	}
+	s.invalid = invalid{}
+}
+
+// undone takes account of an abort.
+func (s *session) undone() {
+	s.alarm.aborts.Add(1)
+	s.invalid = invalid{}
+}
+
+// slow is how long brokers may take to acknowledge before it is told.
+const slow = 5 * time.Second
+
+// flush waits until everything produced is acknowledged or refused. The client
+// itself tries for as long as it takes, without a word.
+func (s *session) flush(ctx context.Context) error {
+	for {
+		wait, cancel := context.WithTimeout(ctx, slow)
+		err := s.cl.Flush(wait)
+		cancel()
+		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+		s.alarm.raise("records are not acknowledged; waiting", err, "records", s.cl.BufferedProduceRecords())
+	}
+}
