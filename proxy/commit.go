@@ -338,5 +338,5 @@ func (s *session) hopeless(r *refusal) *Fault {
 	case errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.UnknownTopicID):
 		return failed(err, "the topic is gone; start again, and it is created")
 	}
-	return forbidden(s.cfg, err)
+	return forGood(s.cfg, err)
 }

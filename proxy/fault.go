@@ -98,6 +98,29 @@ func forbidden(cfg config.Config, err error) *Fault {
 	return nil
 }
 
+// forGood returns a fault if an error, wherever it came up, says that Tidemark
+// cannot work as it is set up.
+func forGood(cfg config.Config, err error) *Fault {
+	t := tools{cfg}
+	switch {
+	case errors.Is(err, kerr.TopicAuthorizationFailed):
+		topic := cfg.Topics[0]
+		return usage(err, "allow it, for each of the topics: "+t.allow("--topic", topic, kadm.OpRead, kadm.OpDescribe)+
+			"; and "+t.allow("--topic", cfg.OrderedTopic(topic), kadm.OpWrite, kadm.OpDescribe, kadm.OpRead)+"; and the same for "+cfg.LateTopic(topic))
+	case errors.Is(err, kerr.ClusterAuthorizationFailed):
+		return usage(err, "allow it: "+t.line("kafka-acls", "--add", "--allow-principal", t.principal(), "--operation", operation(kadm.OpIdempotentWrite), "--cluster"))
+	case errors.Is(err, kerr.InvalidSessionTimeout):
+		return usage(fmt.Errorf("join group %q: %w", cfg.Group, err),
+			"the brokers' group.min.session.timeout.ms and group.max.session.timeout.ms limit it: change TIDEMARK_SESSION_TIMEOUT")
+	case errors.Is(err, kerr.InconsistentGroupProtocol):
+		return usage(fmt.Errorf("join group %q: %w", cfg.Group, err),
+			"another program's consumers are in this group: stop them, or use a TIDEMARK_GROUP of its own")
+	case errors.Is(err, kerr.InvalidGroupID):
+		return usage(fmt.Errorf("join group %q: %w", cfg.Group, err), "change TIDEMARK_GROUP")
+	}
+	return forbidden(cfg, err)
+}
+
 // denied reports that brokers refused what we are not allowed to do.
 func denied(err error) bool {
 	return errors.Is(err, kerr.TopicAuthorizationFailed) || errors.Is(err, kerr.GroupAuthorizationFailed) ||

@@ -308,7 +308,7 @@ func (s *session) takeError(ctx context.Context, f kgo.FetchError) error {
 		return failed(fmt.Errorf("join group %q as instance %q: %w", s.cfg.Group, s.cfg.Instance, err),
 			"another process runs with this instance id; give each its own TIDEMARK_INSTANCE")
 	case errors.As(err, new(*kgo.ErrGroupSession)):
-		if f := forbidden(s.cfg, err); f != nil {
+		if f := forGood(s.cfg, err); f != nil {
 			return f
 		}
 		s.alarm.raise("lost the group; joining again", err, "group", s.cfg.Group)

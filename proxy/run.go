@@ -67,6 +67,8 @@ func runSessions(ctx, hard context.Context, cfg config.Config, connection []kgo.
 			return nil
 		case errors.As(err, new(*Fault)):
 			return err
+		case forGood(cfg, err) != nil:
+			return forGood(cfg, err)
 		case isFenced(err):
 			if fenced = lastMinute(append(fenced, time.Now())); len(fenced) >= 3 {
 				return failed(fmt.Errorf("fenced three times in a minute as %q: %w", cfg.TransactionalID(), err),
