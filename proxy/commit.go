@@ -289,7 +289,7 @@ func (s *session) bear(r *refusal) error {
 		return f
 	}
 	const patience = 5
-	again := !kerr.IsRetriable(r.err) && !isFenced(r.err) && !errors.Is(r.err, context.Canceled)
+	again := classify(r.err) == recordClass
 	s.each(func(p *partition) {
 		if p.Partition == r.partition && (p.Ordered == r.topic || p.Late == r.topic) {
 			n := s.refusals[p.Source].times + 1

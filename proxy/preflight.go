@@ -374,7 +374,7 @@ func transient(err error) bool {
 		return false
 	}
 	if answer, ok := errors.AsType[*kerr.Error](err); ok {
-		return answer.Retriable
+		return answer.Retriable || answer == kerr.UnknownServerError // a fault of a broker, and no answer to the question
 	}
 	return !untrusted(err) && !errors.Is(err, kgo.ErrClientClosed)
 }

@@ -359,7 +359,8 @@ func TestPreflightAnswers(t *testing.T) {
 		{kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: "raw.late", Partitions: []int32{1}, Err: kerr.LeaderNotAvailable}, true, "late output raw.late, partition 1"},
 		{kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeConfigs}, Resource: "raw", Err: kerr.UnknownTopicOrPartition}, true, "read the settings of the source topic raw"},
 		{kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Topic: "raw.ordered", Err: kerr.ThrottlingQuotaExceeded}, true, "create raw.ordered"},
-		{kfake.Fault{Keys: []kmsg.Key{kmsg.FindCoordinator}, Group: "g", Err: kerr.UnknownServerError}, false, "UNKNOWN_SERVER_ERROR"},
+		{kfake.Fault{Keys: []kmsg.Key{kmsg.FindCoordinator}, Group: "g", Err: kerr.UnknownServerError}, true, "UNKNOWN_SERVER_ERROR"},
+		{kfake.Fault{Keys: []kmsg.Key{kmsg.FindCoordinator}, Group: "g", Err: kerr.InvalidRequest}, false, "INVALID_REQUEST"},
 		{kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: "raw", Err: kerr.InvalidTopicException}, false, "INVALID_TOPIC_EXCEPTION"},
 	} {
 		t.Run(test.reason, func(t *testing.T) {
