@@ -44,12 +44,16 @@ const slow = 5 * time.Second
 // flush waits until everything produced is acknowledged or refused. The client
 // itself tries for as long as it takes, without a word.
 func (s *session) flush(ctx context.Context) error {
+	s.flushes++
 	for {
 		wait, cancel := context.WithTimeout(ctx, slow)
 		err := s.cl.Flush(wait)
 		cancel()
-		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
-			return err
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return fmt.Errorf("flush: %w", err)
 		}
 		s.alarm.raise("records are not acknowledged; waiting", err, "records", s.cl.BufferedProduceRecords())
 	}

@@ -81,6 +81,9 @@ const complainEvery = 30 * time.Second
 // network together, for an outage shows in many places.
 func (a *alarm) raise(msg string, err error, args ...any) { a.at(slog.LevelWarn, msg, err, args...) }
 
+// cry does the same with an error, for what needs a hand.
+func (a *alarm) cry(msg string, err error, args ...any) { a.at(slog.LevelError, msg, err, args...) }
+
 // note does the same for what happens in the best of clusters.
 func (a *alarm) note(msg string, err error, args ...any) { a.at(slog.LevelInfo, msg, err, args...) }
 

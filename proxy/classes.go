@@ -51,7 +51,7 @@ func classify(err error) class {
 		return noClass
 	case answered && aboutRecord(answer), errors.Is(err, timestamp.ErrInvalid), errors.Is(err, kgo.ErrMaxDecompress):
 		return recordClass
-	case answered, errors.Is(err, errAnswer), errors.Is(err, errRefused), errors.As(err, new(*kgo.ErrDataLoss)):
+	case answered, errors.Is(err, errAnswer), errors.Is(err, errRefused), errors.Is(err, errFew), errors.As(err, new(*kgo.ErrDataLoss)):
 		return brokerClass
 	case errors.Is(err, context.Canceled), errors.Is(err, kgo.ErrClientClosed), errors.Is(err, errVoid), errors.Is(err, errTopology):
 		return noClass

@@ -51,6 +51,7 @@ func (s *session) clientOpts() []kgo.Opt {
 		kgo.KeepControlRecords(),
 		kgo.FetchMaxBytes(fetchBytes(int64(cfg.Memory))),
 		kgo.FetchMaxWait(500*time.Millisecond),
+		kgo.MaxDecompressBatchBytes(inflated(int64(cfg.Memory))),
 
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.MaxBufferedRecords(maxInFlight),
@@ -75,6 +76,12 @@ const (
 	// flushes, so it costs no latency beyond itself.
 	linger = time.Millisecond
 )
+
+// inflated bounds what a batch may decompress to. Some kilobytes can become a
+// gigabyte, and the process is not to be killed by what others write.
+func inflated(budget int64) int {
+	return int(min(max(budget, 64<<20), 1<<30))
+}
 
 // maxInFlight lets a record pass that is as large as a request may be, where
 // there are such.

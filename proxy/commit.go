@@ -135,7 +135,7 @@ func (s *session) commitTransaction(ctx context.Context, offsets []offset) error
 		return err
 	}
 	if err := s.flush(ctx); err != nil {
-		return fmt.Errorf("flush: %w", err)
+		return err
 	}
 	try := kgo.TryCommit
 	if r := s.unacked.Swap(nil); r != nil {
@@ -211,7 +211,7 @@ func (s *session) settleRebalance(ctx context.Context) error {
 // commitOffsets flushes and commits without a transaction.
 func (s *session) commitOffsets(ctx context.Context, offsets []offset) error {
 	if err := s.flush(ctx); err != nil {
-		return fmt.Errorf("flush: %w", err)
+		return err
 	}
 	if r := s.unacked.Swap(nil); r != nil {
 		if err := s.bear(r); err != nil {

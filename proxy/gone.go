@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -37,6 +38,10 @@ func (s *session) gone(ctx context.Context, p *partition, cause error) error {
 	diverged := end.Offset
 	if rewritten, ok := errors.AsType[*kgo.ErrDataLoss](cause); ok {
 		diverged = min(diverged, rewritten.ResetTo)
+	} else if parted, err := s.parted(ctx, p); err != nil {
+		return err
+	} else if parted >= 0 {
+		diverged = min(diverged, parted)
 	}
 	if at < start.Offset {
 		s.alarm.lost.Add(start.Offset - at)
@@ -53,4 +58,25 @@ func (s *session) gone(ctx context.Context, p *partition, cause error) error {
 	}
 	s.cl.SetOffsets(map[string]map[int32]kgo.EpochOffset{p.Topic: {p.Partition: {Epoch: -1, Offset: p.state.Position()}}})
 	return s.release(ctx, p)
+}
+
+// parted asks the leader up to where the log is still the one that we have read:
+// the end of the records with the leader epoch of the last of them. -1: it
+// cannot tell.
+func (s *session) parted(ctx context.Context, p *partition) (int64, error) {
+	known := p.state.Snapshot().NextEpoch
+	if known < 0 {
+		return -1, nil
+	}
+	var ask kadm.OffsetForLeaderEpochRequest
+	ask.Add(p.Topic, p.Partition, known)
+	all, err := s.adm.OffsetForLeaderEpoch(ctx, ask)
+	if err != nil {
+		return 0, fmt.Errorf("find where %s partition %d was rewritten: %w", p.Topic, p.Partition, err)
+	}
+	answer, ok := all[p.Topic][p.Partition]
+	if !ok || answer.Err != nil {
+		return -1, nil
+	}
+	return answer.EndOffset, nil
 }

@@ -117,14 +117,6 @@ func (s *session) fit(ctx context.Context, p *partition, r *kgo.Record, offset i
 	return nil
 }
 
-func (s *session) flush(ctx context.Context) error {
-	s.flushes++
-	if err := s.cl.Flush(ctx); err != nil {
-		return fmt.Errorf("flush: %w", err)
-	}
-	return nil
-}
-
 // alone produces a record in a batch of its own, with as many of the added
 // headers as the broker takes. A refusal for its size leaves the transaction as
 // it was.
@@ -135,7 +127,7 @@ func (s *session) alone(ctx context.Context, p *partition, r *kgo.Record, offset
 	for shed := 0; ; shed++ {
 		err := s.cl.ProduceSync(ctx, r).FirstErr()
 		if err == nil && shed > 0 {
-			s.headersShed += int64(shed)
+			s.alarm.shed.Add(int64(shed))
 			s.log.Debug("headers left out, for the record would be too large with them",
 				"topic", r.Topic, "partition", r.Partition, "source_offset", offset, "steps", shed)
 		}

@@ -313,6 +313,8 @@ func (s *session) takeError(ctx context.Context, f kgo.FetchError) error {
 		}
 		s.alarm.raise("lost the group; joining again", err, "group", s.cfg.Group)
 		return nil
+	case p != nil && errors.As(err, new(*kgo.ErrDecompressTooLarge)):
+		return s.swollen(ctx, p, err)
 	case p != nil && (errors.As(err, new(*kgo.ErrDataLoss)) || errors.Is(err, kerr.OffsetOutOfRange)):
 		return s.gone(ctx, p, err)
 	case errors.Is(err, kerr.TopicAuthorizationFailed):

@@ -184,7 +184,7 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 		MaxFuture: cfg.MaxFuture, ReanchorAfter: cfg.ReanchorAfter,
 	}
 	return &session{
-		cfg: cfg, log: proc.alarm.log, alarm: proc.alarm, wallClock: proc.wallClock, topics: topics, connection: connection, extract: cfg.EventTime, adm: adm,
+		cfg: cfg, log: proc.alarm.log, alarm: proc.alarm, wallClock: proc.wallClock, limits: proc.limits, topics: topics, connection: connection, extract: cfg.EventTime, adm: adm,
 		engine: reorder.NewEngine(opts, int64(cfg.Memory)),
 		outbox: emit.NewOutbox(emit.Headers{
 			Prefix: cfg.HeaderPrefix, Watermark: cfg.Headers.Watermark,

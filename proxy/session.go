@@ -31,6 +31,7 @@ type session struct {
 	log        *slog.Logger
 	alarm      *alarm
 	wallClock  func() time.Time
+	limits     *limits
 	topics     map[string]Topic
 	connection []kgo.Opt
 	extract    *timestamp.Extractor

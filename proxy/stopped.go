@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -24,7 +26,7 @@ type place struct {
 // stopped is a partition that is ours and stands still.
 type stopped struct {
 	since watermark.Instant // of the last attempt
-	why   string
+	why   error
 }
 
 // retryStopped is how often a stopped partition is tried again.
@@ -71,19 +73,27 @@ func (s *session) halt(ctx context.Context, p *partition) error {
 	if s.stuck[p.Source].late {
 		topic = p.Late
 	}
-	why := fmt.Sprintf("the record at offset %d is too large for %s, even bare", s.stuck[p.Source].offset, topic)
-	s.remove(p.Topic, p.Partition)
-	s.standStill(p.Source, why)
-	s.log.Error("partition stopped: "+why+"; it is tried again every "+retryStopped.String(),
-		"topic", p.Topic, "partition", p.Partition, "class", "record",
-		"hint", "raise its limit: "+tools{s.cfg}.set(topic, maxMessageBytes, "BYTES"))
+	err := fmt.Errorf("write the record at offset %d to %s: %w: %w", s.stuck[p.Source].offset, topic, errBare, kerr.MessageTooLarge)
+	s.standStill(p, err, "raise the limit: "+tools{s.cfg}.set(topic, maxMessageBytes, "BYTES"))
 	return errStopped
 }
 
-// standStill keeps a partition from being read.
-func (s *session) standStill(src emit.Source, why string) {
-	s.stopped[src] = stopped{s.now(), why}
-	s.cl.PauseFetchPartitions(map[string][]int32{src.Topic: {src.Partition}})
+// swollen stops a partition before a batch that would fill the memory.
+func (s *session) swollen(ctx context.Context, p *partition, err error) error {
+	if err := s.commit(ctx); err != nil {
+		return err
+	}
+	s.standStill(p, err, "give it more memory: raise TIDEMARK_MEMORY, or the limit of the container")
+	return errStopped
+}
+
+// standStill keeps a partition that has nothing uncommitted from being read.
+func (s *session) standStill(p *partition, why error, hint string) {
+	s.remove(p.Topic, p.Partition)
+	s.stopped[p.Source] = stopped{s.now(), why}
+	s.cl.PauseFetchPartitions(map[string][]int32{p.Topic: {p.Partition}})
+	s.alarm.cry("a partition stands still; it is tried again every "+retryStopped.String(), why,
+		"topic", p.Topic, "partition", p.Partition, "hint", hint)
 }
 
 // tryStopped takes up again the partitions that stood still for long enough.
@@ -101,6 +111,7 @@ func (s *session) tryStopped(ctx context.Context) error {
 				return err
 			}
 			s.stopped[src] = stopped{s.now(), st.why}
+			s.alarm.cry("partitions wait for their outputs", st.why, "topic", src.Topic, "partition", src.Partition)
 			continue
 		}
 		delete(s.stuck, src)
@@ -127,8 +138,6 @@ func (s *session) outputsGrown(ctx context.Context, src emit.Source) error {
 	}
 	for _, out := range []string{src.Ordered, src.Late} {
 		if int(src.Partition) >= len(listed[out].Partitions) {
-			s.log.Error("partition waits: "+out+" has too few partitions", "topic", src.Topic, "partition", src.Partition, "class", "broker",
-				"hint", "grow it: "+tools{s.cfg}.grow(out, s.topics[src.Topic].Partitions))
 			return nil
 		}
 	}
@@ -138,6 +147,8 @@ func (s *session) outputsGrown(ctx context.Context, src emit.Source) error {
 // await has a partition wait for its outputs. Where it begins is committed all
 // the same: what is written to it meanwhile is not to be skipped.
 func (s *session) await(p *partition) {
-	s.log.Error("partition waits for its outputs to have as many partitions as the source; the others go on", "topic", p.Topic, "partition", p.Partition)
-	s.standStill(p.Source, "its outputs have too few partitions")
+	t, many := tools{s.cfg}, s.topics[p.Topic].Partitions
+	s.standStill(p, errFew, "grow them: "+t.grow(p.Ordered, many)+"; "+t.grow(p.Late, many))
 }
+
+var errFew = errors.New("its outputs have too few partitions")

@@ -1,0 +1,200 @@
+package proxy
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// What may happen to logs under a sidecar that runs, or is about to.
+
+// Brokers abort a transaction that is open for longer than its timeout: a
+// process that was held up that long begins again from the commit.
+func TestKafkaTransactionTimesOut(t *testing.T) {
+	onKafka(t, func(t *testing.T, c *cluster) {
+		w := workload{seed: 60, records: 3000, partitions: 2, pause: 100 * time.Millisecond}
+		topic := c.topic(w.partitions)
+		env := []string{noDrain, "TIDEMARK_TRANSACTION_TIMEOUT=1s", "TIDEMARK_SESSION_TIMEOUT=40s", "TIDEMARK_COMMIT_INTERVAL=400ms"}
+		s := c.start(topic, env...)
+		written := c.writing(topic, &w)
+		c.await("a transaction", func() bool { return c.transactingOn(s, 0, 1) })
+		s.link.delay.Store(int64(13 * time.Second)) // brokers look every 10 s
+		time.Sleep(time.Second)
+		s.link.delay.Store(0)
+		<-written
+		c.awaitRead(s)
+		s.stop()
+		c.holds(s.cfg, &w)
+		c.sameBeside(s, noDrain)
+	})
+}
+
+// An output is deleted under a sidecar: it says so and ends. The next start
+// creates it, and goes on.
+func TestKafkaOutputDeleted(t *testing.T) {
+	onKafka(t, func(t *testing.T, c *cluster) {
+		cfg, w := c.ranOnce(noDrain)
+		topic := cfg.Topics[0]
+		s := c.start(topic, noDrain)
+		c.await("the partition taken up", func() bool { return len(c.owned(s)) == 1 })
+		if _, err := c.adm.DeleteTopic(c.ctx, cfg.OrderedTopic(topic)); err != nil {
+			t.Fatal(err)
+		}
+		later := func(ms int) *kgo.Record {
+			return record(topic, 0, w.base.Add(time.Hour).UnixMilli()+int64(ms), fmt.Sprint("later-", ms))
+		}
+		c.produce(c.cl, later(0), later(1000))
+		if fault := s.fails(); fault.Code != 1 || fault.Advice == "" {
+			t.Errorf("exit code %d: %v (hint: %s)", fault.Code, fault, fault.Advice)
+		}
+		again := c.start(topic, noDrain)
+		c.awaitRead(again)
+		again.stop()
+		out := c.contents(cfg.OrderedTopic(topic))[0]
+		if len(out) == 0 || string(out[len(out)-1].Value) != "later-0" {
+			t.Errorf("%d records in the new topic", len(out))
+		}
+	})
+}
+
+// The group's offset is set beyond the end of the log. Where to go on is not
+// guessed.
+func TestKafkaOffsetSetBeyondTheEnd(t *testing.T) {
+	onKafka(t, func(t *testing.T, c *cluster) {
+		cfg, w := c.ranOnce()
+		topic := cfg.Topics[0]
+		c.commit(cfg, 1_000_000, "")
+		c.refused(topic, newEpoch)
+		fault := c.start(topic, newEpoch).fails()
+		if fault.Code != 1 || !strings.Contains(fault.Error(), "1000000") || !strings.Contains(fault.Error(), fmt.Sprint(w.records)) {
+			t.Errorf("exit code %d: %v", fault.Code, fault)
+		}
+		s := c.start(topic, goOn)
+		c.await("the end of the log", func() bool { s.lives(); return c.commits(cfg)[0].Next == int64(w.records) })
+		c.produce(c.cl, record(topic, 0, w.base.UnixMilli(), "after"))
+		c.awaitDrained(s)
+		s.stop()
+		out := c.contents(cfg.OrderedTopic(topic))[0]
+		if last := out[len(out)-1]; string(last.Value) != "after" || header(last, "tidemark-epoch") != "1" {
+			t.Errorf("the last record out is %q in epoch %s", last.Value, header(last, "tidemark-epoch"))
+		}
+	})
+}
+
+// The output refuses a timestamp that the source let in: the process ends and
+// names the setting; to try again for ever would be no use.
+func TestKafkaTimestampRefused(t *testing.T) {
+	onKafka(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		s := c.start(topic)
+		c.await("the first commit", func() bool { return len(c.commits(s.cfg)) > 0 })
+		if c.fake != nil {
+			c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: s.cfg.OrderedTopic(topic), Err: kerr.InvalidTimestamp, Count: -1})
+		}
+		c.set(s.cfg.OrderedTopic(topic), timestampBefore, "1000")
+		old := time.Now().Add(-time.Hour)
+		for i := range 3 {
+			r := timed(topic, old, i, nil)
+			r.Timestamp = old
+			c.produce(c.cl, r)
+		}
+		fault := s.fails()
+		if fault.Code != 1 || !strings.Contains(fault.Advice, timestampBefore+"="+fmt.Sprint(int64(math.MaxInt64))) {
+			t.Errorf("exit code %d: %v (hint: %s)", fault.Code, fault, fault.Advice)
+		}
+		if c.fake == nil {
+			c.set(s.cfg.OrderedTopic(topic), timestampBefore, fmt.Sprint(int64(math.MaxInt64)))
+			again := c.start(topic)
+			c.awaitDrained(again)
+			again.stop()
+			if r := c.verify(again.cfg); r.Ordered != 3 {
+				t.Errorf("%d ordered", r.Ordered)
+			}
+		}
+	})
+}
+
+// A batch that would fill the memory when it is decompressed stops its
+// partition alone.
+func TestKafkaBatchInflates(t *testing.T) {
+	onKafka(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(2)
+		base := time.Now().Add(-time.Hour)
+		bomb := c.client(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(99<<20), kgo.ProducerBatchCompression(kgo.GzipCompression()))
+		defer bomb.Close()
+		c.produce(c.cl, timed(topic, base, 0, nil), timed(topic, base, 9, nil))
+		c.produce(bomb, timed(topic, base, 10, make([]byte, 80<<20)))
+		for _, out := range []string{topic + ".ordered", topic + ".late"} {
+			c.create(out, 2, "max.message.bytes=90000000")
+		}
+		s := c.start(topic, noDrain, "TIDEMARK_MEMORY=16MiB")
+		for i := range 4 {
+			r := timed(topic, base, i, nil)
+			r.Partition = 1
+			c.produce(c.cl, r)
+		}
+		c.await("the other partition", func() bool { s.lives(); return len(c.contents(s.cfg.OrderedTopic(topic))[1]) == 3 })
+		c.await("what comes before", func() bool { s.lives(); return len(c.contents(s.cfg.OrderedTopic(topic))[0]) == 1 })
+		s.stop()
+		if snaps := c.commits(s.cfg); snaps[0].Next != 2 {
+			t.Errorf("read up to %d", snaps[0].Next)
+		}
+		more := c.start(topic, noDrain, "TIDEMARK_MEMORY=512MiB")
+		c.await("the rest", func() bool { more.lives(); return c.read(more.cfg) })
+		more.stop()
+		c.verify(more.cfg)
+	})
+}
+
+// The source is compacted, and some of what was buffered is gone: that is a
+// loss and not a hole.
+func TestKafkaSourceCompacted(t *testing.T) {
+	if os.Getenv(brokersVar) == "" {
+		t.Skip(brokersVar + " is not set: kfake does not compact")
+	}
+	onKafka(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1, "cleanup.policy=compact", "segment.ms=100", "min.cleanable.dirty.ratio=0.001", "max.compaction.lag.ms=100")
+		for _, out := range []string{topic + ".ordered", topic + ".late"} {
+			c.create(out, 1)
+		}
+		base := time.Now().Add(-time.Hour)
+		write := func(seconds int) {
+			r := timed(topic, base, seconds, []byte("x"))
+			r.Key = []byte("same")
+			c.produce(c.cl, r)
+		}
+		for i := range 5 {
+			write(i)
+		}
+		env := []string{noDrain, "TIDEMARK_MAX_OUT_OF_ORDERNESS=1h", "TIDEMARK_MAX_FUTURE=0"}
+		s := c.start(topic, env...)
+		c.awaitRead(s)
+		s.stop()
+		snap := c.commits(s.cfg)[0]
+		if snap.Count != 5 {
+			t.Fatalf("%d buffered", snap.Count)
+		}
+		c.await("the compaction", func() bool {
+			time.Sleep(time.Second)
+			write(6) // only what is not in the last segment is compacted
+			first := int64(-1)
+			for _, r := range c.contents(topic)[0] {
+				first = r.Offset
+				break
+			}
+			return first >= 5
+		})
+		fault := c.start(topic, env...).fails()
+		if fault.Code != 1 || !strings.Contains(fault.Error(), "0 of the 5 records") {
+			t.Errorf("exit code %d: %v", fault.Code, fault)
+		}
+	})
+}
