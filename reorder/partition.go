@@ -39,7 +39,8 @@ const (
 	Future
 	// InvalidTime: no usable event time.
 	InvalidTime
-	// Settled: judged and dealt with before the last commit.
+	// Settled: judged and dealt with before the last commit, or written over
+	// the log since then, which EndReplay reports.
 	Settled
 	// Flush: the record starts a new epoch, and everything held has to be
 	// released first. Step it again when Next has nothing more.
@@ -97,7 +98,8 @@ type Partition struct {
 	dirty  bool      // there is something to commit
 	replay *Snapshot // set until everything below its Next has been read again
 	read   int64     // while replaying: the next offset to read again
-	leader int32     // while replaying: the newest leader epoch, the snapshot's at least
+	leader int32     // while replaying: the first leader epoch newer than the snapshot's, or that
+	parted int64     // the offset at which it was found
 }
 
 // entrySize is what a record takes in the queue, in bytes.

@@ -267,7 +267,7 @@ func TestLossIsDetected(t *testing.T) {
 			w.move(s, faults{clock: true})
 		}
 		w.commit()
-		damage := w.damage(s)
+		damage, parted := w.damage(s)
 		if damage == "" {
 			return
 		}
@@ -286,6 +286,9 @@ func TestLossIsDetected(t *testing.T) {
 		if again := w.p.EndReplay(w.end, true); again == nil || *again != *loss {
 			w.failf("accepted %+v after %+v", again, loss)
 		}
+		if damage == "newer leader" && w.p.Position() != parted {
+			w.failf("the logs part at %d, next to read is %d", parted, w.p.Position())
+		}
 		w.p.Rewind(w.end) // which may lie below L
 		w.tracef("accepted, next to read is %d", w.p.Position())
 		w.goOn(s)
@@ -298,11 +301,11 @@ func TestLossIsDetected(t *testing.T) {
 }
 
 // damage changes the log in [L, H) in a way that has to be noticed; "" if
-// there is nothing to damage.
-func (w *world) damage(s source) string {
+// there is nothing to damage. From parted on the log is a newer leader's.
+func (w *world) damage(s source) (kind string, parted int64) {
 	c := w.committed()
 	if c.Low == c.Next {
-		return ""
+		return "", 0
 	}
 	out := map[int64]bool{}
 	for _, o := range w.out {
@@ -320,40 +323,47 @@ func (w *world) damage(s source) string {
 	switch s(6) {
 	case 5: // as many as before, but not the same
 		if len(settled) == 0 || c.W == watermark.Max || c.Steps != nil {
-			return ""
+			return "", 0
 		}
 		w.log[oneOf(s, owed...)].Invalid = true
 		r := &w.log[oneOf(s, settled...)]
 		r.Time, r.Invalid = c.W.Next(), false
-		return "swapped"
+		return "swapped", 0
 	case 0:
 		i := oneOf(s, owed...)
 		w.log = append(w.log[:i], w.log[i+1:]...)
-		return "deleted"
+		return "deleted", 0
 	case 1:
 		w.log[oneOf(s, owed...)].Invalid = true
-		return "altered"
+		return "altered", 0
 	case 2:
 		if len(settled) == 0 || c.W == watermark.Max || c.Steps != nil {
-			return ""
+			return "", 0
 		}
 		r := &w.log[oneOf(s, settled...)]
 		r.Time, r.Invalid = c.W.Next(), false
-		return "added"
+		return "added", 0
 	case 3:
-		for i := w.pick(c.Low) + s(w.pick(c.Next)-w.pick(c.Low)); i < len(w.log); i++ {
-			w.log[i].LeaderEpoch += 1000
+		from := w.pick(c.Low) + s(w.pick(c.Next)-w.pick(c.Low))
+		newer := int32(1000)
+		for i := from; i < len(w.log); i++ {
+			w.log[i].LeaderEpoch += newer
+			newer += int32(s(2))
+			if c.W != watermark.None && s.maybe(3) {
+				w.log[i].Time = c.W
+			}
 		}
-		return "newer leader"
+		return "newer leader", w.log[from].Offset
 	default:
 		w.end = int64(s(int(c.Next))) // below L even
 		w.log = w.log[:w.pick(w.end)]
-		return "shortage"
+		return "shortage", 0
 	}
 }
 
 // goOn continues after an accepted loss, with a log that a new leader writes
-// on. From here on everything has to come out once more.
+// on. Everything held, and every record from the position on, has to come out
+// exactly once, ordered or late.
 func (w *world) goOn(s source) {
 	from := w.p.Position()
 	held := w.p.Status().Records
@@ -383,8 +393,22 @@ func (w *world) goOn(s source) {
 	w.run(s, faults{clock: true})
 	w.finish()
 	w.order()
-	if want := held + len(w.log) - w.pick(from); len(w.out) != want {
-		w.failf("%d records put out after the loss, want %d held and %d read\n%s", len(w.out), held, want-held, list(w.out))
+	times := map[int64]int{}
+	for _, o := range w.out {
+		if times[o.Offset]++; times[o.Offset] > 1 {
+			w.failf("#%d came out twice after the loss", o.Offset)
+		}
+		if o.Offset < from {
+			held--
+		}
+	}
+	for _, r := range w.log[w.pick(from):] {
+		if times[r.Offset] == 0 {
+			w.failf("#%d, read after the loss, never came out", r.Offset)
+		}
+	}
+	if held != 0 {
+		w.failf("%d of the records held before the loss never came out\n%s", held, list(w.out))
 	}
 }
 

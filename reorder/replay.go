@@ -47,7 +47,14 @@ func (p *Partition) again(r Record) (Verdict, []byte) {
 		panic(fmt.Sprintf("reorder: stepped offset %d before the replay up to %d was ended", r.Offset, p.replay.Next))
 	}
 	p.read = r.Offset + 1
-	p.leader = max(p.leader, r.LeaderEpoch)
+	if p.leader == p.replay.NextEpoch && r.LeaderEpoch > p.leader {
+		p.leader, p.parted = r.LeaderEpoch, r.Offset
+	}
+	if p.leader > p.replay.NextEpoch {
+		// Not the record that was judged: the verdict was about another. If
+		// the loss is accepted, it is read once more, as what it is.
+		return Settled, nil
+	}
 	if r.Invalid || p.guard.WasFuture(r.Offset, r.Time) || !p.replay.owed(Position{r.Time, r.Offset}) {
 		return Settled, nil
 	}
@@ -96,7 +103,8 @@ func (l *Loss) Error() string {
 // found again, no more and no less, and lets the partition go on. end is
 // where the log ends if that is below the replay's end, else anything above.
 // When something is missing, the partition goes on only if the loss is
-// accepted.
+// accepted. Where a newer leader has written over the log, what it wrote is
+// new: Position then goes back to the first record of it.
 func (p *Partition) EndReplay(end int64, accept bool) *Loss {
 	s := p.replay
 	newer := p.leader > s.NextEpoch
@@ -109,6 +117,9 @@ func (p *Partition) EndReplay(end int64, accept bool) *Loss {
 	}
 	p.replay, p.nextEpoch = nil, p.leader
 	p.next = min(p.next, max(end, p.read))
+	if newer {
+		p.next = min(p.next, p.parted)
+	}
 	p.guard.Rewind(p.next)
 	p.dirty = loss != nil
 	return loss

@@ -34,7 +34,8 @@ var rewrite = flag.Bool("rewrite", false, "write what the scenarios put out into
 //	commit                make durable what came out, with a snapshot
 //	crash OPTIONS         lose the rest, start again, perhaps otherwise
 //	delete N | cut N | rewritten N
-//	                      the log loses a record, its end, its leader
+//	                      the log loses a record, its end; a new leader
+//	                      writes it from N on
 //	accept                go on in spite of a loss
 //	log                   everything that is durable, in order
 func TestScenarios(t *testing.T) {
@@ -175,7 +176,9 @@ func (s *stage) do(args []string) {
 		s.end = number(args[0])
 		s.world.log = s.world.log[:s.pick(s.end)]
 	case "rewritten":
-		s.world.log[s.pick(number(args[0]))].LeaderEpoch++
+		for i := s.pick(number(args[0])); i < len(s.world.log); i++ {
+			s.world.log[i].LeaderEpoch++
+		}
 	case "log":
 		s.say("%s", strings.TrimSuffix(list(s.out), "\n"))
 	default:
