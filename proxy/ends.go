@@ -113,10 +113,7 @@ func (s *session) takeAnswer(ctx context.Context, p *partition, e ends) error {
 		if high.Offset >= end || e.sent < p.since || high.LeaderEpoch < p.state.Snapshot().NextEpoch {
 			return nil
 		}
-		if err := s.endReplayAt(p, high.Offset); err != nil {
-			return err
-		}
-		return s.release(ctx, p)
+		return s.endReplayAt(ctx, p, high.Offset)
 	}
 	p.state.Observe(e.sent, p.state.Position() == high.Offset && stable.Offset == high.Offset)
 	return s.releaseByClock(ctx, p)

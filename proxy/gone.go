@@ -56,7 +56,7 @@ func (s *session) gone(ctx context.Context, p *partition, cause error) error {
 	if err := s.endReplay(ctx, p, p.state.Position()); err != nil {
 		return err
 	}
-	s.cl.SetOffsets(map[string]map[int32]kgo.EpochOffset{p.Topic: {p.Partition: {Epoch: -1, Offset: p.state.Position()}}})
+	s.seek(p)
 	return s.release(ctx, p)
 }
 

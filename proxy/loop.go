@@ -252,28 +252,38 @@ func (s *session) readClocks() {
 	s.engine.Tick(s.now())
 }
 
-// endReplay ends the replay of a partition once reading has come to position,
-// and finishes the release that was under way: nothing is judged before.
+// endReplay ends the replay of a partition once reading has come to position.
 func (s *session) endReplay(ctx context.Context, p *partition, position int64) error {
 	if end, replaying := p.state.Replaying(); !replaying || position < end {
 		return nil
 	}
-	if err := s.endReplayAt(p, math.MaxInt64); err != nil {
-		return err
-	}
-	return s.release(ctx, p)
+	return s.endReplayAt(ctx, p, math.MaxInt64)
 }
 
-func (s *session) endReplayAt(p *partition, logEnd int64) error {
+// endReplayAt also finishes the release that was under way: nothing is judged
+// before. After an accepted loss reading begins anew where the logs part.
+func (s *session) endReplayAt(ctx context.Context, p *partition, logEnd int64) error {
 	accept := s.cfg.OnDataLoss == config.LossContinues
 	loss := p.state.EndReplay(logEnd, accept)
 	if loss == nil {
-		return nil
+		return s.release(ctx, p)
 	}
-	if accept && loss.Owed > loss.Found {
-		s.alarm.lost.Add(int64(loss.Owed - loss.Found))
+	if err := s.lost(p, loss); err != nil {
+		return err
 	}
-	return s.lost(p, loss)
+	s.alarm.lost.Add(max(int64(loss.Owed)-int64(loss.Found), 0))
+	if err := s.release(ctx, p); err != nil {
+		return err
+	}
+	s.seek(p)
+	return errSought
+}
+
+// seek has the client read on from where the partition stands. What it has
+// fetched is void.
+func (s *session) seek(p *partition) {
+	at := kgo.EpochOffset{Epoch: -1, Offset: p.state.Position()}
+	s.cl.SetOffsets(map[string]map[int32]kgo.EpochOffset{p.Topic: {p.Partition: at}})
 }
 
 // lost reports records that are gone, and ends the process unless that is

@@ -36,9 +36,13 @@ const retryStopped = 30 * time.Second
 // is not to be gone on with, and all else is.
 var errStopped = errors.New("partition stopped")
 
-// goneOn returns nil for errStopped.
+// errSought says that a partition is to be read from elsewhere, with the same
+// consequence.
+var errSought = errors.New("partition read from elsewhere")
+
+// goneOn returns nil for these two.
 func goneOn(err error) error {
-	if errors.Is(err, errStopped) {
+	if errors.Is(err, errStopped) || errors.Is(err, errSought) {
 		return nil
 	}
 	return err
