@@ -282,7 +282,7 @@ func (s *session) bear(r *refusal) error {
 	if errors.Is(r.err, errBare) {
 		return nil // its partition stops when it comes to it again
 	}
-	if errors.Is(r.err, kerr.MessageTooLarge) {
+	if tooBig(r.err) {
 		return s.tooLarge(r)
 	}
 	if f := s.hopeless(r); f != nil {

@@ -47,6 +47,11 @@ var errLarge = errors.New("larger than the output's limit allows for; going on w
 // errBare says that a record is too large even without our headers.
 var errBare = errors.New("too large even without any added header")
 
+// tooBig reports whether a broker refused a batch for its size.
+func tooBig(err error) bool {
+	return errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.RecordListTooLarge) // larger than a segment
+}
+
 // room is the most that a batch of an output may have before compression.
 func (s *session) room(topic string) int {
 	size := batchDefault
@@ -131,7 +136,7 @@ func (s *session) alone(ctx context.Context, p *partition, r *kgo.Record, offset
 			s.log.Debug("headers left out, for the record would be too large with them",
 				"topic", r.Topic, "partition", r.Partition, "source_offset", offset, "steps", shed)
 		}
-		if !errors.Is(err, kerr.MessageTooLarge) {
+		if !tooBig(err) {
 			s.acknowledged(r, err)
 			return nil
 		}
