@@ -222,6 +222,7 @@ func (s *session) commitOffsets(ctx context.Context, offsets []offset) error {
 	err := s.commitPlain(ctx, offsets)
 	if stale(err) {
 		s.alarm.note("the group moved on; reading again from the last commit", err, "group", s.cfg.Group)
+		s.recoiling = true // the client hears of it with the next heartbeat
 		return errVoid
 	}
 	return err

@@ -6,7 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // More than the budget allows comes out before its time. What then comes
@@ -43,6 +46,38 @@ func TestKafkaMemoryOverflow(t *testing.T) {
 			})
 		})
 	}
+}
+
+// At least once, what memory forces out is committed first. While the group
+// rebalances no commit is taken, and what cannot be committed is not tried
+// again and again until the client hears of the rebalance.
+func TestCommitsRefusedUnderPressure(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		s := c.start(topic, noDrain, "TIDEMARK_MAX_OUT_OF_ORDERNESS=20m", "TIDEMARK_MEMORY=1MiB", "TIDEMARK_DELIVERY=at-least-once")
+		c.awaitRead(s)
+		until := time.Now().Add(2 * time.Second)
+		h := c.fake.Fault(kfake.Fault{
+			Keys: []kmsg.Key{kmsg.OffsetCommit}, Group: s.cfg.Group, Err: kerr.RebalanceInProgress, Count: 1000,
+			When: func(kmsg.Request) bool { return time.Now().Before(until) },
+		})
+		base := time.Now().Add(-time.Hour).UnixMilli()
+		var rs []*kgo.Record
+		for i := range int64(2000) {
+			r := record(topic, 0, base+i, "")
+			r.Value = make([]byte, 1000)
+			rs = append(rs, r)
+		}
+		c.produce(c.cl, rs...)
+		c.awaitRead(s)
+		if n := h.Hits(); n < 2 || n > 20 {
+			t.Errorf("tried %d times in 2 s", n)
+		}
+		s.stop()
+		if r := c.verify(s.cfg); r.Read != 2000 {
+			t.Errorf("%d read", r.Read)
+		}
+	})
 }
 
 // One record from tomorrow does not make those of today late.

@@ -51,7 +51,7 @@ type session struct {
 	pending    int       // records produced since the last commit
 	refusals   map[emit.Source]refused
 	recoil     backoff // the next pause
-	recoiling  bool    // a record was refused since the last
+	recoiling  bool    // a record or a commit was refused since the last
 	wall       watermark.Time
 	sinceClock int  // records since the clocks were read
 	rebalanced bool // a revocation makes the next End abort
