@@ -146,6 +146,27 @@ func TestAbortGoesBackToTheCommit(t *testing.T) {
 	})
 }
 
+// At least once, readers see what is put out at once. What comes behind a
+// record that was refused is not put out before it.
+func TestNothingOvertakesRefused(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		base := time.Now().Add(-time.Hour).UnixMilli()
+		s := c.start(topic, noDrain, "TIDEMARK_DELIVERY=at-least-once", "TIDEMARK_COMMIT_INTERVAL=2s")
+		c.awaitRead(s)
+		h := c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: s.cfg.OrderedTopic(topic), Err: kerr.InvalidRecord})
+		for ms := range int64(10) {
+			c.produce(c.cl, record(topic, 0, base+1000*ms, "")) // each releases the one before
+			time.Sleep(100 * time.Millisecond)
+		}
+		c.awaitRead(s)
+		s.stop()
+		if r := c.verify(s.cfg); r.Ordered != 9 || r.Repeated != 0 || h.Hits() != 1 {
+			t.Errorf("%d ordered, %d came again, %d requests were refused", r.Ordered, r.Repeated, h.Hits())
+		}
+	})
+}
+
 // Somebody else takes the transactional id: a first and second time the
 // sidecar takes it back, a third time in a minute it names it and gives up.
 func TestKafkaFencedThreeTimes(t *testing.T) {

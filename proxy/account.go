@@ -42,12 +42,17 @@ func (s *session) undone() {
 const slow = 5 * time.Second
 
 // flush waits until everything produced is acknowledged or refused. The client
-// itself tries for as long as it takes, without a word.
+// itself tries for as long as it takes, without a word. What it has not sent yet
+// when a record was refused is not sent at all, without transactions: see heed.
 func (s *session) flush(ctx context.Context) error {
 	s.flushes++
+	flush := s.cl.Flush
+	if s.gts == nil && s.unacked.Load() != nil {
+		flush = s.cl.AbortBufferedRecords
+	}
 	for {
 		wait, cancel := context.WithTimeout(ctx, slow)
-		err := s.cl.Flush(wait)
+		err := flush(wait)
 		cancel()
 		if err == nil {
 			return nil

@@ -113,6 +113,9 @@ func (s *session) fit(ctx context.Context, p *partition, r *kgo.Record, offset i
 		if err := s.flush(ctx); err != nil {
 			return err
 		}
+		if err := s.heed(ctx); err != nil {
+			return err
+		}
 	}
 	if batch.flush != s.flushes {
 		*batch = packed{flush: s.flushes}
@@ -127,6 +130,9 @@ func (s *session) fit(ctx context.Context, p *partition, r *kgo.Record, offset i
 // it was.
 func (s *session) alone(ctx context.Context, p *partition, r *kgo.Record, offset int64) error {
 	if err := s.flush(ctx); err != nil {
+		return err
+	}
+	if err := s.heed(ctx); err != nil {
 		return err
 	}
 	for shed := 0; ; shed++ {

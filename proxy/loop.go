@@ -209,6 +209,9 @@ func (s *session) releaseByClock(ctx context.Context, p *partition) error {
 // produce hands a record, made from the one at a source offset, to the client,
 // which may wait for room.
 func (s *session) produce(ctx context.Context, p *partition, offset int64, r *kgo.Record) error {
+	if err := s.heed(ctx); err != nil {
+		return err
+	}
 	if err := s.begin(); err != nil {
 		return err
 	}
@@ -218,6 +221,15 @@ func (s *session) produce(ctx context.Context, p *partition, offset int64, r *kg
 	}
 	s.cl.Produce(ctx, r, s.acknowledged)
 	return nil
+}
+
+// heed goes back to the last commit once a record was refused. Without
+// transactions nothing hides what is put out behind it, so nothing may be.
+func (s *session) heed(ctx context.Context) error {
+	if s.gts != nil || s.unacked.Load() == nil {
+		return nil
+	}
+	return s.commit(ctx)
 }
 
 // acknowledged keeps the first failure; it is looked at before each commit.
