@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync"
@@ -69,27 +70,30 @@ func onReal(t *testing.T, brokers string, scenario func(*testing.T, *cluster)) {
 // onFake runs a scenario on kfake, in a bubble.
 func onFake(t *testing.T, scenario func(*testing.T, *cluster)) {
 	t.Helper()
-	inBubble(t, func(t *testing.T) {
-		var network kfake.VirtualNetwork
-		fake, err := kfake.NewCluster(
-			kfake.NumBrokers(3), kfake.Ports(9092, 9093, 9094), kfake.ListenFn(network.Listen),
-			kfake.GroupMinSessionTimeout(time.Second),
-			kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"}),
-		)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer fake.Close()
-		c := &cluster{
-			t: t, fake: fake, dial: network.DialContext,
-			// A client that is closed waits a second for its metrics to
-			// be taken, with locks held: see awake.
-			connection: []kgo.Opt{kgo.SeedBrokers(fake.ListenAddrs()...), kgo.DisableClientMetrics()},
-		}
-		c.open()
-		defer c.close()
-		scenario(t, c)
-	})
+	inBubble(t, func(t *testing.T) { withFake(t, scenario) })
+}
+
+// withFake runs a scenario on a kfake of its own.
+func withFake(t *testing.T, scenario func(*testing.T, *cluster), opts ...kfake.Opt) {
+	var network kfake.VirtualNetwork
+	fake, err := kfake.NewCluster(append([]kfake.Opt{
+		kfake.NumBrokers(3), kfake.Ports(9092, 9093, 9094), kfake.ListenFn(network.Listen),
+		kfake.GroupMinSessionTimeout(time.Second),
+		kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"}),
+	}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fake.Close()
+	c := &cluster{
+		t: t, fake: fake, dial: network.DialContext,
+		// A client that is closed waits a second for its metrics to
+		// be taken, with locks held: see goroutines.
+		connection: []kgo.Opt{kgo.SeedBrokers(fake.ListenAddrs()...), kgo.DisableClientMetrics()},
+	}
+	c.open()
+	defer c.close()
+	scenario(t, c)
 }
 
 func (c *cluster) open() {
@@ -123,6 +127,11 @@ func (c *cluster) close() {
 		}
 	}
 	c.cl.Close()
+	if c.fake != nil {
+		// Time ends with the test. A client whose sidecar has been killed
+		// still tries for a while to reach somebody, and has to end too.
+		time.Sleep(2 * time.Minute)
+	}
 }
 
 // topic creates a topic with a name that no other scenario uses.
@@ -197,26 +206,41 @@ func inBubble(t *testing.T, f func(*testing.T)) {
 	t.Helper()
 	for range tries {
 		bubbles.Add(1)
-		if bubble(t, f) {
+		var b bubble
+		if b.run(t, f) {
 			return
 		}
 		hung.Add(1)
 		t.Logf("the bubble hangs, trying another (%d of %d so far); what keeps its time from passing:\n%s",
-			hung.Load(), bubbles.Load(), awake())
+			hung.Load(), bubbles.Load(), b.goroutines(false))
 	}
 	t.Fatalf("%d bubbles in a row hang", tries)
 }
 
-// bubble runs f in a bubble and reports whether it came to an end.
-func bubble(t *testing.T, f func(*testing.T)) (ended bool) {
-	var steps atomic.Int64
+// bubble is a synctest bubble that is watched from outside.
+type bubble struct {
+	mark  atomic.Pointer[string] // how it is called in the stacks of its goroutines
+	steps atomic.Int64
+}
+
+// run runs f in the bubble and reports whether that came to an end.
+func (b *bubble) run(t *testing.T, f func(*testing.T)) (ended bool) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		defer func() {
+			if r := recover(); r != nil { // the test has ended, and others in its bubble have not
+				t.Errorf("%v\n%s", r, b.goroutines(true))
+			}
+		}()
 		synctest.Test(t, func(t *testing.T) {
+			header := make([]byte, 200)
+			header = header[:runtime.Stack(header, false)]
+			mark := string(regexp.MustCompile(`synctest bubble \d+`).Find(header))
+			b.mark.Store(&mark)
 			stop := make(chan struct{})
 			defer close(stop)
-			go count(&steps, stop)
+			go count(&b.steps, stop)
 			f(t)
 		})
 	}()
@@ -226,7 +250,7 @@ func bubble(t *testing.T, f func(*testing.T)) (ended bool) {
 		case <-done:
 			return true
 		case <-time.After(time.Second):
-			if now := steps.Load(); now != last {
+			if now := b.steps.Load(); now != last {
 				last, still = now, 0
 			}
 		}
@@ -248,14 +272,15 @@ func count(steps *atomic.Int64, stop chan struct{}) {
 	}
 }
 
-// awake returns the stacks of the goroutines that keep the time of a bubble
-// from passing: those that wait for a lock, or are busy without end.
-func awake() string {
+// goroutines returns the stacks of the goroutines of the bubble that keep its
+// time from passing, those that wait for a lock or are busy without end, or of
+// all.
+func (b *bubble) goroutines(all bool) string {
 	buf := make([]byte, 16<<20)
 	var found []string
 	for stack := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
 		state, _, _ := strings.Cut(stack, "\n")
-		if strings.Contains(state, "synctest bubble") && !strings.Contains(state, "durable") {
+		if strings.Contains(state, *b.mark.Load()+"]") && (all || !strings.Contains(state, "durable")) {
 			found = append(found, stack)
 		}
 	}

@@ -19,7 +19,7 @@ const noDrain = "TIDEMARK_IDLE_TIMEOUT=0"
 // A sidecar that crashes again and again, at any request, puts out the bytes
 // of one that never did.
 func TestKafkaCrashAnywhere(t *testing.T) {
-	for seed := range seeds(20, 2) {
+	for seed := range seeds(5, 2) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			onKafka(t, func(t *testing.T, c *cluster) {
 				w := workload{seed: seed, records: 2000, partitions: 3, transactions: true, pause: 60 * time.Millisecond}
@@ -47,7 +47,7 @@ func beside(topic string, env ...string) []string {
 
 // At least once nothing is lost, and what comes again is no worse than that.
 func TestKafkaCrashAtLeastOnce(t *testing.T) {
-	for seed := range seeds(10, 1) {
+	for seed := range seeds(3, 1) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			onKafka(t, func(t *testing.T, c *cluster) {
 				w := workload{seed: seed, records: 2000, partitions: 3, pause: 60 * time.Millisecond}

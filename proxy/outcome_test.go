@@ -129,6 +129,13 @@ func (c *cluster) verify(cfg config.Config) emit.Report {
 func (c *cluster) holds(cfg config.Config, w *workload) emit.Report {
 	c.t.Helper()
 	r := c.verify(cfg)
+	c.whole(r, w)
+	return r
+}
+
+// whole checks what a report says of a workload.
+func (c *cluster) whole(r emit.Report, w *workload) {
+	c.t.Helper()
 	want := map[string]int64{"behind-watermark": w.late, "future": w.future, "invalid-time": w.invalid}
 	var late int64
 	for why, n := range r.Late {
@@ -144,7 +151,6 @@ func (c *cluster) holds(cfg config.Config, w *workload) emit.Report {
 		c.t.Errorf("%d read, %d ordered, %d late, %d buffered, %d repeated; %d were written",
 			r.Read, r.Ordered, late, r.Buffered, r.Repeated, w.records)
 	}
-	return r
 }
 
 // contents returns the committed records of a topic, partition by partition.
@@ -211,7 +217,7 @@ func written(r *kgo.Record) string {
 	fmt.Fprintf(&b, "%d %s %s", r.Timestamp.UnixMilli(), shown(r.Key), shown(r.Value))
 	for _, h := range r.Headers {
 		value := h.Value
-		if h.Key == "tidemark-late-at" {
+		if strings.HasSuffix(h.Key, "late-at") {
 			value = []byte("now")
 		}
 		fmt.Fprintf(&b, " %q=%s", h.Key, shown(value))

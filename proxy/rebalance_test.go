@@ -120,7 +120,7 @@ func TestKafkaRollingRestart(t *testing.T) {
 // it. The bytes are those of one that ran alone.
 func TestKafkaChurn(t *testing.T) {
 	severalMembers(t)
-	for seed := range seeds(20, 1) {
+	for seed := range seeds(5, 1) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			onKafka(t, func(t *testing.T, c *cluster) {
 				w := workload{seed: seed, records: 2000, partitions: 5, transactions: true, pause: 100 * time.Millisecond}

@@ -24,6 +24,8 @@ type workload struct {
 	plain        bool          // no unusable and no future event times
 	pause        time.Duration // between batches, on average
 	chunk        int           // most records of a batch
+	bound        time.Duration // of the sidecar that reads it; testBound unless told otherwise
+	payload      int           // bytes that every value has more
 
 	invalid int64 // how many records were written of each kind
 	future  int64
@@ -44,6 +46,9 @@ func (w *workload) defaults() {
 	}
 	if w.base.IsZero() {
 		w.base = time.Now().Add(-time.Hour).Truncate(time.Second)
+	}
+	if w.bound == 0 {
+		w.bound = testBound
 	}
 	w.newest = make([]int64, w.partitions)
 }
@@ -142,6 +147,9 @@ func (w *workload) record(topic string, rnd *rand.Rand, n int) *kgo.Record {
 	}
 	r := record(topic, rnd.Int32N(w.partitions), at, fmt.Sprintf("%d-%d", w.seed, n))
 	r.Timestamp = w.base.Add(time.Duration(n) * time.Millisecond)
+	if w.payload > 0 {
+		r.Value = append(r.Value, make([]byte, w.payload)...)
+	}
 	odd(r, rnd)
 	switch pick := rnd.IntN(500); {
 	case !w.plain && pick == 0:
@@ -159,7 +167,7 @@ func (w *workload) record(topic string, rnd *rand.Rand, n int) *kgo.Record {
 
 // judge is the law of the bounded watermark once more, in ms.
 func (w *workload) judge(partition int32, at int64) {
-	if newest := w.newest[partition]; newest != 0 && at <= newest-testBound.Milliseconds()-1 {
+	if newest := w.newest[partition]; newest != 0 && at <= newest-w.bound.Milliseconds()-1 {
 		w.late++
 	}
 	w.newest[partition] = max(w.newest[partition], at)
