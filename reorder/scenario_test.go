@@ -168,7 +168,7 @@ func (s *stage) do(args []string) {
 		s.assign(false)
 	case "accept":
 		s.p.EndReplay(s.end, true)
-		s.lost = true
+		s.accepted()
 	case "delete":
 		i := s.pick(number(args[0]))
 		s.world.log = append(s.world.log[:i], s.world.log[i+1:]...)
@@ -221,8 +221,7 @@ func (s *stage) partition(i int) {
 	if s.all[i] == nil {
 		w := newWorld(s.eng, nil)
 		w.at.Partition = int32(i)
-		fresh := Fresh(0, 0, 0)
-		w.text = fresh.Encode(w.at)
+		w.start(Fresh(0, 0, 0))
 		w.begin()
 		s.all[i] = w
 	}
