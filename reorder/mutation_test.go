@@ -1,0 +1,173 @@
+package reorder
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// mutation breaks one thing that matters: in file, was becomes is.
+type mutation struct{ name, file, was, is string }
+
+var mutations = []mutation{
+	// What is still owed.
+	{"recovery holds what W has passed", "replay.go", "return at.Time > s.W ||", "return at.Time >= s.W ||"},
+	{"recovery ignores the frontier", "replay.go", "at.Time > s.W || s.Releasing && !at.Before(s.Frontier)", "at.Time > s.W"},
+	{"recovery takes the frontier for done", "replay.go", "!at.Before(s.Frontier)", "s.Frontier.Before(at)"},
+	{"recovery asks the guard nothing", "replay.go", "p.guard.WasFuture(r.Offset, r.Time) || ", ""},
+	{"recovery moves the maximum on", "replay.go", "p.clock.Max = max(p.clock.Max, r.Time)", "p.clock.Max = p.clock.Max.Next()"},
+	{"recovery moves the watermark", "replay.go", "p.clock.Max = max(p.clock.Max, r.Time)", "p.clock.Observe(r.Time, p.opts.Bound)"},
+	{"recovery ends the run of late records", "replay.go", "p.clock.Max = max(p.clock.Max, r.Time)", "p.lateRun = 0"},
+	{"a loss is not counted", "replay.go", "p.count == s.Count && p.sum == s.Sum && !newer", "!newer"},
+	{"what a new leader wrote is not read", "replay.go", "p.next = min(p.next, p.parted)", ""},
+	{"a new leader goes unnoticed", "replay.go", "newer := p.leader > s.NextEpoch", "newer := false"},
+	{"Rewind keeps what is lost", "replay.go", "if e.Offset < end {", "if e.Offset <= end {"},
+	{"idleness does not begin at assignment", "replay.go", "p.idle.Restart(e.now)", "p.idle.Restart(0)"},
+
+	// What is committed.
+	{"natural is not written", "metadata.go", `if d := s.W - s.Natural; d != 0 {`, `if d := s.W - s.Natural; d < 0 {`},
+	{"natural is not taken up", "replay.go", "Natural: s.Natural,", "Natural: s.W,"},
+	{"the frontier is not written", "metadata.go", "if s.Releasing {", "if s.Releasing && s.Low < 0 {"},
+	{"the frontier is not taken", "snapshot.go", "s.Releasing, s.Frontier = true, e.Position", "_ = e"},
+	{"the late run is not written", "metadata.go", "if s.LateRun != 0 {", "if s.LateRun > 1<<20 {"},
+	{"the late run is not taken up", "replay.go", ", lateRun: s.LateRun", ""},
+	{"the epoch is not taken up", "replay.go", "epoch: s.Epoch,", ""},
+	{"the steps are not written", "metadata.go", "for i, g := range s.Steps {", "for i, g := range s.Steps[:0] {"},
+	{"the steps are not committed", "snapshot.go", "s.Steps = p.guard.Steps()", ""},
+	{"the sum is not kept", "partition.go", "p.sum -= OffsetHash(offset)", ""},
+	{"the count is not read", "metadata.go", "s.Count = uint32(p.int(count, 64))", "s.Count = uint32(p.int(count, 64)) &^ 1"},
+	{"L is what was read last", "snapshot.go", "s.Low, s.LowEpoch = offset, leaderEpoch", "s.Low, s.LowEpoch = max(offset, p.next-1), leaderEpoch"},
+	{"L has the leader epoch of H", "snapshot.go", "s.Low, s.LowEpoch = offset, leaderEpoch", "s.Low = offset + 0*int64(leaderEpoch)"},
+	{"a commit seems to change nothing", "partition.go", "p.clock.Drain(step)\n\t\tp.dirty = true", "p.clock.Drain(step)"},
+
+	// Judging and releasing.
+	{"W itself is on time", "../watermark/clock.go", "return t <= c.W }", "return t < c.W }"},
+	{"the bound is a nanosecond short", "../watermark/clock.go", "c.Max.Sub(bound).Sub(1)", "c.Max.Sub(bound)"},
+	{"only the newest moves the watermark", "../watermark/clock.go", "c.Max = t\n\t}\n\tc.AdvanceTo(c.Max.Sub(bound).Sub(1))", "c.Max = t\n\t\tc.AdvanceTo(c.Max.Sub(bound).Sub(1))\n\t}"},
+	{"memory moves the natural watermark", "../watermark/clock.go", "c.W = max(c.W, w) }", "c.AdvanceTo(w) }"},
+	{"the lookahead is a lie", "partition.go", "following.Time.Millis() - 1", "following.Time.Millis()"},
+	{"the last record of a release holds back", "partition.go", "p.clock.W.Next().Millis() - 1", "p.clock.W.Millis() - 1"},
+	{"equal times come out as they please", "order.go", "p.Time == q.Time && p.Offset < q.Offset", "p.Time == q.Time && p.Offset > q.Offset"},
+	{"re-anchoring keeps the epoch", "partition.go", "\tp.epoch++\n", ""},
+	{"re-anchoring flushes nothing", "partition.go", "case !p.flushed:", "case false:"},
+	{"re-anchoring flushes up to W", "partition.go", "p.clock.AdvanceTo(p.clock.Max)", ""},
+	{"overflow is not told from late", "partition.go", "case r.Time > p.clock.Natural:", "case false:"},
+	{"an on-time record does not end the run", "partition.go", "p.lateRun, p.flushed = 0, false", "p.flushed = false"},
+	{"Skip forgets the leader", "partition.go", "p.next, p.nextEpoch, p.dirty = next, max(p.nextEpoch, leaderEpoch), true", "p.next, p.dirty = next, true"},
+	{"Skip goes back", "partition.go", "if next <= p.Position() {", "if next < 0 {"},
+	{"payloads go before they are durable", "arena.go", "a.retire(i)\n\t}\n\tfor", "a.retire(i)\n\t\ta.recycle()\n\t}\n\tfor"},
+
+	// The clocks.
+	{"the guard judges by the wall clock", "../watermark/guard.go", "if g.Skew <= 0 || t <= g.limit() {", "if g.Skew <= 0 {"},
+	{"the guard remembers no verdict", "../watermark/guard.go", "return t > g.steps[i].Limit", "return false"},
+	{"the guard forgets too many steps", "../watermark/guard.go", "g.steps[keep+1].Offset <= offset", "g.steps[keep+1].Offset <= offset+3"},
+	{"the guard takes two steps for one", "../watermark/guard.go", "case last >= 0 && g.refused > limit:", "case last >= 0:"},
+	{"the guard has no end of room", "../watermark/guard.go", "case len(g.steps) >= MaxSteps:", "case len(g.steps) > 1<<20:"},
+	{"a guard switched on judges by the past", "../watermark/guard.go", "s.Limit = None", "s.Limit = Max - 1"},
+	{"the loss of records leaves the steps", "../watermark/guard.go", "min(g.steps[i].Offset, next)", "g.steps[i].Offset"},
+	{"a gap between answers is time", "../watermark/idle.go", " || sent.Sub(i.last) > Gap", ""},
+	{"idle time is handed out twice", "../watermark/idle.go", "\ti.drained = beyond\n", ""},
+	{"the timeout is not waited for", "../watermark/idle.go", "i.last.Sub(i.since) - i.Timeout", "i.last.Sub(i.since)"},
+	{"an answer out of turn counts", "../watermark/idle.go", "if sent < i.from {", "if false {"},
+	{"what is not quiet counts", "../watermark/idle.go", "if !quiet || i.Timeout <= 0 {", "if i.Timeout <= 0 {"},
+	{"the clock drains beyond the newest", "../watermark/clock.go", "min(c.W.Add(d), c.Max)", "c.W.Add(d)"},
+}
+
+// TestMutations breaks the code in each of these ways, and the simulation has
+// to see it: by a law and a seed, not by failing to compile. It shows what the
+// simulation is worth.
+func TestMutations(t *testing.T) {
+	if os.Getenv("TIDEMARK_TEST_MUTATIONS") == "" {
+		t.Skip("compiles the tests once for each mutation; TIDEMARK_TEST_MUTATIONS=1 runs it")
+	}
+	t.Run("none", func(t *testing.T) {
+		t.Parallel()
+		if out, err := simulateWith(t, nil); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	})
+	for _, m := range mutations {
+		t.Run(strings.ReplaceAll(m.name, " ", "_"), func(t *testing.T) {
+			t.Parallel()
+			out, err := simulateWith(t, &m)
+			switch found := foundAfter.FindString(out); {
+			case err == nil:
+				t.Errorf("%s: nobody noticed", m.name)
+			case !strings.Contains(out, "--- FAIL: TestSimulation") || found == "":
+				t.Errorf("%s: failed otherwise than by a law: %v\n%s", m.name, err, out)
+			default:
+				t.Log(found)
+			}
+		})
+	}
+}
+
+// foundAfter is what hunt says of the histories it took.
+var foundAfter = regexp.MustCompile(`found after \d+ histories`)
+
+// TestMutationsAreUpToDate: a table that no longer fits the code breaks nothing.
+func TestMutationsAreUpToDate(t *testing.T) {
+	var names []string
+	for _, m := range mutations {
+		src, err := os.ReadFile(m.file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(string(src), m.was); n != 1 {
+			t.Errorf("%s: %q stands %d times in %s, and has to once", m.name, m.was, n, m.file)
+		}
+		if slices.Contains(names, m.name) {
+			t.Errorf("%s stands twice in the table", m.name)
+		}
+		names = append(names, m.name)
+	}
+}
+
+// simulateWith runs the simulation in a child process, with a mutation laid
+// over the source.
+func simulateWith(t *testing.T, m *mutation) (string, error) {
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	args := []string{"test", "-count=1", "-vet=off", "-timeout=4m", "-run", "^TestSimulation$"}
+	if m != nil {
+		args = append(args, "-overlay", overlay(t, m))
+	}
+	cmd := exec.CommandContext(ctx, "go", append(args, ".")...)
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "TIDEMARK_TEST_") })
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// overlay writes the mutated file, and the list that tells the compiler.
+func overlay(t *testing.T, m *mutation) string {
+	path, err := filepath.Abs(m.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	src, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Count(string(src), m.was) != 1 {
+		t.Fatalf("%s: %q has to stand in %s once", m.name, m.was, m.file)
+	}
+	dir := t.TempDir()
+	mutant, list := filepath.Join(dir, "mutant.go"), filepath.Join(dir, "overlay.json")
+	replace, err := json.Marshal(map[string]map[string]string{"Replace": {path: mutant}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{mutant: strings.Replace(string(src), m.was, m.is, 1), list: string(replace)} {
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return list
+}
