@@ -101,7 +101,8 @@ func (l *Loss) Error() string {
 
 // EndReplay checks that everything the commit said to be buffered has been
 // found again, no more and no less, and lets the partition go on. end is
-// where the log ends if that is below the replay's end, else anything above.
+// where the log ends if that is below the replay's end, else anything above;
+// reading has to have come to it, for what lies between is not read any more.
 // When something is missing, the partition goes on only if the loss is
 // accepted. Where a newer leader has written over the log, what it wrote is
 // new: Position then goes back to the first record of it.
