@@ -286,7 +286,7 @@ func (m *simulation) noticed(k *member) {
 func (m *simulation) endReplay(k *member) {
 	next, leader := k.taken.Next, k.taken.NextEpoch
 	broken := false
-	if k.of.parted >= 0 && k.of.end < next {
+	if k.of.end < next {
 		next, broken = k.of.end, true
 	}
 	for _, r := range k.log[k.pick(k.taken.Low):k.pick(k.taken.Next)] {
