@@ -121,6 +121,7 @@ func simulate(t *testing.T, seed uint64) (happened tally) {
 		})
 		if !ended {
 			fmt.Printf("seed %d hangs:\n%s\n%.6000s\n", seed, p, b.goroutines(false))
+			hung.Add(1)
 			happened.count("hung", 1)
 		} else if m != nil {
 			happened = m.tally
@@ -137,6 +138,7 @@ func simulate(t *testing.T, seed uint64) (happened tally) {
 type tally struct {
 	seeds   int
 	virtual time.Duration
+	slowest time.Duration // from the end of faults until all was put out
 	counts  map[string]int
 }
 
@@ -153,13 +155,15 @@ func (y *tally) count(kind string, n int) {
 func (y *tally) add(o tally) {
 	y.seeds += o.seeds
 	y.virtual += o.virtual
+	y.slowest = max(y.slowest, o.slowest)
 	for kind, n := range o.counts {
 		y.count(kind, n)
 	}
 }
 
 func (y tally) String() string {
-	s := fmt.Sprintf("%d seeds, %v of fake time", y.seeds, y.virtual.Truncate(time.Second))
+	s := fmt.Sprintf("%d seeds, %v of fake time, all put out %v after the faults at the latest",
+		y.seeds, y.virtual.Truncate(time.Second), y.slowest.Truncate(time.Second))
 	for _, kind := range slices.Sorted(maps.Keys(y.counts)) {
 		s += fmt.Sprintf("; %s %d", kind, y.counts[kind])
 	}
@@ -429,7 +433,7 @@ func (m *simulation) finish() {
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	m.count("fake seconds to put all out", int(time.Since(healed).Seconds()))
+	m.slowest = time.Since(healed)
 	for _, b := range m.members {
 		b.wanted = false
 		b.leave()
