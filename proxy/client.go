@@ -21,6 +21,7 @@ func (s *session) clientOpts() []kgo.Opt {
 	cfg := s.cfg
 	opts := append([]kgo.Opt{}, s.connection...)
 	opts = append(opts,
+		kgo.WithContext(s.life),
 		kgo.WithLogger(clientLog{s.log}),
 		kgo.ConsumerGroup(cfg.Group),
 		kgo.InstanceID(cfg.Instance),

@@ -183,7 +183,9 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 		Bound: cfg.MaxOutOfOrderness, IdleTimeout: cfg.IdleTimeout,
 		MaxFuture: cfg.MaxFuture, ReanchorAfter: cfg.ReanchorAfter,
 	}
+	life, die := context.WithCancel(context.Background())
 	return &session{
+		life: life, die: die,
 		cfg: cfg, log: proc.alarm.log, alarm: proc.alarm, wallClock: proc.wallClock, limits: proc.limits, topics: topics, connection: connection, extract: cfg.EventTime, adm: adm,
 		engine: reorder.NewEngine(opts, int64(cfg.Memory)),
 		outbox: emit.NewOutbox(emit.Headers{
@@ -225,6 +227,9 @@ func (s *session) leave(ctx context.Context, err error) {
 			s.alarm.raise("cannot leave the group; its partitions wait for the session timeout", left, "group", s.cfg.Group)
 		}
 	}
+	// Nothing is left for the client to do. If it is still trying to join, it
+	// would go on trying before it closes.
+	s.die()
 	closed := make(chan struct{})
 	go func() { s.cl.CloseAllowingRebalance(); close(closed) }()
 	select {

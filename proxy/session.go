@@ -42,6 +42,8 @@ type session struct {
 
 	owned    *ownership
 	stopping context.Context // done when the process is told to stop
+	life     context.Context // the client's; it does nothing once that is done
+	die      context.CancelFunc
 
 	engine *reorder.Engine
 	outbox *emit.Outbox
