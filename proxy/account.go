@@ -42,15 +42,16 @@ func (s *session) undone() {
 const slow = 5 * time.Second
 
 // flush waits until everything produced is acknowledged or refused. The client
-// itself tries for as long as it takes, without a word. What it has not sent yet
-// when a record was refused is not sent at all, without transactions: see heed.
+// itself tries for as long as it takes, without a word; in a transaction that is
+// no use once it has timed out. What it has not sent yet when a record was
+// refused is not sent at all, without transactions: see heed.
 func (s *session) flush(ctx context.Context) error {
 	s.flushes++
 	flush := s.cl.Flush
 	if s.gts == nil && s.unacked.Load() != nil {
 		flush = s.cl.AbortBufferedRecords
 	}
-	for {
+	for began := time.Now(); ; {
 		wait, cancel := context.WithTimeout(ctx, slow)
 		err := flush(wait)
 		cancel()
@@ -59,6 +60,9 @@ func (s *session) flush(ctx context.Context) error {
 		}
 		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
 			return fmt.Errorf("flush: %w", err)
+		}
+		if s.gts != nil && time.Since(began) >= s.cfg.TransactionTimeout {
+			return fmt.Errorf("%d records not acknowledged within %v: %w", s.cl.BufferedProduceRecords(), s.cfg.TransactionTimeout, err)
 		}
 		s.alarm.raise("records are not acknowledged; waiting", err, "records", s.cl.BufferedProduceRecords())
 	}

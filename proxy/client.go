@@ -59,6 +59,13 @@ func (s *session) clientOpts() []kgo.Opt {
 		kgo.MaxBufferedBytes(s.maxInFlight()),
 		kgo.ProducerLinger(linger),
 		kgo.ProducerBatchMaxBytesFn(s.maxBatch),
+
+		// A leader that has moved, or cannot take records just now, is
+		// looked for and asked again soon; by default that takes 5 s. What
+		// is refused for longer comes to us, with the brokers' reason.
+		kgo.MetadataMinAge(500*time.Millisecond),
+		kgo.RecordRetries(produceTries),
+		kgo.UnknownTopicRetries(2*produceTries),
 	)
 	if cfg.Delivery == config.ExactlyOnce {
 		opts = append(opts,
@@ -76,6 +83,10 @@ const (
 	// linger lets batches fill while a release is under way. A commit
 	// flushes, so it costs no latency beyond itself.
 	linger = time.Millisecond
+	// produceTries is how often the client sends a record again that brokers
+	// refuse for now: for about 5 s, half of the shortest time that a
+	// transaction lasts by default.
+	produceTries = 10
 )
 
 // inflated bounds what a batch may decompress to. Some kilobytes can become a
