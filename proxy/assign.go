@@ -180,7 +180,7 @@ func (s *session) takeAgain(ctx context.Context, partitions map[string][]int32) 
 }
 
 // recoil is the pause after a refusal.
-var recoil = backoff{first: 50 * time.Millisecond, longest: 2 * time.Second}
+var recoil = backoff{first: 50 * time.Millisecond, longest: time.Second}
 
 // pause waits after a record or a commit was refused, longer each time until
 // all that was refused has been got past. Nothing is open meanwhile.

@@ -168,6 +168,7 @@ func (s *session) commitTransaction(ctx context.Context, offsets []offset) error
 	case !committed:
 		if try == kgo.TryCommit {
 			s.alarm.raise("a commit was undone; going back to the one before", errRefused, "group", s.cfg.Group)
+			s.recoiling = true
 		}
 		return errVoid
 	}

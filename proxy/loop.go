@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -319,6 +320,10 @@ func (s *session) takeErrors(ctx context.Context, fetches kgo.Fetches) error {
 	return nil
 }
 
+// readPause is the pause after an error in reading that the client does not
+// try again by itself. Other partitions wait too, so it is short.
+const readPause = 100 * time.Millisecond
+
 func (s *session) takeError(ctx context.Context, f kgo.FetchError) error {
 	p := s.find(f.Topic, f.Partition)
 	switch err := f.Err; {
@@ -351,6 +356,9 @@ func (s *session) takeError(ctx context.Context, f kgo.FetchError) error {
 		return fmt.Errorf("take up %s partition %d: %w", f.Topic, f.Partition, err)
 	default:
 		s.alarm.raise("reading fails; trying again", err, "topic", f.Topic, "partition", f.Partition)
+		// The client asks again at once.
+		pause := backoff{first: readPause, longest: readPause}
+		_ = pause.wait(ctx)
 		return nil
 	}
 }
