@@ -51,6 +51,8 @@ func (s *session) turn(ctx context.Context, fetches kgo.Fetches) error {
 	err := s.work(ctx, fetches)
 	if errors.Is(err, errVoid) {
 		s.undone()
+		s.voided = time.Now()
+		defer func() { s.voided = time.Time{} }()
 		return s.reload(ctx)
 	}
 	return err

@@ -209,12 +209,20 @@ func (s *session) fetchCommitted(ctx context.Context, group string, partitions m
 		if !errors.Is(err, kerr.UnstableOffsetCommit) {
 			return all, err
 		}
+		if !s.voided.IsZero() && time.Since(s.voided) > ownAbort {
+			// On our own partitions, after an abort: it is our own, and the
+			// client believes that it has ended. The next session ends it.
+			return nil, fmt.Errorf("%w: the transaction that was undone is still open", err)
+		}
 		s.alarm.note("waiting for a transaction to end that holds offsets of the group", err, "group", group)
 		if err := pause.wait(ctx); err != nil {
 			return nil, err
 		}
 	}
 }
+
+// ownAbort is how long the end of our own transaction may take to be seen.
+const ownAbort = time.Second
 
 func (s *session) fetchOnce(ctx context.Context, req *kmsg.OffsetFetchRequest, names map[[16]byte]string) (map[string]map[int32]committed, error) {
 	doing := func(err error) error {

@@ -55,8 +55,9 @@ type session struct {
 	recoil     backoff // the next pause
 	recoiling  bool    // a record or a commit was refused since the last
 	wall       watermark.Time
-	sinceClock int  // records since the clocks were read
-	rebalanced bool // a revocation makes the next End abort
+	sinceClock int       // records since the clocks were read
+	rebalanced bool      // a revocation makes the next End abort
+	voided     time.Time // when all was undone, until it is taken up again
 	invalid    invalid
 	flushes    int // counted only in a wide session
 	stuck      map[emit.Source]place
