@@ -291,17 +291,20 @@ func (s *session) bear(r *refusal) error {
 		return f
 	}
 	const patience = 5
-	again := classify(r.err) == recordClass
+	tooOften := false
 	s.each(func(p *partition) {
 		if p.Partition == r.partition && (p.Ordered == r.topic || p.Late == r.topic) {
 			n := s.refusals[p.Source].times + 1
 			s.refusals[p.Source] = refused{times: n, low: p.state.Low()}
-			again = again && n > patience
+			tooOften = n > patience
 		}
 	})
-	if again {
-		return failed(fmt.Errorf("write to %s partition %d, tried %d times: %w", r.topic, r.partition, patience+1, r.err),
-			"the brokers refuse the record for good: see their logs for the reason")
+	if tooOften && !isFenced(r.err) {
+		err := fmt.Errorf("write to %s partition %d, tried %d times: %w", r.topic, r.partition, patience+1, r.err)
+		if classify(r.err) == recordClass {
+			return failed(err, "the brokers refuse the record for good: see their logs for the reason")
+		}
+		return err // it may be the client that cannot any more, without transactions
 	}
 	s.alarm.raise("a record was not accepted; going back to the last commit", r.err, "topic", r.topic, "partition", r.partition)
 	s.recoiling = true
