@@ -398,7 +398,7 @@ func (p *inspection) final(err error) error {
 	case untrusted(err):
 		return usage(err, "compare TIDEMARK_TLS, TIDEMARK_TLS_CA_FILE, TIDEMARK_TLS_SERVER_NAME and the client's certificate with the brokers' listener")
 	}
-	return failed(err, "")
+	return failed(err, "the brokers refuse it for good: see their logs for the reason")
 }
 
 // backoff waits ever longer. Half of every wait is random, so that instances
