@@ -26,6 +26,7 @@ type link struct {
 	fuse   int           // requests left; 0: the link holds
 	lossy  bool          // the last one is lost
 	snaps  map[int16]int // by request: how many answers are to be lost
+	drops  map[int16]int // by request: how many are to be lost
 	chance float64       // of any request: that it or its answer is lost
 	rnd    *rand.Rand    // of chance
 	away   bool          // nobody is there
@@ -37,7 +38,7 @@ type link struct {
 }
 
 func newLink(dial dialer) *link {
-	return &link{dial: dial, broken: make(chan struct{}), snaps: map[int16]int{}}
+	return &link{dial: dial, broken: make(chan struct{}), snaps: map[int16]int{}, drops: map[int16]int{}}
 }
 
 // errCut is what a client hears of brokers that are not there: with any other
@@ -183,8 +184,23 @@ func (l *link) loseAnswers(key kmsg.Key, n int) {
 	l.snaps[key.Int16()] = n
 }
 
+// loseRequests loses the next n requests of a kind, and with each the
+// connection.
+func (l *link) loseRequests(key kmsg.Key, n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.drops[key.Int16()] = n
+}
+
+// unlost returns how many requests and answers of a kind are still to be lost.
+func (l *link) unlost(key kmsg.Key) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.drops[key.Int16()] + l.snaps[key.Int16()]
+}
+
 // fate is what happens to a request.
-type fate struct{ lost, answerLost, last bool }
+type fate struct{ lost, answerLost, cut, last bool }
 
 func (l *link) judge(request []byte) (f fate) {
 	l.mu.Lock()
@@ -199,6 +215,10 @@ func (l *link) judge(request []byte) (f fate) {
 		if l.snaps[key] > 0 {
 			l.snaps[key]--
 			f.answerLost = true
+		}
+		if l.drops[key] > 0 {
+			l.drops[key]--
+			f.cut = true
 		}
 	}
 	if l.chance > 0 && l.rnd.Float64() < l.chance {
@@ -250,15 +270,18 @@ func (w *wire) Write(b []byte) (n int, err error) {
 	time.Sleep(time.Duration(w.link.delay.Load()))
 	w.pass()
 	f := w.link.judge(b)
-	if f.lost {
+	switch {
+	case f.lost:
 		err = errCut
-	} else {
+	case f.cut: // noticed, as on a real line, when no answer comes
+		n = len(b)
+	default:
 		n, err = w.Conn.Write(b)
 	}
 	switch {
 	case f.last:
 		w.link.cut()
-	case f.lost, f.answerLost:
+	case f.lost, f.answerLost, f.cut:
 		w.Close()
 	}
 	return n, err

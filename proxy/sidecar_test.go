@@ -25,6 +25,7 @@ type sidecar struct {
 	err   error         // what it ended with
 	voice *voice
 	proc  *process
+	jump  atomic.Int64 // ns by which the wall clock of its machine is off
 }
 
 // config returns a configuration: a bound of 500 ms, an idle timeout of 1 s,
@@ -60,6 +61,7 @@ func (c *cluster) start(topic string, env ...string) *sidecar {
 	connection := append([]kgo.Opt{kgo.Dialer(s.link.DialContext)}, c.connection...)
 	log := slog.New(slog.NewTextHandler(s.voice, &slog.HandlerOptions{Level: slog.LevelInfo})).With("instance", s.cfg.Instance)
 	s.proc = newProcess(log)
+	s.proc.wallClock = func() time.Time { return time.Now().Add(time.Duration(s.jump.Load())) }
 	go func() {
 		defer close(s.done)
 		s.err = runSessions(ctx, hard, s.cfg, connection, s.proc)
@@ -115,9 +117,11 @@ func (s *sidecar) fails() *Fault {
 type voice struct {
 	to    io.Writer
 	muted atomic.Bool
+	lines atomic.Int64
 }
 
 func (v *voice) Write(b []byte) (int, error) {
+	v.lines.Add(1)
 	if v.muted.Load() {
 		return len(b), nil
 	}
