@@ -109,8 +109,8 @@ func (s *session) takeAnswer(ctx context.Context, p *partition, e ends) error {
 		// Only what the leader says of now counts: not an answer from before,
 		// and not one of a broker that does not know yet that it no longer
 		// leads. That reading makes no progress says nothing about what there
-		// is to read.
-		if high.Offset >= end || e.sent < p.since || high.LeaderEpoch < p.state.Snapshot().NextEpoch {
+		// is to read, and all of it has to have been read.
+		if high.Offset >= end || p.state.Position() < high.Offset || e.sent < p.since || high.LeaderEpoch < p.state.Snapshot().NextEpoch {
 			return nil
 		}
 		return s.endReplayAt(ctx, p, high.Offset)

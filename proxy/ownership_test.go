@@ -143,10 +143,21 @@ func TestStaleEndsAreNoLoss(t *testing.T) {
 		s := newSession(a.cfg, c.connection, c.adm, map[string]Topic{}, newProcess(slog.Default()))
 		p := &partition{state: s.engine.Assign(c.commits(a.cfg)[0]), since: 10}
 		p.Topic = topic
-		before := kadm.ListedOffsets{topic: {0: {Topic: topic, Partition: 0, Offset: 7}}}
-		for sent, loss := range map[watermark.Instant]bool{9: false, 11: true} {
-			if err := s.takeAnswer(c.ctx, p, ends{sent: sent, stable: before, high: before}); (err != nil) != loss {
-				t.Errorf("sent at %d, taken up at 10: %v", sent, err)
+		for _, step := range []struct {
+			read   int64
+			sent   watermark.Instant
+			leader int32
+			loss   bool
+		}{
+			{read: 6, sent: 11},             // a record is left to read
+			{read: 7, sent: 9},              // from before the partition was taken up
+			{read: 7, sent: 11, leader: -1}, // of a broker that does not know a newer leader
+			{read: 7, sent: 11, loss: true},
+		} {
+			p.state.Skip(step.read, 0)
+			at := kadm.ListedOffsets{topic: {0: {Topic: topic, Partition: 0, Offset: 7, LeaderEpoch: step.leader}}}
+			if err := s.takeAnswer(c.ctx, p, ends{sent: step.sent, stable: at, high: at}); (err != nil) != step.loss {
+				t.Errorf("%+v: %v", step, err)
 			}
 		}
 	})
