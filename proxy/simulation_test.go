@@ -57,7 +57,7 @@ func TestSimulation(t *testing.T) {
 				happened := simulate(t, first+i)
 				mu.Lock()
 				total.add(happened)
-				if total.seeds%1000 == 0 {
+				if total.seeds%500 == 0 {
 					fmt.Println(total)
 				}
 				mu.Unlock()
