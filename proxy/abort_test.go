@@ -184,3 +184,28 @@ func TestThrownOutDuringCommit(t *testing.T) {
 		}
 	})
 }
+
+// The first batch of a transaction is refused while the brokers still end the
+// one before, which is often. It is sent again at once: the client would ask for
+// metadata first, and wait for seconds until it may.
+func TestBatchSentAgainIsNotHeldBack(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		w := workload{seed: 8, records: 6000, partitions: 3, plain: true, pause: 30 * time.Millisecond}
+		topic := c.topic(w.partitions)
+		s := c.start(topic)
+		written := c.writing(topic, &w)
+		c.await("the first commit", func() bool { return len(c.commits(s.cfg)) > 0 })
+		n := 0
+		h := c.fake.Fault(kfake.Fault{
+			Keys: []kmsg.Key{kmsg.Produce}, Topic: s.cfg.OrderedTopic(topic), Err: kerr.ConcurrentTransactions, Count: 1000,
+			When: func(kmsg.Request) bool { n++; return n%4 == 0 },
+		})
+		reader := c.lookOn(s.cfg.OrderedTopic(topic), 0, 1, 2)
+		<-written
+		longest := reader.leave()
+		if hits := h.Hits(); hits < 10 || longest > 1500*time.Millisecond {
+			t.Errorf("%d batches were sent again, and a reader stood still for %v", hits, longest)
+		}
+		s.stop()
+	})
+}

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -14,6 +15,23 @@ import (
 // survivor may take to notice that another left: with the client's 3 s it
 // took 2.07 s.
 const heartbeat = 500 * time.Millisecond
+
+// prompt are options that let a client go on soon after brokers were away. By
+// default it asks where partitions are every 5 s at most; and it does so, and waits
+// for it, whenever a batch has to be sent again, be it only because the brokers
+// still end the transaction before (CONCURRENT_TRANSACTIONS). Its pauses between
+// attempts grow to 5 s. After a broker had restarted, that came to 20 s and more.
+func prompt() []kgo.Opt {
+	return []kgo.Opt{
+		kgo.MetadataMinAge(100 * time.Millisecond),
+		kgo.RetryBackoffFn(func(tries int) time.Duration {
+			const first, longest = 20 * time.Millisecond, 300 * time.Millisecond
+			d := min(first<<min(tries, 8), longest)
+			return d/2 + rand.N(d/2)
+		}),
+		kgo.RequestRetries(1000), // it is time that bounds them
+	}
+}
 
 // clientOpts are the options of the consuming and producing client. The
 // callbacks are the session's.
@@ -60,10 +78,7 @@ func (s *session) clientOpts() []kgo.Opt {
 		kgo.ProducerLinger(linger),
 		kgo.ProducerBatchMaxBytesFn(s.maxBatch),
 
-		// A leader that has moved, or cannot take records just now, is
-		// looked for and asked again soon; by default that takes 5 s. What
-		// is refused for longer comes to us, with the brokers' reason.
-		kgo.MetadataMinAge(500*time.Millisecond),
+		// What is refused for longer comes to us, with the brokers' reason.
 		kgo.RecordRetries(produceTries),
 		kgo.UnknownTopicRetries(2*produceTries),
 	)
@@ -84,9 +99,9 @@ const (
 	// flushes, so it costs no latency beyond itself.
 	linger = time.Millisecond
 	// produceTries is how often the client sends a record again that brokers
-	// refuse for now: for about 5 s, half of the shortest time that a
+	// refuse for now: for some 5 s, half of the shortest time that a
 	// transaction lasts by default.
-	produceTries = 10
+	produceTries = 30
 )
 
 // inflated bounds what a batch may decompress to. Some kilobytes can become a

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -54,7 +53,7 @@ func runOver(ctx context.Context, cfg config.Config, connection []kgo.Opt, log *
 // runSessions does one session after the other until ctx is done. hard ends
 // what is under way by then.
 func runSessions(ctx, hard context.Context, cfg config.Config, connection []kgo.Opt, proc *process) error {
-	connection = append(slices.Clone(connection), kgo.WithHooks(lines{proc.alarm}), kgo.RetryBackoffFn(clientPause))
+	connection = slices.Concat(prompt(), connection, []kgo.Opt{kgo.WithHooks(lines{proc.alarm})})
 	var fenced []time.Time
 	pause := betweenSessions
 	for {
@@ -90,13 +89,6 @@ func runSessions(ctx, hard context.Context, cfg config.Config, connection []kgo.
 // commits anything. It stays short: once a broker is back, the output is to go
 // on within 3 s.
 var betweenSessions = backoff{first: 250 * time.Millisecond, longest: time.Second}
-
-// clientPause is how long the client waits before its nth try. As with our own
-// pauses, half of it is random and it stays short.
-func clientPause(n int) time.Duration {
-	d := min(100*time.Millisecond<<min(max(n-1, 0), 4), time.Second)
-	return d/2 + rand.N(d/2)
-}
 
 func isFenced(err error) bool {
 	return errors.Is(err, kerr.ProducerFenced) || errors.Is(err, kerr.InvalidProducerEpoch) || errors.Is(err, kerr.InvalidProducerIDMapping)
