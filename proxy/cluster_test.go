@@ -98,7 +98,11 @@ func withFake(t *testing.T, scenario func(*testing.T, *cluster), opts ...kfake.O
 
 func (c *cluster) open() {
 	c.ctx, c.end = context.WithCancel(c.t.Context())
-	c.cl = c.client(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.UnknownTopicRetries(50), kgo.ProducerBatchMaxBytes(32<<20))
+	opts := []kgo.Opt{kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.UnknownTopicRetries(50), kgo.ProducerBatchMaxBytes(32 << 20)}
+	if c.fake == nil {
+		opts = append(opts, eager()...)
+	}
+	c.cl = c.client(opts...)
 	c.adm = kadm.NewClient(c.cl)
 }
 
@@ -150,7 +154,7 @@ func (c *cluster) create(name string, partitions int32, configs ...string) {
 		k, v, _ := strings.Cut(kv, "=")
 		set[k] = &v
 	}
-	if _, err := c.adm.CreateTopic(c.ctx, partitions, 1, set, name); err != nil {
+	if _, err := c.adm.CreateTopic(c.ctx, partitions, -1, set, name); err != nil {
 		c.t.Fatalf("create %s: %v", name, err)
 	}
 	c.await("topic "+name, func() bool {
@@ -171,9 +175,14 @@ func (c *cluster) patience() time.Duration {
 // await waits until ok says so.
 func (c *cluster) await(what string, ok func() bool) {
 	c.t.Helper()
-	for deadline := time.Now().Add(c.patience()); !ok(); time.Sleep(50 * time.Millisecond) {
+	c.awaitFor(c.patience(), what, ok)
+}
+
+func (c *cluster) awaitFor(patience time.Duration, what string, ok func() bool) {
+	c.t.Helper()
+	for deadline := time.Now().Add(patience); !ok(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			c.t.Fatalf("waited %v in vain for: %s", c.patience(), what)
+			c.t.Fatalf("waited %v in vain for: %s", patience, what)
 		}
 	}
 }

@@ -42,13 +42,15 @@ func TestKafkaJoinAndLeave(t *testing.T) {
 }
 
 // owned returns the partitions that the group has assigned to an instance.
-func (c *cluster) owned(s *sidecar) []int32 {
-	groups, err := c.adm.DescribeGroups(c.ctx, s.cfg.Group)
-	if err != nil || groups.Error() != nil || groups[s.cfg.Group].State != "Stable" {
+func (c *cluster) owned(s *sidecar) []int32 { return c.ownedBy(s.cfg.Group, s.cfg.Instance) }
+
+func (c *cluster) ownedBy(group, instance string) []int32 {
+	groups, err := c.adm.DescribeGroups(c.ctx, group)
+	if err != nil || groups.Error() != nil || groups[group].State != "Stable" {
 		return nil
 	}
-	for _, m := range groups[s.cfg.Group].Members {
-		if m.InstanceID == nil || *m.InstanceID != s.cfg.Instance {
+	for _, m := range groups[group].Members {
+		if m.InstanceID == nil || *m.InstanceID != instance {
 			continue
 		}
 		if assigned, ok := m.Assigned.AsConsumer(); ok && len(assigned.Topics) > 0 {

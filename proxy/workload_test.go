@@ -23,6 +23,7 @@ type workload struct {
 	transactions bool          // also write in transactions, some of them aborted
 	plain        bool          // no unusable and no future event times
 	pause        time.Duration // between batches, on average
+	over         time.Duration // instead: write evenly over this time, as far as brokers allow
 	chunk        int           // most records of a batch
 	bound        time.Duration // of the sidecar that reads it; testBound unless told otherwise
 	payload      int           // bytes that every value has more
@@ -60,13 +61,19 @@ func (c *cluster) write(topic string, w *workload) {
 	c.t.Helper()
 	w.defaults()
 	rnd := rand.New(rand.NewPCG(w.seed, 1))
-	var tx *kgo.Client
+	var tx *transactor
 	if w.transactions {
-		tx = c.client(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.TransactionalID("source-"+topic))
-		defer tx.Close()
+		tx = c.transactor(topic)
+		defer func() { tx.cl.Close() }()
 	}
+	began := time.Now()
 	for n := 0; n < w.records; {
-		time.Sleep(time.Duration(rnd.Int64N(int64(2*w.pause) + 1)))
+		if w.over > 0 {
+			due := float64(w.over) * float64(n) / float64(w.records)
+			time.Sleep(time.Until(began.Add(time.Duration(due))))
+		} else {
+			time.Sleep(time.Duration(rnd.Int64N(int64(2*w.pause) + 1)))
+		}
 		size := min(1+rnd.IntN(w.chunk), w.records-n)
 		switch pick := rnd.IntN(10); {
 		case w.transactions && pick < 3:
@@ -74,9 +81,9 @@ func (c *cluster) write(topic string, w *workload) {
 			for range size {
 				ghosts = append(ghosts, w.ghost(topic, rnd))
 			}
-			c.transact(tx, ghosts, kgo.TryAbort)
+			tx.transact(ghosts, kgo.TryAbort)
 		case w.transactions && pick < 6:
-			c.transact(tx, w.batch(topic, rnd, n, size), kgo.TryCommit)
+			tx.transact(w.batch(topic, rnd, n, size), kgo.TryCommit)
 			n += size
 		default:
 			c.produce(c.cl, w.batch(topic, rnd, n, size)...)
@@ -95,13 +102,105 @@ func (c *cluster) writing(topic string, w *workload) (written <-chan struct{}) {
 	return done
 }
 
-func (c *cluster) transact(tx *kgo.Client, records []*kgo.Record, end kgo.TransactionEndTry) {
-	c.t.Helper()
-	if err := tx.BeginTransaction(); err != nil {
-		c.t.Fatal(err)
+// transactor writes to a source in transactions.
+type transactor struct {
+	c     *cluster
+	topic string
+	cl    *kgo.Client
+}
+
+func (c *cluster) transactor(topic string) *transactor {
+	tx := &transactor{c: c, topic: topic}
+	tx.open()
+	return tx
+}
+
+func (tx *transactor) open() {
+	opts := []kgo.Opt{kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.TransactionalID("source-" + tx.topic)}
+	if tx.c.fake == nil {
+		opts = append(opts, eager()...)
 	}
-	c.produce(tx, records...)
-	c.wrote(tx.EndTransaction(c.ctx, end))
+	tx.cl = tx.c.client(opts...)
+}
+
+// transact writes records in one transaction. Brokers that fail may leave open
+// what became of it; then the transactional id is taken anew, which settles it,
+// and the log is asked.
+func (tx *transactor) transact(records []*kgo.Record, end kgo.TransactionEndTry) {
+	tx.c.t.Helper()
+	for {
+		err := tx.try(records, end)
+		if err == nil {
+			return
+		}
+		if tx.c.fake != nil || tx.c.ctx.Err() != nil {
+			tx.c.wrote(err)
+		}
+		tx.c.t.Logf("a transaction upstream: %v", err)
+		tx.renew()
+		if end == kgo.TryAbort || tx.c.landed(records) {
+			return
+		}
+	}
+}
+
+func (tx *transactor) try(records []*kgo.Record, end kgo.TransactionEndTry) error {
+	if err := tx.cl.BeginTransaction(); err != nil {
+		return err
+	}
+	if err := tx.cl.ProduceSync(tx.c.ctx, records...).FirstErr(); err != nil {
+		return err
+	}
+	return tx.cl.EndTransaction(tx.c.ctx, end)
+}
+
+func (tx *transactor) renew() {
+	for {
+		tx.cl.Close()
+		tx.open()
+		if _, _, err := tx.cl.ProducerID(tx.c.ctx); err == nil {
+			return
+		}
+		if tx.c.ctx.Err() != nil {
+			tx.c.wrote(tx.c.ctx.Err())
+		}
+	}
+}
+
+// landed reports whether the last transaction of a source, which began with
+// these records, was committed.
+func (c *cluster) landed(records []*kgo.Record) bool {
+	c.t.Helper()
+	first := records[0]
+	var end int64
+	c.await("the end of "+first.Topic, func() bool {
+		ends, err := c.adm.ListEndOffsets(c.ctx, first.Topic)
+		stable, err2 := c.adm.ListCommittedOffsets(c.ctx, first.Topic)
+		if err != nil || err2 != nil {
+			return false
+		}
+		e, _ := ends.Lookup(first.Topic, first.Partition)
+		s, _ := stable.Lookup(first.Topic, first.Partition)
+		end = e.Offset
+		return e.Err == nil && s.Err == nil && s.Offset == end
+	})
+	// Behind it is at most what a batch of the same size was before it.
+	from := max(end-2*int64(len(records))-10, 0)
+	if from == end {
+		return false
+	}
+	cl := c.client(append(eager(), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{first.Topic: {first.Partition: kgo.NewOffset().At(from)}}))...)
+	defer cl.Close()
+	found, ended := false, false
+	for !ended && c.ctx.Err() == nil {
+		cl.PollFetches(c.ctx).EachRecord(func(r *kgo.Record) {
+			// No two records of a workload have the same timestamp.
+			found = found || !r.Attrs.IsControl() && r.Timestamp.UnixMilli() == first.Timestamp.UnixMilli()
+			ended = ended || r.Offset >= end-1
+		})
+	}
+	return found
 }
 
 func (c *cluster) produce(cl *kgo.Client, records ...*kgo.Record) {
