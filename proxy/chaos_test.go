@@ -43,11 +43,21 @@ func TestKafkaChaos(t *testing.T) {
 		// Six batches a second: the writer can catch up on what it could not
 		// write while brokers were away.
 		w.chunk = 1 + int(float64(w.records)/w.over.Seconds()/3)
+		// When a leader is away the writer waits, and partitions that are
+		// not affected are idle: their watermark moves by the clock, and how
+		// many records are late is no longer a function of the seed. So this
+		// is for even seeds; with odd ones the number has to be right.
+		w.drains = seed%2 == 0
+		env := []string{noDrain}
+		if w.drains {
+			env = nil
+		}
 		topic := c.topic(w.partitions)
 		b := c.brokers()
+		env = append(env, "TIDEMARK_BROKERS="+b.seeds())
 		x := &chaos{
 			c: c, brokers: b, cfg: c.config(topic), events: &events{count: map[string]int{}},
-			ps: c.processes(topic, "TIDEMARK_BROKERS="+b.seeds()),
+			ps: c.processes(topic, env...),
 		}
 		defer x.ps.end()
 		x.ps.spawn("a")
@@ -171,16 +181,21 @@ func (x *chaos) run(n lane, rnd *rand.Rand, written <-chan struct{}, faults []fa
 	}
 }
 
-// calm waits until all that is left running has put everything out.
+// calm waits until those left running have read everything, and has one more
+// put out what they hold.
 func (x *chaos) calm() {
 	x.c.t.Helper()
 	for len(x.dues) > 0 {
 		x.settle(time.Now().Add(time.Hour))
 	}
-	x.c.awaitFor(3*time.Minute, "all put out", func() bool { x.settle(time.Now()); return x.c.drained(x.cfg) })
+	x.c.awaitFor(3*time.Minute, "all read", func() bool { x.settle(time.Now()); return x.c.read(x.cfg) })
 	for _, name := range x.ps.names() {
 		x.ps.stop(name)
 	}
+	x.ps.env = nil
+	x.ps.spawn("a")
+	x.c.await("all put out", func() bool { return x.c.drained(x.cfg) })
+	x.ps.stop("a")
 }
 
 // settle does what is due, and replaces who has ended by itself, as a

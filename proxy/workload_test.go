@@ -22,6 +22,7 @@ type workload struct {
 	base         time.Time     // of event time
 	transactions bool          // also write in transactions, some of them aborted
 	plain        bool          // no unusable and no future event times
+	drains       bool          // the clock may move the watermark where nothing is written: more is late then
 	pause        time.Duration // between batches, on average
 	over         time.Duration // instead: write evenly over this time, as far as brokers allow
 	chunk        int           // most records of a batch
