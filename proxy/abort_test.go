@@ -1,7 +1,11 @@
 package proxy
 
 import (
+	"context"
+	"io"
+	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -209,3 +213,32 @@ func TestBatchSentAgainIsNotHeldBack(t *testing.T) {
 		s.stop()
 	})
 }
+
+// Behind a load balancer, a broker that is away accepts connections and closes
+// them. Once one broker has answered, that is tried again at once.
+func TestHungUpIsTriedAgain(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(3)
+		dial, dials := c.dial, atomic.Int64{}
+		c.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := dial(ctx, network, address)
+			if n := dials.Add(1); err == nil && n > 1 && n < 20 && n%4 > 0 {
+				conn.Close()
+				return hungUp{conn}, nil
+			}
+			return conn, err
+		}
+		s := c.start(topic)
+		took := since(func() { c.await("the first commit", func() bool { return len(c.commits(s.cfg)) > 0 }) })
+		if n := dials.Load(); n < 20 || took > 3*time.Second {
+			t.Errorf("the first commit took %v and %d connections", took, n)
+		}
+		s.stop()
+	})
+}
+
+// hungUp is a connection behind which nobody is.
+type hungUp struct{ net.Conn }
+
+func (hungUp) Write(b []byte) (int, error) { return len(b), nil }
+func (hungUp) Read([]byte) (int, error)    { return 0, io.EOF }

@@ -21,6 +21,11 @@ const heartbeat = 500 * time.Millisecond
 // for it, whenever a batch has to be sent again, be it only because the brokers
 // still end the transaction before (CONCURRENT_TRANSACTIONS). Its pauses between
 // attempts grow to 5 s. After a broker had restarted, that came to 20 s and more.
+//
+// And it takes a connection that is closed at its first request for one to the
+// wrong port, and fails. Behind a load balancer or a mesh that is how a broker that
+// is away looks. So only the first contact fails; after that, runSession has such
+// requests tried again (AlwaysRetryEOF), by another broker where any will do.
 func prompt() []kgo.Opt {
 	return []kgo.Opt{
 		kgo.MetadataMinAge(100 * time.Millisecond),
@@ -40,7 +45,6 @@ func (s *session) clientOpts() []kgo.Opt {
 	opts := append([]kgo.Opt{}, s.connection...)
 	opts = append(opts,
 		kgo.WithContext(s.life),
-		kgo.WithLogger(clientLog{s.log}),
 		kgo.ConsumerGroup(cfg.Group),
 		kgo.InstanceID(cfg.Instance),
 		kgo.ConsumeTopics(cfg.Topics...),

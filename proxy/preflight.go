@@ -35,7 +35,12 @@ import (
 // grow with their source, with DESCRIBE_CONFIGS it compares their settings.
 // Several instances may do this at the same time.
 func preflight(ctx context.Context, adm *kadm.Client, cfg config.Config, ex *timestamp.Extractor, a *alarm) (map[string]Topic, error) {
-	p := &inspection{adm: adm, cfg: cfg, tools: tools{cfg}, extract: ex, log: a.log, said: map[string]bool{}}
+	return preflightOver(ctx, adm, adm, cfg, ex, a)
+}
+
+// preflightOver makes the first contact over a client of its own.
+func preflightOver(ctx context.Context, first, adm *kadm.Client, cfg config.Config, ex *timestamp.Extractor, a *alarm) (map[string]Topic, error) {
+	p := &inspection{first: first, adm: adm, cfg: cfg, tools: tools{cfg}, extract: ex, log: a.log, said: map[string]bool{}}
 	pause := backoff{first: 250 * time.Millisecond, longest: time.Second}
 	ctx = kadm.WithAuthorizedOps(ctx) // also keeps the client from answering out of its cache
 	for {
@@ -57,6 +62,7 @@ func preflight(ctx context.Context, adm *kadm.Client, cfg config.Config, ex *tim
 
 // inspection is what preflight knows across its attempts.
 type inspection struct {
+	first   *kadm.Client // tells at once why brokers close connections
 	adm     *kadm.Client
 	cfg     config.Config
 	tools   tools
@@ -129,7 +135,7 @@ func (r *round) reach(ctx context.Context) error {
 	const patience = 5 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	_, err := r.adm.BrokerMetadata(ctx)
+	_, err := r.first.BrokerMetadata(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("no answer within %v: %w", patience, err)
 	}

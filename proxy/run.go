@@ -103,14 +103,20 @@ func lastMinute(times []time.Time) []time.Time {
 
 // runSession does one session from preflight to leaving the group.
 func runSession(ctx, hard context.Context, cfg config.Config, connection []kgo.Opt, proc *process) error {
-	log := proc.alarm.log
-	admin, err := kgo.NewClient(append(append([]kgo.Opt{}, connection...), kgo.WithLogger(clientLog{log}))...)
+	connection = append(slices.Clip(connection), kgo.WithLogger(clientLog{proc.alarm.log}))
+	first, err := kgo.NewClient(connection...)
+	if err != nil {
+		return usage(err, "")
+	}
+	defer first.Close()
+	connection = append(connection, kgo.AlwaysRetryEOF()) // see prompt
+	admin, err := kgo.NewClient(connection...)
 	if err != nil {
 		return usage(err, "")
 	}
 	defer admin.Close()
 	adm := kadm.NewClient(admin)
-	topics, err := preflight(ctx, adm, cfg, cfg.EventTime, proc.alarm)
+	topics, err := preflightOver(ctx, kadm.NewClient(first), adm, cfg, cfg.EventTime, proc.alarm)
 	if ctx.Err() != nil {
 		return nil // told to stop before there was anything to commit
 	}
