@@ -70,6 +70,12 @@ func TestKafkaChaos(t *testing.T) {
 		took := time.Since(x.began)
 		calm := since(x.calm)
 		reader.leave()
+		for _, g := range reader.gaps {
+			if g.length() > 10*time.Second {
+				t.Logf("partition %d had nothing to read from %s for %v, with: %s", g.partition,
+					g.from.Format(time.TimeOnly), g.length().Round(time.Millisecond), strings.Join(x.events.during(g), ", "))
+			}
+		}
 		r := c.holds(x.cfg, &w)
 		verdict := "holds"
 		if !r.Holds() {
