@@ -64,7 +64,7 @@ func TestKafkaStandstill(t *testing.T) {
 		defer s.ps.spawn("b")
 		return s.longest(func() { s.ps.stop("b") })
 	})
-	scene("sidecar stopped and restarted", time.Second, "ab", func(s *standstill) time.Duration {
+	scene("sidecar stopped and restarted", 3*time.Second, "ab", func(s *standstill) time.Duration {
 		return s.longest(func() { s.ps.stop("b"); s.ps.spawn("b") })
 	})
 	if os.Getenv(clusterVar) != "" {
