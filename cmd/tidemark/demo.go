@@ -43,7 +43,7 @@ holds. It touches nothing else and takes no notice of TIDEMARK_* variables.`,
 	}
 	cmd.Flags().Uint64Var(&seed, "seed", 1, "tell another story")
 	cmd.Flags().BoolVar(&d.keep, "keep", false, "leave broker and sidecar running until Ctrl-C, to be looked at")
-	cmd.Flags().BoolVar(&verbose, "verbose", false, "show what the sidecar logs, not only warnings")
+	cmd.Flags().BoolVar(&verbose, "verbose", false, "show what the sidecar logs, not only errors")
 	return cmd
 }
 

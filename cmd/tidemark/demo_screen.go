@@ -55,9 +55,10 @@ func asTerminal(w io.Writer) (fd int, ok bool) {
 }
 
 // logger returns the logger of the sidecar. What it says stands above the
-// block.
+// block. It would warn of the record without a usable event time, which is part
+// of the story.
 func (s *screen) logger(verbose bool) *slog.Logger {
-	cfg := config.Config{LogLevel: config.LogWarn, LogFormat: config.LogText}
+	cfg := config.Config{LogLevel: config.LogError, LogFormat: config.LogText}
 	if verbose {
 		cfg.LogLevel = config.LogInfo
 	}

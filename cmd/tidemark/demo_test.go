@@ -93,13 +93,13 @@ func TestScreenDrawsOver(t *testing.T) {
 	var out bytes.Buffer
 	s := &screen{out: &out, err: &out, live: true, width: func() int { return 9 }}
 	s.redraw([]string{"one", "two and a half"})
-	s.logger(false).Warn("hm")
+	s.logger(false).Error("hm")
 	s.redraw([]string{"three"})
 	s.freeze()
 	s.print("four")
-	got := regexp.MustCompile(`[\d:.]+ WRN`).ReplaceAllString(out.String(), "WRN")
+	got := regexp.MustCompile(`[\d:.]+ ERR`).ReplaceAllString(out.String(), "ERR")
 	const again = "\r\x1b[2A\x1b[J"
-	if want := "one\ntwo and a\n" + again + "sidecar: WRN hm\none\ntwo and a\n" + again + "three\n\nfour\n"; got != want {
+	if want := "one\ntwo and a\n" + again + "sidecar: ERR hm\none\ntwo and a\n" + again + "three\n\nfour\n"; got != want {
 		t.Errorf("%q\nis not\n%q", got, want)
 	}
 }
