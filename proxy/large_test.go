@@ -135,6 +135,9 @@ func TestKafkaTenMegabytes(t *testing.T) {
 func TestKafkaRecordDoesNotFit(t *testing.T) {
 	for _, late := range []bool{false, true} {
 		t.Run(fmt.Sprintf("late=%v", late), func(t *testing.T) {
+			if late && testing.Short() {
+				t.Skip("takes half a minute on a real cluster")
+			}
 			onKafka(t, func(t *testing.T, c *cluster) {
 				topic := c.topic(2, "max.message.bytes=20000000")
 				outputs := []string{topic + ".ordered", topic + ".late"}
