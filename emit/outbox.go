@@ -98,31 +98,29 @@ func (o *Outbox) Late(src Source, in *kgo.Record, why Lateness) *kgo.Record {
 // least needed of the headers that were added, and reports whether there was
 // one. An ordered record loses its event time, watermark, source offset and
 // epoch, in this order; a late one, what it says of itself at once, and then
-// its epoch.
+// its epoch. A header that overrules one of the source's stays: without it, what
+// the source wrote would be taken for ours.
 func (o *Outbox) Shed(r *kgo.Record) bool {
-	added := r.Headers[o.own:]
-	if len(added) == 0 {
-		return false
+	own, added := r.Headers[:o.own], r.Headers[o.own:]
+	overrules := func(h kgo.RecordHeader) bool {
+		return slices.ContainsFunc(own, func(s kgo.RecordHeader) bool { return s.Key == h.Key })
 	}
-	rest := added[:0]
-	if added[0].Key == o.names.lateReason {
-		if last := added[len(added)-1]; last.Key == o.names.epoch {
-			rest = append(rest, last)
+	least := []func(kgo.RecordHeader) bool{o.is(o.names.eventTime), o.is(o.names.watermark), o.is(o.names.sourceOffset), o.is(o.names.epoch)}
+	if len(added) > 0 && added[0].Key == o.names.lateReason {
+		least = []func(kgo.RecordHeader) bool{func(h kgo.RecordHeader) bool { return h.Key != o.names.epoch }, o.is(o.names.epoch)}
+	}
+	for _, shed := range least {
+		rest := slices.DeleteFunc(added, func(h kgo.RecordHeader) bool { return shed(h) && !overrules(h) })
+		if len(rest) < len(added) {
+			r.Headers = r.Headers[:o.own+len(rest)]
+			return true
 		}
-	} else {
-		rest = o.less(added)
 	}
-	r.Headers = r.Headers[:o.own+len(rest)]
-	return true
+	return false
 }
 
-func (o *Outbox) less(added []kgo.RecordHeader) []kgo.RecordHeader {
-	for _, name := range []string{o.names.eventTime, o.names.watermark, o.names.sourceOffset} {
-		if i := slices.IndexFunc(added, func(h kgo.RecordHeader) bool { return h.Key == name }); i >= 0 {
-			return slices.Delete(added, i, i+1)
-		}
-	}
-	return added[:0]
+func (o *Outbox) is(name string) func(kgo.RecordHeader) bool {
+	return func(h kgo.RecordHeader) bool { return h.Key == name }
 }
 
 // WireSize returns the bytes that a batch of this record alone takes before

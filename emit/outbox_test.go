@@ -10,10 +10,10 @@ import (
 )
 
 // A record that is too large loses our headers one by one, the least needed
-// first, and never one of its own that looks like ours.
+// first, and none of its own.
 func TestShed(t *testing.T) {
 	in := &kgo.Record{Headers: []kgo.RecordHeader{
-		{Key: "tidemark-epoch", Value: []byte("7")}, {Key: "own"}, {Key: "tidemark-watermark"},
+		{Key: "own", Value: []byte("7")}, {Key: "tidemark-"}, {Key: "own"},
 	}}
 	body := make([]byte, BodySize(in))
 	PutBody(body, in)
@@ -51,6 +51,28 @@ func TestShed(t *testing.T) {
 		}
 		if o.Shed(r) {
 			t.Error("a header was taken that is not ours")
+		}
+	}
+}
+
+// A source header that imitates ours must not become the one that counts.
+func TestShedUncoversNoImitation(t *testing.T) {
+	o := NewOutbox(Headers{Prefix: "tidemark-", Watermark: true, SourceOffset: true})
+	in := &kgo.Record{Value: []byte("v"), Headers: []kgo.RecordHeader{
+		{Key: "tidemark-watermark", Value: []byte("9999999999999")}, {Key: "tidemark-epoch", Value: []byte("77")},
+	}}
+	body := make([]byte, BodySize(in))
+	PutBody(body, in)
+	r := o.Ordered(Source{Ordered: "x"}, &reorder.Release{Body: body, Watermark: 5})
+	for o.Shed(r) {
+		last := ""
+		for _, h := range r.Headers {
+			if h.Key == "tidemark-watermark" {
+				last = string(h.Value)
+			}
+		}
+		if last == "9999999999999" {
+			t.Fatalf("the watermark that counts is the source's: %s; epoch %d", last, Epoch(r, "tidemark-"))
 		}
 	}
 }

@@ -10,10 +10,12 @@ import (
 )
 
 // invalid is what is remembered of records without a usable event time until
-// they are committed: read again, they would be counted again.
+// they are committed, and lost of those that are gone: read again, they would be
+// counted again.
 type invalid struct {
 	records int
 	first   error
+	lost    int64
 }
 
 func (i *invalid) add(r *kgo.Record, err error) {
@@ -29,6 +31,7 @@ func (s *session) done() {
 		s.alarm.errors[recordClass].Add(int64(n - 1)) // and one more by raise
 		s.alarm.raise("records without a usable event time went to the late topic", s.invalid.first, "records", n)
 	}
+	s.alarm.lost.Add(s.invalid.lost)
 	s.invalid = invalid{}
 }
 
@@ -47,6 +50,7 @@ const slow = 5 * time.Second
 // refused is not sent at all, without transactions: see heed.
 func (s *session) flush(ctx context.Context) error {
 	s.flushes++
+	s.sinceClock += clockEvery // it took a while
 	flush := s.cl.Flush
 	if s.gts == nil && s.unacked.Load() != nil {
 		flush = s.cl.AbortBufferedRecords

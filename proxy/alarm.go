@@ -60,8 +60,11 @@ type alarm struct {
 	counters
 	log *slog.Logger
 
+	said      map[string]bool // what the preflight has warned of
+	fruitless atomic.Bool     // the last session committed nothing
+
 	mu     sync.Mutex
-	told   map[string]*complaint // by message
+	told   map[string]*complaint // by message, and what it is about
 	outage time.Time             // when a network error was last told of
 }
 
@@ -71,7 +74,9 @@ type complaint struct {
 	untold    int       // since it was last told
 }
 
-func newAlarm(log *slog.Logger) *alarm { return &alarm{log: log, told: map[string]*complaint{}} }
+func newAlarm(log *slog.Logger) *alarm {
+	return &alarm{log: log, said: map[string]bool{}, told: map[string]*complaint{}}
+}
 
 // complainEvery is how often the log is told of a fault that goes on.
 const complainEvery = 30 * time.Second
@@ -81,10 +86,24 @@ const complainEvery = 30 * time.Second
 // network together, for an outage shows in many places.
 func (a *alarm) raise(msg string, err error, args ...any) { a.at(slog.LevelWarn, msg, err, args...) }
 
-// cry does the same with an error, for what needs a hand.
-func (a *alarm) cry(msg string, err error, args ...any) { a.at(slog.LevelError, msg, err, args...) }
+// cry does the same with an error, for what needs a hand, and for each thing that
+// it is about.
+func (a *alarm) cry(about, msg string, err error, args ...any) {
+	c := classify(err)
+	a.count(c, err)
+	a.tellOf(about, slog.LevelError, c, msg, append(args, "err", err)...)
+}
 
-// note does the same for what happens in the best of clusters.
+// inform tells what sessions do, as long as they come to something.
+func (a *alarm) inform(msg string, args ...any) {
+	level := slog.LevelInfo
+	if a.fruitless.Load() {
+		level = slog.LevelDebug
+	}
+	a.log.Log(context.Background(), level, msg, args...)
+}
+
+// note does the same as raise for what happens in the best of clusters.
 func (a *alarm) note(msg string, err error, args ...any) { a.at(slog.LevelInfo, msg, err, args...) }
 
 func (a *alarm) at(level slog.Level, msg string, err error, args ...any) {
@@ -104,7 +123,11 @@ func (a *alarm) count(c class, err error) {
 }
 
 func (a *alarm) tell(level slog.Level, c class, msg string, args ...any) {
-	untold, due := a.due(c, msg, time.Now())
+	a.tellOf("", level, c, msg, args...)
+}
+
+func (a *alarm) tellOf(about string, level slog.Level, c class, msg string, args ...any) {
+	untold, due := a.due(c, msg+about, time.Now())
 	if !due {
 		return
 	}

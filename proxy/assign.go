@@ -83,11 +83,13 @@ func (s *session) revoked(_ context.Context, _ *kgo.Client, lost map[string][]in
 			s.remove(topic, n)
 		}
 	}
-	maps.DeleteFunc(s.stopped, func(src emit.Source, _ stopped) bool { return slices.Contains(lost[src.Topic], src.Partition) })
+	gone := func(src emit.Source) bool { return slices.Contains(lost[src.Topic], src.Partition) }
+	maps.DeleteFunc(s.stopped, func(src emit.Source, _ stopped) bool { return gone(src) })
+	maps.DeleteFunc(s.refusals, func(src emit.Source, _ refused) bool { return gone(src) })
 	s.rebalanced = true
 	s.poke()
 	if len(lost) > 0 {
-		s.log.Info("partitions given up", "partitions", list(lost))
+		s.alarm.inform("partitions given up", "partitions", list(lost))
 	}
 }
 
@@ -174,6 +176,18 @@ func (s *session) takeAgain(ctx context.Context, partitions map[string][]int32) 
 		for n, o := range ps {
 			set[topic][n] = o.EpochOffset()
 		}
+	}
+	if s.stalled {
+		// The client passes over an offset that it believes to be at, also
+		// when it has stopped reading there. See takeError.
+		aside := map[string]map[int32]kgo.EpochOffset{}
+		for topic, ps := range set {
+			aside[topic] = map[int32]kgo.EpochOffset{}
+			for n, o := range ps {
+				aside[topic][n] = kgo.EpochOffset{Epoch: -1, Offset: o.Offset + 1}
+			}
+		}
+		s.cl.SetOffsets(aside)
 	}
 	s.cl.SetOffsets(set)
 	return nil

@@ -132,3 +132,20 @@ func TestLinesCountOnce(t *testing.T) {
 		t.Errorf("counted %+v, want %+v", got, want)
 	}
 }
+
+// Two partitions that stand still for different reasons: each is told of.
+func TestEachPartitionThatStandsStillIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b bytes.Buffer
+		a := newAlarm(slog.New(slog.NewTextHandler(io.Writer(&b), nil)))
+		for range 20 { // ten minutes
+			a.cry("0", "a partition stands still; it is tried again every 30s", kerr.MessageTooLarge, "partition", 0)
+			time.Sleep(5 * time.Second)
+			a.cry("1", "a partition stands still; it is tried again every 30s", errFew, "partition", 1)
+			time.Sleep(25 * time.Second)
+		}
+		if !strings.Contains(b.String(), "partition=1") {
+			t.Errorf("in ten minutes, partition 1 was never told of")
+		}
+	})
+}

@@ -80,7 +80,7 @@ func (s *session) clientOpts() []kgo.Opt {
 		kgo.MaxBufferedRecords(maxInFlight),
 		kgo.MaxBufferedBytes(s.maxInFlight()),
 		kgo.ProducerLinger(linger),
-		kgo.ProducerBatchMaxBytesFn(s.maxBatch),
+		kgo.ProducerBatchMaxBytesFn(s.maxBatch()),
 
 		// What is refused for longer comes to us, with the brokers' reason.
 		kgo.RecordRetries(produceTries),
@@ -111,8 +111,10 @@ const (
 // inflated bounds what a batch may decompress to. Some kilobytes can become a
 // gigabyte, and the process is not to be killed by what others write.
 func inflated(budget int64) int {
-	return int(min(max(budget, 64<<20), 1<<30))
+	return int(min(max(budget, 64<<20), mostInflated))
 }
+
+const mostInflated = 1 << 30
 
 // maxInFlight lets a record pass that is as large as a request may be, where
 // there are such.

@@ -75,7 +75,11 @@ func (s *session) commit(ctx context.Context) error {
 	} else {
 		err = s.commitOffsets(ctx, offsets)
 	}
+	overdue := s.gts != nil && !s.began.IsZero() && time.Since(s.began) > s.cfg.TransactionTimeout
 	s.began, s.pending, s.committed = time.Time{}, 0, time.Now()
+	if err != nil && overdue {
+		return fmt.Errorf("%w: %w", errOverdue, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -85,6 +89,10 @@ func (s *session) commit(ctx context.Context) error {
 	s.outbox.Reset()
 	return nil
 }
+
+// errOverdue says that a transaction had been open for longer than it may last:
+// that we were fenced then is the brokers' doing, and nobody took our place.
+var errOverdue = errors.New("the transaction timed out")
 
 // offset is one partition of a commit.
 type offset struct {

@@ -66,9 +66,9 @@ func (s *session) fenceDead(added map[string][]int32) {
 }
 
 func (s *session) deadTransactions(ctx context.Context, added map[string][]int32) ([]string, error) {
-	producers, err := s.openProducers(ctx, added)
-	if err != nil || len(producers) == 0 {
-		return nil, err
+	producers, failed := s.openProducers(ctx, added)
+	if len(producers) == 0 {
+		return nil, failed
 	}
 	open, err := s.adm.ListTransactions(ctx, producers, nil)
 	if err != nil {
@@ -88,7 +88,7 @@ func (s *session) deadTransactions(ctx context.Context, added map[string][]int32
 			dead = append(dead, id)
 		}
 	}
-	return dead, nil
+	return dead, failed
 }
 
 // openProducers returns the ids of the producers with a transaction open on
@@ -96,15 +96,21 @@ func (s *session) deadTransactions(ctx context.Context, added map[string][]int32
 func (s *session) openProducers(ctx context.Context, partitions map[string][]int32) ([]int64, error) {
 	set := kadm.TopicsSet{}
 	for topic, ps := range partitions {
-		set.Add(s.topics[topic].Ordered, ps...)
-		set.Add(s.topics[topic].Late, ps...)
+		for _, n := range ps {
+			if n < s.topics[topic].Usable {
+				set.Add(s.topics[topic].Ordered, n)
+				set.Add(s.topics[topic].Late, n)
+			}
+		}
 	}
-	described, err := s.adm.DescribeProducers(ctx, set)
-	if err != nil {
-		return nil, fmt.Errorf("describe the producers of the outputs: %w", err)
+	if len(set) == 0 {
+		return nil, nil // to ask for none is to ask for all
+	}
+	described, failed := s.adm.DescribeProducers(ctx, set) // some answers are better than none
+	if failed != nil {
+		failed = fmt.Errorf("describe the producers of the outputs: %w", failed)
 	}
 	var open []int64
-	var failed error
 	described.EachPartition(func(p kadm.DescribedProducersPartition) {
 		if p.Err != nil {
 			failed = fmt.Errorf("describe the producers of %s partition %d: %w", p.Topic, p.Partition, p.Err)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -24,18 +25,11 @@ func (s *session) gone(ctx context.Context, p *partition, cause error) error {
 	start, _ := starts.Lookup(p.Topic, p.Partition)
 	end, _ := ends.Lookup(p.Topic, p.Partition)
 	if err := cmp.Or(start.Err, end.Err); err != nil {
-		s.alarm.raise("the log does not tell where it begins and ends", err, "topic", p.Topic, "partition", p.Partition)
-		return nil // the leader is moving; the error comes again if it was one
-	}
-	at := p.state.Position()
-	err = s.lost(p, fmt.Errorf("offset %d was to be read next, %d records are buffered, the log holds %d to %d: %w",
-		at, p.state.Snapshot().Count, start.Offset, end.Offset, cause))
-	if err != nil {
-		return err
+		return s.again(ctx, p, err) // the leader is moving
 	}
 	// Where a new leader has written over the log, what it wrote is read
 	// like anything new.
-	diverged := end.Offset
+	at, diverged := p.state.Position(), end.Offset
 	if rewritten, ok := errors.AsType[*kgo.ErrDataLoss](cause); ok {
 		diverged = min(diverged, rewritten.ResetTo)
 	} else if parted, err := s.parted(ctx, p); err != nil {
@@ -43,14 +37,21 @@ func (s *session) gone(ctx context.Context, p *partition, cause error) error {
 	} else if parted >= 0 {
 		diverged = min(diverged, parted)
 	}
+	if start.Offset <= at && at <= diverged {
+		return s.again(ctx, p, cause) // the log has it: a broker that was behind has answered
+	}
+	err = s.lost(p, fmt.Errorf("offset %d was to be read next, %d records are buffered, the log holds %d to %d: %w",
+		at, p.state.Snapshot().Count, start.Offset, end.Offset, cause))
+	if err != nil {
+		return err
+	}
 	if at < start.Offset {
-		s.alarm.lost.Add(start.Offset - at)
-		p.state.Skip(start.Offset, start.LeaderEpoch)
+		s.skip(p, start)
 	} else {
-		s.alarm.lost.Add(max(at-diverged, 0))
 		if _, replaying := p.state.Replaying(); replaying {
 			p.state.EndReplay(diverged, true)
 		}
+		s.invalid.lost += max(at-diverged, 0)
 		p.state.Rewind(diverged)
 	}
 	if err := s.endReplay(ctx, p, p.state.Position()); err != nil {
@@ -58,6 +59,21 @@ func (s *session) gone(ctx context.Context, p *partition, cause error) error {
 	}
 	s.seek(p)
 	return s.release(ctx, p)
+}
+
+// skip goes on where the log begins now.
+func (s *session) skip(p *partition, start kadm.ListedOffset) {
+	if end, replaying := p.state.Replaying(); replaying {
+		if start.Offset < end {
+			p.state.Skip(start.Offset, start.LeaderEpoch) // what is missing is counted when it has been read again
+			return
+		}
+		if loss := p.state.EndReplay(math.MaxInt64, true); loss != nil {
+			s.invalid.lost += loss.Records()
+		}
+	}
+	s.invalid.lost += max(start.Offset-p.state.Position(), 0)
+	p.state.Skip(start.Offset, start.LeaderEpoch)
 }
 
 // parted asks the leader up to where the log is still the one that we have read:

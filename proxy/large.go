@@ -69,12 +69,24 @@ func (s *session) room(topic string) int {
 	return max(size, batchLeast)
 }
 
-// maxBatch is the client's limit.
-func (s *session) maxBatch(topic string) int32 {
+// maxBatch returns the client's limits for a session. The client asks at any
+// time, so they are not those that are being learnt.
+func (s *session) maxBatch() func(topic string) int32 {
 	if s.limits.wide {
-		return batchWide
+		return func(string) int32 { return batchWide }
 	}
-	return int32(min(s.room(topic), batchWide))
+	rooms := map[string]int32{}
+	for _, t := range s.topics {
+		for _, out := range []string{t.Ordered, t.Late} {
+			rooms[out] = int32(min(s.room(out), batchWide))
+		}
+	}
+	return func(topic string) int32 {
+		if n, ok := rooms[topic]; ok {
+			return n
+		}
+		return batchDefault
+	}
 }
 
 // tooLarge learns from a refusal in a batch that was packed.
@@ -136,7 +148,11 @@ func (s *session) alone(ctx context.Context, p *partition, r *kgo.Record, offset
 		return err
 	}
 	for shed := 0; ; shed++ {
-		err := s.cl.ProduceSync(ctx, r).FirstErr()
+		s.sinceClock += clockEvery
+		wait, cancel := context.WithTimeout(ctx, s.cfg.TransactionTimeout) // later it is of no use
+		r.Context = nil                                                    // the client has left that of the last try in it
+		err := s.cl.ProduceSync(wait, r).FirstErr()
+		cancel()
 		if err == nil && shed > 0 {
 			s.alarm.shed.Add(int64(shed))
 			s.log.Debug("headers left out, for the record would be too large with them",
@@ -147,7 +163,7 @@ func (s *session) alone(ctx context.Context, p *partition, r *kgo.Record, offset
 			return nil
 		}
 		if !s.outbox.Shed(r) {
-			s.stuck[p.Source] = place{r.Topic == p.Late, offset}
+			s.stuck[p.Source] = place{late: r.Topic == p.Late, offset: offset, err: err}
 			s.acknowledged(r, fmt.Errorf("%w: %w", errBare, err))
 			return s.commit(ctx) // which goes back to the last commit
 		}

@@ -124,8 +124,10 @@ func (s *session) takeRecords(ctx context.Context, p *partition, records []*kgo.
 // takeRecord has one record judged, and holds it or sends it to the late
 // topic.
 func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) error {
-	if s.stuckAt(p, true, r.Offset) {
-		return s.halt(ctx, p)
+	if len(s.stuck) > 0 {
+		if err := s.atStuck(ctx, p, true, r.Offset); err != nil {
+			return err
+		}
 	}
 	t, err := s.extract.Extract(r)
 	in := reorder.Record{Offset: r.Offset, LeaderEpoch: r.LeaderEpoch, Time: t, Invalid: err != nil, Size: emit.BodySize(r)}
@@ -157,8 +159,12 @@ func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) e
 func (s *session) release(ctx context.Context, p *partition) error {
 	var due reorder.Release
 	for {
-		if s.dueStuck(p) {
-			return s.halt(ctx, p)
+		if len(s.stuck) > 0 {
+			if at, due := p.state.Peek(); due {
+				if err := s.atStuck(ctx, p, false, at.Offset); err != nil {
+					return err
+				}
+			}
 		}
 		if !p.state.Next(&due) {
 			return nil
@@ -247,7 +253,7 @@ func (s *session) acknowledged(r *kgo.Record, err error) {
 // is time: a transaction must not outlive its timeout because a release is
 // long.
 func (s *session) pace(ctx context.Context) error {
-	if s.sinceClock++; s.sinceClock < 256 {
+	if s.sinceClock++; s.sinceClock < clockEvery {
 		return nil
 	}
 	s.readClocks()
@@ -256,6 +262,9 @@ func (s *session) pace(ctx context.Context) error {
 	}
 	return nil
 }
+
+// clockEvery is after how many records the clock is looked at.
+const clockEvery = 256
 
 // maxPending bounds the records of a transaction: what they are made of stays
 // in memory until it ends.
@@ -286,7 +295,7 @@ func (s *session) endReplayAt(ctx context.Context, p *partition, logEnd int64) e
 	if err := s.lost(p, loss); err != nil {
 		return err
 	}
-	s.alarm.lost.Add(max(int64(loss.Owed)-int64(loss.Found), 0))
+	s.invalid.lost += loss.Records()
 	if err := s.release(ctx, p); err != nil {
 		return err
 	}
@@ -328,6 +337,9 @@ const readPause = 100 * time.Millisecond
 
 func (s *session) takeError(ctx context.Context, f kgo.FetchError) error {
 	p := s.find(f.Topic, f.Partition)
+	if s.standsStill(f.Topic, f.Partition) {
+		return nil // and is not read
+	}
 	switch err := f.Err; {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return nil
@@ -357,10 +369,18 @@ func (s *session) takeError(ctx context.Context, f kgo.FetchError) error {
 		// without it: it would never be read.
 		return fmt.Errorf("take up %s partition %d: %w", f.Topic, f.Partition, err)
 	default:
-		s.alarm.raise("reading fails; trying again", err, "topic", f.Topic, "partition", f.Partition)
-		// The client asks again at once.
-		pause := backoff{first: readPause, longest: readPause}
-		_ = pause.wait(ctx)
-		return nil
+		return s.again(ctx, p, err)
 	}
+}
+
+// again pauses after an error in reading. The client asks again at once.
+func (s *session) again(ctx context.Context, p *partition, err error) error {
+	var where []any
+	if p != nil {
+		where = []any{"topic", p.Topic, "partition", p.Partition}
+	}
+	s.alarm.raise("reading fails; trying again", err, where...)
+	pause := backoff{first: readPause, longest: readPause}
+	_ = pause.wait(ctx)
+	return nil
 }

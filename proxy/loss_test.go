@@ -7,7 +7,10 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/reorder"
@@ -159,5 +162,54 @@ func TestCommitCarriesLeaderEpoch(t *testing.T) {
 		if want := in[snap.Next-1].LeaderEpoch; snap.NextEpoch != want || want == snap.LowEpoch {
 			t.Errorf("leader epoch %d before %d, want %d", snap.NextEpoch, snap.Next, want)
 		}
+	})
+}
+
+// The log is deleted before a partition that is being replayed: how much is
+// said to be lost?
+func TestLossIsCountedOnce(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		base := time.Now().Add(-time.Hour)
+		var all []*kgo.Record
+		for i := range 20 {
+			all = append(all, record(topic, 0, base.UnixMilli()+int64(i), "x"))
+		}
+		c.produce(c.cl, all...)
+		s := c.start(topic, noDrain)
+		c.awaitRead(s)
+		s.stop() // 20 are held
+		for range 10 {
+			c.produce(c.cl, record(topic, 0, base.UnixMilli()+5000, "y"))
+		}
+		c.deleteBelow(topic, 25) // all that is held, and 5 more
+		s = c.start(topic, noDrain, goOn)
+		c.awaitRead(s)
+		s.stop()
+		if n := s.proc.alarm.snapshot().Lost; n != 25 {
+			t.Errorf("%d counted as lost, 25 are", n)
+		}
+	})
+}
+
+// A broker says OFFSET_OUT_OF_RANGE for an offset that the log has.
+func TestOutOfRangeThatIsNot(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		base := time.Now().Add(-time.Hour)
+		c.produce(c.cl, timed(topic, base, 0, nil), timed(topic, base, 9, nil))
+		s := c.start(topic, noDrain, goOn)
+		c.awaitRead(s)
+		s.link.delay.Store(int64(2 * time.Millisecond))
+		h := c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: topic, Err: kerr.OffsetOutOfRange, Count: -1})
+		c.produce(c.cl, timed(topic, base, 10, nil))
+		before := s.voice.lines.Load()
+		time.Sleep(5 * time.Second)
+		if n := s.voice.lines.Load() - before; n > 20 {
+			t.Errorf("%d lines in 5 s", n)
+		}
+		h.Remove()
+		c.awaitRead(s)
+		s.stop()
 	})
 }

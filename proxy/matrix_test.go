@@ -126,7 +126,7 @@ var matrix = []row{
 		way: exactly, key: kmsg.TxnOffsetCommit,
 		told: slices.Concat(abortable, errs{
 			kerr.ConcurrentTransactions, kerr.IllegalGeneration, kerr.UnknownMemberID, kerr.RebalanceInProgress, kerr.RequestTimedOut,
-			kerr.UnknownTopicOrPartition, kerr.UnknownTopicID, kerr.OffsetMetadataTooLarge,
+			kerr.UnknownTopicOrPartition, kerr.UnknownTopicID,
 		}),
 		late:   moving,
 		fenced: overtaken,
@@ -158,7 +158,7 @@ var matrix = []row{
 		way: atLeast, key: kmsg.OffsetCommit,
 		told: errs{
 			kerr.IllegalGeneration, kerr.UnknownMemberID, kerr.RebalanceInProgress, kerr.RequestTimedOut, kerr.UnknownServerError,
-			kerr.UnknownTopicOrPartition, kerr.UnknownTopicID, kerr.OffsetMetadataTooLarge,
+			kerr.UnknownTopicOrPartition, kerr.UnknownTopicID,
 		},
 		hidden: moving,
 		ends:   endings{kerr.GroupAuthorizationFailed: noGroup, kerr.TopicAuthorizationFailed: noSource, kerr.FencedInstanceID: twice},
@@ -591,4 +591,45 @@ func (c *cluster) dies(topic string) {
 	c.produce(cl, record(topic+".ordered", 0, 0, "never"))
 	dead.cut()
 	cl.Close()
+}
+
+// Brokers that take less metadata than we write: that can never work.
+func TestMetadataTooLarge(t *testing.T) {
+	for _, delivery := range []string{"exactly-once", "at-least-once"} {
+		onFake(t, func(t *testing.T, c *cluster) {
+			topic := c.topic(1)
+			s := c.start(topic, noDrain, "TIDEMARK_DELIVERY="+delivery)
+			c.await("the first commit", func() bool { s.lives(); return len(c.commits(s.cfg)) == 1 })
+			c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.TxnOffsetCommit, kmsg.OffsetCommit}, Err: kerr.OffsetMetadataTooLarge, Count: -1})
+			base := time.Now().Add(-time.Hour)
+			c.produce(c.cl, timed(topic, base, 0, nil), timed(topic, base, 9, nil))
+			if fault := s.fails(); fault.Code != 2 || !strings.Contains(fault.Advice, "offset.metadata.max.bytes") {
+				t.Errorf("exit code %d: %v (hint: %s)", fault.Code, fault, fault.Advice)
+			}
+		})
+	}
+}
+
+// What ends every session at once is told now and then, and not with all that
+// sessions say of themselves.
+func TestFruitlessSessionsAreQuiet(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		for _, out := range []string{topic + ".ordered", topic + ".late"} {
+			c.create(out, 1, "max.message.bytes=50000") // worth a warning
+		}
+		s := c.start(topic, noDrain)
+		c.await("the first commit", func() bool { s.lives(); return len(c.commits(s.cfg)) == 1 })
+		c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.EndTxn}, Err: kerr.InvalidTxnState, Count: -1})
+		base := time.Now().Add(-time.Hour)
+		c.produce(c.cl, timed(topic, base, 0, nil), timed(topic, base, 9, nil))
+		before, sessions := s.voice.lines.Load(), s.proc.alarm.snapshot().Sessions
+		time.Sleep(10 * time.Minute)
+		if n := s.voice.lines.Load() - before; n > 100 {
+			t.Errorf("%d lines in ten minutes", n)
+		}
+		if n := s.proc.alarm.snapshot().Sessions - sessions; n < 100 {
+			t.Errorf("only %d sessions", n)
+		}
+	})
 }

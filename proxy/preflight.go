@@ -40,7 +40,7 @@ func preflight(ctx context.Context, adm *kadm.Client, cfg config.Config, ex *tim
 
 // preflightOver makes the first contact over a client of its own.
 func preflightOver(ctx context.Context, first, adm *kadm.Client, cfg config.Config, ex *timestamp.Extractor, a *alarm) (map[string]Topic, error) {
-	p := &inspection{first: first, adm: adm, cfg: cfg, tools: tools{cfg}, extract: ex, log: a.log, said: map[string]bool{}}
+	p := &inspection{first: first, adm: adm, cfg: cfg, tools: tools{cfg}, extract: ex, log: a.log, said: a.said}
 	pause := backoff{first: 250 * time.Millisecond, longest: time.Second}
 	ctx = kadm.WithAuthorizedOps(ctx) // also keeps the client from answering out of its cache
 	for {

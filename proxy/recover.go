@@ -48,6 +48,13 @@ func (s *session) load(ctx context.Context, partitions map[string][]int32) (posi
 	}
 	var loaded, waiting []*partition
 	var begins []offset
+	defer func() {
+		for _, p := range loaded {
+			if s.find(p.Topic, p.Partition) != p {
+				s.engine.Revoke(p.state) // it came to an error
+			}
+		}
+	}()
 	at := positions{}
 	for topic, ps := range partitions {
 		at[topic] = map[int32]kgo.Offset{}
@@ -72,9 +79,6 @@ func (s *session) load(ctx context.Context, partitions map[string][]int32) (posi
 		}
 	}
 	if err := s.commitPlain(ctx, begins); err != nil {
-		for _, p := range loaded {
-			s.engine.Revoke(p.state)
-		}
 		return nil, err
 	}
 	var again int64
@@ -88,7 +92,7 @@ func (s *session) load(ctx context.Context, partitions map[string][]int32) (posi
 	for _, p := range waiting {
 		s.await(p)
 	}
-	s.log.Info("partitions taken up", "partitions", list(partitions), "first_start", len(begins), "offsets_to_read_again", again)
+	s.alarm.inform("partitions taken up", "partitions", list(partitions), "first_start", len(begins), "offsets_to_read_again", again)
 	return at, nil
 }
 

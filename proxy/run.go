@@ -69,13 +69,14 @@ func runSessions(ctx, hard context.Context, cfg config.Config, connection []kgo.
 			return err
 		case forGood(cfg, err) != nil:
 			return forGood(cfg, err)
-		case isFenced(err):
+		case isFenced(err) && !errors.Is(err, errOverdue):
 			if fenced = lastMinute(append(fenced, time.Now())); len(fenced) >= 3 {
 				return failed(fmt.Errorf("fenced three times in a minute as %q: %w", cfg.TransactionalID(), err),
 					"another process uses this group and instance; give each its own TIDEMARK_INSTANCE")
 			}
 		}
 		proc.alarm.raise("starting over from the last commit", err)
+		proc.alarm.fruitless.Store(proc.alarm.commits.Load() == before)
 		if proc.alarm.commits.Load() > before {
 			pause = betweenSessions
 		}

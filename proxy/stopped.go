@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,8 @@ import (
 type place struct {
 	late   bool // into the late topic
 	offset int64
+	err    error
+	again  bool // it is to be tried again
 }
 
 // stopped is a partition that is ours and stands still.
@@ -48,46 +51,50 @@ func goneOn(err error) error {
 	return err
 }
 
-// stuckAt reports whether a record is the one at which its partition has to
-// stop. It is called for every record, and nearly always there is none.
-func (s *session) stuckAt(p *partition, late bool, offset int64) bool {
-	if len(s.stuck) == 0 {
-		return false
-	}
+// atStuck is called before a record is put out or judged, where its partition
+// may be stuck at it.
+func (s *session) atStuck(ctx context.Context, p *partition, late bool, offset int64) error {
 	at, ok := s.stuck[p.Source]
-	return ok && at == place{late, offset}
-}
-
-// dueStuck reports whether the record that is to come out next is that one.
-func (s *session) dueStuck(p *partition) bool {
-	if len(s.stuck) == 0 {
-		return false
+	switch {
+	case !ok || at.late != late || at.offset != offset:
+		return nil
+	case at.again:
+		// If it is refused again, nothing else is undone with it.
+		delete(s.stuck, p.Source)
+		return s.commit(ctx)
 	}
-	at, due := p.state.Peek()
-	return due && s.stuckAt(p, false, at.Offset)
+	return s.halt(ctx, p, at)
 }
 
 // halt stops a partition before the record that does not fit. What came before
 // it is committed.
-func (s *session) halt(ctx context.Context, p *partition) error {
+func (s *session) halt(ctx context.Context, p *partition, at place) error {
 	if err := s.commit(ctx); err != nil {
 		return err
 	}
-	topic := p.Ordered
-	if s.stuck[p.Source].late {
+	topic, key := p.Ordered, maxMessageBytes
+	if at.late {
 		topic = p.Late
 	}
-	err := fmt.Errorf("write the record at offset %d to %s: %w: %w", s.stuck[p.Source].offset, topic, errBare, kerr.MessageTooLarge)
-	s.standStill(p, err, "raise the limit: "+tools{s.cfg}.set(topic, maxMessageBytes, "BYTES"))
+	if errors.Is(at.err, kerr.RecordListTooLarge) {
+		key = "segment.bytes"
+	}
+	err := fmt.Errorf("write the record at offset %d to %s: %w: %w", at.offset, topic, errBare, at.err)
+	s.standStill(p, err, "raise the limit: "+tools{s.cfg}.set(topic, key, "BYTES"))
 	return errStopped
 }
 
 // swollen stops a partition before a batch that would fill the memory.
 func (s *session) swollen(ctx context.Context, p *partition, err error) error {
+	s.stalled = true
 	if err := s.commit(ctx); err != nil {
 		return err
 	}
-	s.standStill(p, err, "give it more memory: raise TIDEMARK_MEMORY, or the limit of the container")
+	hint := "give it more memory: raise TIDEMARK_MEMORY, or the limit of the container"
+	if inflated(int64(s.cfg.Memory)) == mostInflated {
+		hint = "have the producers write smaller batches"
+	}
+	s.standStill(p, err, hint)
 	return errStopped
 }
 
@@ -96,8 +103,18 @@ func (s *session) standStill(p *partition, why error, hint string) {
 	s.remove(p.Topic, p.Partition)
 	s.stopped[p.Source] = stopped{s.now(), why}
 	s.cl.PauseFetchPartitions(map[string][]int32{p.Topic: {p.Partition}})
-	s.alarm.cry("a partition stands still; it is tried again every "+retryStopped.String(), why,
+	s.alarm.cry(fmt.Sprint(p.Topic, p.Partition), "a partition stands still; it is tried again every "+retryStopped.String(), why,
 		"topic", p.Topic, "partition", p.Partition, "hint", hint)
+}
+
+// standsStill reports whether a partition of ours does.
+func (s *session) standsStill(topic string, n int32) bool {
+	if len(s.stopped) == 0 {
+		return false
+	}
+	t := s.topics[topic]
+	_, still := s.stopped[emit.Source{Topic: topic, Ordered: t.Ordered, Late: t.Late, Partition: n}]
+	return still
 }
 
 // tryStopped takes up again the partitions that stood still for long enough.
@@ -105,21 +122,25 @@ func (s *session) tryStopped(ctx context.Context) error {
 	if len(s.stopped) == 0 {
 		return nil
 	}
-	again := map[string][]int32{}
+	again, waiting := map[string][]int32{}, map[string]int32{}
 	for src, st := range s.stopped {
-		if s.now().Sub(st.since) < retryStopped {
-			continue
-		}
-		if src.Partition >= s.topics[src.Topic].Usable {
-			if err := s.outputsGrown(ctx, src); err != nil {
-				return err
+		switch {
+		case s.now().Sub(st.since) < retryStopped:
+		case src.Partition < s.topics[src.Topic].Usable:
+			again[src.Topic] = append(again[src.Topic], src.Partition)
+			if at, ok := s.stuck[src]; ok {
+				at.again = true
+				s.stuck[src] = at
 			}
+		default:
 			s.stopped[src] = stopped{s.now(), st.why}
-			s.alarm.cry("partitions wait for their outputs", st.why, "topic", src.Topic, "partition", src.Partition)
-			continue
+			waiting[src.Topic] = max(waiting[src.Topic], src.Partition+1)
 		}
-		delete(s.stuck, src)
-		again[src.Topic] = append(again[src.Topic], src.Partition)
+	}
+	for topic, partitions := range waiting {
+		if err := s.outputsGrown(ctx, s.topics[topic], partitions); err != nil {
+			return err
+		}
 	}
 	if len(again) == 0 {
 		return nil
@@ -130,22 +151,23 @@ func (s *session) tryStopped(ctx context.Context) error {
 	return s.takeAgain(ctx, again)
 }
 
-// outputsGrown returns errTopology when a partition that waited for its outputs
-// has them.
-func (s *session) outputsGrown(ctx context.Context, src emit.Source) error {
-	listed, err := s.adm.ListTopics(ctx, src.Ordered, src.Late)
+// outputsGrown returns errTopology when the outputs of a topic have got more
+// partitions than they had.
+func (s *session) outputsGrown(ctx context.Context, t Topic, wanted int32) error {
+	const patience = time.Second // the loop waits
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	listed, err := s.adm.ListTopics(ctx, t.Ordered, t.Late)
 	if err == nil {
 		err = listed.Error()
 	}
-	if err != nil {
-		return nil // asked again soon
+	if err == nil && min(len(listed[t.Ordered].Partitions), len(listed[t.Late].Partitions)) > int(t.Usable) {
+		return fmt.Errorf("the outputs of %s have grown: %w", t.Name, errTopology)
 	}
-	for _, out := range []string{src.Ordered, src.Late} {
-		if int(src.Partition) >= len(listed[out].Partitions) {
-			return nil
-		}
-	}
-	return fmt.Errorf("the outputs of %s have grown: %w", src.Topic, errTopology)
+	tools := tools{s.cfg}
+	s.alarm.cry(t.Name, "partitions wait for their outputs", cmp.Or(err, errFew), "topic", t.Name, "partitions", wanted-t.Usable,
+		"hint", "grow them: "+tools.grow(t.Ordered, t.Partitions)+"; "+tools.grow(t.Late, t.Partitions))
+	return nil
 }
 
 // await has a partition wait for its outputs. Where it begins is committed all

@@ -86,6 +86,9 @@ type Loss struct {
 	NewLeader, Shortage bool // records were rewritten; the log ends before To
 }
 
+// Records returns how many of the records buffered are gone.
+func (l *Loss) Records() int64 { return max(int64(l.Owed)-int64(l.Found), 0) }
+
 func (l *Loss) Error() string {
 	why := "they are not the same records"
 	switch {
