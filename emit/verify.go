@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -110,6 +111,11 @@ func (v *verification) survey(ctx context.Context, t VerifyTopic) ([]*verified, 
 	if err != nil {
 		return nil, err
 	}
+	for _, out := range []string{t.Ordered, t.Late} {
+		if err := v.settle(ctx, out); err != nil {
+			return nil, err
+		}
+	}
 	ordered, err := v.stretches(ctx, t.Ordered)
 	if err != nil {
 		return nil, err
@@ -177,6 +183,46 @@ func (v *verification) commits(ctx context.Context, topic string) (map[int32]kad
 		}
 	}
 	return all[topic], nil
+}
+
+// settleTime is more than brokers take to mark the end of a transaction on all
+// its partitions.
+const settleTime = 2 * time.Second
+
+// settle waits until readers of committed records see all that is in an output
+// now. The end of a transaction is marked on the group's offsets and on the
+// outputs one after the other, so a commit may be seen before what came out with
+// it. A transaction that stays open is another, and lies behind that.
+func (v *verification) settle(ctx context.Context, topic string) error {
+	written, err := v.adm.ListEndOffsets(ctx, topic)
+	if err == nil {
+		err = written.Error()
+	}
+	if err != nil {
+		return fmt.Errorf("list end offsets of %s: %w", topic, err)
+	}
+	for began := time.Now(); ; {
+		stable, err := v.adm.ListCommittedOffsets(ctx, topic)
+		if err == nil {
+			err = stable.Error()
+		}
+		if err != nil {
+			return fmt.Errorf("list last stable offsets of %s: %w", topic, err)
+		}
+		behind := false
+		written.Each(func(end kadm.ListedOffset) {
+			at, _ := stable.Lookup(topic, end.Partition)
+			behind = behind || at.Offset < end.Offset
+		})
+		if !behind || time.Since(began) > settleTime {
+			return nil
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // stretches returns what there is to read of each partition of a topic, up to

@@ -199,6 +199,25 @@ func (c *cluster) contents(topic string) [][]*kgo.Record {
 	return all
 }
 
+// settled reports whether readers of committed records see all of a topic. Brokers
+// mark the end of a transaction on one partition after the other.
+func (c *cluster) settled(topic string) bool {
+	high, err := c.adm.ListEndOffsets(c.ctx, topic)
+	if err != nil || high.Error() != nil {
+		return false
+	}
+	stable, err := c.adm.ListCommittedOffsets(c.ctx, topic)
+	if err != nil || stable.Error() != nil {
+		return false
+	}
+	behind := false
+	high.Each(func(end kadm.ListedOffset) {
+		at, _ := stable.Lookup(topic, end.Partition)
+		behind = behind || at.Offset < end.Offset
+	})
+	return !behind
+}
+
 // bytesOf writes down the outputs of a sidecar, all of it but the one value
 // that is the wall clock's.
 func (c *cluster) bytesOf(cfg config.Config) []string {
@@ -240,6 +259,11 @@ func shown(b []byte) string {
 // state.
 func (c *cluster) same(got, want config.Config) {
 	c.t.Helper()
+	for _, cfg := range []config.Config{got, want} {
+		for _, out := range []string{cfg.OrderedTopic(cfg.Topics[0]), cfg.LateTopic(cfg.Topics[0])} {
+			c.await("the last transaction on "+out, func() bool { return c.settled(out) })
+		}
+	}
 	g, w := c.bytesOf(got), c.bytesOf(want)
 	for i := range min(len(g), len(w)) {
 		if g[i] != w[i] {
