@@ -64,7 +64,7 @@ func newCommand() *cobra.Command {
 	}
 	cobra.EnableCommandSorting = false
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newAll(), newThroughput(), newLatency(), newScaling(), newCore(), newReport(), newSmoke(), newCopy())
+	root.AddCommand(newAll(), newThroughput(), newLatency(), newScaling(), newCore(), newProfile(), newReport(), newSmoke(), newCopy(), newSidecar())
 	return root
 }
 
@@ -282,6 +282,29 @@ func newCore() *cobra.Command {
 	return cmd
 }
 
+func newProfile() *cobra.Command {
+	var o settings
+	var name, file string
+	cmd := &cobra.Command{
+		Use: "profile", Short: "Where Tidemark's processor time goes",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.with(cmd, func(ctx context.Context, s *suite.Suite) error {
+				c, err := workload.Find(name)
+				if err != nil {
+					return err
+				}
+				return s.Profile(ctx, o.sized(c)[0], file)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&o.broker, "broker", "kafka", "kafka, kfake, or host:port")
+	cmd.Flags().StringVar(&name, "case", "main", "workload")
+	cmd.Flags().StringVar(&file, "file", "cpu.prof", "where the profile is left")
+	o.sizes(cmd)
+	return cmd
+}
+
 func newReport() *cobra.Command {
 	var out string
 	cmd := &cobra.Command{
@@ -329,6 +352,14 @@ func newCopy() *cobra.Command {
 	f.BoolVar(&o.Split, "split", false, "send what is late to the late topic")
 	f.Int32Var(&o.PartitionSize, "partition-bytes", 1<<20, "most bytes fetched of a partition at a time")
 	return cmd
+}
+
+// newSidecar is Tidemark under a profile, configured by environment.
+func newSidecar() *cobra.Command {
+	return &cobra.Command{
+		Use: "sidecar", Short: "Be Tidemark, and write a profile", Hidden: true, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return suite.Sidecar(cmd.Context()) },
+	}
 }
 
 // with runs something with a suite and its broker.

@@ -31,8 +31,10 @@ func TestWrite(t *testing.T) {
 	main.Runs = append(main.Runs, suite.Run{Case: "main", Candidate: "tidemark", Records: 1_000_000, Seconds: 0.001, Check: check.Result{Faults: []string{"1 lost"}}})
 	latency := suite.Results{Name: "latency"}
 	core := suite.Results{Name: "core", Core: []suite.Core{
-		{Name: "tidemark", Held: 50_000, Ns: 100}, {Name: "tidemark", Held: 5_000_000, Ns: 300},
-		{Name: "heap", Held: 50_000, Ns: 1100}, {Name: "heap", Held: 5_000_000, Ns: 2000},
+		{Name: "tidemark", Held: 50_000, Ns: 100},
+		{Name: "tidemark", Held: 5_000_000, Ns: 300},
+		{Name: "heap", Held: 50_000, Ns: 1100},
+		{Name: "heap", Held: 5_000_000, Ns: 2000},
 	}}
 	var ms []float64
 	for range suite.Percentiles {
