@@ -4,11 +4,15 @@ package cluster
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -78,6 +82,7 @@ func (c *Cluster) startKafka(ctx context.Context, root string) error {
 	start.Stderr = &said
 	addr, err := start.Output()
 	if err != nil {
+		os.RemoveAll(dir)
 		return fmt.Errorf("%w\n%s", err, said.Bytes())
 	}
 	c.Kind, c.Addr = "Kafka 4.1.1", strings.TrimSpace(string(addr))
@@ -95,12 +100,12 @@ func (c *Cluster) startKafka(ctx context.Context, root string) error {
 // freePort finds a port that is free together with the one a hundred above,
 // which the controller takes.
 func freePort() (int, error) {
-	for port := 33000; port < 39000; port += 7 {
-		if free(port) && free(port+100) {
+	for range 100 { // at random: another may be looking at the same time
+		if port := 33000 + rand.IntN(6000); free(port) && free(port+100) {
 			return port, nil
 		}
 	}
-	return 0, fmt.Errorf("no free port from 33000 to 39000")
+	return 0, errors.New("no free port from 33000 to 39000")
 }
 
 func free(port int) bool {
@@ -122,18 +127,32 @@ func (c *Cluster) Close() {
 // Outputs are the names of the topics that come out of one.
 func Outputs(topic string) []string { return []string{topic + ".ordered", topic + ".late"} }
 
-// CreateTopics makes a source topic and its outputs. They do not expire:
-// event times lie in the past.
+// CreateTopics makes a source topic and its outputs. They do not expire, for
+// event times lie in the past, and the outputs have the room for headers that
+// Tidemark would give them.
 func (c *Cluster) CreateTopics(ctx context.Context, topic string, partitions int32) error {
-	forever := map[string]*string{"retention.ms": kadm.StringPtr("-1"), "max.message.bytes": kadm.StringPtr("2097152")}
-	made, err := c.adm.CreateTopics(ctx, partitions, 1, forever, append(Outputs(topic), topic)...)
-	if err == nil {
-		err = made.Error()
+	const limit, headers = 1048588, 1024 // the broker's default
+	source := map[string]*string{"retention.ms": kadm.StringPtr("-1")}
+	output := map[string]*string{"max.message.bytes": kadm.StringPtr(strconv.Itoa(limit + headers))}
+	maps.Copy(output, source)
+	for _, t := range []struct {
+		config map[string]*string
+		names  []string
+	}{{source, []string{topic}}, {output, Outputs(topic)}} {
+		made, err := c.adm.CreateTopics(ctx, partitions, 1, t.config, t.names...)
+		if err == nil {
+			err = made.Error()
+		}
+		if err != nil {
+			return fmt.Errorf("create %s: %w", t.names[0], err)
+		}
 	}
-	if err != nil {
-		return fmt.Errorf("create %s and its outputs: %w", topic, err)
-	}
-	return nil
+	return c.until(ctx, 20*time.Millisecond, func() bool { // the broker takes its time with hundreds of partitions
+		ends, err := c.adm.ListEndOffsets(ctx, append(Outputs(topic), topic)...)
+		n := 0
+		ends.Each(func(kadm.ListedOffset) { n++ })
+		return err == nil && ends.Error() == nil && n == 3*int(partitions)
+	})
 }
 
 // DeleteTopics removes a source topic, its outputs, and what a job made for
@@ -149,31 +168,50 @@ func (c *Cluster) DeleteTopics(ctx context.Context, topic, group string) error {
 			names = append(names, name)
 		}
 	}
-	_, err = c.adm.DeleteTopics(ctx, names...)
-	return err
+	if _, err := c.adm.DeleteTopics(ctx, names...); err != nil {
+		return err
+	}
+	return c.until(ctx, 20*time.Millisecond, func() bool { // what is left to do would disturb the next run
+		left, err := c.adm.ListTopics(ctx, names...)
+		return err == nil && !slices.ContainsFunc(names, func(name string) bool { return left[name].Err == nil })
+	})
 }
 
 // AwaitMember waits until the group has a member and returns when that was
 // first seen: within a few milliseconds of its JoinGroup request.
 func (c *Cluster) AwaitMember(ctx context.Context, group string) (time.Time, error) {
-	return c.await(ctx, group, 2*time.Millisecond, func(g kadm.DescribedGroup) bool { return len(g.Members) > 0 })
+	err := c.until(ctx, 2*time.Millisecond, func() bool {
+		groups, err := c.adm.DescribeGroups(ctx, group)
+		return err == nil && len(groups[group].Members) > 0
+	})
+	return time.Now(), err
 }
 
 // AwaitStable waits until the group's members have their partitions.
-func (c *Cluster) AwaitStable(ctx context.Context, group string) (time.Time, error) {
-	return c.await(ctx, group, 20*time.Millisecond, func(g kadm.DescribedGroup) bool { return g.State == "Stable" })
+func (c *Cluster) AwaitStable(ctx context.Context, group string) error {
+	return c.until(ctx, 20*time.Millisecond, func() bool {
+		groups, err := c.adm.DescribeGroups(ctx, group)
+		return err == nil && groups[group].State == "Stable"
+	})
 }
 
-func (c *Cluster) await(ctx context.Context, group string, every time.Duration, is func(kadm.DescribedGroup) bool) (time.Time, error) {
-	for {
-		groups, err := c.adm.DescribeGroups(ctx, group)
-		if err == nil && is(groups[group]) {
-			return time.Now(), nil
-		}
+// AwaitCommits waits until the group has committed an offset of every
+// partition of a topic.
+func (c *Cluster) AwaitCommits(ctx context.Context, group, topic string, partitions int32) error {
+	return c.until(ctx, 20*time.Millisecond, func() bool {
+		commits, err := c.adm.FetchOffsets(ctx, group)
+		return err == nil && len(commits[topic]) == int(partitions)
+	})
+}
+
+// until asks again and again whether something has come about.
+func (c *Cluster) until(ctx context.Context, every time.Duration, is func() bool) error {
+	for !is() {
 		select {
 		case <-time.After(every):
 		case <-ctx.Done():
-			return time.Time{}, fmt.Errorf("wait for group %s: %w", group, context.Cause(ctx))
+			return context.Cause(ctx)
 		}
 	}
+	return nil
 }

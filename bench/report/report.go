@@ -287,12 +287,13 @@ func (p *page) scaling() error {
 		p.line("")
 		p.line("The records of `main`, and always as many of them held.")
 		p.line("")
-		p.line("| | partitions | records/s | CPU s | peak RSS MiB |")
-		p.line("|---|---|---|---|---|")
+		p.line("| | partitions | records/s | CPU s | peak RSS MiB | start to ready, s |")
+		p.line("|---|---|---|---|---|---|")
 		for _, t := range ts {
 			for _, n := range t.names {
 				rows := t.rows[n]
-				p.line("| %s | %d | %s | %.2f | %.0f |", n, rows[0].Partitions, thousands(median(rows, rate)), median(rows, whole), median(rows, peak))
+				p.line("| %s | %d | %s | %.2f | %.0f | %.1f |", n, rows[0].Partitions, thousands(median(rows, rate)),
+					median(rows, whole), median(rows, peak), median(rows, func(r suite.Run) float64 { return r.Ready }))
 			}
 		}
 		p.line("")

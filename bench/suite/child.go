@@ -19,12 +19,12 @@ type child struct {
 	job
 	candidate Candidate
 	log       *os.File
-	joined    time.Time
+	joined    time.Time // the group
+	ready     time.Time
 }
 
 // start starts a candidate on a topic and waits until it is ready to work.
 func (s *Suite) start(ctx context.Context, c Candidate, topic string, partitions int32) (_ *child, err error) {
-	s.runs++
 	ch := &child{candidate: c, job: job{topic: topic, group: "group-" + topic, partitions: partitions}}
 	ch.dir = filepath.Join(s.work, fmt.Sprintf("%d-%s", s.runs, c.Name))
 	if err := os.MkdirAll(ch.dir, 0o755); err != nil {
@@ -39,16 +39,10 @@ func (s *Suite) start(ctx context.Context, c Candidate, topic string, partitions
 	if ch.Process, err = measure.Start(cmd); err != nil {
 		return nil, fmt.Errorf("start %s: %w", c.Name, err)
 	}
-	waiting, cancel := ch.within(ctx, time.Minute)
+	waiting, cancel := ch.within(ctx, 2*time.Minute)
 	defer cancel()
-	if c.Groups {
-		if ch.joined, err = s.Cluster.AwaitMember(waiting, ch.group); err == nil {
-			_, err = s.Cluster.AwaitStable(waiting, ch.group)
-		}
-	} else {
-		err = saysReady.await(waiting)
-	}
-	if err == nil {
+	if err = s.awaitReady(waiting, ch, saysReady); err == nil {
+		ch.ready = time.Now()
 		err = pause(waiting, s.Settle)
 	}
 	if err != nil {
@@ -57,6 +51,20 @@ func (s *Suite) start(ctx context.Context, c Candidate, topic string, partitions
 		return nil, err
 	}
 	return ch, nil
+}
+
+// awaitReady waits until the child has its partitions and is about to read.
+func (s *Suite) awaitReady(ctx context.Context, ch *child, saysReady *ready) (err error) {
+	if !ch.candidate.Groups {
+		return saysReady.await(ctx)
+	}
+	if ch.joined, err = s.Cluster.AwaitMember(ctx, ch.group); err != nil {
+		return err
+	}
+	if ch.candidate.Tidemark { // it commits where it begins before it reads
+		return s.Cluster.AwaitCommits(ctx, ch.group, ch.topic, ch.partitions)
+	}
+	return s.Cluster.AwaitStable(ctx, ch.group)
 }
 
 // within returns a context that also ends when the child does.

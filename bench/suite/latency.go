@@ -83,44 +83,50 @@ type arrival struct {
 	at        time.Time
 }
 
-func (s *Suite) latency(ctx context.Context, c workload.Case, candidate Candidate, load Pacing, seed uint64) (l Latency, err error) {
+// latency is one run. What goes wrong in it is in the Latency, and the next may
+// go well; the error is that of ctx.
+func (s *Suite) latency(ctx context.Context, c workload.Case, candidate Candidate, load Pacing, seed uint64) (Latency, error) {
+	l := Latency{Candidate: candidate.Name, Broker: s.Cluster.Kind, Interval: candidate.Interval, Rate: load.Rate}
+	s.runs++
 	topic := fmt.Sprintf("paced-%d", s.runs)
-	if err := s.Cluster.CreateTopics(ctx, topic, c.Partitions); err != nil {
-		return l, err
+	err := s.Cluster.CreateTopics(ctx, topic, c.Partitions)
+	if err == nil {
+		err = s.pacedOn(ctx, topic, c, candidate, load, seed, &l)
 	}
-	defer func() {
-		if gone := s.Cluster.DeleteTopics(ctx, topic, "group-"+topic); err == nil && ctx.Err() == nil {
-			err = gone
-		}
-	}()
-	l = Latency{Candidate: candidate.Name, Broker: s.Cluster.Kind, Interval: candidate.Interval, Rate: load.Rate}
-	ch, err := s.start(ctx, candidate, topic, c.Partitions)
+	if gone := s.Cluster.DeleteTopics(ctx, topic, "group-"+topic); err == nil {
+		err = gone
+	}
 	if err != nil {
 		l.Failed = err.Error()
-		return l, ctx.Err()
 	}
-	steps, arrivals, begun, err := s.pace(ctx, ch, c, load, seed, &l)
+	return l, ctx.Err()
+}
+
+func (s *Suite) pacedOn(ctx context.Context, topic string, c workload.Case, candidate Candidate, load Pacing, seed uint64, l *Latency) error {
+	ch, err := s.start(ctx, candidate, topic, c.Partitions)
+	if err != nil {
+		return err
+	}
+	steps, arrivals, begun, err := s.pace(ctx, ch, c, load, seed, l)
 	if err != nil {
 		err = ch.explain(err)
 	}
 	ch.stop()
 	if err != nil {
-		l.Failed = err.Error()
-		return l, ctx.Err()
+		return err
 	}
 	l.Usage = ch.Between(begun, begun.Add(load.Measured))
 	l.Cores = l.Usage.CPU / load.Measured.Seconds()
 	l.Usage.Samples = nil // there is nothing to see
 	if err := l.count(steps, arrivals, begun); err != nil {
-		l.Failed = err.Error()
-		return l, nil
+		return err
 	}
 	found, err := check.Outputs(ctx, s.Cluster.Addr, topic, c.Partitions, candidate.Rules)
 	if err != nil {
-		return l, err
+		return err
 	}
 	l.Check = *found
-	return l, nil
+	return nil
 }
 
 // pace writes and reads until the time is up.

@@ -46,7 +46,7 @@ func (s *Suite) Profile(ctx context.Context, c workload.Case, file string) error
 		return err
 	}
 	profiled := Candidate{
-		Name: "profiled", Interval: commitInterval, Rules: check.Rules{Orders: true}, Groups: true,
+		Name: "profiled", Interval: commitInterval, Rules: check.Rules{Orders: true}, Groups: true, Tidemark: true,
 		command: func(s *Suite, j job) *exec.Cmd {
 			cmd := exec.Command(s.self, "sidecar")
 			cmd.Env = append(s.tidemarkEnv(j), profileTo+"="+file)

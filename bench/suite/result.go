@@ -55,6 +55,7 @@ type Run struct {
 	HeldCount  int64   `json:"held_records"`
 	Seconds    float64 `json:"seconds"` // first input available to last output committed
 	Join       float64 `json:"join"`    // s from start to membership of the group; 0 if there is none
+	Ready      float64 `json:"ready"`   // s from start to having the partitions
 	Whole      float64 `json:"whole"`   // CPU s from start to end of the process
 	BrokerCPU  float64 `json:"broker_cpu"`
 	Foreign    float64 `json:"foreign"` // share of the machine that others used meanwhile

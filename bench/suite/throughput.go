@@ -69,48 +69,55 @@ func (r Run) line() string {
 	if r.Failed != "" {
 		return at + ": FAILED: " + r.Failed
 	}
-	return fmt.Sprintf("%s: %.0f records/s, CPU %.2f s (%.2f s in all), peak %d MiB, joined after %.0f ms, others %.0f %%, %s",
-		at, r.Rate(), r.Usage.CPU, r.Whole, r.Usage.Peak>>20, 1000*r.Join, 100*r.Foreign, r.Check.String())
+	return fmt.Sprintf("%s: %.0f records/s, CPU %.2f s (%.2f s in all), peak %d MiB, joined after %.0f ms and ready after %.1f s, others %.0f %%, %s",
+		at, r.Rate(), r.Usage.CPU, r.Whole, r.Usage.Peak>>20, 1000*r.Join, r.Ready, 100*r.Foreign, r.Check.String())
 }
 
-// throughput is one run. What the candidate does wrong is in the Run; an error
-// is one of ours.
-func (s *Suite) throughput(ctx context.Context, c workload.Case, candidate Candidate, seed uint64) (run Run, err error) {
+// throughput is one run. What goes wrong in it is in the Run, and the next may
+// go well; the error is that of ctx.
+func (s *Suite) throughput(ctx context.Context, c workload.Case, candidate Candidate, seed uint64) (Run, error) {
+	run := Run{Case: c.Name, Candidate: candidate.Name, Broker: s.Cluster.Kind, Records: c.Total(), Partitions: c.Partitions}
+	run.HeldCount, run.Held = c.Held()
+	s.runs++
 	topic := fmt.Sprintf("%s-%d", c.Name, s.runs)
-	if err := s.Cluster.CreateTopics(ctx, topic, c.Partitions); err != nil {
-		return run, err
+	err := s.Cluster.CreateTopics(ctx, topic, c.Partitions)
+	if err == nil {
+		err = s.runOn(ctx, topic, c, candidate, seed, &run)
 	}
-	defer func() {
-		if gone := s.Cluster.DeleteTopics(ctx, topic, "group-"+topic); err == nil && ctx.Err() == nil {
-			err = gone
-		}
-	}()
+	if gone := s.Cluster.DeleteTopics(ctx, topic, "group-"+topic); err == nil {
+		err = gone
+	}
+	if err != nil {
+		run.Failed = err.Error()
+	}
+	return run, ctx.Err()
+}
+
+func (s *Suite) runOn(ctx context.Context, topic string, c workload.Case, candidate Candidate, seed uint64, run *Run) error {
 	gate, err := workload.Fill(ctx, s.Cluster.Addr, topic, c, seed)
 	if err != nil {
-		return run, err
+		return err
 	}
 	defer gate.Close()
-
-	run = Run{Case: c.Name, Candidate: candidate.Name, Broker: s.Cluster.Kind, Records: c.Total(), Partitions: c.Partitions}
-	run.HeldCount, run.Held = c.Held()
 	ch, err := s.start(ctx, candidate, topic, c.Partitions)
 	if err != nil {
-		return failed(ctx, run, err)
+		return err
 	}
-	span, err := s.workOff(ctx, ch, gate, c, &run)
+	span, err := s.workOff(ctx, ch, gate, c, run)
 	if err != nil {
 		err = ch.explain(err)
 	}
 	run.Whole = ch.stop()
 	if err != nil {
-		return failed(ctx, run, err)
+		return err
 	}
+	run.Ready = ch.ready.Sub(ch.Started).Seconds()
 	if candidate.Groups {
 		run.Join = ch.joined.Sub(ch.Started).Seconds()
 	}
 	found, err := check.Outputs(ctx, s.Cluster.Addr, topic, c.Partitions, candidate.Rules)
 	if err != nil {
-		return run, err
+		return err
 	}
 	run.Check = *found
 	if candidate.Tidemark {
@@ -121,16 +128,11 @@ func (s *Suite) throughput(ctx context.Context, c workload.Case, candidate Candi
 	}
 	last, err := lastSeen(span.ends, found, topic, c.Partitions)
 	if err != nil {
-		return failed(ctx, run, err)
+		return err
 	}
 	run.Seconds = last.Sub(span.opened).Seconds()
 	run.Usage = ch.Between(span.opened, last)
-	return run, nil
-}
-
-func failed(ctx context.Context, run Run, err error) (Run, error) {
-	run.Failed = err.Error()
-	return run, ctx.Err()
+	return nil
 }
 
 // span is the time of a run.
@@ -153,7 +155,7 @@ func (s *Suite) workOff(ctx context.Context, ch *child, gate *workload.Gate, c w
 	working, cancel := ch.within(ctx, 30*time.Minute)
 	defer cancel()
 	still := s.Still + 2*ch.candidate.Interval
-	if err := sp.ends.Await(working, s.Cluster, c.Total(), still, 30*time.Second); err != nil {
+	if err := sp.ends.Await(working, s.Cluster, c.Total(), still, time.Minute); err != nil {
 		return span{}, err
 	}
 	after, err := measure.Loads(ch.PID(), s.Cluster.PID)
