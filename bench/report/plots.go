@@ -52,6 +52,9 @@ func line(p *plot.Plot, i int, name string, points plotter.XYs, dots bool) error
 		return err
 	}
 	l.Color, l.Width = colour(i), vg.Points(1.5)
+	if i >= len(colours) {
+		l.Dashes = []vg.Length{vg.Points(4), vg.Points(2)}
+	}
 	s.Color, s.Radius = colour(i), vg.Points(2)
 	p.Add(l)
 	if dots {
@@ -90,6 +93,7 @@ func plotThroughput(file string, t table[suite.Run]) error {
 		p.Add(bar, dots)
 	}
 	p.NominalY(names...)
+	p.Y.Tick.Label.Font.Size = vg.Points(10) // long names would be cut off
 	p.X.Min = 0
 	return save(p, file)
 }

@@ -24,6 +24,8 @@ func Write(results, to, causes string) error {
 	if len(all) == 0 {
 		return fmt.Errorf("no results in %s", results)
 	}
+	// In the order in which they were measured: the most important first.
+	slices.SortStableFunc(all, func(a, b *suite.Results) int { return a.Started.Compare(b.Started) })
 	p := &page{causes: map[string]string{}, plots: filepath.Join(to, "plots")}
 	for _, r := range all {
 		p.add(r)
@@ -351,12 +353,13 @@ func (p *page) coreSection() error {
 	}
 	p.line("## The core, without a broker")
 	p.line("")
-	p.line("| | held | ns a record | least, most | allocations a record |")
-	p.line("|---|---|---|---|---|")
+	p.line("| | held | ns a record | least, most | CPU ns a record, with the collector's | allocations a record |")
+	p.line("|---|---|---|---|---|---|")
 	for _, n := range names {
 		for _, held := range helds {
 			low, mid, high := spread(rows[n][held], nanos)
-			p.line("| %s | %s | **%.0f** | %.0f, %.0f | %.0f |", n, thousands(float64(held)), mid, low, high, median(rows[n][held], allocs))
+			p.line("| %s | %s | **%.0f** | %.0f, %.0f | %.0f | %.0f |", n, thousands(float64(held)), mid, low, high,
+				median(rows[n][held], func(c suite.Core) float64 { return c.CPU }), median(rows[n][held], allocs))
 		}
 	}
 	p.line("")

@@ -65,9 +65,9 @@ func TestWrite(t *testing.T) {
 	}
 	for _, want := range []string{
 		"| copy | **500,000** | 250,000, 1,000,000 |",
-		"| throughput of the exactly-once copy loop, Kafka | ≥ 0.85 | 0.50 | **short** |",
+		"| throughput, of the exactly-once copy loop's, Kafka | ≥ 0.85 | 0.50 | **short** |",
 		"falls short: order costs memory",
-		"| throughput of the better peer, 2 M records | ≥ 4 times | 4.5 times | pass |",
+		"| throughput, of the better peer's, 2 M records | ≥ 4 times | 4.5 times | pass |",
 		"| the core, times as fast as container/heap, 50,000 held | ≥ 10 times | 11 times | pass |",
 		"| the core, times as fast as container/heap, 5,000,000 held | ≥ 10 times | 6.7 times | **short** |",
 		"not explained yet",

@@ -82,10 +82,10 @@ func ratio(t table[suite.Run], a, b string, f func(suite.Run) float64) float64 {
 
 func (p *page) limitTargets(l *list) {
 	main := p.runs["main"]
-	l.least("throughput", "throughput of the exactly-once copy loop, Kafka", "", 0.85, ratio(main, "tidemark", "copy", rate))
+	l.least("throughput", "throughput, of the exactly-once copy loop's, Kafka", "", 0.85, ratio(main, "tidemark", "copy", rate))
 	l.least("throughput-kfake", "the same on kfake", "", 0.7, ratio(p.runs["kfake/main"], "tidemark", "copy", rate))
 	cpu := ratio(main, "tidemark", "copy", whole)
-	l.most("cpu", "CPU seconds of the copy loop's", "", 1.3, cpu, cpu > 0)
+	l.most("cpu", "CPU seconds, of the copy loop's", "", 1.3, cpu, cpu > 0)
 }
 
 func (p *page) peerTargets(l *list) {
@@ -100,8 +100,8 @@ func (p *page) peerTargets(l *list) {
 				bestShare = max(bestShare, median(t.rows[n], perCPU))
 			}
 		}
-		l.least(s.id, "throughput of the better peer, "+s.what, "times", 4, median(t.rows["tidemark"], rate)/bestRate)
-		l.least(s.id+"-cpu", "records per CPU second of the better peer, "+s.what, "times", 4, median(t.rows["tidemark"], perCPU)/bestShare)
+		l.least(s.id, "throughput, of the better peer's, "+s.what, "times", 4, median(t.rows["tidemark"], rate)/bestRate)
+		l.least(s.id+"-cpu", "records per CPU second, of the better peer's, "+s.what, "times", 4, median(t.rows["tidemark"], perCPU)/bestShare)
 		resident := median(t.rows["tidemark"], peak)
 		l.most(s.id+"-memory", "resident at the most, "+s.what, "MiB", 120, resident, resident > 0)
 	}
@@ -117,7 +117,7 @@ func (p *page) peerTargets(l *list) {
 				worst = max(worst, median(ours, at(percentile))/median(t.rows[n], at(percentile)))
 			}
 		}
-		l.most("latency-"+n, "latency of "+n+"'s, at the worst of the percentiles", "", 1, worst, true)
+		l.most("latency-"+n, "latency, of "+n+"'s, at the worst of the percentiles", "", 1, worst, true)
 	}
 }
 

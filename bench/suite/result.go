@@ -102,7 +102,8 @@ var Percentiles = []float64{0, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.99, 10
 type Core struct {
 	Name   string  `json:"name"`
 	Held   int     `json:"held"`
-	Ns     float64 `json:"ns"` // a record
+	Ns     float64 `json:"ns"`  // a record
+	CPU    float64 `json:"cpu"` // ns of all processors, the collector's with it
 	Allocs float64 `json:"allocs"`
 }
 
