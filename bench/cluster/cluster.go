@@ -47,7 +47,9 @@ func Start(ctx context.Context, what, root string) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start the broker: %w", err)
 	}
-	if c.cl, err = kgo.NewClient(kgo.SeedBrokers(c.Addr)); err == nil {
+	// What is cached of a topic that has just been made is wrong for the 5 s for
+	// which the client would keep it.
+	if c.cl, err = kgo.NewClient(kgo.SeedBrokers(c.Addr), kgo.MetadataMinAge(20*time.Millisecond)); err == nil {
 		c.adm = kadm.NewClient(c.cl)
 		err = c.cl.Ping(ctx)
 	}
