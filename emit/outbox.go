@@ -59,7 +59,7 @@ func (o *Outbox) Ordered(src Source, rel *reorder.Release) *kgo.Record {
 	if o.headers.EventTime {
 		hs = o.number(hs, o.names.eventTime, rel.Time.Millis())
 	}
-	r.Headers = o.epoch(hs, rel.Epoch)
+	r.Headers = o.keep(o.epoch(hs, rel.Epoch))
 	return r
 }
 
@@ -90,8 +90,14 @@ func (o *Outbox) Late(src Source, in *kgo.Record, why Lateness) *kgo.Record {
 	hs = o.number(hs, o.names.sourcePartition, int64(src.Partition))
 	hs = o.number(hs, o.names.sourceOffset, in.Offset)
 	hs = o.number(hs, o.names.lateAt, why.AtMs)
-	r.Headers = o.epoch(hs, why.Epoch)
+	r.Headers = o.keep(o.epoch(hs, why.Epoch))
 	return r
+}
+
+// keep gives back the room that headers did not take.
+func (o *Outbox) keep(hs []kgo.RecordHeader) []kgo.RecordHeader {
+	o.fields.giveBack(cap(hs) - len(hs))
+	return slices.Clip(hs)
 }
 
 // Shed takes from the record made last, which is too large with them, the
