@@ -42,6 +42,22 @@ func (s *session) knownFrom(ctx context.Context, t Topic) (known int32, err erro
 	return known, nil
 }
 
+// listings are offsets that brokers have listed while partitions are taken up. A
+// question is about a whole topic, and its partitions ask the same.
+type listings map[string]kadm.ListedOffsets
+
+func (l listings) once(ctx context.Context, what string, ask func(context.Context, ...string) (kadm.ListedOffsets, error), topics ...string) (kadm.ListedOffsets, error) {
+	key := what + " " + topics[0]
+	if known, ok := l[key]; ok {
+		return known, nil
+	}
+	listed, err := ask(ctx, topics...)
+	if err == nil {
+		l[key] = listed
+	}
+	return listed, err
+}
+
 // startOffset resolves where a partition begins that has no commit.
 // TIDEMARK_START counts for the partitions that were there when the group
 // began with the topic, whichever instance takes them up and when; a partition
@@ -54,11 +70,14 @@ func (s *session) startOffset(ctx context.Context, p *partition, first bool) (kg
 	var err error
 	switch start := s.cfg.Start; {
 	case !first || start.Kind == config.StartEarliest:
-		listed, err = s.adm.ListStartOffsets(ctx, p.Topic)
+		listed, err = s.listed.once(ctx, "start", s.adm.ListStartOffsets, p.Topic)
 	case start.Kind == config.StartLatest:
-		listed, err = s.adm.ListCommittedOffsets(ctx, p.Topic)
+		listed, err = s.listed.once(ctx, "latest", s.adm.ListCommittedOffsets, p.Topic)
 	case start.Kind == config.StartTime:
-		listed, err = s.adm.ListOffsetsAfterMilli(ctx, start.Time.Millis(), p.Topic)
+		after := func(ctx context.Context, topics ...string) (kadm.ListedOffsets, error) {
+			return s.adm.ListOffsetsAfterMilli(ctx, start.Time.Millis(), topics...)
+		}
+		listed, err = s.listed.once(ctx, "after", after, p.Topic)
 	case start.Kind == config.StartGroup:
 		return s.groupOffset(ctx, p, start.Group)
 	}
@@ -105,7 +124,7 @@ func (s *session) groupOffset(ctx context.Context, p *partition, group string) (
 // outputs reports whether anything was ever written to the outputs of a
 // partition, and the highest epoch in the last committed record of each.
 func (s *session) outputs(ctx context.Context, p *partition) (written bool, epoch uint32, err error) {
-	ends, err := s.adm.ListEndOffsets(ctx, p.Ordered, p.Late)
+	ends, err := s.listed.once(ctx, "end", s.adm.ListEndOffsets, p.Ordered, p.Late)
 	if err == nil {
 		err = ends.Error()
 	}

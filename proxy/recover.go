@@ -46,6 +46,7 @@ func (s *session) load(ctx context.Context, partitions map[string][]int32) (posi
 	if err != nil {
 		return nil, err
 	}
+	s.listed = listings{}
 	var loaded, waiting []*partition
 	var begins []offset
 	defer func() {

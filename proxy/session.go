@@ -62,7 +62,8 @@ type session struct {
 	flushes    int // counted only in a wide session
 	stuck      map[emit.Source]place
 	stopped    map[emit.Source]stopped
-	stalled    bool // the client has stopped reading a partition
+	listed     listings // while partitions are taken up
+	stalled    bool     // the client has stopped reading a partition
 	committed  time.Time
 	start      time.Time // monotonic zero
 
