@@ -74,6 +74,7 @@ func (s *session) clientOpts() []kgo.Opt {
 		kgo.KeepControlRecords(),
 		kgo.FetchMaxBytes(fetchBytes(int64(cfg.Memory))),
 		kgo.FetchMaxWait(500*time.Millisecond),
+		kgo.WithPools(new(fetchPool)),
 		kgo.MaxDecompressBatchBytes(inflated(int64(cfg.Memory))),
 
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),

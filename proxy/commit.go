@@ -86,7 +86,7 @@ func (s *session) commit(ctx context.Context) error {
 	s.forgive()
 	s.done()
 	s.each(func(p *partition) { p.state.Advance() })
-	s.outbox.Reset()
+	s.takeBack()
 	return nil
 }
 

@@ -99,6 +99,7 @@ func (s *session) takeRecords(ctx context.Context, p *partition, records []*kgo.
 		}
 		if r.Attrs.IsControl() {
 			p.state.Skip(r.Offset+1, r.LeaderEpoch)
+			r.Recycle()
 		} else if err := s.takeRecord(ctx, p, r); err != nil {
 			return err
 		}
@@ -143,8 +144,11 @@ func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) e
 	switch verdict {
 	case reorder.OnTime:
 		emit.PutBody(body, r)
+		r.Recycle()
 	case reorder.Settled:
+		r.Recycle()
 	default:
+		s.lent = append(s.lent, r)
 		if verdict == reorder.InvalidTime {
 			s.invalid.add(r, err)
 		}

@@ -59,7 +59,8 @@ type session struct {
 	rebalanced bool      // a revocation makes the next End abort
 	voided     time.Time // when all was undone, until it is taken up again
 	invalid    invalid
-	flushes    int // counted only in a wide session
+	lent       []*kgo.Record // late ones, to the client
+	flushes    int           // counted only in a wide session
 	stuck      map[emit.Source]place
 	stopped    map[emit.Source]stopped
 	listed     listings // while partitions are taken up
