@@ -82,6 +82,7 @@ func (s *session) clientOpts() []kgo.Opt {
 		kgo.MaxBufferedBytes(s.maxInFlight()),
 		kgo.ProducerLinger(linger),
 		kgo.ProducerBatchMaxBytesFn(s.maxBatch()),
+		s.compression(),
 
 		// What is refused for longer comes to us, with the brokers' reason.
 		kgo.RecordRetries(produceTries),

@@ -132,6 +132,7 @@ func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) e
 	}
 	t, err := s.extract.Extract(r)
 	in := reorder.Record{Offset: r.Offset, LeaderEpoch: r.LeaderEpoch, Time: t, Invalid: err != nil, Size: emit.BodySize(r)}
+	s.codec.saw(r.Attrs.CompressionType())
 	verdict, body := p.state.Step(in, s.wall)
 	if verdict == reorder.Flush {
 		if err := s.release(ctx, p); err != nil {

@@ -63,6 +63,7 @@ type session struct {
 	flushes    int           // counted only in a wide session
 	stuck      map[emit.Source]place
 	stopped    map[emit.Source]stopped
+	codec      sameCodec
 	listed     listings // while partitions are taken up
 	stalled    bool     // the client has stopped reading a partition
 	committed  time.Time

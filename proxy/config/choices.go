@@ -27,6 +27,24 @@ const (
 // UnmarshalText accepts the known deliveries.
 func (d *Delivery) UnmarshalText(text []byte) error { return choose(d, text, ExactlyOnce, AtLeastOnce) }
 
+// Compression says how the batches of the outputs are compressed.
+type Compression string
+
+// The compressions.
+const (
+	CompressedLikeSource Compression = "source"
+	Uncompressed         Compression = "none"
+	Gzip                 Compression = "gzip"
+	Snappy               Compression = "snappy"
+	LZ4                  Compression = "lz4"
+	Zstd                 Compression = "zstd"
+)
+
+// UnmarshalText accepts the known compressions.
+func (c *Compression) UnmarshalText(text []byte) error {
+	return choose(c, text, CompressedLikeSource, Uncompressed, Gzip, Snappy, LZ4, Zstd)
+}
+
 // OnReset says what to do when the group's offsets are gone or were reset while
 // an output has records.
 type OnReset string

@@ -58,6 +58,9 @@ type Config struct {
 	// How often what was released is committed. Readers of committed data see it
 	// no sooner. Less than half the transaction timeout.
 	CommitInterval time.Duration `env:"COMMIT_INTERVAL" envDefault:"100ms"`
+	// How batches of the outputs are compressed: `source`, as the source's are;
+	// or `none`, `gzip`, `snappy`, `lz4`, `zstd`.
+	Compression Compression `env:"COMPRESSION" envDefault:"source"`
 	// How long the group waits for a member that went silent before another
 	// takes its partitions. From 6s to 30m, which is what brokers accept unless
 	// told otherwise (group.min.session.timeout.ms, group.max.session.timeout.ms).
