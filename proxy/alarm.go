@@ -84,14 +84,14 @@ const complainEvery = 30 * time.Second
 // raise counts an error and tells of it with a warning; the message is the
 // kind of fault. Repeated faults of a kind are told every 30 s, those of the
 // network together, for an outage shows in many places.
-func (a *alarm) raise(msg string, err error, args ...any) { a.at(slog.LevelWarn, msg, err, args...) }
+func (a *alarm) raise(msg string, err error, args ...any) {
+	a.at("", slog.LevelWarn, msg, err, args...)
+}
 
 // cry does the same with an error, for what needs a hand, and for each thing that
 // it is about.
 func (a *alarm) cry(about, msg string, err error, args ...any) {
-	c := classify(err)
-	a.count(c, err)
-	a.tellOf(about, slog.LevelError, c, msg, append(args, "err", err)...)
+	a.at(about, slog.LevelError, msg, err, args...)
 }
 
 // inform tells what sessions do, as long as they come to something.
@@ -104,15 +104,17 @@ func (a *alarm) inform(msg string, args ...any) {
 }
 
 // note does the same as raise for what happens in the best of clusters.
-func (a *alarm) note(msg string, err error, args ...any) { a.at(slog.LevelInfo, msg, err, args...) }
+func (a *alarm) note(msg string, err error, args ...any) {
+	a.at("", slog.LevelInfo, msg, err, args...)
+}
 
-func (a *alarm) at(level slog.Level, msg string, err error, args ...any) {
+func (a *alarm) at(about string, level slog.Level, msg string, err error, args ...any) {
 	c := classify(err)
 	// What goes wrong on a connection has been counted there.
 	if c != networkClass || outOfTime(err) {
 		a.count(c, err)
 	}
-	a.tell(level, c, msg, append(args, "err", err)...)
+	a.tell(about, level, c, msg, append(args, "err", err)...)
 }
 
 func (a *alarm) count(c class, err error) {
@@ -122,11 +124,7 @@ func (a *alarm) count(c class, err error) {
 	}
 }
 
-func (a *alarm) tell(level slog.Level, c class, msg string, args ...any) {
-	a.tellOf("", level, c, msg, args...)
-}
-
-func (a *alarm) tellOf(about string, level slog.Level, c class, msg string, args ...any) {
+func (a *alarm) tell(about string, level slog.Level, c class, msg string, args ...any) {
 	untold, due := a.due(c, msg+about, time.Now())
 	if !due {
 		return
@@ -190,5 +188,5 @@ func (l lines) failed(msg string, broker kgo.BrokerMetadata, err error) {
 		return // it was behind the one that failed, or the client is closing
 	}
 	l.count(c, err)
-	l.tell(slog.LevelWarn, c, msg, "broker", net.JoinHostPort(broker.Host, strconv.Itoa(int(broker.Port))), "err", err)
+	l.tell("", slog.LevelWarn, c, msg, "broker", net.JoinHostPort(broker.Host, strconv.Itoa(int(broker.Port))), "err", err)
 }

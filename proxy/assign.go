@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/watermark"
 )
 
 // How a partition comes to a session:
@@ -69,7 +70,7 @@ func (s *session) assigned(_ context.Context, _ *kgo.Client, added map[string][]
 			}
 		}
 	}
-	maps.DeleteFunc(s.stopped, func(src emit.Source, _ stopped) bool { return !s.owned.has(src.Topic, src.Partition) })
+	maps.DeleteFunc(s.stopped, func(src emit.Source, _ watermark.Instant) bool { return !s.owned.has(src.Topic, src.Partition) })
 	if len(added) > 0 && s.gts != nil {
 		s.fenceDead(added)
 	}
@@ -84,7 +85,7 @@ func (s *session) revoked(_ context.Context, _ *kgo.Client, lost map[string][]in
 		}
 	}
 	gone := func(src emit.Source) bool { return slices.Contains(lost[src.Topic], src.Partition) }
-	maps.DeleteFunc(s.stopped, func(src emit.Source, _ stopped) bool { return gone(src) })
+	maps.DeleteFunc(s.stopped, func(src emit.Source, _ watermark.Instant) bool { return gone(src) })
 	maps.DeleteFunc(s.refusals, func(src emit.Source, _ refused) bool { return gone(src) })
 	s.rebalanced = true
 	s.poke()
@@ -179,7 +180,7 @@ func (s *session) takeAgain(ctx context.Context, partitions map[string][]int32) 
 	}
 	if s.stalled {
 		// The client passes over an offset that it believes to be at, also
-		// when it has stopped reading there. See takeError.
+		// when it has stopped reading there. See swollen.
 		aside := map[string]map[int32]kgo.EpochOffset{}
 		for topic, ps := range set {
 			aside[topic] = map[int32]kgo.EpochOffset{}

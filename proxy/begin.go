@@ -184,7 +184,6 @@ func (s *session) lastBetween(ctx context.Context, topic string, n int32, from, 
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	cl, err := kgo.NewClient(append(append([]kgo.Opt{}, s.connection...),
-		kgo.WithLogger(clientLog{s.log}),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {n: kgo.NewOffset().At(from)}}))...)
 	if err != nil {

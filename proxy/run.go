@@ -19,6 +19,7 @@ import (
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/reorder"
+	"github.com/tidemarkhq/tidemark/watermark"
 )
 
 // stopTime is how long a clean end may take after ctx is done.
@@ -59,6 +60,7 @@ func runSessions(ctx, hard context.Context, cfg config.Config, connection []kgo.
 	for {
 		before := proc.alarm.commits.Load()
 		err := runSession(ctx, hard, cfg, connection, proc)
+		fault := forGood(cfg, err)
 		switch {
 		case err == nil:
 			return nil
@@ -67,8 +69,8 @@ func runSessions(ctx, hard context.Context, cfg config.Config, connection []kgo.
 			return nil
 		case errors.As(err, new(*Fault)):
 			return err
-		case forGood(cfg, err) != nil:
-			return forGood(cfg, err)
+		case fault != nil:
+			return fault
 		case isFenced(err) && !errors.Is(err, errOverdue):
 			if fenced = lastMinute(append(fenced, time.Now())); len(fenced) >= 3 {
 				return failed(fmt.Errorf("fenced three times in a minute as %q: %w", cfg.TransactionalID(), err),
@@ -202,7 +204,7 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 		parts:    map[string]map[int32]*partition{},
 		refusals: map[emit.Source]refused{},
 		stuck:    map[emit.Source]place{},
-		stopped:  map[emit.Source]stopped{},
+		stopped:  map[emit.Source]watermark.Instant{},
 		recoil:   recoil,
 		owned:    &ownership{GroupBalancer: kgo.CooperativeStickyBalancer()},
 		ready:    make(chan struct{}),

@@ -62,7 +62,7 @@ type session struct {
 	lent       []*kgo.Record // late ones, to the client
 	flushes    int           // counted only in a wide session
 	stuck      map[emit.Source]place
-	stopped    map[emit.Source]stopped
+	stopped    map[emit.Source]watermark.Instant // that stand still; when each was last tried
 	codec      sameCodec
 	listed     listings // while partitions are taken up
 	stalled    bool     // the client has stopped reading a partition

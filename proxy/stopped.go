@@ -10,7 +10,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/tidemarkhq/tidemark/emit"
-	"github.com/tidemarkhq/tidemark/watermark"
 )
 
 // A partition may have to stop while the others go on: the record that it owes
@@ -24,12 +23,6 @@ type place struct {
 	offset int64
 	err    error
 	again  bool // it is to be tried again
-}
-
-// stopped is a partition that is ours and stands still.
-type stopped struct {
-	since watermark.Instant // of the last attempt
-	why   error
 }
 
 // retryStopped is how often a stopped partition is tried again.
@@ -101,7 +94,7 @@ func (s *session) swollen(ctx context.Context, p *partition, err error) error {
 // standStill keeps a partition that has nothing uncommitted from being read.
 func (s *session) standStill(p *partition, why error, hint string) {
 	s.remove(p.Topic, p.Partition)
-	s.stopped[p.Source] = stopped{s.now(), why}
+	s.stopped[p.Source] = s.now()
 	s.cl.PauseFetchPartitions(map[string][]int32{p.Topic: {p.Partition}})
 	s.alarm.cry(fmt.Sprint(p.Topic, p.Partition), "a partition stands still; it is tried again every "+retryStopped.String(), why,
 		"topic", p.Topic, "partition", p.Partition, "hint", hint)
@@ -123,9 +116,9 @@ func (s *session) tryStopped(ctx context.Context) error {
 		return nil
 	}
 	again, waiting := map[string][]int32{}, map[string]int32{}
-	for src, st := range s.stopped {
+	for src, tried := range s.stopped {
 		switch {
-		case s.now().Sub(st.since) < retryStopped:
+		case s.now().Sub(tried) < retryStopped:
 		case src.Partition < s.topics[src.Topic].Usable:
 			again[src.Topic] = append(again[src.Topic], src.Partition)
 			if at, ok := s.stuck[src]; ok {
@@ -133,7 +126,7 @@ func (s *session) tryStopped(ctx context.Context) error {
 				s.stuck[src] = at
 			}
 		default:
-			s.stopped[src] = stopped{s.now(), st.why}
+			s.stopped[src] = s.now()
 			waiting[src.Topic] = max(waiting[src.Topic], src.Partition+1)
 		}
 	}
@@ -164,17 +157,20 @@ func (s *session) outputsGrown(ctx context.Context, t Topic, wanted int32) error
 	if err == nil && min(len(listed[t.Ordered].Partitions), len(listed[t.Late].Partitions)) > int(t.Usable) {
 		return fmt.Errorf("the outputs of %s have grown: %w", t.Name, errTopology)
 	}
-	tools := tools{s.cfg}
 	s.alarm.cry(t.Name, "partitions wait for their outputs", cmp.Or(err, errFew), "topic", t.Name, "partitions", wanted-t.Usable,
-		"hint", "grow them: "+tools.grow(t.Ordered, t.Partitions)+"; "+tools.grow(t.Late, t.Partitions))
+		"hint", s.growThem(t))
 	return nil
+}
+
+func (s *session) growThem(t Topic) string {
+	tools := tools{s.cfg}
+	return "grow them: " + tools.grow(t.Ordered, t.Partitions) + "; " + tools.grow(t.Late, t.Partitions)
 }
 
 // await has a partition wait for its outputs. Where it begins is committed all
 // the same: what is written to it meanwhile is not to be skipped.
 func (s *session) await(p *partition) {
-	t, many := tools{s.cfg}, s.topics[p.Topic].Partitions
-	s.standStill(p, errFew, "grow them: "+t.grow(p.Ordered, many)+"; "+t.grow(p.Late, many))
+	s.standStill(p, errFew, s.growThem(s.topics[p.Topic]))
 }
 
 var errFew = errors.New("its outputs have too few partitions")
