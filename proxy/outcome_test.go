@@ -202,20 +202,27 @@ func (c *cluster) contents(topic string) [][]*kgo.Record {
 // settled reports whether readers of committed records see all of a topic. Brokers
 // mark the end of a transaction on one partition after the other.
 func (c *cluster) settled(topic string) bool {
+	behind, ok := c.unsettled(topic)
+	return ok && len(behind) == 0
+}
+
+// unsettled returns the partitions of a topic whose end readers of committed
+// records do not see, if the brokers tell.
+func (c *cluster) unsettled(topic string) (behind []int32, ok bool) {
 	high, err := c.adm.ListEndOffsets(c.ctx, topic)
 	if err != nil || high.Error() != nil {
-		return false
+		return nil, false
 	}
 	stable, err := c.adm.ListCommittedOffsets(c.ctx, topic)
 	if err != nil || stable.Error() != nil {
-		return false
+		return nil, false
 	}
-	behind := false
 	high.Each(func(end kadm.ListedOffset) {
-		at, _ := stable.Lookup(topic, end.Partition)
-		behind = behind || at.Offset < end.Offset
+		if at, _ := stable.Lookup(topic, end.Partition); at.Offset < end.Offset {
+			behind = append(behind, end.Partition)
+		}
 	})
-	return !behind
+	return behind, true
 }
 
 // bytesOf writes down the outputs of a sidecar, all of it but the one value

@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -186,20 +187,6 @@ func (c *cluster) expire(cfg config.Config, instances ...string) {
 // transactingOn reports whether a transaction is open on one of the partitions
 // of the ordered topic.
 func (c *cluster) transactingOn(s *sidecar, partitions ...int32) bool {
-	topic := s.cfg.OrderedTopic(s.cfg.Topics[0])
-	high, err := c.adm.ListEndOffsets(c.ctx, topic)
-	if err != nil || high.Error() != nil {
-		return false
-	}
-	stable, err := c.adm.ListCommittedOffsets(c.ctx, topic)
-	if err != nil || stable.Error() != nil {
-		return false
-	}
-	for _, n := range partitions {
-		h, _ := high.Lookup(topic, n)
-		if l, _ := stable.Lookup(topic, n); l.Offset < h.Offset {
-			return true
-		}
-	}
-	return false
+	open, _ := c.unsettled(s.cfg.OrderedTopic(s.cfg.Topics[0]))
+	return slices.ContainsFunc(open, func(n int32) bool { return slices.Contains(partitions, n) })
 }
