@@ -197,11 +197,7 @@ func newThroughput() *cobra.Command {
 		Use: "throughput", Short: "How fast a filled topic is worked off",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return o.with(cmd, func(ctx context.Context, s *suite.Suite) error {
-				chosen, err := suite.Choose(o.candidates)
-				if err != nil {
-					return err
-				}
+			return o.withChosen(cmd, func(ctx context.Context, s *suite.Suite, chosen []suite.Candidate) error {
 				var cases []workload.Case
 				for _, name := range o.cases {
 					c, err := workload.Find(name)
@@ -230,11 +226,7 @@ func newLatency() *cobra.Command {
 		Use: "latency", Short: "How long beyond the bound a record takes under a paced load",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return o.with(cmd, func(ctx context.Context, s *suite.Suite) error {
-				chosen, err := suite.Choose(o.candidates)
-				if err != nil {
-					return err
-				}
+			return o.withChosen(cmd, func(ctx context.Context, s *suite.Suite, chosen []suite.Candidate) error {
 				return s.Latency(ctx, "latency", chosen, suite.Pacing{Rate: o.rate, Warm: warm, Measured: o.time}, o.rounds)
 			})
 		},
@@ -250,11 +242,7 @@ func newScaling() *cobra.Command {
 		Use: "scaling", Short: "Throughput and memory with more partitions, and with more held",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return o.with(cmd, func(ctx context.Context, s *suite.Suite) error {
-				chosen, err := suite.Choose(o.candidates)
-				if err != nil {
-					return err
-				}
+			return o.withChosen(cmd, func(ctx context.Context, s *suite.Suite, chosen []suite.Candidate) error {
 				if err := s.Throughput(ctx, "partitions", o.sized(partitions()...), chosen, o.rounds); err != nil {
 					return err
 				}
@@ -360,6 +348,17 @@ func newSidecar() *cobra.Command {
 		Use: "sidecar", Short: "Be Tidemark, and write a profile", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return suite.Sidecar(cmd.Context()) },
 	}
+}
+
+// withChosen runs something with a suite, its broker and the chosen candidates.
+func (o *settings) withChosen(cmd *cobra.Command, run func(context.Context, *suite.Suite, []suite.Candidate) error) error {
+	return o.with(cmd, func(ctx context.Context, s *suite.Suite) error {
+		chosen, err := suite.Choose(o.candidates)
+		if err != nil {
+			return err
+		}
+		return run(ctx, s, chosen)
+	})
 }
 
 // with runs something with a suite and its broker.
