@@ -36,8 +36,8 @@ type job struct {
 
 const commitInterval = 100 * time.Millisecond
 
-// Candidates are all programs there are. The outputs of all are uncompressed
-// but Tidemark's, which has no setting for it.
+// Candidates are all programs there are. The outputs are uncompressed, as they
+// are by default with all but Tidemark.
 var Candidates = []Candidate{
 	copying("copy", "the limit: exactly once, no order", commitInterval, check.Rules{}),
 	copying("copy-split", "the same, and what is late to the second topic", commitInterval, check.Rules{Splits: true}, "--split"),
@@ -112,6 +112,7 @@ func (s *Suite) tidemarkEnv(j job) []string {
 		"TIDEMARK_INSTANCE=bench",
 		"TIDEMARK_MAX_OUT_OF_ORDERNESS="+workload.Bound.String(),
 		"TIDEMARK_IDLE_TIMEOUT=0",
+		"TIDEMARK_COMPRESSION=none",
 	)
 }
 
