@@ -3,6 +3,7 @@ package reorder
 import (
 	"encoding/binary"
 	"math/bits"
+	"slices"
 )
 
 // arena keeps the payloads of a partition in order of arrival, in chunks
@@ -10,12 +11,12 @@ import (
 // held for five seconds does not pin the fetch it came in.
 //
 // It also answers which record is the lowest still owed. Records leave in
-// another order than they came, so each chunk counts what is left in it. A
-// chunk with nothing left is set aside until what was taken from it is
-// durable, and used again after that.
+// another order than they came, so each chunk counts what is left in it. One
+// with nothing left goes to the pool, which uses it again once nobody needs what
+// was taken from it.
 //
 //	left:      0      0        2         5       1
-//	chunks:  spent  spent  [..x...x] [.xxxxx] [x___]
+//	chunks:   nil    nil   [..x...x] [.xxxxx] [x___]
 //	                        ^ scan: lowest owed   ^ tail
 //
 // A record that stays much longer than its neighbours would keep their chunk.
@@ -26,9 +27,7 @@ type arena struct {
 	pool   *chunkPool
 	chunks []*chunk // numbered from first on; nil where spent
 	first  uint32
-	spent  []*chunk
-	bytes  int64 // of all chunks, the spent ones too
-	gone   int64 // of the spent ones
+	bytes  int64 // of all chunks
 	left   int64 // payloads not taken, with their marks
 
 	older *arena
@@ -74,7 +73,7 @@ func (a *arena) add(offset int64, leaderEpoch int32, size int) (ref uint64, body
 }
 
 // take marks a payload as gone and returns it. The bytes stay as they are
-// until recycle.
+// until their flight has landed.
 func (a *arena) take(ref uint64) []byte {
 	i := int(int32(uint32(ref>>32) - a.first))
 	if i < 0 || a.chunks[i] == nil {
@@ -99,7 +98,7 @@ func (a *arena) take(ref uint64) []byte {
 // held returns the bytes that cannot be given back because of what has not
 // been taken.
 func (a *arena) held() int64 {
-	n := a.bytes - a.gone
+	n := a.bytes
 	if last := len(a.chunks) - 1; last >= 0 {
 		c := a.chunks[last]
 		n -= int64(cap(c.buf) - len(c.buf))
@@ -114,8 +113,7 @@ func (a *arena) held() int64 {
 }
 
 func (a *arena) wasteful() bool {
-	kept := a.bytes - a.gone
-	return kept > fewBytes && a.left*sparse < kept && len(a.chunks) > 1
+	return a.bytes > fewBytes && a.left*sparse < a.bytes && len(a.chunks) > 1
 }
 
 // evacuate copies what is left in the oldest chunk, and retires it.
@@ -166,18 +164,24 @@ func (a *arena) lowest() (offset int64, leaderEpoch int32, ok bool) {
 	}
 }
 
-// recycle gives the chunks back from which everything has been taken. Nothing
-// that take returned may be in use any more.
-func (a *arena) recycle() {
-	for i, c := range a.spent {
-		a.bytes -= int64(cap(c.buf))
-		a.pool.put(c)
-		a.spent[i] = nil
+// warm reads the beginnings of payloads that will be taken soon: all of them
+// are fetched from memory at once then, where take would wait for one after the
+// other. It returns something, so that the reading is not left out.
+func (a *arena) warm(entries []entry) (sum byte) {
+	const mark, rest = 0, markSize + 28 // what is read of a usual record when it goes out
+	for i := range entries {
+		ref := entries[i].ref
+		n := int(int32(uint32(ref>>32) - a.first))
+		if n < 0 || n >= len(a.chunks) || a.chunks[n] == nil {
+			continue // it has been copied
+		}
+		b := a.chunks[n].buf[uint32(ref):]
+		sum += b[mark]
+		if len(b) > rest {
+			sum += b[rest]
+		}
 	}
-	a.spent, a.gone = a.spent[:0], 0
-	if a.older != nil {
-		a.older.recycle()
-	}
+	return sum
 }
 
 // tail returns a chunk with room for n bytes.
@@ -200,10 +204,10 @@ func (a *arena) tail(n int) *chunk {
 	return c
 }
 
-// retire sets a chunk aside and drops the spent ones at the front.
+// retire gives a chunk up and drops those at the front that have been.
 func (a *arena) retire(i int) {
-	a.spent = append(a.spent, a.chunks[i])
-	a.gone += int64(cap(a.chunks[i].buf))
+	a.bytes -= int64(cap(a.chunks[i].buf))
+	a.pool.retire(a.chunks[i])
 	a.chunks[i] = nil
 	n := 0
 	for n < len(a.chunks) && a.chunks[n] == nil {
@@ -213,11 +217,31 @@ func (a *arena) retire(i int) {
 	a.first += uint32(n)
 }
 
-// chunkPool holds unused chunks for all partitions of an engine, by the power
-// of two of their size.
+// chunkPool holds the chunks that no partition of an engine uses: those that
+// are free, by the power of two of their size, and those of which something taken
+// is still in use.
 type chunkPool struct {
-	free  [32][]*chunk
-	bytes int
+	free   [32][]*chunk
+	bytes  int
+	flight uint64 // of what is being taken
+	spent  []spent
+}
+
+type spent struct {
+	*chunk
+	flight uint64 // the last that something of it went with
+}
+
+func (p *chunkPool) retire(c *chunk) { p.spent = append(p.spent, spent{c, p.flight}) }
+
+// landed frees what was retired up to a flight.
+func (p *chunkPool) landed(flight uint64) {
+	n := 0
+	for n < len(p.spent) && p.spent[n].flight <= flight {
+		p.put(p.spent[n].chunk)
+		n++
+	}
+	p.spent = slices.Delete(p.spent, 0, n)
 }
 
 // maxPooled is what the pool keeps, in bytes; more goes to the collector.

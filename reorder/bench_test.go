@@ -127,6 +127,8 @@ func steady(held int) (one func(), p *Partition) {
 		}
 		if at.Offset%1000 == 0 {
 			p.Advance()
+			e.Flight(uint64(at.Offset/1000) + 1)
+			e.Landed(uint64(at.Offset / 1000))
 		}
 	}
 	for range held + held/8 {

@@ -96,7 +96,7 @@ func TestCalendarCrowd(t *testing.T) {
 		var twin []Position
 		base := watermark.Time(s(1 << 40))
 		spread := 1 << s(40)
-		for range s(3 * blockSize) {
+		for range s(3 * blockSize * packSize) {
 			p := Position{base + watermark.Time(s(spread)), offset}
 			offset++
 			c.push(entry{Position: p})
@@ -128,7 +128,7 @@ func TestSkipSavesTheDescent(t *testing.T) {
 			t.Errorf("level %d is in use", i)
 		}
 	}
-	if _, ok := c.peek(now); ok || c.cur != tickOf(now.Next()) {
+	if _, ok := c.peek(now); ok || c.cur != tickOf(now.Next())&^slotMask {
 		t.Errorf("looking for what is due moved cur from %d to %d", tickOf(now.Next()), c.cur)
 	}
 	c.skipTo(now.Add(time.Hour)) // not empty: says nothing
@@ -149,12 +149,14 @@ func TestArena(t *testing.T) {
 		body []byte
 		want byte
 		size int
+
+		flight uint64 // that it was taken with
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		pool := &chunkPool{}
 		arenas := []*arena{{pool: pool}, {pool: pool}} // what one gives back the other gets
 		twins := make([]map[int64]held, len(arenas))
-		taken := make([][]held, len(arenas))
+		var taken []held
 		for i := range twins {
 			twins[i] = map[int64]held{}
 		}
@@ -182,7 +184,7 @@ func TestArena(t *testing.T) {
 						0, minChunk - markSize, minChunk - markSize + 1, maxChunk - markSize, maxChunk - markSize + 1, 300 << 10,
 					})).Draw(t, "size")
 					ref, body := arenas[i].add(offset, int32(offset/3), size)
-					h := held{ref, body, byte(offset), size}
+					h := held{ref: ref, body: body, want: byte(offset), size: size}
 					for j := range body {
 						body[j] = h.want
 					}
@@ -205,21 +207,28 @@ func TestArena(t *testing.T) {
 					o := rapid.SampledFrom(all).Draw(t, "offset")
 					h := twins[i][o]
 					delete(twins[i], o)
-					h.body = arenas[i].take(h.ref)
+					if rapid.Bool().Draw(t, "warm") {
+						arenas[i].warm([]entry{{ref: h.ref}})
+					}
+					h.body, h.flight = arenas[i].take(h.ref), pool.flight
 					intact(h, h.body)
-					taken[i] = append(taken[i], h)
+					taken = append(taken, h)
 				}
 			},
-			"recycle": func(*rapid.T) {
-				i := which()
-				for _, h := range taken[i] {
+			"new flight": func(*rapid.T) { pool.flight++ },
+			"land": func(*rapid.T) {
+				flight := rapid.Uint64Range(0, pool.flight).Draw(t, "flight")
+				taken = slices.DeleteFunc(taken, func(h held) bool {
 					intact(h, h.body)
+					return h.flight <= flight
+				})
+				pool.landed(flight)
+				for _, s := range pool.spent {
+					if s.flight <= flight {
+						t.Fatal("a chunk whose flight has landed is not free")
+					}
 				}
-				taken[i] = nil
-				arenas[i].recycle()
-				if len(arenas[i].spent) != 0 {
-					t.Fatal("spent chunks are left")
-				}
+				pool.flight = max(pool.flight, flight+1)
 			},
 			"": func(t *rapid.T) {
 				for i, a := range arenas {
@@ -228,7 +237,7 @@ func TestArena(t *testing.T) {
 						t.Fatalf("lowest is %d %d %v, want %d %d %v", o, e, found, low, low/3, ok)
 					}
 					var sum int64
-					for _, c := range slices.Concat(a.chunks, a.spent) {
+					for _, c := range a.chunks {
 						if c != nil {
 							sum += int64(cap(c.buf))
 						}
@@ -243,9 +252,9 @@ func TestArena(t *testing.T) {
 					if held := a.held(); held < left || held > sparse*left+fewBytes+2*maxChunk {
 						t.Fatalf("%d bytes are kept for %d", held, left)
 					}
-					for _, h := range taken[i] {
-						intact(h, h.body)
-					}
+				}
+				for _, h := range taken {
+					intact(h, h.body)
 				}
 				pooled := 0
 				for _, class := range pool.free {
@@ -266,7 +275,7 @@ func TestArena(t *testing.T) {
 			for _, h := range twins[i] {
 				intact(h, a.take(h.ref))
 			}
-			a.recycle()
+			pool.landed(pool.flight)
 			if len(a.chunks) > 1 || len(a.chunks) == 0 && a.bytes != 0 {
 				t.Fatalf("%d chunks, %d bytes left when everything is gone", len(a.chunks), a.bytes)
 			}
@@ -293,7 +302,8 @@ func TestStragglersPinLittle(t *testing.T) {
 			a.take(ref)
 		}
 		if o%5000 == 0 {
-			a.recycle()
+			a.pool.landed(a.pool.flight)
+			a.pool.flight++
 		}
 		if low, _, _ := a.lowest(); low != 0 {
 			t.Fatalf("lowest is %d with 0 still there", low)

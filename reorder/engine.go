@@ -52,5 +52,13 @@ func (e *Engine) Relieve() *Partition {
 	return most
 }
 
+// Flight gives a number, larger than the last, to what the partitions put out from
+// now on.
+func (e *Engine) Flight(number uint64) { e.pool.flight = number }
+
+// Landed says that no body that was put out in this flight or an earlier one
+// is in use any more. Their memory is used again.
+func (e *Engine) Landed(number uint64) { e.pool.landed(number) }
+
 // Bytes returns what the records held take, in bytes.
 func (e *Engine) Bytes() int64 { return e.bytes }

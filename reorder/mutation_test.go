@@ -62,7 +62,7 @@ var mutations = []mutation{
 	{"an on-time record does not end the run", "partition.go", "p.lateRun, p.flushed = 0, false", "p.flushed = false"},
 	{"Skip forgets the leader", "partition.go", "p.next, p.nextEpoch, p.dirty = next, max(p.nextEpoch, leaderEpoch), true", "p.next, p.dirty = next, true"},
 	{"Skip goes back", "partition.go", "if next <= p.Position() {", "if next < 0 {"},
-	{"payloads go before they are durable", "arena.go", "a.retire(i)\n\t}\n\tfor", "a.retire(i)\n\t\ta.recycle()\n\t}\n\tfor"},
+	{"payloads go before they have landed", "arena.go", "spent[n].flight <= flight", "spent[n].flight <= flight+1"},
 
 	// The clocks.
 	{"the guard judges by the wall clock", "../watermark/guard.go", "if g.Skew <= 0 || t <= g.limit() {", "if g.Skew <= 0 {"},

@@ -58,7 +58,7 @@ type Release struct {
 	// Watermark is the lookahead in ms: no later record of this output
 	// partition and epoch has an event time <= it.
 	Watermark int64
-	// Body is the payload; it stays as it is until Advance.
+	// Body is the payload; it stays as it is until its flight has landed.
 	Body []byte
 }
 
@@ -95,6 +95,9 @@ type Partition struct {
 	sum   uint32 // of their hashed offsets
 	bytes int64  // what it takes to hold them
 
+	warm   int  // how many of the next to come out have been warmed
+	warmth byte // of no use, but see arena.warm
+
 	dirty  bool      // there is something to commit
 	replay *Snapshot // set until everything below its Next has been read again
 	read   int64     // while replaying: the next offset to read again
@@ -102,8 +105,11 @@ type Partition struct {
 	parted int64     // the offset at which it was found
 }
 
-// entrySize is what a record takes in the queue, in bytes.
+// entrySize is what a record takes in the queue, in bytes, more or less.
 const entrySize = 32
+
+// warmAtOnce is how many payloads a processor can fetch at once, more or less.
+const warmAtOnce = 16
 
 // Next returns the next record that has come due, in order.
 func (p *Partition) Next(out *Release) bool {
@@ -115,6 +121,12 @@ func (p *Partition) Next(out *Release) bool {
 		p.queue.skipTo(p.clock.W)
 		return false
 	}
+	if p.warm == 0 {
+		next := p.queue.soon(warmAtOnce)
+		p.warmth += p.store.warm(next)
+		p.warm = len(next)
+	}
+	p.warm = max(p.warm-1, 0)
 	p.queue.pop()
 	p.dirty = true
 	out.Position, out.Epoch = e.Position, p.epoch
@@ -245,7 +257,6 @@ func (p *Partition) force() {
 // Advance says that everything put out so far, and the snapshot taken with it,
 // is durable.
 func (p *Partition) Advance() {
-	p.store.recycle()
 	p.guard.Forget(p.Low())
 	p.dirty = false
 }

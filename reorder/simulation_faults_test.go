@@ -78,6 +78,7 @@ func (m *simulation) commit(p *process) {
 		m.tracef("%s: durable", p.name)
 		for _, c := range parts {
 			c.k.p.Advance()
+			c.k.land()
 		}
 	}
 }

@@ -190,7 +190,15 @@ func (w *world) drain() {
 func (w *world) commit() Snapshot {
 	s, text := w.prepare()
 	w.settle(s, text)
+	w.land()
 	return s
+}
+
+// land says that what came out is not used any more, and begins a new flight.
+func (w *world) land() {
+	landed := w.eng.pool.flight
+	w.eng.Landed(landed)
+	w.eng.Flight(landed + 1)
 }
 
 // prepare returns what is to be committed, and checks the laws that hold for
@@ -215,7 +223,7 @@ func (w *world) prepare() (Snapshot, string) {
 	}
 	for i, o := range w.pending {
 		if o.verdict == OnTime && !w.intact(w.bodies[i], o.Offset) {
-			w.failf("#%d: the payload was overwritten before the commit", o.Offset)
+			w.failf("#%d: the payload was overwritten before it landed", o.Offset)
 		}
 	}
 	return s, text
