@@ -21,7 +21,7 @@ type Outbox struct {
 	own     int // headers of the record made last that are its source's
 	records slab[kgo.Record]
 	fields  slab[kgo.RecordHeader]
-	digits  slab[byte]
+	bytes   slab[byte]
 }
 
 // Source is a source partition and where its records go.
@@ -72,13 +72,16 @@ type Lateness struct {
 	AtMs      int64 // wall clock
 }
 
-// Late makes the late record of a source record. It shares the source
-// record's bytes, which must stay as they are until Reset.
+// Late makes the late record of a source record. It keeps nothing of that: one
+// late record would keep the batch that it came in.
 func (o *Outbox) Late(src Source, in *kgo.Record, why Lateness) *kgo.Record {
 	r := &o.records.take(1)[0]
-	*r = kgo.Record{Topic: src.Late, Partition: src.Partition, Key: in.Key, Value: in.Value, Timestamp: timestamp(in)}
+	*r = kgo.Record{Topic: src.Late, Partition: src.Partition, Key: o.copied(in.Key), Value: o.copied(in.Value), Timestamp: timestamp(in)}
 	o.own = len(in.Headers)
-	hs := append(o.fields.take(o.own + maxAdded)[:0], in.Headers...)
+	hs := o.fields.take(o.own + maxAdded)[:0]
+	for _, h := range in.Headers {
+		hs = append(hs, kgo.RecordHeader{Key: h.Key, Value: o.copied(h.Value)}) // the client makes each key a string of its own
+	}
 	hs = append(hs, kgo.RecordHeader{Key: o.names.lateReason, Value: []byte(Reason(why.Verdict))})
 	if why.Verdict == reorder.BehindWatermark || why.Verdict == reorder.Overflow {
 		hs = o.number(hs, o.names.lateByMs, why.Watermark.Millis()-why.Time.Millis())
@@ -144,14 +147,27 @@ func WireSize(r *kgo.Record) int {
 func (o *Outbox) Reset() {
 	o.records.reset()
 	o.fields.reset()
-	o.digits.reset()
+	o.bytes.reset()
 }
 
 func (o *Outbox) number(hs []kgo.RecordHeader, name string, v int64) []kgo.RecordHeader {
 	const longest = 20 // digits and sign of an int64
-	b := strconv.AppendInt(o.digits.take(longest)[:0], v, 10)
-	o.digits.giveBack(longest - len(b))
+	b := strconv.AppendInt(o.bytes.take(longest)[:0], v, 10)
+	o.bytes.giveBack(longest - len(b))
 	return append(hs, kgo.RecordHeader{Key: name, Value: b[:len(b):len(b)]})
+}
+
+// copied copies what belongs to a record of the source. Null stays null.
+func (o *Outbox) copied(b []byte) []byte {
+	switch {
+	case b == nil:
+		return nil
+	case len(b) > slabBlock:
+		return slices.Clone(b) // what is large is not kept
+	}
+	c := o.bytes.take(len(b))
+	copy(c, b)
+	return c
 }
 
 // epoch is left out in epoch 0, where nearly every record is, unless a source
@@ -174,7 +190,8 @@ type slab[T any] struct {
 	used   int // of it
 }
 
-const slabBlock = 4096
+// slabBlock is about as many as there are records between two calls of Reset.
+const slabBlock = 1024
 
 func (s *slab[T]) take(n int) []T {
 	for {

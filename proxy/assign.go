@@ -157,7 +157,7 @@ func (s *session) takeUp(ctx context.Context, partitions map[string][]int32) (po
 func (s *session) reload(ctx context.Context) error {
 	partitions := map[string][]int32{}
 	s.each(func(p *partition) { partitions[p.Topic] = append(partitions[p.Topic], p.Partition) })
-	s.takeBack()
+	s.takeOff()
 	if err := s.pause(ctx); err != nil {
 		return err
 	}

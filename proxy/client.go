@@ -99,8 +99,8 @@ func (s *session) clientOpts() []kgo.Opt {
 const (
 	// What is produced and not yet acknowledged, at the most; producing waits
 	// there.
-	maxInFlight      = 50_000
-	maxInFlightBytes = 64 << 20
+	maxInFlight      = 16 << 10
+	maxInFlightBytes = 32 << 20
 	// produceTries is how often the client sends a record again that brokers
 	// refuse for now: for some 5 s, half of the shortest time that a
 	// transaction lasts by default.
@@ -131,7 +131,7 @@ const mostInflated = 1 << 30
 // there are such.
 func (s *session) maxInFlight() int {
 	if s.limits.wide {
-		return 2 * maxInFlightBytes
+		return batchWide + maxInFlightBytes
 	}
 	return maxInFlightBytes
 }

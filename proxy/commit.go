@@ -76,7 +76,7 @@ func (s *session) commit(ctx context.Context) error {
 		err = s.commitOffsets(ctx, offsets)
 	}
 	overdue := s.gts != nil && !s.began.IsZero() && time.Since(s.began) > s.cfg.TransactionTimeout
-	s.began, s.pending, s.committed = time.Time{}, 0, time.Now()
+	s.began, s.committed = time.Time{}, time.Now()
 	if err != nil && overdue {
 		return fmt.Errorf("%w: %w", errOverdue, err)
 	}
@@ -86,7 +86,7 @@ func (s *session) commit(ctx context.Context) error {
 	s.forgive()
 	s.done()
 	s.each(func(p *partition) { p.state.Advance() })
-	s.takeBack()
+	s.takeOff()
 	return nil
 }
 

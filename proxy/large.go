@@ -133,7 +133,7 @@ func (s *session) fit(ctx context.Context, p *partition, r *kgo.Record, offset i
 		*batch = packed{flush: s.flushes}
 	}
 	batch.bytes += size
-	s.cl.Produce(ctx, r, s.acknowledged)
+	s.cl.Produce(ctx, r, s.flight.land)
 	return nil
 }
 
@@ -159,12 +159,12 @@ func (s *session) alone(ctx context.Context, p *partition, r *kgo.Record, offset
 				"topic", r.Topic, "partition", r.Partition, "source_offset", offset, "steps", shed)
 		}
 		if !tooBig(err) {
-			s.acknowledged(r, err)
+			s.flight.land(r, err)
 			return nil
 		}
-		if !s.outbox.Shed(r) {
+		if !s.flight.outbox.Shed(r) {
 			s.stuck[p.Source] = place{late: r.Topic == p.Late, offset: offset, err: err}
-			s.acknowledged(r, fmt.Errorf("%w: %w", errBare, err))
+			s.flight.land(r, fmt.Errorf("%w: %w", errBare, err))
 			return s.commit(ctx) // which goes back to the last commit
 		}
 	}

@@ -149,13 +149,14 @@ func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) e
 	case reorder.Settled:
 		r.Recycle()
 	default:
-		s.lent = append(s.lent, r)
 		if verdict == reorder.InvalidTime {
 			s.invalid.add(r, err)
 		}
-		return s.produce(ctx, p, r.Offset, s.outbox.Late(p.Source, r, emit.Lateness{
+		late := s.flight.outbox.Late(p.Source, r, emit.Lateness{
 			Verdict: verdict, Time: t, Watermark: p.state.Watermark(), Epoch: p.state.Epoch(), AtMs: s.wall.Millis(),
-		}))
+		})
+		r.Recycle()
+		return s.produce(ctx, p, in.Offset, late)
 	}
 	return nil
 }
@@ -174,7 +175,7 @@ func (s *session) release(ctx context.Context, p *partition) error {
 		if !p.state.Next(&due) {
 			return nil
 		}
-		if err := s.produce(ctx, p, due.Offset, s.outbox.Ordered(p.Source, &due)); err != nil {
+		if err := s.produce(ctx, p, due.Offset, s.flight.outbox.Ordered(p.Source, &due)); err != nil {
 			return err
 		}
 		if err := s.pace(ctx); err != nil {
@@ -229,11 +230,17 @@ func (s *session) produce(ctx context.Context, p *partition, offset int64, r *kg
 	if err := s.begin(); err != nil {
 		return err
 	}
-	s.pending++
+	full := s.flight.add(r)
 	if s.limits.wide {
-		return s.fit(ctx, p, r, offset)
+		if err := s.fit(ctx, p, r, offset); err != nil {
+			return err
+		}
+	} else {
+		s.cl.Produce(ctx, r, s.flight.land)
 	}
-	s.cl.Produce(ctx, r, s.acknowledged)
+	if full {
+		s.takeOff()
+	}
 	return nil
 }
 
@@ -246,14 +253,6 @@ func (s *session) heed(ctx context.Context) error {
 	return s.commit(ctx)
 }
 
-// acknowledged keeps the first failure; it is looked at before each commit.
-// The client itself would commit all the same.
-func (s *session) acknowledged(r *kgo.Record, err error) {
-	if err != nil {
-		s.unacked.CompareAndSwap(nil, &refusal{r.Topic, r.Partition, emit.WireSize(r), err})
-	}
-}
-
 // pace looks at the clock now and then inside long turns, and commits when it
 // is time: a transaction must not outlive its timeout because a release is
 // long.
@@ -262,7 +261,7 @@ func (s *session) pace(ctx context.Context) error {
 		return nil
 	}
 	s.readClocks()
-	if s.commitDue() || s.pending >= maxPending {
+	if s.commitDue() {
 		return s.commit(ctx)
 	}
 	return nil
@@ -270,10 +269,6 @@ func (s *session) pace(ctx context.Context) error {
 
 // clockEvery is after how many records the clock is looked at.
 const clockEvery = 256
-
-// maxPending bounds the records of a transaction: what they are made of stays
-// in memory until it ends.
-const maxPending = 100_000
 
 func (s *session) readClocks() {
 	s.sinceClock = 0

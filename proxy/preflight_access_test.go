@@ -53,7 +53,7 @@ func permitted(grants []grant, without int) (acls []kfake.ACL) {
 // one of them its name.
 func TestPreflightLeastPrivilege(t *testing.T) {
 	for without := -1; without < len(least); without++ {
-		f := fakeFlight(t, kfake.EnableACLs(), kfake.SeedTopics(2, "raw", "raw.ordered", "raw.late"),
+		f := fakeDeparture(t, kfake.EnableACLs(), kfake.SeedTopics(2, "raw", "raw.ordered", "raw.late"),
 			kfake.User("PLAIN", "tm", "tm", permitted(least, without)...))
 		f.login("tm")
 		if without < 0 || least[without].fault == nil {
@@ -79,7 +79,7 @@ func TestPreflightLeastPrivilege(t *testing.T) {
 // Whoever may do nothing is told what all of it is: what is hidden may as well
 // not exist.
 func TestPreflightNoPermission(t *testing.T) {
-	f := fakeFlight(t, kfake.EnableACLs(), kfake.SeedTopics(2, "raw"), kfake.User("PLAIN", "tm", "tm"))
+	f := fakeDeparture(t, kfake.EnableACLs(), kfake.SeedTopics(2, "raw"), kfake.User("PLAIN", "tm", "tm"))
 	f.login("tm")
 	_, err := f.run([]string{"raw"})
 	wrong(t, err, `group "g"`, `transactional id "g/i"`,
@@ -92,7 +92,7 @@ func TestPreflightNoPermission(t *testing.T) {
 }
 
 // roomy gives the outputs room for headers, which nobody then warns of.
-func roomy(f *flight) {
+func roomy(f *departure) {
 	size := "2000000"
 	_, err := f.adm.AlterTopicConfigs(f.t.Context(), []kadm.AlterConfig{{Name: maxMessageBytes, Value: &size}}, "raw.ordered", "raw.late")
 	if err != nil {
@@ -101,7 +101,7 @@ func roomy(f *flight) {
 }
 
 func TestPreflightAtLeastOnceNeedsNoTransactionalID(t *testing.T) {
-	f := fakeFlight(t, kfake.EnableACLs(), kfake.SeedTopics(1, "raw", "raw.ordered", "raw.late"),
+	f := fakeDeparture(t, kfake.EnableACLs(), kfake.SeedTopics(1, "raw", "raw.ordered", "raw.late"),
 		kfake.User("PLAIN", "tm", "tm", permitted(least, 5)...))
 	f.login("tm")
 	if _, err := f.run([]string{"raw"}, "TIDEMARK_DELIVERY=at-least-once"); err != nil {
@@ -110,7 +110,7 @@ func TestPreflightAtLeastOnceNeedsNoTransactionalID(t *testing.T) {
 }
 
 func TestPreflightLogin(t *testing.T) {
-	f := fakeFlight(t, kfake.SeedTopics(1, "raw"))
+	f := fakeDeparture(t, kfake.SeedTopics(1, "raw"))
 	f.cluster.ControlKey(int16(kmsg.SASLAuthenticate), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		f.cluster.KeepControl()
 		resp := req.ResponseKind().(*kmsg.SASLAuthenticateResponse)
@@ -137,7 +137,7 @@ func TestPreflightTLS(t *testing.T) {
 		{tls.RequireAnyClientCert, []string{"TIDEMARK_TLS=true", "TIDEMARK_TLS_CA_FILE=" + ours}, "certificate required"},
 		{tls.NoClientCert, []string{"TIDEMARK_TLS=true", "TIDEMARK_TLS_CA_FILE=" + ours}, ""},
 	} {
-		f := fakeFlight(t, kfake.SeedTopics(1, "raw"), kfake.TLS(&tls.Config{Certificates: server.TLS.Certificates, ClientAuth: test.broker}))
+		f := fakeDeparture(t, kfake.SeedTopics(1, "raw"), kfake.TLS(&tls.Config{Certificates: server.TLS.Certificates, ClientAuth: test.broker}))
 		_, err := f.run([]string{"raw"}, test.env...)
 		if test.fault == "" {
 			if err != nil {
@@ -151,7 +151,7 @@ func TestPreflightTLS(t *testing.T) {
 
 // Every fault of every topic is told at once, and nothing is changed.
 func TestPreflightTellsAllFaults(t *testing.T) {
-	f := fakeFlight(t, kfake.EnableACLs(), kfake.SeedTopics(1, "a", "b", "c", "c.ordered"), kfake.User("PLAIN", "tm", "tm",
+	f := fakeDeparture(t, kfake.EnableACLs(), kfake.SeedTopics(1, "a", "b", "c", "c.ordered"), kfake.User("PLAIN", "tm", "tm",
 		acl(kmsg.ACLResourceTypeTopic, "*", kmsg.ACLOperationWrite), acl(kmsg.ACLResourceTypeTopic, "a", kmsg.ACLOperationRead),
 		acl(kmsg.ACLResourceTypeTopic, "*", kmsg.ACLOperationCreate), acl(kmsg.ACLResourceTypeTopic, "*", kmsg.ACLOperationDescribeConfigs)))
 	f.login("tm")
@@ -168,7 +168,7 @@ func TestPreflightTellsAllFaults(t *testing.T) {
 // With settings hidden there is one warning for all topics, and what is missing
 // is created all the same.
 func TestPreflightHiddenSettings(t *testing.T) {
-	f := fakeFlight(t, kfake.EnableACLs(), kfake.SeedTopics(2, "raw", "b"), kfake.User("PLAIN", "tm", "tm",
+	f := fakeDeparture(t, kfake.EnableACLs(), kfake.SeedTopics(2, "raw", "b"), kfake.User("PLAIN", "tm", "tm",
 		acl(kmsg.ACLResourceTypeTopic, "*", kmsg.ACLOperationRead), acl(kmsg.ACLResourceTypeTopic, "*", kmsg.ACLOperationWrite),
 		acl(kmsg.ACLResourceTypeTopic, "*", kmsg.ACLOperationCreate),
 		acl(kmsg.ACLResourceTypeGroup, "g", kmsg.ACLOperationRead), acl(kmsg.ACLResourceTypeTransactionalId, "g/i", kmsg.ACLOperationWrite)))
@@ -201,7 +201,7 @@ func TestPreflightMayNotChange(t *testing.T) {
 		{"raw", []kfake.ACL{acl(kmsg.ACLResourceTypeCluster, "kafka-cluster", kmsg.ACLOperationCreate)}, nil},
 		{"raw raw.ordered=1 raw.late=1", []kfake.ACL{acl(kmsg.ACLResourceTypeTopic, "*", kmsg.ACLOperationAlter)}, nil},
 	} {
-		f := fakeFlight(t, kfake.EnableACLs(), kfake.User("PLAIN", "tm", "tm", append(test.more, everything...)...))
+		f := fakeDeparture(t, kfake.EnableACLs(), kfake.User("PLAIN", "tm", "tm", append(test.more, everything...)...))
 		for word := range strings.FieldsSeq(test.exists) {
 			topic, small := strings.CutSuffix(word, "=1")
 			if small {
@@ -228,7 +228,7 @@ func TestPreflightMayNotChange(t *testing.T) {
 // Outputs that are smaller than their source and may not be grown keep only the
 // partitions waiting that they lack.
 func TestPreflightMayNotGrow(t *testing.T) {
-	f := fakeFlight(t, kfake.EnableACLs(), kfake.SeedTopics(3, "raw"), kfake.User("PLAIN", "tm", "tm", permitted(least, -1)...))
+	f := fakeDeparture(t, kfake.EnableACLs(), kfake.SeedTopics(3, "raw"), kfake.User("PLAIN", "tm", "tm", permitted(least, -1)...))
 	f.create("raw.ordered", 2, nil)
 	f.create("raw.late", 1, nil)
 	f.login("tm")

@@ -24,8 +24,8 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/config"
 )
 
-// flight is a cluster before a preflight, and what came of it.
-type flight struct {
+// departure is a cluster before a preflight, and what came of it.
+type departure struct {
 	t       testing.TB
 	cluster *kfake.Cluster // nil: a real one
 	env     []string
@@ -51,36 +51,36 @@ func (j *journal) String() string {
 	return j.lines.String()
 }
 
-// fakeFlight is over a fake cluster. The user root may do everything.
-func fakeFlight(t testing.TB, opts ...kfake.Opt) *flight {
+// fakeDeparture is over a fake cluster. The user root may do everything.
+func fakeDeparture(t testing.TB, opts ...kfake.Opt) *departure {
 	opts = append([]kfake.Opt{kfake.NumBrokers(1), kfake.EnableSASL(), kfake.Superuser("PLAIN", "root", "root")}, opts...)
 	cluster, err := kfake.NewCluster(opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(cluster.Close)
-	f := &flight{t: t, cluster: cluster, env: []string{"TIDEMARK_BROKERS=" + strings.Join(cluster.ListenAddrs(), ",")}}
+	f := &departure{t: t, cluster: cluster, env: []string{"TIDEMARK_BROKERS=" + strings.Join(cluster.ListenAddrs(), ",")}}
 	f.login("root")
 	f.adm = f.client(f.config())
 	return f
 }
 
-// anyFlight is over the cluster that TIDEMARK_TEST_BROKERS names, or over a fake one.
-func anyFlight(t testing.TB) *flight {
+// anyDeparture is over the cluster that TIDEMARK_TEST_BROKERS names, or over a fake one.
+func anyDeparture(t testing.TB) *departure {
 	brokers := os.Getenv("TIDEMARK_TEST_BROKERS")
 	if brokers == "" {
-		return fakeFlight(t)
+		return fakeDeparture(t)
 	}
-	f := &flight{t: t, env: []string{"TIDEMARK_BROKERS=" + brokers}}
+	f := &departure{t: t, env: []string{"TIDEMARK_BROKERS=" + brokers}}
 	f.adm = f.client(f.config())
 	return f
 }
 
-func (f *flight) login(user string) {
+func (f *departure) login(user string) {
 	f.env = append(f.env, "TIDEMARK_SASL_MECHANISM=PLAIN", "TIDEMARK_SASL_USERNAME="+user, "TIDEMARK_SASL_PASSWORD="+user)
 }
 
-func (f *flight) config(env ...string) config.Config {
+func (f *departure) config(env ...string) config.Config {
 	f.t.Helper()
 	cfg, err := config.Load(append(append([]string{"TIDEMARK_TOPICS=raw", "TIDEMARK_GROUP=g", "TIDEMARK_INSTANCE=i"}, f.env...), env...))
 	if err != nil {
@@ -89,7 +89,7 @@ func (f *flight) config(env ...string) config.Config {
 	return cfg
 }
 
-func (f *flight) client(cfg config.Config, opts ...kgo.Opt) *kadm.Client {
+func (f *departure) client(cfg config.Config, opts ...kgo.Opt) *kadm.Client {
 	f.t.Helper()
 	connection, err := cfg.ClientOpts()
 	if err != nil {
@@ -105,7 +105,7 @@ func (f *flight) client(cfg config.Config, opts ...kgo.Opt) *kadm.Client {
 
 // topics returns names that no other run uses, and sees to their removal with
 // everything that is made of them.
-func (f *flight) topics(n int) []string {
+func (f *departure) topics(n int) []string {
 	names := make([]string, n)
 	for i := range names {
 		names[i] = fmt.Sprintf("preflight-%d-%d", time.Now().UnixNano(), i)
@@ -119,7 +119,7 @@ func (f *flight) topics(n int) []string {
 }
 
 // create makes a topic and waits until the brokers show it.
-func (f *flight) create(topic string, partitions int32, settings map[string]string) {
+func (f *departure) create(topic string, partitions int32, settings map[string]string) {
 	f.t.Helper()
 	values := map[string]*string{}
 	for key, value := range settings {
@@ -140,7 +140,7 @@ func (f *flight) create(topic string, partitions int32, settings map[string]stri
 }
 
 // run makes a preflight of topics, with more environment.
-func (f *flight) run(topics []string, env ...string) (map[string]Topic, error) {
+func (f *departure) run(topics []string, env ...string) (map[string]Topic, error) {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(f.t.Context(), 20*time.Second)
 	defer cancel()
@@ -149,10 +149,10 @@ func (f *flight) run(topics []string, env ...string) (map[string]Topic, error) {
 	return preflight(ctx, f.client(cfg), cfg, cfg.EventTime, newAlarm(f.logger()))
 }
 
-func (f *flight) logger() *slog.Logger { return slog.New(slog.NewTextHandler(&f.log, nil)) }
+func (f *departure) logger() *slog.Logger { return slog.New(slog.NewTextHandler(&f.log, nil)) }
 
 // warnings returns what was warned of. Nothing may be told twice.
-func (f *flight) warnings() string {
+func (f *departure) warnings() string {
 	f.t.Helper()
 	var lines []string
 	for line := range strings.Lines(f.log.String()) {
@@ -167,7 +167,7 @@ func (f *flight) warnings() string {
 	return strings.Join(lines, "")
 }
 
-func (f *flight) partitions(topic string) int {
+func (f *departure) partitions(topic string) int {
 	f.t.Helper()
 	details, err := f.adm.ListTopics(kadm.WithAuthorizedOps(f.t.Context()), topic)
 	if err != nil {
@@ -176,7 +176,7 @@ func (f *flight) partitions(topic string) int {
 	return len(details[topic].Partitions)
 }
 
-func (f *flight) settings(topic string) settings {
+func (f *departure) settings(topic string) settings {
 	f.t.Helper()
 	found, err := f.adm.DescribeTopicConfigs(f.t.Context(), topic)
 	if err != nil {
@@ -223,14 +223,14 @@ func wrong(t testing.TB, err error, parts ...string) {
 // Several instances start at the same time: each finds what it needs, whoever
 // made it.
 func TestKafkaPreflightTogether(t *testing.T) {
-	f := anyFlight(t)
+	f := anyDeparture(t)
 	names := f.topics(2)
 	for _, name := range names {
 		f.create(name, 3, nil)
 	}
 	var all sync.WaitGroup
 	for range 4 {
-		one := &flight{t: t, env: f.env}
+		one := &departure{t: t, env: f.env}
 		all.Go(func() {
 			topics, err := one.run(names)
 			if err != nil || len(topics) != 2 || topics[names[1]].Partitions != 3 {
@@ -250,8 +250,8 @@ func TestKafkaPreflightTogether(t *testing.T) {
 }
 
 // virtual is a client of a cluster that does not run yet, in fake time.
-func virtual(t *testing.T, network *kfake.VirtualNetwork) (*flight, *kadm.Client) {
-	f := &flight{t: t, env: []string{"TIDEMARK_BROKERS=127.0.0.1:9092"}}
+func virtual(t *testing.T, network *kfake.VirtualNetwork) (*departure, *kadm.Client) {
+	f := &departure{t: t, env: []string{"TIDEMARK_BROKERS=127.0.0.1:9092"}}
 	return f, f.client(f.config(), kgo.Dialer(network.DialContext))
 }
 
@@ -313,7 +313,7 @@ func TestPreflightEndsWithContext(t *testing.T) {
 	refuse := func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("refused") }
 	for _, dial := range []func(context.Context, string, string) (net.Conn, error){hang, refuse} {
 		synctest.Test(t, func(t *testing.T) {
-			f := &flight{t: t}
+			f := &departure{t: t}
 			ctx, cancel := context.WithCancelCause(t.Context())
 			time.AfterFunc(4*time.Second, func() { cancel(errors.New("a signal")) })
 			began, cfg := time.Now(), f.config()
@@ -329,7 +329,7 @@ func TestPreflightEndsWithContext(t *testing.T) {
 // warning says what is going on.
 func TestPreflightNoAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &flight{t: t}
+		f := &departure{t: t}
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
 		var dials atomic.Int64

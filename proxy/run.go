@@ -193,14 +193,14 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 		MaxFuture: cfg.MaxFuture, ReanchorAfter: cfg.ReanchorAfter,
 	}
 	life, die := context.WithCancel(context.Background())
-	return &session{
+	s := &session{
 		life: life, die: die,
 		cfg: cfg, log: proc.alarm.log, alarm: proc.alarm, wallClock: proc.wallClock, limits: proc.limits, topics: topics, connection: connection, extract: cfg.EventTime, adm: adm,
 		engine: reorder.NewEngine(opts, int64(cfg.Memory)),
-		outbox: emit.NewOutbox(emit.Headers{
+		headers: emit.Headers{
 			Prefix: cfg.HeaderPrefix, Watermark: cfg.Headers.Watermark,
 			SourceOffset: cfg.Headers.SourceOffset, EventTime: cfg.Headers.EventTime,
-		}),
+		},
 		parts:    map[string]map[int32]*partition{},
 		refusals: map[emit.Source]refused{},
 		stuck:    map[emit.Source]place{},
@@ -212,6 +212,8 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 		answers:  make(chan ends, 1),
 		start:    time.Now(), committed: time.Now(),
 	}
+	s.takeOff()
+	return s
 }
 
 // run loops until ctx is done or the session fails, and leaves the group.

@@ -35,6 +35,7 @@ type session struct {
 	topics     map[string]Topic
 	connection []kgo.Opt
 	extract    *timestamp.Extractor
+	headers    emit.Headers
 
 	cl  *kgo.Client
 	gts *kgo.GroupTransactSession // nil at least once
@@ -46,11 +47,12 @@ type session struct {
 	die      context.CancelFunc
 
 	engine *reorder.Engine
-	outbox *emit.Outbox
 	parts  map[string]map[int32]*partition
+	flight *flight   // that records are put out with
+	aloft  []*flight // full, and not all acknowledged
+	landed []*flight // to be used again
 
 	began      time.Time // of the open transaction, zero when there is none
-	pending    int       // records produced since the last commit
 	refusals   map[emit.Source]refused
 	recoil     backoff // the next pause
 	recoiling  bool    // a record or a commit was refused since the last
@@ -59,8 +61,7 @@ type session struct {
 	rebalanced bool      // a revocation makes the next End abort
 	voided     time.Time // when all was undone, until it is taken up again
 	invalid    invalid
-	lent       []*kgo.Record // late ones, to the client
-	flushes    int           // counted only in a wide session
+	flushes    int // counted only in a wide session
 	stuck      map[emit.Source]place
 	stopped    map[emit.Source]watermark.Instant // that stand still; when each was last tried
 	codec      sameCodec

@@ -18,7 +18,7 @@ import (
 )
 
 func TestKafkaPreflightCreatesOutputs(t *testing.T) {
-	f := anyFlight(t)
+	f := anyDeparture(t)
 	names := f.topics(2)
 	plain, tuned := names[0], names[1]
 	f.create(plain, 1, nil)
@@ -69,7 +69,7 @@ func TestKafkaPreflightCreatesOutputs(t *testing.T) {
 // A record is older when it is copied than it was when it came, and the source
 // may have become stricter since. Its copy must be let in all the same.
 func TestKafkaPreflightOutputsTakeWhatTheSourceTook(t *testing.T) {
-	f := anyFlight(t)
+	f := anyDeparture(t)
 	name := f.topics(1)[0]
 	f.create(name, 1, map[string]string{timestampBefore: "1000", timestampAfter: "1000"})
 	if _, err := f.run([]string{name}); err != nil {
@@ -93,7 +93,7 @@ func TestKafkaPreflightOutputsTakeWhatTheSourceTook(t *testing.T) {
 }
 
 func TestKafkaPreflightGrowsOutputs(t *testing.T) {
-	f := anyFlight(t)
+	f := anyDeparture(t)
 	name := f.topics(1)[0]
 	f.create(name, 2, nil)
 	if _, err := f.run([]string{name}); err != nil {
@@ -115,7 +115,7 @@ func TestKafkaPreflightGrowsOutputs(t *testing.T) {
 }
 
 func TestKafkaPreflightRefusesMorePartitions(t *testing.T) {
-	f := anyFlight(t)
+	f := anyDeparture(t)
 	name := f.topics(1)[0]
 	f.create(name, 2, nil)
 	f.create(name+".late", 3, map[string]string{maxMessageBytes: "2000000"})
@@ -127,7 +127,7 @@ func TestKafkaPreflightRefusesMorePartitions(t *testing.T) {
 }
 
 func TestKafkaPreflightMissesSource(t *testing.T) {
-	f := anyFlight(t)
+	f := anyDeparture(t)
 	names := f.topics(2)
 	f.create(names[0], 1, nil)
 	gone := names[0] + "s"
@@ -144,7 +144,7 @@ func TestKafkaPreflightMissesSource(t *testing.T) {
 }
 
 func TestPreflightRefusesInternal(t *testing.T) {
-	f := fakeFlight(t)
+	f := fakeDeparture(t)
 	f.create("__things", 1, map[string]string{"kfake.is_internal": "true"})
 	_, err := f.run([]string{"__things"})
 	wrong(t, err, "read the source topic __things: it is internal to Kafka")
@@ -163,7 +163,7 @@ func TestPreflightRefusesOutputs(t *testing.T) {
 		{"raw raw-sorted", "raw-sorted", []string{"TIDEMARK_ORDERED_SUFFIX=-sorted"}, "raw-sorted: it is an output of raw"},
 		{"raw raw.ordered", "raw.ordered", []string{"TIDEMARK_ORDERED_SUFFIX=-sorted"}, ""},
 	} {
-		f := fakeFlight(t, kfake.SeedTopics(1, strings.Fields(test.topics)...))
+		f := fakeDeparture(t, kfake.SeedTopics(1, strings.Fields(test.topics)...))
 		switch _, err := f.run([]string{test.source}, test.env...); {
 		case test.fault != "":
 			wrong(t, err, test.fault, "put raw in TIDEMARK_TOPICS")
@@ -229,7 +229,7 @@ func TestPreflightSettings(t *testing.T) {
 		{name: "as far ahead", source: m{timestampAfter: "5000"}, output: out(timestampAfter, "5000")},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			f := fakeFlight(t)
+			f := fakeDeparture(t)
 			f.create("raw", 2, test.source)
 			if test.output != nil {
 				f.create("raw.ordered", 2, test.output)
@@ -289,7 +289,7 @@ func TestNewSettings(t *testing.T) {
 // when they are to make it.
 func TestPreflightCreationRefused(t *testing.T) {
 	for _, dry := range []bool{true, false} {
-		f := fakeFlight(t, kfake.SeedTopics(1, "raw"))
+		f := fakeDeparture(t, kfake.SeedTopics(1, "raw"))
 		f.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Topic: "raw.late", Err: kerr.PolicyViolation, Count: -1, When: func(req kmsg.Request) bool {
 			return req.(*kmsg.CreateTopicsRequest).ValidateOnly == dry
 		}})
@@ -350,7 +350,7 @@ func TestPreflightGrownMeanwhile(t *testing.T) {
 }
 
 // preflown makes a preflight that has to succeed.
-func preflown(t *testing.T, f *flight, adm *kadm.Client) map[string]Topic {
+func preflown(t *testing.T, f *departure, adm *kadm.Client) map[string]Topic {
 	t.Helper()
 	cfg := f.config()
 	topics, err := preflight(context.Background(), adm, cfg, cfg.EventTime, newAlarm(f.logger()))

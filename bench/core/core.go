@@ -75,6 +75,7 @@ const perCommit = 10_000
 type tidemark struct {
 	extract *timestamp.Extractor
 	state   *reorder.Partition
+	engine  *reorder.Engine
 	outbox  *emit.Outbox
 	src     emit.Source
 	out     func(*kgo.Record)
@@ -88,7 +89,7 @@ func newTidemark(held int, out func(*kgo.Record)) *tidemark {
 	}
 	engine := reorder.NewEngine(reorder.Options{Bound: bound(held), MaxFuture: 24 * time.Hour}, 1<<40)
 	return &tidemark{
-		extract: extract, state: engine.Assign(reorder.Fresh(0, 0, 0)), out: out,
+		extract: extract, engine: engine, state: engine.Assign(reorder.Fresh(0, 0, 0)), out: out,
 		outbox: emit.NewOutbox(emit.Headers{Prefix: "tidemark-", Watermark: true, SourceOffset: true}),
 		src:    emit.Source{Topic: "source", Ordered: "source.ordered", Late: "source.late"},
 	}
@@ -110,6 +111,8 @@ func (t *tidemark) take(r *kgo.Record) {
 	}
 	if t.taken++; t.taken%perCommit == 0 {
 		t.state.Advance()
+		t.engine.Flight(uint64(t.taken/perCommit) + 1)
+		t.engine.Landed(uint64(t.taken / perCommit))
 		t.outbox.Reset()
 	}
 }
