@@ -20,9 +20,9 @@ import (
 type flight struct {
 	number uint64 // see reorder.Engine
 	outbox *emit.Outbox
-	n      int64         // records handed over
-	bytes  int           // in their keys and values
-	acked  atomic.Int64  // and acknowledged, or refused
+	n      int64        // records handed over
+	bytes  int          // in their keys and values
+	acked  atomic.Int64 // and acknowledged, or refused
 	land   func(*kgo.Record, error)
 }
 

@@ -23,7 +23,9 @@ type fetchPool struct {
 // GetDecompressBytes returns room for a batch that is about to be decompressed,
 // or none: the decoder knows better how much it needs. What is too small
 // it replaces.
-func (p *fetchPool) GetDecompressBytes([]byte, kgo.CompressionCodecType) []byte { return p.bytes.take(0) }
+func (p *fetchPool) GetDecompressBytes([]byte, kgo.CompressionCodecType) []byte {
+	return p.bytes.take(0)
+}
 
 // PutDecompressBytes takes it back.
 func (p *fetchPool) PutDecompressBytes(b []byte) { p.bytes.put(b, keptBytes) }
