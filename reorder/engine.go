@@ -16,7 +16,7 @@ type Engine struct {
 // NewEngine returns an engine without partitions. budget is what the records
 // held may take, in bytes.
 func NewEngine(opts Options, budget int64) *Engine {
-	return &Engine{opts: opts, budget: budget}
+	return &Engine{opts: opts, budget: budget, pool: chunkPool{flight: 1}}
 }
 
 // Tick tells the engine the monotonic time.
@@ -53,7 +53,7 @@ func (e *Engine) Relieve() *Partition {
 }
 
 // Flight gives a number, larger than the last, to what the partitions put out from
-// now on.
+// now on. They begin with 1.
 func (e *Engine) Flight(number uint64) { e.pool.flight = number }
 
 // Landed says that no body that was put out in this flight or an earlier one

@@ -177,6 +177,7 @@ func (w *world) next() bool {
 		w.tracef("  out #%d t=%s epoch=%d watermark=%d", r.Offset, r.Time, r.Epoch, r.Watermark)
 		w.pending = append(w.pending, output{r.Position, OnTime, r.Epoch, r.Watermark})
 		w.bodies = append(w.bodies, r.Body)
+		w.eng.Landed(w.eng.pool.flight - 1) // which is no news
 	}
 	return w.due
 }
@@ -196,9 +197,9 @@ func (w *world) commit() Snapshot {
 
 // land says that what came out is not used any more, and begins a new flight.
 func (w *world) land() {
-	landed := w.eng.pool.flight
-	w.eng.Landed(landed)
-	w.eng.Flight(landed + 1)
+	number := w.eng.pool.flight
+	w.eng.Flight(number + 1)
+	w.eng.Landed(number)
 }
 
 // prepare returns what is to be committed, and checks the laws that hold for
