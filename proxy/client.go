@@ -147,7 +147,7 @@ func (s *session) rebalanceTimeout() time.Duration {
 // fetchBytes bounds what one broker sends ahead of what is read: memory beside
 // the budget, so it keeps a proportion to it.
 func fetchBytes(budget int64) int32 {
-	return int32(min(max(budget/8, 1<<20), 32<<20))
+	return int32(min(max(budget/8, 1<<20), 8<<20))
 }
 
 // clientLog passes on what the client has to say. What matters of it comes back

@@ -49,7 +49,7 @@ func Run(ctx context.Context, o Options) error {
 		kgo.BlockRebalanceOnPoll(),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerBatchCompression(codec),
-		kgo.ProducerLinger(time.Millisecond),
+		kgo.ProducerLinger(min(o.Interval/4, 25*time.Millisecond)), // as Tidemark
 		kgo.MaxBufferedRecords(100_000),
 		kgo.DisableClientMetrics(),
 	}
