@@ -38,6 +38,7 @@ type settings struct {
 	broker, out string
 	candidates  []string
 	cases       []string
+	parts       []string
 	records     int
 	rounds      int
 	tries       int
@@ -110,6 +111,7 @@ func newAll() *cobra.Command {
 	o.sizes(cmd)
 	o.pacing(cmd)
 	cmd.Flags().Lookup("candidates").Hidden = true
+	cmd.Flags().StringSliceVar(&o.parts, "parts", nil, "only these, of main, main-8M, latency, core, kfake, cases, partitions, buffer (default all)")
 	return cmd
 }
 
@@ -136,27 +138,33 @@ func all(ctx context.Context, s *suite.Suite, o *settings) error {
 			return s.Throughput(ctx, name, o.sized(cases...), chosen, rounds)
 		}
 	}
-	for _, step := range []func() error{
-		throughput("main", everybody, o.rounds, main),
-		throughput("main-8M", peers, min(3, o.rounds), long),
-		func() error {
+	for _, part := range []struct {
+		name string
+		run  func() error
+	}{
+		{"main", throughput("main", everybody, o.rounds, main)},
+		{"main-8M", throughput("main-8M", peers, min(3, o.rounds), long)},
+		{"latency", func() error {
 			chosen, err := suite.Choose(paced)
 			if err != nil {
 				return err
 			}
 			return s.Latency(ctx, "latency", chosen, suite.Pacing{Rate: o.rate, Warm: warm, Measured: o.time}, min(3, o.rounds))
-		},
-		func() error { return s.Core(ctx, o.rounds) },
-		func() error {
+		}},
+		{"core", func() error { return s.Core(ctx, o.rounds) }},
+		{"kfake", func() error {
 			s.Cluster = fake
 			defer func() { s.Cluster = real }()
 			return throughput("kfake", limit, o.rounds, main)()
-		},
-		throughput("cases", limit, min(3, o.rounds), workload.Cases...),
-		throughput("partitions", limit, min(3, o.rounds), partitions()...),
-		throughput("buffer", []string{"tidemark"}, min(3, o.rounds), buffers()...),
+		}},
+		{"cases", throughput("cases", limit, min(3, o.rounds), workload.Cases...)},
+		{"partitions", throughput("partitions", limit, min(3, o.rounds), partitions()...)},
+		{"buffer", throughput("buffer", []string{"tidemark"}, min(3, o.rounds), buffers()...)},
 	} {
-		if err := step(); err != nil {
+		if len(o.parts) > 0 && !slices.Contains(o.parts, part.name) {
+			continue
+		}
+		if err := part.run(); err != nil {
 			return err
 		}
 	}
@@ -188,8 +196,13 @@ func buffers() []workload.Case {
 	return cases
 }
 
-// warm is what a virtual machine gets to compile, after the bound.
-const warm = 15 * time.Second
+const (
+	// warm is what a virtual machine gets to compile, after the bound.
+	warm = 15 * time.Second
+	// warmUps are the runs after which a broker that has been started does not
+	// become faster any more: for the first it takes three times as long.
+	warmUps = 5
+)
 
 func newThroughput() *cobra.Command {
 	var o settings
@@ -376,6 +389,9 @@ func (o *settings) with(cmd *cobra.Command, run func(context.Context, *suite.Sui
 	defer s.Close()
 	if s.Tries = 1; o.tries > 0 {
 		s.Tries = o.tries
+	}
+	if o.broker == "kafka" {
+		s.Warm = warmUps
 	}
 	if o.broker != "none" {
 		if s.Cluster, err = cluster.Start(ctx, o.broker, root); err != nil {

@@ -22,6 +22,8 @@ type Outbox struct {
 	records slab[kgo.Record]
 	fields  slab[kgo.RecordHeader]
 	bytes   slab[byte]
+	mark    kgo.RecordHeader // the watermark written last, most likely the next too
+	marked  int64
 }
 
 // Source is a source partition and where its records go.
@@ -51,7 +53,12 @@ func (o *Outbox) Ordered(src Source, rel *reorder.Release) *kgo.Record {
 	o.own = headerCount(rel.Body)
 	hs := readBody(rel.Body, r, o.fields.take(o.own + maxAdded)[:0])
 	if o.headers.Watermark {
-		hs = o.number(hs, o.names.watermark, rel.Watermark)
+		if o.mark.Value == nil || o.marked != rel.Watermark {
+			hs = o.number(hs, o.names.watermark, rel.Watermark)
+			o.mark, o.marked = hs[len(hs)-1], rel.Watermark
+		} else {
+			hs = append(hs, o.mark)
+		}
 	}
 	if o.headers.SourceOffset {
 		hs = o.number(hs, o.names.sourceOffset, rel.Offset)
@@ -148,6 +155,7 @@ func (o *Outbox) Reset() {
 	o.records.reset()
 	o.fields.reset()
 	o.bytes.reset()
+	o.mark.Value = nil
 }
 
 func (o *Outbox) number(hs []kgo.RecordHeader, name string, v int64) []kgo.RecordHeader {

@@ -26,6 +26,11 @@ func (s *Suite) Throughput(ctx context.Context, name string, cases []workload.Ca
 		return err
 	}
 	r := s.results(name)
+	for ; s.Warm > 0; s.Warm-- {
+		if _, err := s.throughput(ctx, cases[0], candidates[0], 0); err != nil {
+			return err
+		}
+	}
 	for _, c := range cases {
 		for round := range rounds {
 			for _, candidate := range candidates {

@@ -104,12 +104,18 @@ func decimal(value []byte, places int) (watermark.Time, string) {
 // because every record passes here: strconv, with its own look at the sign and
 // an error on the heap for "1.5", takes more than twice as long.
 func leadingDigits(b []byte) (n uint64, rest []byte) {
-	const most = (math.MaxUint64 - 9) / 10 // one more digit still fits
+	const (
+		most    = (math.MaxUint64 - 9) / 10 // one more digit still fits
+		fitting = 19                        // digits that always do
+	)
 	for i, c := range b {
 		if c < '0' || c > '9' {
 			return n, b[i:]
 		}
-		n = min(n, most)*10 + uint64(c-'0')
+		if i >= fitting {
+			n = min(n, most)
+		}
+		n = n*10 + uint64(c-'0')
 	}
 	return n, nil
 }
