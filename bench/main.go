@@ -111,7 +111,7 @@ func newAll() *cobra.Command {
 	o.sizes(cmd)
 	o.pacing(cmd)
 	cmd.Flags().Lookup("candidates").Hidden = true
-	cmd.Flags().StringSliceVar(&o.parts, "parts", nil, "only these, of main, main-8M, latency, core, kfake, cases, partitions, buffer (default all)")
+	cmd.Flags().StringSliceVar(&o.parts, "parts", nil, "only these, of limit, main, main-8M, latency, core, kfake, cases, partitions, buffer (default all)")
 	return cmd
 }
 
@@ -142,6 +142,7 @@ func all(ctx context.Context, s *suite.Suite, o *settings) error {
 		name string
 		run  func() error
 	}{
+		{"limit", throughput("limit", limit, o.rounds+2, main)},
 		{"main", throughput("main", everybody, o.rounds, main)},
 		{"main-8M", throughput("main-8M", peers, min(3, o.rounds), long)},
 		{"latency", func() error {

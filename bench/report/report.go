@@ -15,7 +15,7 @@ import (
 
 // Write reads the results in a folder and writes RESULTS.md and plots/ into
 // another. What has not been measured is left out. Why a target was missed
-// stands in the file causes.
+// stands in the file causes; what the profile says, in profile.md beside it.
 func Write(results, to, causes string) error {
 	all, err := suite.Load(results)
 	if err != nil {
@@ -33,6 +33,9 @@ func Write(results, to, causes string) error {
 	if err := p.readCauses(causes); err != nil {
 		return err
 	}
+	if p.profile, err = os.ReadFile(filepath.Join(filepath.Dir(causes), "profile.md")); err != nil && !os.IsNotExist(err) {
+		return err
+	}
 	if err := os.MkdirAll(p.plots, 0o755); err != nil {
 		return err
 	}
@@ -47,6 +50,8 @@ type page struct {
 	strings.Builder
 	plots  string            // folder
 	causes map[string]string // by target: why it falls short
+
+	profile []byte // in words
 
 	suites    []string // in the order of the page
 	runs      map[string]table[suite.Run]
@@ -127,6 +132,11 @@ func (p *page) write(all []*suite.Results) error {
 		if err := section(); err != nil {
 			return err
 		}
+	}
+	if len(p.profile) > 0 {
+		p.line("## Where the time goes")
+		p.line("")
+		p.line("%s", p.profile)
 	}
 	p.failures(all)
 	return nil

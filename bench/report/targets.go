@@ -81,7 +81,10 @@ func ratio(t table[suite.Run], a, b string, f func(suite.Run) float64) float64 {
 }
 
 func (p *page) limitTargets(l *list) {
-	main := p.runs["main"]
+	main, ok := p.runs["limit/main"]
+	if !ok {
+		main = p.runs["main"]
+	}
 	l.least("throughput", "throughput, of the exactly-once copy loop's, Kafka", "", 0.85, ratio(main, "tidemark", "copy", rate))
 	l.least("throughput-kfake", "the same on kfake", "", 0.7, ratio(p.runs["kfake/main"], "tidemark", "copy", rate))
 	cpu := ratio(main, "tidemark", "copy", whole)
