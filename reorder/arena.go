@@ -75,8 +75,8 @@ func (a *arena) add(offset int64, leaderEpoch int32, size int) (ref uint64, body
 // take marks a payload as gone and returns it. The bytes stay as they are
 // until their flight has landed.
 func (a *arena) take(ref uint64) []byte {
-	i := int(int32(uint32(ref>>32) - a.first))
-	if i < 0 || a.chunks[i] == nil {
+	i, here := a.chunkOf(ref)
+	if !here {
 		there := a.moved[ref]
 		delete(a.moved, ref)
 		return a.older.take(there)
@@ -93,6 +93,13 @@ func (a *arena) take(ref uint64) []byte {
 		a.evacuate()
 	}
 	return m[markSize : markSize+size : markSize+size]
+}
+
+// chunkOf returns the chunk that a payload is in, unless it has been copied to
+// the older arena.
+func (a *arena) chunkOf(ref uint64) (i int, here bool) {
+	i = int(int32(uint32(ref>>32) - a.first))
+	return i, i >= 0 && a.chunks[i] != nil
 }
 
 // held returns the bytes that cannot be given back because of what has not
@@ -171,9 +178,9 @@ func (a *arena) warm(entries []entry) (sum byte) {
 	const mark, rest = 0, markSize + 28 // what is read of a usual record when it goes out
 	for i := range entries {
 		ref := entries[i].ref
-		n := int(int32(uint32(ref>>32) - a.first))
-		if n < 0 || n >= len(a.chunks) || a.chunks[n] == nil {
-			continue // it has been copied
+		n, here := a.chunkOf(ref)
+		if !here {
+			continue
 		}
 		b := a.chunks[n].buf[uint32(ref):]
 		sum += b[mark]
