@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -86,5 +87,5 @@ func (s *session) takeBack() {
 		s.landed = append(s.landed, f)
 		n++
 	}
-	s.aloft = append(s.aloft[:0], s.aloft[n:]...)
+	s.aloft = slices.Delete(s.aloft, 0, n)
 }
