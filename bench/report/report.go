@@ -202,17 +202,20 @@ func (p *page) throughput() error {
 	if !ok {
 		return nil
 	}
-	p.line("![records a second](plots/throughput.svg)")
-	p.line("")
-	if err := plotThroughput(filepath.Join(p.plots, "throughput.svg"), t); err != nil {
+	if err := plotThroughput(p.picture("records a second", "throughput.svg"), t); err != nil {
 		return err
 	}
 	if long, ok := p.runs["main-8M/main"]; ok {
 		t = long
 	}
-	p.line("![resident memory over time](plots/memory.svg)")
+	return plotMemory(p.picture("resident memory over time", "memory.svg"), t)
+}
+
+// picture puts a plot on the page and returns where it is to be drawn.
+func (p *page) picture(title, file string) string {
+	p.line("![%s](plots/%s)", title, file)
 	p.line("")
-	return plotMemory(filepath.Join(p.plots, "memory.svg"), t)
+	return filepath.Join(p.plots, file)
 }
 
 func (p *page) runTable(name string, t table[suite.Run]) {
@@ -277,9 +280,7 @@ func (p *page) latency() error {
 			median(rows, func(l suite.Latency) float64 { return float64(l.Usage.Peak) / (1 << 20) }), len(rows), noise)
 	}
 	p.line("")
-	p.line("![latency by percentile](plots/latency.svg)")
-	p.line("")
-	return plotLatency(filepath.Join(p.plots, "latency.svg"), t)
+	return plotLatency(p.picture("latency by percentile", "latency.svg"), t)
 }
 
 // within returns the tables of one suite, in order.
@@ -309,9 +310,7 @@ func (p *page) scaling() error {
 			}
 		}
 		p.line("")
-		p.line("![records a second by partitions](plots/partitions.svg)")
-		p.line("")
-		if err := plotPartitions(filepath.Join(p.plots, "partitions.svg"), ts); err != nil {
+		if err := plotPartitions(p.picture("records a second by partitions", "partitions.svg"), ts); err != nil {
 			return err
 		}
 	}
@@ -331,9 +330,7 @@ func (p *page) scaling() error {
 		}
 	}
 	p.line("")
-	p.line("![resident memory by bytes held](plots/buffer.svg)")
-	p.line("")
-	return plotBuffer(filepath.Join(p.plots, "buffer.svg"), ts)
+	return plotBuffer(p.picture("resident memory by bytes held", "buffer.svg"), ts)
 }
 
 // coreRows groups the benchmarks of the core by name and number held.
@@ -373,9 +370,7 @@ func (p *page) coreSection() error {
 		}
 	}
 	p.line("")
-	p.line("![time a record by number held](plots/core.svg)")
-	p.line("")
-	return plotCore(filepath.Join(p.plots, "core.svg"), names, helds, rows)
+	return plotCore(p.picture("time a record by number held", "core.svg"), names, helds, rows)
 }
 
 // failures are shown, and count for nothing above.
