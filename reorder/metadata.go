@@ -25,6 +25,7 @@ import (
 //	w   watermark (ns), - for none      offset - L, limit, ...
 //	n   w - natural, when not 0      b  records buffered, sum of their hashes
 //	m   max - w                      f  fingerprint of what makes event times
+//	d   disorder seen, base64
 //	c   CRC-32C of all before it and of group, partition and L
 //
 // L itself is the committed offset. Since the checksum covers it and where it
@@ -91,6 +92,9 @@ func (s *Snapshot) Encode(at Scope) string {
 		}
 		b = append(strconv.AppendInt(b, g.Offset-s.Low, 10), ',')
 		b = strconv.AppendInt(b, int64(g.Limit), 10)
+	}
+	if len(s.Disorder) > 0 {
+		b = base64.RawURLEncoding.AppendEncode(append(b, ";d="...), s.Disorder)
 	}
 	b = append(field(b, "b", int64(s.Count)), ',')
 	b = fmt.Appendf(b, "%08x;f=%x", s.Sum, at.Fingerprint)
@@ -174,6 +178,12 @@ func (s *Snapshot) read(fields map[string]string, at *Scope) error {
 				Limit:  watermark.Time(p.int(numbers[i+1], 64)),
 			})
 		}
+	}
+	if d := fields["d"]; d != "" {
+		s.Disorder, err = base64.RawURLEncoding.DecodeString(d)
+		p.note(err)
+		_, err = watermark.ReadDisorder(s.Disorder, 1)
+		p.note(err)
 	}
 	count, sum, _ := strings.Cut(fields["b"], ",")
 	s.Count = uint32(p.int(count, 64))

@@ -10,7 +10,12 @@ import (
 // Options are the laws a partition is run under. They may differ from those
 // of an earlier run: what has been decided stays decided.
 type Options struct {
-	Bound         time.Duration // how far behind the newest a record may come
+	Strategy      watermark.Strategy
+	Bound         time.Duration // how far behind the newest a record may come; Adaptive: the most it may be
+	Floor         time.Duration // Adaptive: the least the bound may be
+	TargetLate    int           // Adaptive: share of the records that may be late, in millionths
+	Window        time.Duration // WindowMin: how far the window reaches back from the newest
+	Lateness      time.Duration // WindowMin: how far behind the window's oldest a record may come
 	IdleTimeout   time.Duration // proven silence after which the clock drains; 0: never
 	MaxFuture     time.Duration // skew the future guard allows; 0: off
 	ReanchorAfter int           // consecutive late records that start a new epoch; 0: off
@@ -66,6 +71,7 @@ type Release struct {
 // called in the order of the log:
 //
 //	for each record:  Step          judge, hold, move the watermark
+//	                  Mark          if it carries a watermark
 //	                  Next, Next .. everything the watermark has passed
 //	now and then:     Observe       idleness may move the watermark; Next ..
 //	at any time:      Snapshot      what to commit with what came out so far
@@ -83,6 +89,9 @@ type Partition struct {
 	store arena
 	eng   *Engine
 
+	disorder *watermark.Disorder // Adaptive
+	window   window              // WindowMin
+
 	origin    int64  // where this group began
 	known     int32  // see Snapshot
 	next      int64  // H: the next offset to read
@@ -94,6 +103,7 @@ type Partition struct {
 	count uint32 // records held
 	sum   uint32 // of their hashed offsets
 	bytes int64  // what it takes to hold them
+	entry int64  // what one takes in queues
 
 	warm   int  // how many of the next to come out have been warmed
 	warmth byte // of no use, but see arena.warm
@@ -157,18 +167,21 @@ func (p *Partition) Step(r Record, wall watermark.Time) (Verdict, []byte) {
 		return v, nil
 	}
 	p.next, p.nextEpoch = r.Offset+1, r.LeaderEpoch
+	if v == OnTime || v == BehindWatermark || v == Overflow {
+		p.learn(r.Time)
+	}
+	var body []byte
 	switch v {
 	case OnTime:
 		p.lateRun, p.flushed = 0, false
-		body := p.hold(r)
-		if p.clock.Observe(r.Time, p.opts.Bound) {
+		body = p.hold(r)
+		if p.follow(r.Time) {
 			p.idle.Restart(p.eng.now)
 		}
-		return v, body
 	case BehindWatermark:
 		p.lateRun++
 	}
-	return v, nil
+	return v, body
 }
 
 func (p *Partition) judge(r Record, wall watermark.Time) Verdict {
@@ -191,7 +204,7 @@ func (p *Partition) judge(r Record, wall watermark.Time) Verdict {
 		return Flush
 	}
 	p.epoch++
-	p.clock = watermark.NewClock()
+	p.clock, p.window = watermark.NewClock(), newWindow()
 	p.queue.rewind()
 	return OnTime
 }
@@ -199,6 +212,9 @@ func (p *Partition) judge(r Record, wall watermark.Time) Verdict {
 func (p *Partition) hold(r Record) []byte {
 	ref, body := p.store.add(r.Offset, r.LeaderEpoch, r.Size)
 	p.queue.push(entry{Position: Position{r.Time, r.Offset}, ref: ref})
+	if p.opts.Strategy == watermark.WindowMin {
+		p.window.add(r.Time)
+	}
 	p.count++
 	p.sum += OffsetHash(r.Offset)
 	p.account()
@@ -213,7 +229,7 @@ func (p *Partition) drop(offset int64) {
 
 // account tells the engine what holding the records costs.
 func (p *Partition) account() {
-	bytes := p.store.held() + int64(p.count)*entrySize
+	bytes := p.store.held() + int64(p.count)*p.entry
 	p.eng.bytes += bytes - p.bytes
 	p.bytes = bytes
 }
@@ -237,6 +253,9 @@ func (p *Partition) Skip(next int64, leaderEpoch int32) {
 func (p *Partition) Observe(sent watermark.Instant, quiet bool) {
 	step := p.idle.Observe(sent, quiet && p.replay == nil)
 	if step > 0 && p.count > 0 {
+		if oldest, _ := p.queue.peek(watermark.Max); p.clock.W == watermark.None {
+			p.clock.AdvanceTo(oldest.Time.Sub(1)) // no marker has come; there is nothing else to begin from
+		}
 		p.clock.Drain(step)
 		p.dirty = true
 	}
@@ -293,20 +312,25 @@ type Status struct {
 	Watermark watermark.Time // None before the first record
 	Newest    watermark.Time // largest event time seen, None before the first record
 	Epoch     uint32
-	Low, Next int64 // committed if everything were durable, and next to read
-	Records   int   // held
-	Bytes     int64 // what holding them costs
+	Low, Next int64         // committed if everything were durable, and next to read
+	Records   int           // held
+	Bytes     int64         // what holding them costs
+	Bound     time.Duration // Adaptive: what has been learned so far
 	Idle      bool
 	Replaying bool
 }
 
 // Status returns the present state.
 func (p *Partition) Status() Status {
-	return Status{
+	s := Status{
 		Watermark: p.clock.W, Newest: p.clock.Max, Epoch: p.epoch,
 		Low: p.Low(), Next: p.next, Records: int(p.count), Bytes: p.bytes,
 		Idle: p.idle.Idle(), Replaying: p.replay != nil,
 	}
+	if p.disorder != nil {
+		s.Bound = p.bound()
+	}
+	return s
 }
 
 // Watermark returns the watermark that judges, None before the first record.

@@ -292,7 +292,7 @@ func TestRewind(t *testing.T) {
 // lost its end, are judged by the limit in force, and a third time too.
 func TestShortageKeepsVerdicts(t *testing.T) {
 	at := func(offset int64, ms watermark.Time, wall watermark.Time) logged {
-		return logged{Record{Offset: offset, Time: ms * 1e6}, wall * 1e6}
+		return logged{Record{Offset: offset, Time: ms * 1e6}, wall * 1e6, watermark.None}
 	}
 	var trace strings.Builder
 	err := try(func() {

@@ -27,9 +27,18 @@ func (e *Engine) Assign(s Snapshot) *Partition {
 		guard:  watermark.Guard{Skew: e.opts.MaxFuture},
 		idle:   watermark.Idle{Timeout: e.opts.IdleTimeout},
 		queue:  newCalendar(),
+		window: newWindow(),
 		store:  arena{pool: &e.pool},
 		origin: s.Origin, known: s.Known, next: s.Next, nextEpoch: s.NextEpoch,
 		epoch: s.Epoch, lateRun: s.LateRun,
+	}
+	p.entry = entrySize
+	switch e.opts.Strategy {
+	case watermark.WindowMin:
+		p.entry = 2 * entrySize // it stands in the window too
+	case watermark.Adaptive:
+		// Decode has seen that it can be read.
+		p.disorder, _ = watermark.ReadDisorder(s.Disorder, e.opts.TargetLate)
 	}
 	p.guard.Restore(s.Steps, s.Next)
 	p.idle.Restart(e.now)
@@ -139,6 +148,7 @@ func (p *Partition) Rewind(end int64) {
 	p.next, p.dirty = end, true
 	p.guard.Rewind(end)
 	kept := newCalendar()
+	p.window = newWindow()
 	for {
 		e, ok := p.queue.peek(watermark.Max)
 		if !ok {
@@ -147,6 +157,9 @@ func (p *Partition) Rewind(end int64) {
 		p.queue.pop()
 		if e.Offset < end {
 			kept.push(e)
+			if p.opts.Strategy == watermark.WindowMin {
+				p.window.add(e.Time)
+			}
 		} else {
 			p.store.take(e.ref)
 			p.drop(e.Offset)

@@ -22,10 +22,13 @@ var rewrite = flag.Bool("rewrite", false, "write what the scenarios put out into
 // 1970, the times of answers in seconds of the process.
 //
 //	start OPTIONS         an engine with one partition; bound=5ms idle=1s
-//	                      future=40ms reanchor=3 memory=1000 (bytes)
+//	                      future=40ms reanchor=3 memory=1000 (bytes); strategies:
+//	                      window=5ms lateness=1ms, markers, or adaptive=100000
+//	                      (late in a million) floor=1ms, with bound the ceiling
 //	partition N           go on with another partition of the same engine
 //	wall T                the wall clock, for the records that follow
-//	read T..              write records and read them; T may be "invalid"
+//	read T..              write records and read them; T may be "invalid", and
+//	                      T@M carries the watermark M
 //	step T..              the same, without taking what comes due
 //	next N                take up to N records that are due
 //	hole N                the log has N offsets without a record
@@ -40,7 +43,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the scenarios put out into
 //	log                   everything that is durable, in order
 func TestScenarios(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) < 12 {
+	if err != nil || len(files) < 25 {
 		t.Fatalf("%d scenarios, %v", len(files), err)
 	}
 	for _, file := range files {
@@ -204,6 +207,16 @@ func (s *stage) engine(args []string) *Engine {
 			o.MaxFuture = d
 		case "reanchor":
 			o.ReanchorAfter = int(number(value))
+		case "window":
+			o.Strategy, o.Window = watermark.WindowMin, d
+		case "lateness":
+			o.Lateness = d
+		case "markers":
+			o.Strategy = watermark.Punctuated
+		case "adaptive":
+			o.Strategy, o.TargetLate = watermark.Adaptive, int(number(value))
+		case "floor":
+			o.Floor = d
 		case "memory":
 			budget = number(value)
 		default:
@@ -236,7 +249,11 @@ func (s *stage) keep() {
 }
 
 func (s *stage) write(t string) {
-	r := logged{Record: Record{Offset: s.end, LeaderEpoch: s.leader()}, wall: s.wall}
+	r := logged{Record: Record{Offset: s.end, LeaderEpoch: s.leader()}, wall: s.wall, marker: watermark.None}
+	t, marker, marked := strings.Cut(t, "@")
+	if marked {
+		r.marker = millis(marker)
+	}
 	if t == "invalid" {
 		r.Invalid, r.Time = true, watermark.None
 	} else {

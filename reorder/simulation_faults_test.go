@@ -109,10 +109,11 @@ func (m *simulation) prepare(k *member) (s Snapshot, text string, ok bool) {
 }
 
 // isCommitted reports whether a snapshot says what is committed, but for the
-// steps, to which a guard that was switched adds one.
+// steps, to which a guard that was switched adds one, and for the disorder, which
+// another strategy does not carry on.
 func (k *member) isCommitted(s Snapshot) bool {
 	c := k.was
-	c.Steps = s.Steps
+	c.Steps, c.Disorder = s.Steps, s.Disorder
 	return same(c, s)
 }
 

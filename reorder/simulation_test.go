@@ -191,7 +191,7 @@ func newSimulation(s source, trace *strings.Builder, saw coverage) *simulation {
 func (s source) steep(o Options) (log []logged) {
 	wall := watermark.Time(1_763_700_000_000e6)
 	for i := range int64(70 + s(20)) {
-		r := logged{Record: Record{Offset: i, Time: wall}, wall: wall}
+		r := logged{Record: Record{Offset: i, Time: wall}, wall: wall, marker: watermark.None}
 		if i%2 == 1 {
 			r.Time = wall.Add(o.MaxFuture + o.MaxFuture*3/8) // beyond the limit, and the next is not
 			wall = wall.Add(o.MaxFuture + o.MaxFuture/2 + time.Duration(s(1000)))
@@ -485,6 +485,11 @@ func (m *simulation) read(k *member, r logged) {
 		m.saw["equal times"]++
 	}
 	k.twin.read(r, k.proc.now)
+	if full := k.disbelieved && len(k.p.guard.Steps()) >= watermark.MaxSteps; full {
+		k.twin.full, k.of.crowded = true, true
+	}
+	k.twin.mark(r)
+	k.twin.full = false
 	k.twin.release()
 	k.agree()
 	switch {
@@ -576,6 +581,7 @@ func (k *member) state(steps []watermark.Step) Snapshot {
 	s := Snapshot{
 		Origin: k.of.fresh.Origin, Known: k.of.fresh.Known, Low: k.next, LowEpoch: k.nextE, Next: k.next, NextEpoch: k.nextE,
 		W: k.twin.w(), Natural: k.twin.natural(), Max: newest(k.twin.seen), Epoch: k.twin.epoch, LateRun: k.twin.run, Steps: steps,
+		Disorder: k.twin.histogram(),
 	}
 	for i, at := range k.twin.owed(k.good) {
 		s.Low = min(s.Low, at.Offset)
@@ -721,7 +727,7 @@ func (m *simulation) compare(t *shared) {
 			}
 		}
 	}
-	if t.varied || t.crowded || !m.alike {
+	if t.varied || t.crowded || !m.alike || m.jumpy && o.Strategy == watermark.Punctuated {
 		return
 	}
 	want := expected(o, t.log[t.pick(t.fresh.Origin):], t.epoch)

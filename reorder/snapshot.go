@@ -19,6 +19,7 @@ type Snapshot struct {
 	Releasing bool     // a release is under way
 	Frontier  Position // then: the next record owed by it
 	Steps     []watermark.Step
+	Disorder  []byte // of the adaptive strategy; see watermark.Disorder
 	Count     uint32 // records buffered
 	Sum       uint32 // of OffsetHash over their offsets
 }
@@ -47,6 +48,9 @@ func (p *Partition) Snapshot() Snapshot {
 	}
 	p.guard.Forget(s.Low)
 	s.Steps = p.guard.Steps()
+	if p.disorder != nil {
+		s.Disorder = p.disorder.Append(nil)
+	}
 	if e, ok := p.queue.peek(p.clock.W); ok {
 		s.Releasing, s.Frontier = true, e.Position
 	}

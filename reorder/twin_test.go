@@ -2,6 +2,8 @@ package reorder
 
 import (
 	"bytes"
+	"encoding/binary"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -27,6 +29,8 @@ type twin struct {
 	run    int    // late records in a row
 	limits []watermark.Time
 	full   bool // the guard has no room for another limit
+
+	disorders map[time.Duration]int // by the end of their class
 
 	life  watermark.Instant   // the last sign of life
 	quiet []watermark.Instant // the answers since then that prove idleness
@@ -76,6 +80,7 @@ func (t *twin) happen(e event) {
 	switch {
 	case e.record != nil:
 		t.read(*e.record, e.now)
+		t.mark(*e.record)
 	case e.answer:
 		t.observe(e.sent, e.quiet)
 	case e.force && len(t.held) > 0:
@@ -103,11 +108,13 @@ func (t *twin) read(r logged, now watermark.Instant) {
 		return
 	case r.Time <= t.w() && r.Time > t.natural():
 		late(Overflow)
+		t.learn(r)
 		return
 	case r.Time <= t.w():
 		t.run++
 		if t.o.ReanchorAfter == 0 || t.run < t.o.ReanchorAfter {
 			late(BehindWatermark)
+			t.learn(r)
 			return
 		}
 		t.flush()
@@ -118,10 +125,137 @@ func (t *twin) read(r logged, now watermark.Instant) {
 	if r.Time > newest(t.seen) {
 		t.life, t.quiet = now, nil
 	}
+	t.learn(r)
 	t.seen, t.held = append(t.seen, r), append(t.held, r)
-	w := newest(t.seen).Sub(t.o.Bound).Sub(1)
-	t.moves = append(t.moves, move{w, w})
+	if w := t.follow(); w != watermark.None {
+		t.moves = append(t.moves, move{w, w})
+	}
 }
+
+// follow is where the strategy wants the watermark, if it says.
+func (t *twin) follow() watermark.Time {
+	top := newest(t.seen)
+	switch t.o.Strategy {
+	case watermark.Adaptive:
+		return top.Sub(t.learned()).Sub(1)
+	case watermark.Punctuated:
+		return watermark.None
+	case watermark.WindowMin:
+		oldest, some := watermark.Max, false
+		for _, r := range t.held {
+			if r.Time >= top.Sub(t.o.Window) {
+				oldest, some = min(oldest, r.Time), true
+			}
+		}
+		if !some { // all were released, by the clock or for want of memory, or lost
+			return watermark.None
+		}
+		return oldest.Sub(t.o.Lateness).Sub(1)
+	}
+	return top.Sub(t.o.Bound).Sub(1)
+}
+
+// mark lets the marker of a record move the watermark, after its verdict.
+func (t *twin) mark(r logged) {
+	if t.o.Strategy != watermark.Punctuated || r.marker == watermark.None {
+		return
+	}
+	if t.future(logged{Record: Record{Time: r.marker}, wall: r.wall}) {
+		return
+	}
+	t.moves = append(t.moves, move{r.marker, r.marker})
+}
+
+// learn counts how far behind the newest a record came.
+func (t *twin) learn(r logged) {
+	if t.o.Strategy != watermark.Adaptive {
+		return
+	}
+	d := time.Duration(0)
+	if top := newest(t.seen); top != watermark.None && r.Time < top {
+		d = top.Since(r.Time)
+	}
+	class := time.Duration(0)
+	for _, class = range disorderClasses {
+		if d <= class {
+			break
+		}
+	}
+	t.disorders = maps.Clone(t.disorders)
+	if t.disorders == nil {
+		t.disorders = map[time.Duration]int{}
+	}
+	t.disorders[class]++
+	t.fade()
+}
+
+// fade halves, for any disorder, how many came further behind, when there are
+// sixteen times as many records as one of which may be late.
+func (t *twin) fade() {
+	for t.beyond(-1)*t.o.TargetLate >= 16_000_000 {
+		half := map[time.Duration]int{}
+		for i, class := range disorderClasses {
+			least := time.Duration(-1)
+			if i > 0 {
+				least = disorderClasses[i-1]
+			}
+			half[class] = t.beyond(least)/2 - t.beyond(class)/2
+		}
+		t.disorders = half
+	}
+}
+
+// beyond is how many records came further behind than d, as they weigh.
+func (t *twin) beyond(d time.Duration) (n int) {
+	for class, of := range t.disorders {
+		if class > d {
+			n += of
+		}
+	}
+	return n
+}
+
+// histogram is what a commit has to say of it.
+func (t *twin) histogram() (b []byte) {
+	empty := uint64(0)
+	for _, class := range disorderClasses {
+		n := uint64(t.disorders[class])
+		if n == 0 {
+			empty++
+			continue
+		}
+		b = binary.AppendUvarint(binary.AppendUvarint(b, empty), n)
+		empty = 0
+	}
+	return b
+}
+
+// learned is the bound that would have left no more late than may be.
+func (t *twin) learned() time.Duration {
+	all := t.beyond(-1)
+	if all*t.o.TargetLate < 1_000_000 {
+		return t.o.Bound
+	}
+	for _, class := range disorderClasses {
+		if t.beyond(class)*1_000_000 <= all*t.o.TargetLate {
+			return min(max(class, t.o.Floor), t.o.Bound)
+		}
+	}
+	panic("unreachable: nothing is beyond the last class")
+}
+
+// disorderClasses are the ends of the classes of disorder.
+var disorderClasses = func() (ends []time.Duration) {
+	for ms := time.Duration(0); ms <= 16; ms++ {
+		ends = append(ends, ms*time.Millisecond)
+	}
+	for octave := 16 * time.Millisecond; octave < watermark.MostBound; octave *= 2 {
+		for eighth := time.Duration(1); eighth <= 8; eighth++ {
+			ends = append(ends, octave+eighth*octave/8)
+		}
+	}
+	return ends
+}()
 
 // flush puts out all that is held.
 func (t *twin) flush() {
@@ -144,7 +278,11 @@ func (t *twin) restart(o Options, now watermark.Instant) {
 	if o.MaxFuture == 0 {
 		t.limits = nil // it judges nothing now, and begins anew
 	}
+	if o.Strategy != watermark.Adaptive {
+		t.disorders = nil // it is not carried on
+	}
 	t.o, t.life, t.quiet = o, now, nil
+	t.fade()
 }
 
 // owed is what is held, or due and not among the first n outputs.
@@ -211,6 +349,13 @@ func (t *twin) observe(sent watermark.Instant, quiet bool) {
 	before := beyond()
 	t.quiet = append(t.quiet, sent)
 	if d := beyond() - before; d > 0 && len(t.held) > 0 {
+		if t.w() == watermark.None {
+			oldest := watermark.Max
+			for _, r := range t.held {
+				oldest = min(oldest, r.Time)
+			}
+			t.moves = append(t.moves, move{oldest - 1, oldest - 1})
+		}
 		top := newest(t.seen)
 		t.moves = append(t.moves, move{min(t.w().Add(d), top), min(t.natural().Add(d), top)})
 	}

@@ -26,7 +26,8 @@ import (
 // part of it, which makes the future guard a function of the log too.
 type logged struct {
 	Record
-	wall watermark.Time
+	wall   watermark.Time
+	marker watermark.Time // a watermark that it carries, or None
 }
 
 // output is a record put out: an ordered one (OnTime), or a late one with the
@@ -61,15 +62,16 @@ type world struct {
 	eng  *Engine
 	p    *Partition
 
-	taken   Snapshot // where the process began with the partition
-	pending []output // since the last commit
-	bodies  [][]byte // theirs; empty for late ones
-	gaps    []gap    // losses accepted since the last commit
-	due     bool     // a release is under way
-	now     watermark.Instant
-	trace   *strings.Builder
-	name    string // before each line of the trace
-	heavy   int    // how much the payloads weigh
+	taken       Snapshot // where the process began with the partition
+	pending     []output // since the last commit
+	bodies      [][]byte // theirs; empty for late ones
+	gaps        []gap    // losses accepted since the last commit
+	due         bool     // a release is under way
+	disbelieved bool     // the marker of the last record
+	now         watermark.Instant
+	trace       *strings.Builder
+	name        string // before each line of the trace
+	heavy       int    // how much the payloads weigh
 }
 
 // gap says that the offsets from here on are read again, for they are not the
@@ -152,7 +154,7 @@ func (w *world) more() bool { return w.pick(w.p.Position()) < len(w.log) }
 func (w *world) read() Verdict { return w.step(w.log[w.pick(w.p.Position())]) }
 
 func (w *world) step(r logged) Verdict {
-	r.Size = w.size(r.Offset)
+	r.Size, w.disbelieved = w.size(r.Offset), false
 	v, body := w.p.Step(r.Record, r.wall)
 	st := w.p.Status()
 	w.tracef("read #%d t=%s %v W=%s", r.Offset, r.Time, v, st.Watermark)
@@ -165,6 +167,10 @@ func (w *world) step(r logged) Verdict {
 	default:
 		w.pending = append(w.pending, output{Position{r.Time, r.Offset}, v, st.Epoch, int64(st.Watermark)})
 		w.bodies = append(w.bodies, nil)
+	}
+	if v != Flush && r.marker != watermark.None {
+		w.disbelieved = !w.p.Mark(r.marker, r.wall)
+		w.tracef("  marker %s believed=%v W=%s", r.marker, !w.disbelieved, w.p.Watermark())
 	}
 	w.due = true
 	return v
@@ -360,6 +366,9 @@ func (w *world) againOne(r logged) Verdict {
 	} else if v != Settled {
 		w.failf("#%d: %v while replaying", r.Offset, v)
 	}
+	if r.marker != watermark.None && !w.p.Mark(r.marker, r.wall) {
+		w.failf("#%d: a marker judged while replaying", r.Offset)
+	}
 	return v
 }
 
@@ -404,6 +413,9 @@ func (w *world) finish() {
 func same(a, b Snapshot) bool {
 	if len(a.Steps) == 0 && len(b.Steps) == 0 {
 		a.Steps, b.Steps = nil, nil
+	}
+	if len(a.Disorder) == 0 && len(b.Disorder) == 0 {
+		a.Disorder, b.Disorder = nil, nil
 	}
 	return reflect.DeepEqual(a, b)
 }
@@ -467,12 +479,45 @@ func oneOf[T any](s source, of ...T) T { return of[s(len(of))] }
 func (s source) maybe(n int) bool { return s(n) == n-1 }
 
 func (s source) options() Options {
-	return Options{
+	o := Options{
 		Bound:         oneOf(s, 5*time.Millisecond, 0, 1, 5*time.Second),
 		IdleTimeout:   oneOf(s, 0, 1500*time.Millisecond),
 		MaxFuture:     oneOf(s, 0, 40*time.Millisecond, 5*time.Minute),
 		ReanchorAfter: oneOf(s, 0, 1, 3),
 	}
+	s.strategy(&o)
+	return o
+}
+
+// strategy chooses one, with numbers of its own; every other time the usual.
+func (s source) strategy(o *Options) {
+	switch o.Strategy = oneOf(s, watermark.Bounded, watermark.Bounded, watermark.Bounded, watermark.WindowMin, watermark.Punctuated, watermark.Adaptive); o.Strategy {
+	case watermark.WindowMin:
+		o.Window = o.Bound
+		o.Lateness = oneOf(s, 1, 0, 2*time.Millisecond, time.Second)
+	case watermark.Adaptive:
+		o.Floor = oneOf(s, 0, o.Bound/4)
+		o.TargetLate = oneOf(s, 500_000, 300_000, 100_000)
+	}
+}
+
+// marker is what a record may say of the watermark: often what is true of the
+// log up to it, and at times what is not.
+func (s source) marker(o Options, t, wall watermark.Time) watermark.Time {
+	near := time.Duration(s(3) - 1)
+	switch s(6) {
+	case 0:
+		return t.Sub(o.Bound).Add(near)
+	case 1:
+		return t.Add(near)
+	case 2:
+		return t.Sub(o.Bound * time.Duration(s(5)) / 4)
+	case 3:
+		if o.MaxFuture > 0 && s.maybe(2) {
+			return wall.Add(o.MaxFuture*time.Duration(s(8))/4 + near)
+		}
+	}
+	return watermark.None
 }
 
 // log makes up to n records that lie where it is narrow: at the bound and one
@@ -515,6 +560,10 @@ func (s source) log(o Options, n int) []logged {
 		}
 		if r.Time == watermark.None {
 			r.Time++ // no event time equals it
+		}
+		r.marker = watermark.None
+		if o.Strategy == watermark.Punctuated {
+			r.marker = s.marker(o, t, wall)
 		}
 		log = append(log, r)
 		offset++

@@ -24,17 +24,17 @@ func NewClock() Clock { return Clock{W: None, Natural: None, Max: None} }
 // late, W+1 is on time.
 func (c *Clock) Late(t Time) bool { return t <= c.W }
 
-// Observe takes an on-time record into account under a bounded
-// out-of-orderness: W = Max - bound - 1 ns. It reports whether the maximum
-// event time moved. The record must have been judged before.
-func (c *Clock) Observe(t Time, bound time.Duration) (newest bool) {
+// See takes the event time of an on-time record into account. It reports
+// whether the maximum moved. The record must have been judged before.
+func (c *Clock) See(t Time) (newest bool) {
 	newest = t > c.Max
-	if newest {
-		c.Max = t
-	}
-	c.AdvanceTo(c.Max.Sub(bound).Sub(1))
+	c.Max = max(c.Max, t)
 	return newest
 }
+
+// Behind moves both watermarks to where no record later than the bound can be
+// expected, seen from t: W = t - bound - 1 ns.
+func (c *Clock) Behind(t Time, bound time.Duration) { c.AdvanceTo(t.Sub(bound).Sub(1)) }
 
 // AdvanceTo moves both watermarks forward to w; to a smaller w they stay.
 func (c *Clock) AdvanceTo(w Time) {

@@ -28,7 +28,8 @@ func TestClock(t *testing.T) {
 		if c.Late(step.t) {
 			t.Fatalf("%d is late at W=%d", step.t, c.W)
 		}
-		newest := c.Observe(step.t, step.bound)
+		newest := c.See(step.t)
+		c.Behind(c.Max, step.bound)
 		if newest != step.newest || c.W != step.w || c.Natural != step.w {
 			t.Errorf("after %d: newest %v, W=%d, natural %d; want %v %d", step.t, newest, c.W, c.Natural, step.newest, step.w)
 		}
@@ -79,7 +80,8 @@ func TestClockNeverGoesBack(t *testing.T) {
 			switch m.What % 4 {
 			case 0:
 				if !c.Late(m.T) {
-					c.Observe(m.T, d)
+					c.See(m.T)
+					c.Behind(c.Max, d)
 				}
 			case 1:
 				c.AdvanceTo(m.T)

@@ -90,6 +90,16 @@ func (g *Guard) Future(offset int64, t, wall Time) bool {
 	return false
 }
 
+// Believes reports whether a time that a record says something else with, not
+// its own, is no further in the future than a record may be. It may take a step,
+// at from. Nobody asks for its verdict again.
+func (g *Guard) Believes(from int64, t, wall Time) bool {
+	if g.Skew > 0 && t > g.limit() && t > wall.Add(g.Skew) {
+		return false
+	}
+	return !g.Future(from, t, wall)
+}
+
 // WasFuture gives the verdict of Future for a record that was judged before
 // the last commit. A record older than every step was judged while the guard
 // was off.

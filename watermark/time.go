@@ -42,6 +42,14 @@ func (t Time) Sub(d time.Duration) Time {
 	return t.Add(-d)
 }
 
+// Since returns t-u for a u that is not later, or the longest duration.
+func (t Time) Since(u Time) time.Duration {
+	if d := t - u; d >= 0 {
+		return time.Duration(d)
+	}
+	return math.MaxInt64
+}
+
 // Next returns the time one nanosecond later, the first that a watermark at t
 // does not cover.
 func (t Time) Next() Time { return t.Add(1) }
