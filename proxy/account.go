@@ -10,29 +10,40 @@ import (
 )
 
 // invalid is what is remembered of records without a usable event time until
-// they are committed, and lost of those that are gone: read again, they would be
-// counted again.
+// they are committed, of watermarks that cannot be used, and lost of those that are
+// gone: read again, they would be counted again.
 type invalid struct {
-	records int
-	first   error
+	times   faulty
+	markers faulty
 	lost    int64
 }
 
-func (i *invalid) add(r *kgo.Record, err error) {
-	if i.records++; i.records == 1 {
-		i.first = fmt.Errorf("%s partition %d offset %d: %w", r.Topic, r.Partition, r.Offset, err)
+// faulty is how many records had something wrong, and what it was with the first.
+type faulty struct {
+	records int
+	first   error
+}
+
+func (f *faulty) add(r *kgo.Record, err error) {
+	if f.records++; f.records == 1 {
+		f.first = fmt.Errorf("%s partition %d offset %d: %w", r.Topic, r.Partition, r.Offset, err)
 	}
 }
 
 // done takes account of a commit.
 func (s *session) done() {
 	s.alarm.commits.Add(1)
-	if n := s.invalid.records; n > 0 {
-		s.alarm.errors[recordClass].Add(int64(n - 1)) // and one more by raise
-		s.alarm.raise("records without a usable event time went to the late topic", s.invalid.first, "records", n)
-	}
+	s.tell("records without a usable event time went to the late topic", s.invalid.times)
+	s.tell("watermarks that records carry are not used", s.invalid.markers)
 	s.alarm.lost.Add(s.invalid.lost)
 	s.invalid = invalid{}
+}
+
+func (s *session) tell(what string, f faulty) {
+	if f.records > 0 {
+		s.alarm.errors[recordClass].Add(int64(f.records - 1)) // and one more by raise
+		s.alarm.raise(what, f.first, "records", f.records)
+	}
 }
 
 // undone takes account of an abort.

@@ -41,6 +41,8 @@ var (
 	// errRefused says that a commit was undone for a reason that the client
 	// keeps to itself: a refusal of the offsets, or of the heartbeat after.
 	errRefused = errors.New("the group did not take the offsets")
+	// errMarker says that the watermark in a record's header is not heeded.
+	errMarker = errors.New("no usable watermark")
 )
 
 // classify tells the class of an error, however it is wrapped.
@@ -49,7 +51,7 @@ func classify(err error) class {
 	switch {
 	case err == nil:
 		return noClass
-	case answered && aboutRecord(answer), errors.Is(err, timestamp.ErrInvalid), errors.Is(err, kgo.ErrMaxDecompress):
+	case answered && aboutRecord(answer), errors.Is(err, timestamp.ErrInvalid), errors.Is(err, errMarker), errors.Is(err, kgo.ErrMaxDecompress):
 		return recordClass
 	case answered, errors.Is(err, errAnswer), errors.Is(err, errRefused), errors.Is(err, errFew), errors.As(err, new(*kgo.ErrDataLoss)):
 		return brokerClass

@@ -68,6 +68,7 @@ func TestClassify(t *testing.T) {
 		{err: kgo.ErrRecordTimeout, want: networkClass, ours: true},
 
 		{err: wrap(timestamp.ErrInvalid), want: recordClass},
+		{err: wrap(errMarker), want: recordClass},
 		{err: wrap(kerr.MessageTooLarge), want: recordClass},
 		{err: failed(wrap(kerr.InvalidTimestamp), "raise it"), want: recordClass},
 		{err: kerr.InvalidRecord, want: recordClass},

@@ -142,6 +142,10 @@ func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) e
 			"offset", r.Offset, "epoch", p.state.Epoch()+1)
 		verdict, body = p.state.Step(in, s.wall)
 	}
+	w := p.state.Watermark()
+	if s.cfg.Watermark == config.Punctuated && verdict != reorder.Settled {
+		s.mark(p, r)
+	}
 	switch verdict {
 	case reorder.OnTime:
 		emit.PutBody(body, r)
@@ -150,10 +154,10 @@ func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) e
 		r.Recycle()
 	default:
 		if verdict == reorder.InvalidTime {
-			s.invalid.add(r, err)
+			s.invalid.times.add(r, err)
 		}
 		late := s.flight.outbox.Late(p.Source, r, emit.Lateness{
-			Verdict: verdict, Time: t, Watermark: p.state.Watermark(), Epoch: p.state.Epoch(), AtMs: s.wall.Millis(),
+			Verdict: verdict, Time: t, Watermark: w, Epoch: p.state.Epoch(), AtMs: s.wall.Millis(),
 		})
 		r.Recycle()
 		return s.produce(ctx, p, in.Offset, late)

@@ -136,6 +136,9 @@ func (c *cluster) holds(cfg config.Config, w *workload) emit.Report {
 // whole checks what a report says of a workload.
 func (c *cluster) whole(r emit.Report, w *workload) {
 	c.t.Helper()
+	if w.unjudged {
+		w.late = r.Late["behind-watermark"]
+	}
 	if w.drains {
 		w.late = max(w.late, r.Late["behind-watermark"])
 	}

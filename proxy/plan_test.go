@@ -26,6 +26,7 @@ type plan struct {
 	delivery  config.Delivery
 	members   int
 	bound     time.Duration
+	strategy  config.Strategy
 	idle      time.Duration
 	memory    string
 	reanchor  int
@@ -111,7 +112,7 @@ func planOf(seed uint64) *plan {
 	if !p.faultless && p.delivery == config.ExactlyOnce {
 		p.rebound = chance(rnd, 10)
 	}
-	p.env = p.environment(rnd)
+	p.env = append(p.environment(rnd), p.watermark(rand.New(rand.NewPCG(seed, 9)))...)
 	p.schedule(rnd)
 	p.crashEnd = !p.faultless && chance(rnd, 50)
 	p.beside = p.exact() && p.delivery == config.ExactlyOnce && chance(rnd, 25)
@@ -131,6 +132,26 @@ func (p *plan) environment(rnd *rand.Rand) []string {
 		"TIDEMARK_HEADERS=" + pick(rnd, "watermark,source-offset", "watermark,source-offset,event-time", "source-offset"),
 		"TIDEMARK_HEADER_PREFIX=" + pick(rnd, "tidemark-", "tidemark-", "x."),
 	}
+}
+
+// watermark has every fourth plan follow another strategy than the fixed bound,
+// with numbers of its own.
+func (p *plan) watermark(rnd *rand.Rand) []string {
+	if p.rebound || p.memory == "1MiB" || !chance(rnd, 25) {
+		return nil
+	}
+	p.work.unjudged = true
+	switch p.strategy = pick(rnd, config.WindowMin, config.Punctuated, config.Adaptive); p.strategy {
+	case config.WindowMin:
+		return []string{
+			"TIDEMARK_WATERMARK=window-min", "TIDEMARK_MAX_OUT_OF_ORDERNESS=",
+			"TIDEMARK_WATERMARK_WINDOW=" + p.bound.String(), "TIDEMARK_WATERMARK_LATENESS=" + pick(rnd, "0s", "100ms"),
+		}
+	case config.Punctuated:
+		p.work.markers = true
+		return []string{"TIDEMARK_WATERMARK=punctuated", "TIDEMARK_MAX_OUT_OF_ORDERNESS="}
+	}
+	return []string{"TIDEMARK_WATERMARK=adaptive", "TIDEMARK_TARGET_LATE=" + pick(rnd, "0.3", "0.05", "0.01")}
 }
 
 // exact says that neither the clock nor the memory decides anything: the

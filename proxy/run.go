@@ -189,8 +189,10 @@ func (s *session) replaced(ctx context.Context) bool {
 
 func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topics map[string]Topic, proc *process) *session {
 	opts := reorder.Options{
-		Bound: cfg.MaxOutOfOrderness, IdleTimeout: cfg.IdleTimeout,
-		MaxFuture: cfg.MaxFuture, ReanchorAfter: cfg.ReanchorAfter,
+		Strategy: cfg.Watermark.Law(),
+		Bound:    cfg.MaxOutOfOrderness, Floor: cfg.MinOutOfOrderness, TargetLate: int(cfg.TargetLate),
+		Window: cfg.WatermarkWindow, Lateness: cfg.WatermarkLateness,
+		IdleTimeout: cfg.IdleTimeout, MaxFuture: cfg.MaxFuture, ReanchorAfter: cfg.ReanchorAfter,
 	}
 	life, die := context.WithCancel(context.Background())
 	s := &session{

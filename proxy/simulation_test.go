@@ -282,6 +282,9 @@ func (m *simulation) boundNow() string {
 	if m.bound != "" {
 		return m.bound
 	}
+	if s := m.plan.strategy; s == config.WindowMin || s == config.Punctuated {
+		return "TIDEMARK_MAX_OUT_OF_ORDERNESS=" // has no effect
+	}
 	return "TIDEMARK_MAX_OUT_OF_ORDERNESS=" + m.plan.bound.String()
 }
 
@@ -419,6 +422,9 @@ func (m *simulation) finish() {
 	limit := m.plan.session + m.plan.txn + 15*time.Second
 	if cfg.IdleTimeout > 0 {
 		limit += cfg.IdleTimeout + 4*time.Second
+		if m.plan.strategy == config.Punctuated {
+			limit += time.Minute // what is held before there is a marker may be that old
+		}
 	}
 	expired := false
 	for !m.done() {

@@ -23,11 +23,13 @@ type workload struct {
 	transactions bool          // also write in transactions, some of them aborted
 	plain        bool          // no unusable and no future event times
 	drains       bool          // the clock may move the watermark where nothing is written: more is late then
+	unjudged     bool          // by another law than that of the fixed bound
 	pause        time.Duration // between batches, on average
 	over         time.Duration // instead: write evenly over this time, as far as brokers allow
 	chunk        int           // most records of a batch
 	bound        time.Duration // of the sidecar that reads it; testBound unless told otherwise
 	payload      int           // bytes that every value has more
+	markers      bool          // some records carry a watermark
 
 	invalid int64 // how many records were written of each kind
 	future  int64
@@ -251,6 +253,10 @@ func (w *workload) record(topic string, rnd *rand.Rand, n int) *kgo.Record {
 		r.Value = append(r.Value, make([]byte, w.payload)...)
 	}
 	odd(r, rnd)
+	if w.markers && rnd.IntN(5) == 0 {
+		mark := w.base.Add(time.Duration(n)*w.step - w.bound).UnixMilli()
+		r.Headers = append(r.Headers, kgo.RecordHeader{Key: "watermark", Value: strconv.AppendInt(nil, mark, 10)})
+	}
 	switch pick := rnd.IntN(500); {
 	case !w.plain && pick == 0:
 		r.Headers = append(r.Headers, kgo.RecordHeader{Key: "event-time", Value: []byte("noon")})

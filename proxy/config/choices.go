@@ -3,17 +3,57 @@ package config
 import (
 	"fmt"
 	"log/slog"
+	"math"
+	"strconv"
 	"strings"
+
+	"github.com/tidemarkhq/tidemark/watermark"
 )
 
 // Strategy says how the watermark follows the event times.
 type Strategy string
 
-// Bounded keeps the watermark a fixed bound behind the latest event time.
-const Bounded Strategy = "bounded"
+// The strategies; see package watermark.
+const (
+	Bounded    Strategy = "bounded"
+	WindowMin  Strategy = "window-min"
+	Punctuated Strategy = "punctuated"
+	Adaptive   Strategy = "adaptive"
+)
 
 // UnmarshalText accepts the known strategies.
-func (s *Strategy) UnmarshalText(text []byte) error { return choose(s, text, Bounded) }
+func (s *Strategy) UnmarshalText(text []byte) error {
+	return choose(s, text, Bounded, WindowMin, Punctuated, Adaptive)
+}
+
+// Law returns what the core calls it.
+func (s Strategy) Law() watermark.Strategy {
+	switch s {
+	case WindowMin:
+		return watermark.WindowMin
+	case Punctuated:
+		return watermark.Punctuated
+	case Adaptive:
+		return watermark.Adaptive
+	}
+	return watermark.Bounded
+}
+
+// Share is a share of something, in millionths.
+type Share int
+
+// UnmarshalText reads a number from 0.000001 to 0.5.
+func (s *Share) UnmarshalText(text []byte) error {
+	f, err := strconv.ParseFloat(string(text), 64)
+	if err != nil || !(f >= 1e-6 && f <= 0.5) {
+		return problem{fmt.Sprintf("%q is not a number from 0.000001 to 0.5", text), "0.0001 is one in ten thousand"}
+	}
+	*s = Share(math.Round(f * 1e6))
+	return nil
+}
+
+// String returns the share as UnmarshalText reads it.
+func (s Share) String() string { return strconv.FormatFloat(float64(s)/1e6, 'f', -1, 64) }
 
 // Delivery says how often a record may appear in the outputs.
 type Delivery string

@@ -36,11 +36,26 @@ type Config struct {
 	// and unusable goes to the late topic.
 	EventTime *timestamp.Extractor `env:"EVENT_TIME" envDefault:"header:event-time,timestamp" group:"Event time and order"`
 	// How the watermark follows the event times. `bounded`: it stays behind the
-	// latest one by the fixed bound below.
+	// latest one by a fixed bound. `adaptive`: by a bound that is learned.
+	// `window-min`: behind the oldest of the records held within a window.
+	// `punctuated`: a header of the records says where it is.
 	Watermark Strategy `env:"WATERMARK" envDefault:"bounded"`
 	// The bound: how much older than the latest event time seen a record may be
-	// and still come out in order. Every record is held back by as much.
+	// and still come out in order. Every record is held back by as much. For
+	// `adaptive` it is the most that the bound may be.
 	MaxOutOfOrderness time.Duration `env:"MAX_OUT_OF_ORDERNESS" envDefault:"5s"`
+	// For `adaptive`: the least that the bound may be.
+	MinOutOfOrderness time.Duration `env:"MIN_OUT_OF_ORDERNESS" envDefault:"0s"`
+	// For `adaptive`: which share of the records may be late. From 0.000001 to 0.5.
+	TargetLate Share `env:"TARGET_LATE" envDefault:"0.0001"`
+	// For `window-min`: how far the window reaches back from the latest event time.
+	WatermarkWindow time.Duration `env:"WATERMARK_WINDOW" envDefault:"5s"`
+	// For `window-min`: how much older than the oldest record in the window a
+	// record may be.
+	WatermarkLateness time.Duration `env:"WATERMARK_LATENESS" envDefault:"1s"`
+	// For `punctuated`: the header that carries the watermark, as NAME[:FORMAT], the
+	// formats being those of event times. A record without it moves nothing.
+	WatermarkHeader timestamp.Header `env:"WATERMARK_HEADER" envDefault:"watermark"`
 	// How long a partition must bring nothing new before its last records come
 	// out by the wall clock. 0: never, they wait for the next record.
 	IdleTimeout time.Duration `env:"IDLE_TIMEOUT" envDefault:"5s"`

@@ -31,6 +31,14 @@ func Load(environ []string) (Config, error) {
 	return c, nil
 }
 
+// defaults are the values of what is not set, where they are fixed.
+func defaults() (c Config) {
+	if err := env.ParseWithOptions(&c, env.Options{Environment: map[string]string{}, Prefix: Prefix, FuncMap: parsers}); err != nil {
+		panic(err) // they stand in the code
+	}
+	return c
+}
+
 // parsers read the types that have no UnmarshalText of their own. They replace
 // the library's, whose errors speak of Go and not of what to write.
 var parsers = map[reflect.Type]env.ParserFunc{

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -109,8 +110,66 @@ func (c *Config) validateTimes(f *faults) {
 	within(f, keySessionTimeout, c.SessionTimeout, minSessionTimeout, maxSessionTimeout, "brokers refuse what is outside")
 	within(f, keyTransactionTimeout, c.TransactionTimeout, minTransactionTimeout, maxTransactionTimeout, "brokers refuse more than 15m")
 	c.validateCommitInterval(f)
-	if f.read(keyMaxFuture) && f.read(keyMaxOutOfOrderness) && c.MaxFuture > 0 && c.MaxOutOfOrderness > mostSkews*c.MaxFuture {
-		f.add(keyMaxFuture, fmt.Sprintf("%s is less than a quarter of %s=%s", show(c.MaxFuture), keyMaxOutOfOrderness, show(c.MaxOutOfOrderness)),
+	c.validateWatermark(f)
+}
+
+// validateWatermark refuses what the chosen strategy does not heed: whoever set it
+// expects something of it.
+func (c *Config) validateWatermark(f *faults) {
+	notNegative(f, keyMinOutOfOrderness, c.MinOutOfOrderness)
+	notNegative(f, keyWatermarkWindow, c.WatermarkWindow)
+	notNegative(f, keyWatermarkLateness, c.WatermarkLateness)
+	if !f.read(keyWatermark) {
+		return
+	}
+	usual := defaults()
+	for _, s := range []struct {
+		key     string
+		changed bool
+		of      []Strategy
+	}{
+		{keyMaxOutOfOrderness, c.MaxOutOfOrderness != usual.MaxOutOfOrderness, []Strategy{Bounded, Adaptive}},
+		{keyMinOutOfOrderness, c.MinOutOfOrderness != usual.MinOutOfOrderness, []Strategy{Adaptive}},
+		{keyTargetLate, c.TargetLate != usual.TargetLate, []Strategy{Adaptive}},
+		{keyWatermarkWindow, c.WatermarkWindow != usual.WatermarkWindow, []Strategy{WindowMin}},
+		{keyWatermarkLateness, c.WatermarkLateness != usual.WatermarkLateness, []Strategy{WindowMin}},
+		{keyWatermarkHeader, c.WatermarkHeader != usual.WatermarkHeader, []Strategy{Punctuated}},
+	} {
+		if s.changed && f.read(s.key) && !slices.Contains(s.of, c.Watermark) {
+			f.add(s.key, fmt.Sprintf("has no effect with %s=%s", keyWatermark, c.Watermark), fmt.Sprintf("it is for %s", words(s.of)))
+		}
+	}
+	if c.Watermark == Adaptive && f.read(keyMinOutOfOrderness, keyMaxOutOfOrderness) {
+		if c.MinOutOfOrderness > c.MaxOutOfOrderness {
+			f.add(keyMinOutOfOrderness, fmt.Sprintf("%s is more than %s=%s", show(c.MinOutOfOrderness), keyMaxOutOfOrderness, show(c.MaxOutOfOrderness)), "")
+		}
+		if c.MaxOutOfOrderness > watermark.MostBound {
+			f.add(keyMaxOutOfOrderness, fmt.Sprintf("%s is more than the 49 days that can be learned", show(c.MaxOutOfOrderness)), "")
+		}
+	}
+	c.validateHold(f)
+}
+
+func words(of []Strategy) string {
+	var all []string
+	for _, s := range of {
+		all = append(all, string(s))
+	}
+	return strings.Join(all, " and ")
+}
+
+// validateHold sees that the future guard has room for the time for which records
+// are held. A marker may hold them for ever; then it has what room it has.
+func (c *Config) validateHold(f *faults) {
+	hold, key := c.MaxOutOfOrderness, keyMaxOutOfOrderness
+	switch c.Watermark {
+	case WindowMin:
+		hold, key = c.WatermarkWindow+c.WatermarkLateness, keyWatermarkWindow+" + "+keyWatermarkLateness
+	case Punctuated:
+		return
+	}
+	if f.read(keyMaxFuture, keyMaxOutOfOrderness, keyWatermarkWindow, keyWatermarkLateness) && c.MaxFuture > 0 && hold > mostSkews*c.MaxFuture {
+		f.add(keyMaxFuture, fmt.Sprintf("%s is less than a quarter of %s=%s", show(c.MaxFuture), key, show(hold)),
 			"raise it, or turn it off with 0")
 	}
 }
