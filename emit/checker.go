@@ -87,6 +87,8 @@ type Checker struct {
 
 	out output // the one being judged
 	buf []byte
+
+	windows *families
 }
 
 // place is where an output stands: places rise along an output partition.
@@ -122,6 +124,7 @@ func NewChecker(rules Rules, scope Scope) *Checker {
 		rules:   rules,
 		scope:   scope,
 		names:   [2]headerNames{newHeaderNames(rules.Prefix, orderedHeaders), newHeaderNames(rules.Prefix, lateHeaders)},
+		windows: newFamilies(rules.Prefix),
 		raws:    map[int64]uint64{},
 		outs:    map[int64]suspect{},
 		missing: map[int64]uint64{},
@@ -369,6 +372,9 @@ func (c *Checker) truth(t watermark.Time) {
 	o, ms := &c.out, t.Millis()
 	if v, has, err := o.number(orderedEventTime); has && (err != nil || v != ms) {
 		c.faultf(KindChanged, "event-time header is %q, the event time is %d ms", o.values[orderedEventTime], ms)
+	}
+	if wrong := c.windows.wrong(o.windows, t); wrong != "" {
+		c.faultf(KindChanged, "%s", wrong)
 	}
 	s := &c.ordered
 	if s.lines > 0 && ms <= s.mark {

@@ -244,6 +244,23 @@ var mutations = []mutation{
 		}
 		return ok
 	}},
+	{KindChanged, "another window", func(t *rapid.T, h *history) bool {
+		const at = "window-tumbling:7ms"
+		i, ok := pick(t, h.ordered, func(i int) bool { return lastOf(h.ordered[i], at) > lastOf(h.ordered[i], "source-offset") })
+		if ok {
+			start := eventTime(h.ordered[i]).Millis() + rapid.Int64Range(1, 9).Draw(t, "off by")
+			h.ordered[i] = with(h.ordered[i], at, fmt.Sprintf("%d,%d", start, start+7))
+		}
+		return ok
+	}},
+	{KindWrongLate, "another window", func(t *rapid.T, h *history) bool {
+		const at = "window-hopping:10ms/3ms"
+		i, ok := pick(t, h.late, func(i int) bool { return lastOf(h.late[i], at) > lastOf(h.late[i], "source-offset") })
+		if ok {
+			h.late[i] = with(h.late[i], at, "1,11")
+		}
+		return ok
+	}},
 	lie("late by another time", "behind-watermark", func(h *history, r *kgo.Record) *kgo.Record {
 		return with(r, "late-by-ms", h.number(r, "late-by-ms")+1)
 	}),

@@ -62,6 +62,7 @@ type output struct {
 	headers []kgo.RecordHeader
 	has     [lateCount]bool
 	values  [lateCount][]byte
+	windows []kgo.RecordHeader // at the end of headers
 }
 
 func (o *output) suspect() suspect {
@@ -82,9 +83,10 @@ func (o *output) number(i int) (v int64, has bool, err error) {
 // away those that we append, each name once and in our order. A source header
 // that imitates ours stands before ours and so ends the search, unless ours
 // of that name and all before it are switched off: see stripLess.
-func (o *output) strip(ns headerNames) int {
+func (o *output) strip(ns headerNames, fs *families) int {
 	o.has, o.values = [lateCount]bool{}, [lateCount][]byte{}
-	n, rank := len(o.headers), len(ns)
+	n, rank := fs.before(o.headers), len(ns)
+	o.windows = o.headers[n:]
 	for n > 0 {
 		k := slices.Index(ns[:rank], o.headers[n-1].Key)
 		if k < 0 {
@@ -98,13 +100,13 @@ func (o *output) strip(ns headerNames) int {
 }
 
 // read takes an output apart. It reports whether it says what it is.
-func (o *output) read(r *kgo.Record, late bool, ns headerNames) bool {
+func (o *output) read(r *kgo.Record, late bool, ns headerNames, fs *families) bool {
 	source, epoch := orderedSource, orderedEpoch
 	if late {
 		source, epoch = lateSource, lateEpoch
 	}
 	o.late, o.offset, o.source, o.headers, o.rec = late, r.Offset, -1, r.Headers, *r
-	o.rec.Headers = r.Headers[:o.strip(ns)]
+	o.rec.Headers = r.Headers[:o.strip(ns, fs)]
 	o.epoch, _, _ = o.number(epoch)
 	v, has, err := o.number(source)
 	if !has || err != nil || v < 0 {
@@ -118,7 +120,7 @@ func (o *output) read(r *kgo.Record, late bool, ns headerNames) bool {
 // that has none is set aside.
 func (c *Checker) open(r *kgo.Record, late bool) bool {
 	o := &c.out
-	known := o.read(r, late, c.namesOf(late))
+	known := o.read(r, late, c.namesOf(late), c.windows)
 	o.rec.Topic, o.rec.Partition, o.rec.Offset = c.rules.Topic, c.rules.Partition, o.source
 	o.hash = c.hash(&o.rec, o.rec.Headers)
 	if known {
@@ -150,7 +152,7 @@ func (c *Checker) stripLess(h uint64) bool {
 // names none. A reader needs it to feed the outputs in their source's order.
 func (c *Checker) Place(r *kgo.Record, late bool) (epoch, source int64) {
 	var o output
-	if !o.read(r, late, c.namesOf(late)) {
+	if !o.read(r, late, c.namesOf(late), c.windows) {
 		return o.epoch, -1
 	}
 	return o.epoch, o.source

@@ -88,11 +88,18 @@ func (c *Checker) judgeLate() {
 		c.faultf(KindWrongLate, "source partition is %q", o.values[latePartition])
 	}
 	t, err := c.rules.EventTime(&o.rec)
+	if err == nil {
+		if wrong := c.windows.wrong(o.windows, t); wrong != "" {
+			c.faultf(KindWrongLate, "%s", wrong)
+		}
+	}
 	switch {
 	case why == "invalid-time" && err == nil:
 		c.faultf(KindWrongLate, "invalid-time, but its event time is %d ms", t.Millis())
 	case why != "invalid-time" && err != nil:
 		c.faultf(KindWrongLate, "%s, but its event time is unusable: %v", why, err)
+	case why == "invalid-time" && len(o.windows) > 0:
+		c.faultf(KindWrongLate, "invalid-time, and yet in windows")
 	case behind[why]:
 		c.judgeBehind(why, t, w, marked)
 	case o.has[lateByMillis]:

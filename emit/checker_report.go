@@ -15,7 +15,7 @@ const (
 	KindLost           Kind = "lost"            // a source record below the committed offset is in no output
 	KindDuplicate      Kind = "duplicate"       // a source record came out twice in one epoch
 	KindOutOfOrder     Kind = "out-of-order"    // not above the record before by (event time, source offset)
-	KindChanged        Kind = "changed"         // not byte for byte the source record, or never a source record
+	KindChanged        Kind = "changed"         // not byte for byte the source record, or never one, or with a wrong time or window added
 	KindWrongPartition Kind = "wrong-partition" // not in the partition of its source
 	KindWatermarkLie   Kind = "watermark-lie"   // a watermark header that was not true
 	KindWrongLate      Kind = "wrong-late"      // a late record whose headers do not say the truth

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -52,6 +53,7 @@ func header(key string, value any) kgo.RecordHeader {
 type twin struct {
 	h                *history
 	withMark, withET bool
+	windows          bool
 	bound            watermark.Time
 	w, max           watermark.Time
 	epoch            int64
@@ -75,6 +77,27 @@ func (e *twin) epochHeader(r *kgo.Record) []kgo.RecordHeader {
 	return []kgo.RecordHeader{header("epoch", e.epoch)}
 }
 
+// windowHeaders looks at every window there is, of two families.
+func (e *twin) windowHeaders(r *kgo.Record) (hs []kgo.RecordHeader) {
+	t, err := testTime(r)
+	if !e.windows || err != nil {
+		return nil
+	}
+	for _, f := range []struct {
+		name        string
+		size, slide int64
+	}{{"hopping:10ms/3ms", 10, 3}, {"tumbling:7ms", 7, 7}} {
+		var in []string
+		for start := -600 * f.slide; start <= t.Millis(); start += f.slide {
+			if t.Millis() < start+f.size {
+				in = append(in, fmt.Sprintf("%d,%d", start, start+f.size))
+			}
+		}
+		hs = append(hs, header("window-"+f.name, strings.Join(in, " ")))
+	}
+	return hs
+}
+
 func appendTo(log []*kgo.Record, r *kgo.Record, hs ...kgo.RecordHeader) []*kgo.Record {
 	out := *r
 	out.Headers = append(slices.Clone(r.Headers), hs...)
@@ -95,7 +118,7 @@ func (e *twin) reject(r *kgo.Record, reason string) {
 	}
 	hs = append(hs, header("source-topic", testTopic), header("source-partition", e.h.partition),
 		header("source-offset", r.Offset), header("late-at", 1234))
-	e.h.late = appendTo(e.h.late, r, append(hs, e.epochHeader(r)...)...)
+	e.h.late = appendTo(e.h.late, r, slices.Concat(hs, e.epochHeader(r), e.windowHeaders(r))...)
 }
 
 // release lets out all that w covers.
@@ -128,7 +151,7 @@ func (e *twin) release(w watermark.Time) {
 		if e.withET {
 			hs = append(hs, header("event-time", eventTime(r).Millis()))
 		}
-		e.h.ordered = appendTo(e.h.ordered, r, append(hs, e.epochHeader(r)...)...)
+		e.h.ordered = appendTo(e.h.ordered, r, slices.Concat(hs, e.epochHeader(r), e.windowHeaders(r))...)
 	}
 }
 
@@ -179,7 +202,7 @@ func genRaw(t *rapid.T, partition int32, imitate bool) []*kgo.Record {
 	payload := rapid.SampledFrom([][]byte{nil, {}, []byte("a"), []byte("bb")})
 	names := []string{"h", "h", "trace"}
 	if imitate {
-		names = append(names, "tidemark-epoch", "tidemark-watermark", "tidemark-source-offset", "tidemark-late-at")
+		names = append(names, "tidemark-epoch", "tidemark-watermark", "tidemark-source-offset", "tidemark-late-at", "tidemark-window-tumbling:7ms")
 	}
 	name := rapid.SampledFrom(names)
 	raw := make([]*kgo.Record, rapid.IntRange(5, 60).Draw(t, "records"))
@@ -214,7 +237,7 @@ func genHistory(t *rapid.T, partition int32, alo, rewinds bool) *history {
 	h := &history{partition: partition, alo: alo}
 	e := &twin{
 		h: h, w: watermark.None, max: watermark.None,
-		withMark: rapid.IntRange(0, 4).Draw(t, "watermark off") > 0, withET: rapid.Bool().Draw(t, "event-time"),
+		withMark: rapid.IntRange(0, 4).Draw(t, "watermark off") > 0, withET: rapid.Bool().Draw(t, "event-time"), windows: rapid.Bool().Draw(t, "windows"),
 		bound: watermark.Time(rapid.SampledFrom([]int{0, 1, 10_000_000, 40_000_000}).Draw(t, "bound")),
 	}
 	h.raw = genRaw(t, partition, e.withMark)

@@ -7,22 +7,24 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tidemarkhq/tidemark/emit/window"
 	"github.com/tidemarkhq/tidemark/reorder"
 )
 
 // Headers says which headers are added to records, and under which names. The
 // names are the prefix with the words of headerWords.
 type Headers struct {
-	Prefix       string // default "tidemark-"
-	Watermark    bool   // lookahead watermark, ms; on ordered records
-	SourceOffset bool   // on ordered records
-	EventTime    bool   // ms; on ordered records
+	Prefix       string     // default "tidemark-"
+	Watermark    bool       // lookahead watermark, ms; on ordered records
+	SourceOffset bool       // on ordered records
+	EventTime    bool       // ms; on ordered records
+	Windows      window.Set // on ordered records, and on late ones that have an event time
 }
 
 // The words behind the prefix. Numbers are decimal text, times milliseconds
 // since the Unix epoch. Ours are appended behind the source's headers in the
-// order given here, and of headers with one name the last counts, as with
-// Kafka's lastHeader: a source header that imitates ours stays, and is
+// order given here, windows last, and of headers with one name the last counts,
+// as with Kafka's lastHeader: a source header that imitates ours stays, and is
 // overruled.
 const (
 	wordWatermark       = "watermark"

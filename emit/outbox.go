@@ -17,6 +17,7 @@ type Outbox struct {
 	names   struct {
 		watermark, sourceOffset, eventTime, epoch                  string
 		lateReason, lateByMs, sourceTopic, sourcePartition, lateAt string
+		window                                                     string // what the names of windows begin with
 	}
 	own     int // headers of the record made last that are its source's
 	records slab[kgo.Record]
@@ -24,6 +25,7 @@ type Outbox struct {
 	bytes   slab[byte]
 	mark    kgo.RecordHeader // the watermark written last, most likely the next too
 	marked  int64
+	tags    []tag // one for each family of windows
 }
 
 // Source is a source partition and where its records go.
@@ -32,17 +34,18 @@ type Source struct {
 	Partition            int32
 }
 
-// maxAdded is the most headers that are added to a record.
+// maxAdded is the most headers that are added to a record, windows aside.
 const maxAdded = 8
 
 // NewOutbox returns an outbox that adds the given headers.
 func NewOutbox(h Headers) *Outbox {
-	o := &Outbox{headers: h}
+	o := &Outbox{headers: h, tags: newTags(h)}
 	n := &o.names
 	n.watermark, n.sourceOffset = h.Prefix+wordWatermark, h.Prefix+wordSourceOffset
 	n.eventTime, n.epoch = h.Prefix+wordEventTime, h.Prefix+wordEpoch
 	n.lateReason, n.lateByMs, n.lateAt = h.Prefix+wordLateReason, h.Prefix+wordLateByMs, h.Prefix+wordLateAt
 	n.sourceTopic, n.sourcePartition = h.Prefix+wordSourceTopic, h.Prefix+wordSourcePartition
+	n.window = h.Prefix + wordWindow
 	return o
 }
 
@@ -51,7 +54,7 @@ func (o *Outbox) Ordered(src Source, rel *reorder.Release) *kgo.Record {
 	r := &o.records.take(1)[0]
 	*r = kgo.Record{Topic: src.Ordered, Partition: src.Partition}
 	o.own = headerCount(rel.Body)
-	hs := readBody(rel.Body, r, o.fields.take(o.own + maxAdded)[:0])
+	hs := readBody(rel.Body, r, o.fields.take(o.own + maxAdded + len(o.tags))[:0])
 	if o.headers.Watermark {
 		if o.mark.Value == nil || o.marked != rel.Watermark {
 			hs = o.number(hs, o.names.watermark, rel.Watermark)
@@ -66,7 +69,8 @@ func (o *Outbox) Ordered(src Source, rel *reorder.Release) *kgo.Record {
 	if o.headers.EventTime {
 		hs = o.number(hs, o.names.eventTime, rel.Time.Millis())
 	}
-	r.Headers = o.keep(o.epoch(hs, rel.Epoch))
+	hs = o.epoch(hs, rel.Epoch)
+	r.Headers = o.keep(o.windows(hs, rel.Time))
 	return r
 }
 
@@ -85,7 +89,7 @@ func (o *Outbox) Late(src Source, in *kgo.Record, why Lateness) *kgo.Record {
 	r := &o.records.take(1)[0]
 	*r = kgo.Record{Topic: src.Late, Partition: src.Partition, Key: o.copied(in.Key), Value: o.copied(in.Value), Timestamp: timestamp(in)}
 	o.own = len(in.Headers)
-	hs := o.fields.take(o.own + maxAdded)[:0]
+	hs := o.fields.take(o.own + maxAdded + len(o.tags))[:0]
 	for _, h := range in.Headers {
 		hs = append(hs, kgo.RecordHeader{Key: h.Key, Value: o.copied(h.Value)}) // the client makes each key a string of its own
 	}
@@ -100,7 +104,11 @@ func (o *Outbox) Late(src Source, in *kgo.Record, why Lateness) *kgo.Record {
 	hs = o.number(hs, o.names.sourcePartition, int64(src.Partition))
 	hs = o.number(hs, o.names.sourceOffset, in.Offset)
 	hs = o.number(hs, o.names.lateAt, why.AtMs)
-	r.Headers = o.keep(o.epoch(hs, why.Epoch))
+	hs = o.epoch(hs, why.Epoch)
+	if why.Verdict != reorder.InvalidTime {
+		hs = o.windows(hs, why.Time)
+	}
+	r.Headers = o.keep(hs)
 	return r
 }
 
@@ -112,18 +120,18 @@ func (o *Outbox) keep(hs []kgo.RecordHeader) []kgo.RecordHeader {
 
 // Shed takes from the record made last, which is too large with them, the
 // least needed of the headers that were added, and reports whether there was
-// one. An ordered record loses its event time, watermark, source offset and
-// epoch, in this order; a late one, what it says of itself at once, and then
-// its epoch. A header that overrules one of the source's stays: without it, what
-// the source wrote would be taken for ours.
+// one. An ordered record loses its windows, event time, watermark, source offset
+// and epoch, in this order; a late one its windows, then what it says of itself
+// at once, and then its epoch. A header that overrules one of the source's stays:
+// without it, what the source wrote would be taken for ours.
 func (o *Outbox) Shed(r *kgo.Record) bool {
 	own, added := r.Headers[:o.own], r.Headers[o.own:]
 	overrules := func(h kgo.RecordHeader) bool {
 		return slices.ContainsFunc(own, func(s kgo.RecordHeader) bool { return s.Key == h.Key })
 	}
-	least := []func(kgo.RecordHeader) bool{o.is(o.names.eventTime), o.is(o.names.watermark), o.is(o.names.sourceOffset), o.is(o.names.epoch)}
+	least := []func(kgo.RecordHeader) bool{o.isWindow, o.is(o.names.eventTime), o.is(o.names.watermark), o.is(o.names.sourceOffset), o.is(o.names.epoch)}
 	if len(added) > 0 && added[0].Key == o.names.lateReason {
-		least = []func(kgo.RecordHeader) bool{func(h kgo.RecordHeader) bool { return h.Key != o.names.epoch }, o.is(o.names.epoch)}
+		least = []func(kgo.RecordHeader) bool{o.isWindow, func(h kgo.RecordHeader) bool { return h.Key != o.names.epoch }, o.is(o.names.epoch)}
 	}
 	for _, shed := range least {
 		rest := slices.DeleteFunc(added, func(h kgo.RecordHeader) bool { return shed(h) && !overrules(h) })
@@ -139,13 +147,16 @@ func (o *Outbox) is(name string) func(kgo.RecordHeader) bool {
 	return func(h kgo.RecordHeader) bool { return h.Key == name }
 }
 
+// headerFraming is the longest that the lengths of a header's key and value are.
+const headerFraming = 10
+
 // WireSize returns the bytes that a batch of this record alone takes before
 // compression, or a few more.
 func WireSize(r *kgo.Record) int {
-	const batch, record, header = 61, 36, 10 // with the longest of the varints
+	const batch, record = 61, 36 // with the longest of the varints
 	n := batch + record + len(r.Key) + len(r.Value)
 	for i := range r.Headers {
-		n += header + len(r.Headers[i].Key) + len(r.Headers[i].Value)
+		n += headerFraming + len(r.Headers[i].Key) + len(r.Headers[i].Value)
 	}
 	return n
 }
@@ -156,6 +167,9 @@ func (o *Outbox) Reset() {
 	o.fields.reset()
 	o.bytes.reset()
 	o.mark.Value = nil
+	for i := range o.tags {
+		o.tags[i].written = false
+	}
 }
 
 func (o *Outbox) number(hs []kgo.RecordHeader, name string, v int64) []kgo.RecordHeader {

@@ -17,18 +17,24 @@ func TestShed(t *testing.T) {
 	}}
 	body := make([]byte, BodySize(in))
 	PutBody(body, in)
-	o := NewOutbox(Headers{Prefix: "tidemark-", Watermark: true, SourceOffset: true, EventTime: true})
+	o := NewOutbox(Headers{Prefix: "tidemark-", Watermark: true, SourceOffset: true, EventTime: true, Windows: windowsOf(t, "tumbling:1m,sliding:1s")})
 	for _, test := range []struct {
 		made func() *kgo.Record
 		left []string
 	}{
 		{
 			func() *kgo.Record { return o.Ordered(Source{}, &reorder.Release{Body: body, Epoch: 3}) },
-			[]string{"watermark source-offset event-time epoch", "watermark source-offset epoch", "source-offset epoch", "epoch", ""},
+			[]string{
+				"watermark source-offset event-time epoch window-tumbling:1m window-sliding:1s",
+				"watermark source-offset event-time epoch", "watermark source-offset epoch", "source-offset epoch", "epoch", "",
+			},
 		},
 		{
 			func() *kgo.Record { return o.Late(Source{}, in, Lateness{Verdict: reorder.Future, Epoch: 3}) },
-			[]string{"late-reason watermark source-topic source-partition source-offset late-at epoch", "epoch", ""},
+			[]string{
+				"late-reason watermark source-topic source-partition source-offset late-at epoch window-tumbling:1m window-sliding:1s",
+				"late-reason watermark source-topic source-partition source-offset late-at epoch", "epoch", "",
+			},
 		},
 	} {
 		r := test.made()
