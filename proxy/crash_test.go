@@ -24,12 +24,13 @@ func TestKafkaCrashAnywhere(t *testing.T) {
 			onKafka(t, func(t *testing.T, c *cluster) {
 				w := workload{seed: seed, records: 2000, partitions: 3, transactions: true, pause: 60 * time.Millisecond}
 				topic := c.topic(w.partitions)
-				s := c.crashing(topic, seed, c.writing(topic, &w), noDrain, "TIDEMARK_COMMIT_INTERVAL=20ms")
+				const windows = "TIDEMARK_WINDOWS=tumbling:1s,hopping:5s/2s"
+				s := c.crashing(topic, seed, c.writing(topic, &w), noDrain, windows, "TIDEMARK_COMMIT_INTERVAL=20ms")
 				c.awaitRead(s)
 				s.stop()
 				c.holds(s.cfg, &w)
 
-				calm := c.start(topic, beside(topic, noDrain)...)
+				calm := c.start(topic, beside(topic, noDrain, windows)...)
 				c.awaitRead(calm)
 				calm.stop()
 				c.same(s.cfg, calm.cfg)

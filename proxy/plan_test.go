@@ -131,6 +131,7 @@ func (p *plan) environment(rnd *rand.Rand) []string {
 		"TIDEMARK_TRANSACTION_TIMEOUT=" + p.txn.String(),
 		"TIDEMARK_HEADERS=" + pick(rnd, "watermark,source-offset", "watermark,source-offset,event-time", "source-offset"),
 		"TIDEMARK_HEADER_PREFIX=" + pick(rnd, "tidemark-", "tidemark-", "x."),
+		"TIDEMARK_WINDOWS=" + []string{"", "", "tumbling:1s", "hopping:5s/2s,sliding:300ms,tumbling:1d@Asia/Kolkata"}[p.seed%4],
 	}
 }
 

@@ -198,11 +198,8 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 	s := &session{
 		life: life, die: die,
 		cfg: cfg, log: proc.alarm.log, alarm: proc.alarm, wallClock: proc.wallClock, limits: proc.limits, topics: topics, connection: connection, extract: cfg.EventTime, adm: adm,
-		engine: reorder.NewEngine(opts, int64(cfg.Memory)),
-		headers: emit.Headers{
-			Prefix: cfg.HeaderPrefix, Watermark: cfg.Headers.Watermark,
-			SourceOffset: cfg.Headers.SourceOffset, EventTime: cfg.Headers.EventTime,
-		},
+		engine:   reorder.NewEngine(opts, int64(cfg.Memory)),
+		headers:  headersOf(cfg),
 		parts:    map[string]map[int32]*partition{},
 		refusals: map[emit.Source]refused{},
 		stuck:    map[emit.Source]place{},
@@ -216,6 +213,13 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 	}
 	s.takeOff()
 	return s
+}
+
+func headersOf(cfg config.Config) emit.Headers {
+	return emit.Headers{
+		Prefix: cfg.HeaderPrefix, Watermark: cfg.Headers.Watermark,
+		SourceOffset: cfg.Headers.SourceOffset, EventTime: cfg.Headers.EventTime, Windows: cfg.Windows,
+	}
 }
 
 // run loops until ctx is done or the session fails, and leaves the group.

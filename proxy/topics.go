@@ -31,8 +31,14 @@ type Topic struct {
 }
 
 // headerRoom is how many bytes an output allows a batch beyond what the source
-// does: the headers that are added to a record that fills the source's limit.
-const headerRoom = 1024
+// does: the headers that are added to a record that fills the source's limit. Up to
+// halfRoom are for windows, and more if they take more.
+const (
+	headerRoom = 1024
+	halfRoom   = headerRoom / 2
+)
+
+func (r *round) room() int64 { return headerRoom + max(0, int64(headersOf(r.cfg).Room())-halfRoom) }
 
 // The settings of topics that decide whether a copy is as good as the original.
 const (
@@ -292,7 +298,7 @@ func (r *round) led(out *view) error {
 
 // missing creates an output, if it is clear how.
 func (r *round) missing(ctx context.Context, src, out *view) error {
-	c := creation{out.name, src.partitions(), src.replicas(), newSettings(src.settings)}
+	c := creation{out.name, src.partitions(), src.replicas(), newSettings(src.settings, r.room())}
 	switch {
 	case src.settings.compactedOnly():
 		r.fault(fmt.Errorf("create the %s: its source is compacted and keeps no time to go by", out),
@@ -304,12 +310,13 @@ func (r *round) missing(ctx context.Context, src, out *view) error {
 	return r.plan(ctx, c)
 }
 
-// newSettings returns what an output is created with, in order of the keys.
-// Without sight of the source's settings that is only what any broker knows.
-func newSettings(src settings) []setting {
+// newSettings returns what an output is created with, in order of the keys; room
+// is for the headers that are added. Without sight of the source's settings that
+// is only what any broker knows.
+func newSettings(src settings, room int64) []setting {
 	made := []setting{{cleanupPolicy, "delete"}, {timestampType, "CreateTime"}}
 	if n, ok := src.limit(maxMessageBytes); ok {
-		made = append(made, setting{maxMessageBytes, number(maxMessageBytes, withHeaders(n))})
+		made = append(made, setting{maxMessageBytes, number(maxMessageBytes, withHeaders(n, room))})
 	}
 	for _, key := range inherited {
 		if c := src[key]; c.Source == kmsg.ConfigSourceDynamicTopicConfig && c.Value != nil {
@@ -346,7 +353,7 @@ func (r *round) compare(src, out *view) {
 			"have it keep them: "+r.tools.set(out.name, timestampType, "CreateTime"))
 	}
 	r.outlive(out.name, out.settings)
-	for _, n := range needs(src.settings) {
+	for _, n := range needs(src.settings, r.room()) {
 		if have, ok := out.settings.limit(n.key); ok && have < n.least {
 			r.warn(n.otherwise, out.name, "raise it: "+r.tools.set(out.name, n.key, number(n.key, n.least)))
 		}
@@ -361,14 +368,14 @@ type need struct {
 }
 
 // needs returns what a source asks of its outputs.
-func needs(src settings) (all []need) {
+func needs(src settings, room int64) (all []need) {
 	add := func(key string, least int64, otherwise string) {
 		if _, ok := src[key]; ok {
 			all = append(all, need{key, least, otherwise})
 		}
 	}
 	size, _ := src.limit(maxMessageBytes)
-	add(maxMessageBytes, withHeaders(size), "an output may refuse a large record of its source once it has headers: max.message.bytes is too small")
+	add(maxMessageBytes, withHeaders(size, room), "an output may refuse a large record of its source once it has headers: max.message.bytes is too small")
 	age, _ := src.limit(retentionMs)
 	if !src.compactedOnly() { // whose outputs were made by hand, as somebody thought fit
 		bytes, _ := src.limit(retentionBytes)
@@ -408,7 +415,7 @@ func number(key string, n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
-func withHeaders(bytes int64) int64 { return min(plus(bytes, headerRoom), math.MaxInt32) }
+func withHeaders(bytes, room int64) int64 { return min(plus(bytes, room), math.MaxInt32) }
 
 // plus adds, and stops at unlimited.
 func plus(a, b int64) int64 {

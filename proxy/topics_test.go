@@ -273,14 +273,14 @@ func TestNewSettings(t *testing.T) {
 		{"cleanup.policy=delete message.timestamp.type=LogAppendTime min.compaction.lag.ms=3", "cleanup.policy=delete message.timestamp.type=CreateTime"},
 	} {
 		var got []string
-		for _, s := range newSettings(set(test.source)) {
+		for _, s := range newSettings(set(test.source), headerRoom) {
 			got = append(got, s.key+"="+s.value)
 		}
 		if got := strings.Join(got, " "); got != test.want {
 			t.Errorf("%s gives\n%s\nwant\n%s", test.source, got, test.want)
 		}
 	}
-	if got := fmt.Sprint(newSettings(nil)); got != "[{cleanup.policy delete} {message.timestamp.type CreateTime}]" {
+	if got := fmt.Sprint(newSettings(nil, headerRoom)); got != "[{cleanup.policy delete} {message.timestamp.type CreateTime}]" {
 		t.Errorf("a hidden source gives %s", got)
 	}
 }

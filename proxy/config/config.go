@@ -5,6 +5,7 @@ package config
 import (
 	"time"
 
+	"github.com/tidemarkhq/tidemark/emit/window"
 	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 )
 
@@ -104,6 +105,12 @@ type Config struct {
 	// Headers to add to records in order, comma-separated: `watermark`,
 	// `source-offset`, `event-time`, or `none`.
 	Headers HeaderSet `env:"HEADERS" envDefault:"watermark,source-offset"`
+	// Windows of event time to name in headers of the records that are in them,
+	// comma-separated: `tumbling:SIZE`, `hopping:SIZE/SLIDE`, `sliding:SIZE`, like
+	// `tumbling:1m,hopping:5m/1m`. The first two may be shifted and follow the wall
+	// clock of a time zone: `tumbling:1d+6h@Europe/Berlin`. See docs/windows.md.
+	// Not set: none.
+	Windows window.Set `env:"WINDOWS"`
 	// What the names of all added headers begin with.
 	HeaderPrefix string `env:"HEADER_PREFIX" envDefault:"tidemark-"`
 

@@ -56,6 +56,7 @@ func (e *Error) ExitCode() int { return 2 }
 type problem struct{ text, hint string }
 
 func (p problem) Error() string { return p.text }
+func (p problem) Hint() string  { return p.hint }
 
 // faults collects. It remembers whose values could not be read at all, so that
 // no second fault is reported about what is only missing.
@@ -72,11 +73,12 @@ func (f *faults) add(key, problem, hint string) {
 
 // broken records that the variable has no value to go on with.
 func (f *faults) broken(key string, err error) {
-	var p problem
-	if !errors.As(err, &p) {
-		p.text = err.Error()
+	var hinted interface{ Hint() string }
+	hint := ""
+	if errors.As(err, &hinted) {
+		hint = hinted.Hint()
 	}
-	f.add(key, p.text, p.hint)
+	f.add(key, err.Error(), hint)
 	f.unread[key] = true
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/caarlos0/env/v11"
 
+	"github.com/tidemarkhq/tidemark/emit/window"
 	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 )
 
@@ -47,6 +48,7 @@ var parsers = map[reflect.Type]env.ParserFunc{
 	reflect.TypeFor[bool]():                parseBool,
 	reflect.TypeFor[[]string]():            parseList,
 	reflect.TypeFor[timestamp.Extractor](): parseEventTime,
+	reflect.TypeFor[window.Set]():          parseWindows,
 }
 
 func parseDuration(text string) (any, error) {
@@ -91,6 +93,8 @@ func parseEventTime(text string) (any, error) {
 	}
 	return *e, nil
 }
+
+func parseWindows(text string) (any, error) { return window.Parse(text) }
 
 // fill gives a value to what has no fixed default, and notes the origin of
 // every value that was not set.

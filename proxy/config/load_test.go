@@ -84,8 +84,11 @@ func TestValues(t *testing.T) {
 	c := mustLoad(t,
 		"BROKERS=a:1, b , [::1]:9092", "TOPICS=x, y", "DELIVERY=At-Least-Once", "HEADERS=event-time,event-time", "MEMORY=1GB",
 		"START=2023-11-14T22:13:20.5Z", "ON_RESET=new-epoch", "ON_DATA_LOSS=continue", "LOG_LEVEL=DEBUG", "GROUP=",
-		"IDLE_TIMEOUT=0", "MAX_FUTURE=0", "MAX_OUT_OF_ORDERNESS=0",
+		"IDLE_TIMEOUT=0", "MAX_FUTURE=0", "MAX_OUT_OF_ORDERNESS=0", "WINDOWS=tumbling:1m , hopping:5m/1m",
 	)
+	if c.Windows.String() != "tumbling:1m,hopping:5m/1m" || c.Windows.Most() != 6 {
+		t.Errorf("windows = %s", c.Windows)
+	}
 	if !slices.Equal(c.Brokers, []string{"a:1", "b", "[::1]:9092"}) || !slices.Equal(c.Topics, []string{"x", "y"}) {
 		t.Errorf("lists: %q, %q", c.Brokers, c.Topics)
 	}
@@ -146,6 +149,8 @@ func TestFaults(t *testing.T) {
 		{"SESSION_TIMEOUT=5s", "TIDEMARK_SESSION_TIMEOUT: 5s is not from 6s to 30m\nhint: brokers refuse what is outside"},
 		{"TRANSACTION_TIMEOUT=16m", "TIDEMARK_TRANSACTION_TIMEOUT: 16m is not from 1s to 15m\nhint: brokers refuse more than 15m"},
 		{"HEADERS=watermark,offset", `TIDEMARK_HEADERS: "offset" is not known` + "\nhint: known: watermark, source-offset, event-time"},
+		{"WINDOWS=tumbling:1m,session:5m,hopping:1h/1ms", `TIDEMARK_WINDOWS: "session:5m": there are no such windows` + "\nhint: known: tumbling:SIZE[+OFFSET][@ZONE], hopping:SIZE/SLIDE[+OFFSET][@ZONE], sliding:SIZE\n" +
+			`TIDEMARK_WINDOWS: "hopping:1h/1ms": every record would be in 3600000 windows, each written into its headers; 64 are the most` + "\nhint: have them begin less often, or add up shorter ones in the consumer"},
 		{"HEADER_PREFIX=ä", `TIDEMARK_HEADER_PREFIX: "ä" is not 1 to 100 of the characters a-z A-Z 0-9 . _ - : /`},
 		{"START=yesterday", `TIDEMARK_START: "yesterday" is no place to start` + "\nhint: known: earliest, latest, a time (like 2006-01-02T15:04:05Z, or ms since 1970), group:NAME"},
 		{"START=-1", `TIDEMARK_START: "-1" is outside the years 1970 to 2262` + "\nhint: numbers are milliseconds"},
