@@ -12,6 +12,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemarkhq/tidemark/proxy/clocks"
 )
 
 // process is what outlives the sessions.
@@ -19,10 +21,12 @@ type process struct {
 	alarm     *alarm
 	limits    *limits
 	wallClock func() time.Time
+	producers *clocks.Producers
+	status    atomic.Pointer[Status] // nil between sessions
 }
 
 func newProcess(log *slog.Logger) *process {
-	return &process{alarm: newAlarm(log), limits: newLimits(), wallClock: time.Now}
+	return &process{alarm: newAlarm(log), limits: newLimits(), wallClock: time.Now, producers: clocks.NewProducers()}
 }
 
 // counters count what has happened since the process began. They are touched
@@ -36,6 +40,7 @@ type counters struct {
 	fencings   atomic.Int64 // errors that say that somebody took our place
 	lost       atomic.Int64 // records of the source that were gone, where that is accepted
 	shed       atomic.Int64 // headers left out of records that were too large with them
+	pauses     atomic.Int64 // times that a partition had to wait for slower ones
 }
 
 // Counts are the counters at one moment.
@@ -44,14 +49,14 @@ type Counts struct {
 	Sessions                int64
 	Commits, Aborts         int64
 	Rebalances, Fencings    int64
-	Lost, Shed              int64
+	Lost, Shed, Pauses      int64
 }
 
 func (c *counters) snapshot() Counts {
 	return Counts{
 		Broker: c.errors[brokerClass].Load(), Network: c.errors[networkClass].Load(), Record: c.errors[recordClass].Load(),
 		Sessions: c.sessions.Load(), Commits: c.commits.Load(), Aborts: c.aborts.Load(),
-		Rebalances: c.rebalances.Load(), Fencings: c.fencings.Load(), Lost: c.lost.Load(), Shed: c.shed.Load(),
+		Rebalances: c.rebalances.Load(), Fencings: c.fencings.Load(), Lost: c.lost.Load(), Shed: c.shed.Load(), Pauses: c.pauses.Load(),
 	}
 }
 

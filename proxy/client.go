@@ -75,6 +75,7 @@ func (s *session) clientOpts() []kgo.Opt {
 		kgo.FetchMaxBytes(fetchBytes(int64(cfg.Memory))),
 		kgo.FetchMaxWait(500*time.Millisecond),
 		kgo.WithPools(new(fetchPool)),
+		kgo.WithHooks(fetchTimes{&s.trips}),
 		kgo.MaxDecompressBatchBytes(inflated(int64(cfg.Memory))),
 
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),

@@ -38,12 +38,13 @@ func (s *session) watch(ctx context.Context) {
 }
 
 // needEnds tells the watcher which topics' ends matter: those of which records
-// are held or are being read again.
+// are held or are being read again; and all where partitions are aligned, for
+// one that is idle with nothing held is not to hold the others up.
 func (s *session) needEnds() {
 	var topics []string
 	for topic, ps := range s.parts {
 		for _, p := range ps {
-			if p.state.Low() < p.state.NextOffset() {
+			if s.cfg.MaxDrift > 0 || p.state.Low() < p.state.NextOffset() {
 				topics = append(topics, topic)
 				break
 			}

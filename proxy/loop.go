@@ -25,18 +25,24 @@ import (
 // commit when it is time. What was polled in a turn is worked off in it, and
 // rebalances are let through only when everything is committed.
 func (s *session) loop(stop, hard context.Context) error {
+	var ended watermark.Instant // the last turn
 	for stop.Err() == nil {
 		wait := s.untilCommit()
 		if s.clean() {
 			s.blocked.Store(false)
 			s.cl.AllowRebalance() // and nothing is touched until poll is done
 		}
+		began := s.now()
 		fetches := s.poll(stop, wait)
 		s.readClocks()
+		s.polled, s.punctual = s.wall, began.Sub(ended) <= readAtOnce
 		if err := s.turn(hard, fetches); err != nil {
 			return err
 		}
+		ended = s.now()
+		s.align()
 		s.needEnds()
+		s.publish()
 	}
 	s.readClocks()
 	if err := s.commit(hard); !errors.Is(err, errVoid) {
@@ -73,6 +79,7 @@ func (s *session) work(ctx context.Context, fetches kgo.Fetches) error {
 	err := s.tryStopped(ctx)
 	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
 		if p := s.find(f.Topic, f.Partition); p != nil && err == nil {
+			s.look(p, &f)
 			err = goneOn(s.takeRecords(ctx, p, f.Records))
 		}
 	})
@@ -134,6 +141,9 @@ func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) e
 	in := reorder.Record{Offset: r.Offset, LeaderEpoch: r.LeaderEpoch, Time: t, Invalid: err != nil, Size: emit.BodySize(r)}
 	s.codec.saw(r.Attrs.CompressionType())
 	verdict, body := p.state.Step(in, s.wall)
+	if p.clocks.Due() && !in.Invalid && verdict != reorder.Settled {
+		s.witness(p, r, t)
+	}
 	if verdict == reorder.Flush {
 		if err := s.release(ctx, p); err != nil {
 			return err

@@ -113,6 +113,9 @@ func planOf(seed uint64) *plan {
 		p.rebound = chance(rnd, 10)
 	}
 	p.env = append(p.environment(rnd), p.watermark(rand.New(rand.NewPCG(seed, 9)))...)
+	if aligned := rand.New(rand.NewPCG(seed, 8)); p.idle > 0 && chance(aligned, 50) {
+		p.env = append(p.env, "TIDEMARK_MAX_DRIFT="+between(aligned, time.Millisecond, time.Second).Truncate(time.Millisecond).String())
+	}
 	p.schedule(rnd)
 	p.crashEnd = !p.faultless && chance(rnd, 50)
 	p.beside = p.exact() && p.delivery == config.ExactlyOnce && chance(rnd, 25)

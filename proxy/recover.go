@@ -85,6 +85,7 @@ func (s *session) load(ctx context.Context, partitions map[string][]int32) (posi
 	var again int64
 	for _, p := range loaded {
 		p.since = s.now()
+		p.clocks.Begin(p.since)
 		s.install(p)
 		delete(s.stopped, p.Source)
 		again += p.state.NextOffset() - p.state.Low()

@@ -197,7 +197,7 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 	life, die := context.WithCancel(context.Background())
 	s := &session{
 		life: life, die: die,
-		cfg: cfg, log: proc.alarm.log, alarm: proc.alarm, wallClock: proc.wallClock, limits: proc.limits, topics: topics, connection: connection, extract: cfg.EventTime, adm: adm,
+		cfg: cfg, log: proc.alarm.log, alarm: proc.alarm, wallClock: proc.wallClock, limits: proc.limits, producers: proc.producers, seen: &proc.status, topics: topics, connection: connection, extract: cfg.EventTime, adm: adm,
 		engine:   reorder.NewEngine(opts, int64(cfg.Memory)),
 		headers:  headersOf(cfg),
 		parts:    map[string]map[int32]*partition{},
@@ -205,6 +205,7 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 		stuck:    map[emit.Source]place{},
 		stopped:  map[emit.Source]watermark.Instant{},
 		recoil:   recoil,
+		slowest:  watermark.None,
 		owned:    &ownership{GroupBalancer: kgo.CooperativeStickyBalancer()},
 		ready:    make(chan struct{}),
 		requests: make(chan assignment, 1),
@@ -228,6 +229,7 @@ func (s *session) run(ctx, hard context.Context) error {
 	done := make(chan struct{})
 	go func() { s.watch(watching); close(done) }()
 	err := s.loop(ctx, hard)
+	s.seen.Store(nil)
 	stop()
 	<-done
 	s.leave(hard, err)

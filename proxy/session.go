@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/clocks"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 	"github.com/tidemarkhq/tidemark/reorder"
@@ -65,8 +66,17 @@ type session struct {
 	stuck      map[emit.Source]place
 	stopped    map[emit.Source]watermark.Instant // that stand still; when each was last tried
 	codec      sameCodec
-	listed     listings // while partitions are taken up
-	stalled    bool     // the client has stopped reading a partition
+	listed     listings       // while partitions are taken up
+	stalled    bool           // the client has stopped reading a partition
+	slowest    watermark.Time // by which the others are aligned
+	toldHeld   watermark.Instant
+	polled     watermark.Time // the wall clock when what is worked off was polled
+	punctual   bool           // it had not been there for long
+	producers  *clocks.Producers
+	told       telling // of producers
+	trips      clocks.Trips
+	seen       *atomic.Pointer[Status]
+	published  watermark.Instant
 	committed  time.Time
 	start      time.Time // monotonic zero
 
@@ -88,6 +98,12 @@ type partition struct {
 	state *reorder.Partition
 	scope reorder.Scope
 	since watermark.Instant // when it was taken up
+
+	paused   bool              // until slower ones have caught up; see align
+	pausedAt watermark.Instant // since when
+	atEnd    bool              // what was read of it last was the end of the log
+	fresh    bool              // what is worked off of it now was read at once
+	clocks   clocks.Gathering
 
 	packed [2]packed // ordered and late; kept only in a wide session
 }

@@ -6,6 +6,8 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -118,10 +120,27 @@ type voice struct {
 	to    io.Writer
 	muted atomic.Bool
 	lines atomic.Int64
+	mu    sync.Mutex
+	said  []string
+}
+
+// heard returns the lines with a text in them.
+func (v *voice) heard(text string) (lines []string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, line := range v.said {
+		if strings.Contains(line, text) {
+			lines = append(lines, line)
+		}
+	}
+	return lines
 }
 
 func (v *voice) Write(b []byte) (int, error) {
 	v.lines.Add(1)
+	v.mu.Lock()
+	v.said = append(v.said, string(b))
+	v.mu.Unlock()
 	if v.muted.Load() {
 		return len(b), nil
 	}

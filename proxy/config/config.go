@@ -67,6 +67,15 @@ type Config struct {
 	// After this many late records in a row the source's clock is taken to have
 	// been set back, and a new epoch begins there. 0: never.
 	ReanchorAfter int `env:"REANCHOR_AFTER" envDefault:"0"`
+	// How far ahead of the slowest partition another may be in event time. One
+	// that is further ahead is not read until the slowest has come near, so that
+	// a consumer of several partitions has less to keep. Needs an idle timeout. 0: any
+	// distance.
+	MaxDrift time.Duration `env:"MAX_DRIFT" envDefault:"0"`
+	// Header that tells producers apart, like `device-id`. A warning is logged
+	// when the clock of one of them is off by more than the bound or a quarter of
+	// the skew that is let pass, whichever is less. Not set: no warning.
+	ClockHeader string `env:"CLOCK_HEADER"`
 
 	// `exactly-once`: outputs and offsets in one transaction. `at-least-once`:
 	// less latency, and repeated records after a crash.

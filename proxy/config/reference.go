@@ -27,6 +27,7 @@ const (
 	keyIdleTimeout        = Prefix + "IDLE_TIMEOUT"
 	keyMaxFuture          = Prefix + "MAX_FUTURE"
 	keyReanchorAfter      = Prefix + "REANCHOR_AFTER"
+	keyMaxDrift           = Prefix + "MAX_DRIFT"
 	keyCommitInterval     = Prefix + "COMMIT_INTERVAL"
 	keySessionTimeout     = Prefix + "SESSION_TIMEOUT"
 	keyTransactionTimeout = Prefix + "TRANSACTION_TIMEOUT"

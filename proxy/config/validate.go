@@ -104,6 +104,11 @@ func (c *Config) validateTimes(f *faults) {
 	notNegative(f, keyMaxOutOfOrderness, c.MaxOutOfOrderness)
 	notNegative(f, keyIdleTimeout, c.IdleTimeout)
 	notNegative(f, keyMaxFuture, c.MaxFuture)
+	notNegative(f, keyMaxDrift, c.MaxDrift)
+	if f.read(keyMaxDrift, keyIdleTimeout) && c.MaxDrift > 0 && c.IdleTimeout == 0 {
+		f.add(keyMaxDrift, fmt.Sprintf("%s, but %s=0: one silent partition would hold up all others for ever", show(c.MaxDrift), keyIdleTimeout),
+			"set an idle timeout, or turn alignment off with 0")
+	}
 	if c.ReanchorAfter < 0 {
 		f.add(keyReanchorAfter, fmt.Sprintf("%d is negative", c.ReanchorAfter), "0 turns it off")
 	}
@@ -173,6 +178,22 @@ func (c *Config) validateHold(f *faults) {
 			"raise it, or turn it off with 0")
 	}
 }
+
+// ClockSlack is how far the clock of a producer may be off before it is warned
+// of. Off by more than the bound, it makes records late: its own if it is
+// behind, those of others if it is ahead. The future guard refuses what is
+// further ahead than it lets pass; a quarter of that is time to mend the clock.
+func (c Config) ClockSlack() time.Duration {
+	slack := c.MaxOutOfOrderness
+	if c.MaxFuture > 0 {
+		slack = min(slack, c.MaxFuture/4)
+	}
+	return max(slack, leastSlack)
+}
+
+// leastSlack is what a record may take from one end to the other when nothing
+// is wrong.
+const leastSlack = time.Second
 
 // mostSkews is how many times the future guard's skew the bound may be. The
 // guard can carry watermark.MaxSteps steps for the records held, at most one

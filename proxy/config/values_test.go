@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"pgregory.net/rapid"
@@ -90,4 +92,20 @@ func TestHeaderSetRoundTrip(t *testing.T) {
 func ExampleHeaderSet() {
 	fmt.Println(HeaderSet{Watermark: true, EventTime: true}, HeaderSet{})
 	// Output: watermark,event-time none
+}
+
+// What a producer's clock may be off by.
+func TestClockSlack(t *testing.T) {
+	for vars, want := range map[string]time.Duration{
+		"":                                      5 * time.Second,
+		"MAX_OUT_OF_ORDERNESS=10m":              75 * time.Second, // a quarter of 5m
+		"MAX_OUT_OF_ORDERNESS=10m MAX_FUTURE=0": 10 * time.Minute,
+		"MAX_OUT_OF_ORDERNESS=0":                time.Second,
+		"MAX_OUT_OF_ORDERNESS=100ms MAX_FUTURE=1s":                      time.Second,
+		"MAX_OUT_OF_ORDERNESS=1m MAX_FUTURE=20s DELIVERY=at-least-once": 5 * time.Second,
+	} {
+		if got := mustLoad(t, strings.Fields(vars)...).ClockSlack(); got != want {
+			t.Errorf("%q: %v, want %v", vars, got, want)
+		}
+	}
 }

@@ -1,0 +1,97 @@
+package proxy
+
+import (
+	"time"
+
+	"github.com/tidemarkhq/tidemark/reorder"
+	"github.com/tidemarkhq/tidemark/watermark"
+)
+
+// Alignment decides, between two polls, which partitions are read on. What it
+// knows it asks anew each time, so nothing has to be kept in step with commits,
+// aborts and rebalances: a partition that is taken up is read, and one that is
+// not ours any more is not asked.
+//
+// A partition that stands still (see stopped.go) is not asked either. It waits
+// for somebody to mend it, and the others are not to wait as well.
+//
+// Pausing loses nothing. What the client has fetched of a paused partition and
+// not handed out is dropped at the next poll, and its position stays where the
+// last record was handed out; so the rest is fetched again, in order.
+
+// align pauses the partitions that are further than the allowed drift ahead
+// of the slowest, and reads those again that no longer are.
+func (s *session) align() {
+	if s.cfg.MaxDrift == 0 {
+		return
+	}
+	group := watermark.NewAlignment(s.cfg.MaxDrift)
+	s.each(func(p *partition) {
+		now := p.state.Status()
+		group.Count(now.Watermark, now.Idle)
+	})
+	s.slowest = group.Slowest()
+	var pause, resume map[string][]int32
+	s.each(func(p *partition) {
+		now := p.state.Status()
+		switch ahead := mayWait(now) && group.Ahead(now.Watermark, now.Idle); {
+		case ahead && !p.paused:
+			p.paused, p.pausedAt, p.atEnd = true, s.now(), false
+			put(&pause, p)
+			s.alarm.pauses.Add(1)
+		case !ahead && p.paused:
+			p.paused = false
+			put(&resume, p)
+			if !now.Idle {
+				p.state.Observe(s.now(), false) // idle time counts from here
+			}
+		}
+	})
+	if pause != nil {
+		s.cl.PauseFetchPartitions(pause)
+	}
+	if resume != nil {
+		s.cl.ResumeFetchPartitions(resume)
+	}
+	s.tellHeld()
+}
+
+// mayWait leaves alone what is being read again: it has to be held, whatever it
+// takes, and it has been aligned before.
+func mayWait(now reorder.Status) bool { return !now.Replaying }
+
+func put(into *map[string][]int32, p *partition) {
+	if *into == nil {
+		*into = map[string][]int32{}
+	}
+	(*into)[p.Topic] = append((*into)[p.Topic], p.Partition)
+}
+
+// heldLong is for how long partitions wait before it is told, and how often it
+// is told then.
+const heldLong = 30 * time.Second
+
+// tellHeld names the partition that others have been waiting for. A source that
+// catches up is no news; one that does not get on may be.
+func (s *session) tellHeld() {
+	if s.now().Sub(s.toldHeld) < heldLong {
+		return
+	}
+	held := map[string][]int32{}
+	var slowest *partition
+	s.each(func(p *partition) {
+		if p.paused && s.now().Sub(p.pausedAt) >= heldLong {
+			held[p.Topic] = append(held[p.Topic], p.Partition)
+		}
+		if p.state.Watermark() == s.slowest && !p.paused && !p.state.Status().Idle {
+			slowest = p
+		}
+	})
+	if len(held) == 0 || slowest == nil {
+		return
+	}
+	s.toldHeld = s.now()
+	s.log.Warn("partitions wait for a slower one", "paused", list(held), "slowest_topic", slowest.Topic, "slowest_partition", slowest.Partition,
+		"slowest_watermark_ms", s.slowest.Millis(),
+		"hint", "if it does not get on, see whether a transaction is open on it; TIDEMARK_MAX_DRIFT says how far the others may go ahead")
+}
