@@ -231,6 +231,8 @@ func TestIdleAllAtOnce(t *testing.T) {
 		}
 		s := c.start(topic, aligned)
 		c.await("the first commit", func() bool { return c.read(s.cfg) })
+		s.stop()
+		s = c.start(topic, aligned) // what is held is read again
 		if took := since(func() { c.awaitDrained(s) }); took > 4*time.Second {
 			t.Errorf("it took %v", took)
 		}

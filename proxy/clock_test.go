@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/proxy/clocks"
+	"github.com/tidemarkhq/tidemark/watermark"
 )
 
 const byDevice = "TIDEMARK_CLOCK_HEADER=device"
@@ -139,6 +140,35 @@ func TestClockInABacklog(t *testing.T) {
 	}
 }
 
+// Devices whose clocks are right, read an hour later and not all at once, by the
+// senders' clocks.
+func TestBacklogIsNoClock(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		var all []*kgo.Record
+		for i, r := range span(topic, 0, time.Now(), 0, 1, 6000, 2000) {
+			r.Timestamp = time.Now()
+			r.Headers = append(r.Headers, kgo.RecordHeader{Key: "device", Value: fmt.Append(nil, i%2)})
+			all = append(all, r)
+		}
+		c.fill(all)
+		time.Sleep(time.Hour)
+		s := c.start(topic, byDevice, "TIDEMARK_MEMORY=8MiB", "TIDEMARK_TRANSACTION_TIMEOUT=1m")
+		s.link.delay.Store(int64(900 * time.Millisecond))
+		if took := since(func() { c.awaitRead(s) }); took < 15*time.Second {
+			t.Errorf("read in %v", took)
+		}
+		s.link.delay.Store(0)
+		if lines := s.voice.heard("the clock of a producer"); len(lines) > 0 {
+			t.Errorf("%q", lines)
+		}
+		if p := s.of(topic, 0); p.Finding != clocks.ReadLate {
+			t.Errorf("%+v", p)
+		}
+		s.stop()
+	})
+}
+
 // The status has the evidence, and the clock of this machine among it.
 func TestStatusHasTheClocks(t *testing.T) {
 	onFake(t, func(t *testing.T, c *cluster) {
@@ -172,4 +202,21 @@ func TestStatusHasTheClocks(t *testing.T) {
 			t.Error("there is a status after the end")
 		}
 	})
+}
+
+func TestFewProducersAreTold(t *testing.T) {
+	var told telling
+	lines := 0
+	for range 100 {
+		if untold, ok := told.may(0); ok {
+			lines++
+			if untold != 0 {
+				t.Errorf("%d were left out before the first", untold)
+			}
+		}
+	}
+	untold, ok := told.may(watermark.Instant(time.Minute))
+	if lines != mostTold || !ok || untold != 100-mostTold {
+		t.Errorf("%d of 100 were told, and then %v with %d left out", lines, ok, untold)
+	}
 }

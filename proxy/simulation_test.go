@@ -175,6 +175,7 @@ func kinds() []string {
 	all := []string{
 		"request lost", "answer lost", "crashed", "cut", "cut for an hour", "frozen", "frozen beyond the session timeout",
 		"delayed", "coordinators moved", "aborted", "rebalanced", "left politely", "overflow", "re-anchored", "repeated",
+		"waited for a slower one",
 		"compared with an undisturbed run", "without faults",
 	}
 	for _, r := range refusals {
@@ -530,6 +531,9 @@ func (m *simulation) judge(w *workload) {
 	}
 	m.count("repeated", int(r.Repeated))
 	m.count("overflow", int(r.Late["overflow"]))
+	for _, s := range m.c.sidecars {
+		m.count("waited for a slower one", int(s.proc.alarm.snapshot().Pauses))
+	}
 	for n := range w.partitions {
 		if s, ok := m.snapshot(n); ok {
 			m.count("re-anchored", int(s.Epoch))
