@@ -180,7 +180,7 @@ func (s *session) release(ctx context.Context, p *partition) error {
 	var due reorder.Release
 	for {
 		if len(s.stuck) > 0 {
-			if at, due := p.state.Peek(); due {
+			if at, _, due := p.state.Peek(); due {
 				if err := s.atStuck(ctx, p, false, at.Offset); err != nil {
 					return err
 				}

@@ -72,6 +72,17 @@ func (a *arena) add(offset int64, leaderEpoch int32, size int) (ref uint64, body
 	return uint64(a.first+uint32(len(a.chunks)-1))<<32 | uint64(at), m[markSize : markSize+size : markSize+size]
 }
 
+// look returns a payload that has not been taken.
+func (a *arena) look(ref uint64) []byte {
+	i, here := a.chunkOf(ref)
+	if !here {
+		return a.older.look(a.moved[ref])
+	}
+	m := a.chunks[i].buf[uint32(ref):]
+	size := binary.LittleEndian.Uint32(m[12:])
+	return m[markSize : markSize+size : markSize+size]
+}
+
 // take marks a payload as gone and returns it. The bytes stay as they are
 // until their flight has landed.
 func (a *arena) take(ref uint64) []byte {

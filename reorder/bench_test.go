@@ -2,6 +2,7 @@ package reorder
 
 import (
 	"container/heap"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -111,15 +112,21 @@ func BenchmarkHeap(b *testing.B) {
 }
 
 // steady is a partition under the workload, with 200 bytes a record and a
-// commit every thousand.
-func steady(held int) (one func(), p *Partition) {
-	e := NewEngine(Options{Bound: bound(held), MaxFuture: 5 * time.Minute}, 1<<40)
+// commit every thousand. Where records have an identity, their event times are
+// whole milliseconds, and every second repeats the one before it if it has its
+// time.
+func steady(held int, id Identity) (one func(), p *Partition) {
+	e := NewEngine(Options{Bound: bound(held), MaxFuture: 5 * time.Minute, Identity: id}, 1<<40)
 	p = e.Assign(Fresh(0, 0, 0))
 	w := newWorkload()
 	payload := make([]byte, 200)
 	var out Release
 	one = func() {
 		at, now := w.next()
+		if id != nil {
+			at.Time -= at.Time % watermark.Time(time.Millisecond)
+			binary.LittleEndian.PutUint64(payload, uint64(at.Offset/2))
+		}
 		if v, body := p.Step(Record{Offset: at.Offset, Time: at.Time, Size: len(payload)}, now); v == OnTime {
 			copy(body, payload)
 		}
@@ -137,10 +144,19 @@ func steady(held int) (one func(), p *Partition) {
 	return one, p
 }
 
-func BenchmarkPartition(b *testing.B) {
+// firstWord takes the first eight bytes of a payload for its identity.
+type firstWord struct{}
+
+func (firstWord) Of(body []byte) []byte { return body[:8] }
+
+func BenchmarkPartition(b *testing.B) { benchmarkPartition(b, nil) }
+
+func BenchmarkPartitionApart(b *testing.B) { benchmarkPartition(b, firstWord{}) }
+
+func benchmarkPartition(b *testing.B, id Identity) {
 	for _, n := range heldCounts {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			one, p := steady(n)
+			one, p := steady(n, id)
 			b.SetBytes(200)
 			b.ReportAllocs()
 			for b.Loop() {
@@ -153,21 +169,23 @@ func BenchmarkPartition(b *testing.B) {
 
 // TestNoGarbage: a record that passes through leaves nothing to collect.
 func TestNoGarbage(t *testing.T) {
-	one, p := steady(50_000)
-	for range 200_000 {
-		one()
-	}
-	const batch = 10_000
-	allocs := testing.AllocsPerRun(10, func() {
-		for range batch {
+	for _, id := range []Identity{nil, firstWord{}} {
+		one, p := steady(50_000, id)
+		for range 200_000 {
 			one()
 		}
-	})
-	// What is left over are the lists of chunks, a few a million records.
-	if perRecord := allocs / batch; perRecord > 0.001 {
-		t.Errorf("%g allocations a record", perRecord)
-	}
-	if held := p.Status().Records; held < 40_000 {
-		t.Errorf("only %d held", held)
+		const batch = 10_000
+		allocs := testing.AllocsPerRun(10, func() {
+			for range batch {
+				one()
+			}
+		})
+		// What is left over are the lists of chunks, a few a million records.
+		if perRecord := allocs / batch; perRecord > 0.001 {
+			t.Errorf("%g allocations a record", perRecord)
+		}
+		if held := p.Status().Records; held < 40_000 {
+			t.Errorf("only %d held", held)
+		}
 	}
 }

@@ -20,12 +20,12 @@ import (
 //	id  topic id                     e  epoch, when not 0
 //	o   origin                       l  late run, when not 0
 //	p   partitions at the start      r  frontier of a release under way:
-//	h   next offset to read             event time, offset - L
-//	he  leader epoch at h - 1        g  steps of the future guard:
-//	w   watermark (ns), - for none      offset - L, limit, ...
-//	n   w - natural, when not 0      b  records buffered, sum of their hashes
-//	m   max - w                      f  fingerprint of what makes event times
-//	d   disorder seen, base64
+//	h   next offset to read             event time, offset - L; last - L of
+//	he  leader epoch at h - 1           the duplicates it begins with, if any
+//	w   watermark (ns), - for none   g  steps of the future guard:
+//	n   w - natural, when not 0         offset - L, limit, ...
+//	m   max - w                      b  records buffered, sum of their hashes
+//	d   disorder seen, base64        f  fingerprint of what makes event times
 //	c   CRC-32C of all before it and of group, partition and L
 //
 // L itself is the committed offset. Since the checksum covers it and where it
@@ -83,6 +83,9 @@ func (s *Snapshot) Encode(at Scope) string {
 	if s.Releasing {
 		b = append(field(b, "r", int64(s.Frontier.Time)), ',')
 		b = strconv.AppendInt(b, s.Frontier.Offset-s.Low, 10)
+		if s.Repeats != 0 {
+			b = strconv.AppendInt(append(b, ','), s.Repeats-s.Low, 10)
+		}
 	}
 	for i, g := range s.Steps {
 		if i == 0 {
@@ -167,8 +170,12 @@ func (s *Snapshot) read(fields map[string]string, at *Scope) error {
 	s.LateRun = int(p.optional(fields["l"]))
 	if r, ok := fields["r"]; ok {
 		t, offset, _ := strings.Cut(r, ",")
+		offset, last, repeats := strings.Cut(offset, ",")
 		s.Releasing = true
 		s.Frontier = Position{watermark.Time(p.int(t, 64)), s.Low + p.int(offset, 64)}
+		if repeats {
+			s.Repeats = s.Low + p.int(last, 64)
+		}
 	}
 	if g, ok := fields["g"]; ok {
 		numbers := strings.Split(g, ",")

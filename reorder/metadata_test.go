@@ -22,7 +22,7 @@ func busy() Snapshot {
 	return Snapshot{
 		Origin: 5, Known: 4, Low: 81_000, LowEpoch: 3, Next: 81_234, NextEpoch: 4,
 		W: w, Natural: w - 7, Max: w + 5_000_000_001, Epoch: 2, LateRun: 1,
-		Releasing: true, Frontier: Position{w - 1, 81_002},
+		Releasing: true, Frontier: Position{w - 1, 81_002}, Repeats: 81_017,
 		Steps: []watermark.Step{{Offset: 80_990, Limit: w + 1}, {Offset: 81_100, Limit: w + 9}},
 		Count: 200, Sum: 0x00abcdef,
 	}
@@ -47,6 +47,7 @@ func anySnapshot(t *rapid.T) Snapshot {
 	}
 	if s.Releasing {
 		s.Frontier = Position{watermark.Time(extremes(t, "frontier")), extremes(t, "offset")}
+		s.Repeats = extremes(t, "repeats")
 	}
 	for range rapid.IntRange(0, watermark.MaxSteps).Draw(t, "steps") {
 		s.Steps = append(s.Steps, watermark.Step{Offset: extremes(t, "step"), Limit: watermark.Time(extremes(t, "limit"))})
@@ -77,7 +78,7 @@ func TestDecodeRefuses(t *testing.T) {
 	s := busy()
 	good := s.Encode(here)
 	empty := s
-	empty.Low, empty.Releasing, empty.Frontier, empty.Count, empty.Sum = s.Next, false, Position{}, 0, 0
+	empty.Low, empty.Releasing, empty.Frontier, empty.Repeats, empty.Count, empty.Sum = s.Next, false, Position{}, 0, 0, 0
 	other := func(change func(*Scope)) Scope {
 		at := here
 		change(&at)
@@ -167,7 +168,7 @@ func TestMetadataSize(t *testing.T) {
 	s = Snapshot{
 		Origin: lowest, Known: math.MinInt32, Next: math.MaxInt64, NextEpoch: math.MinInt32,
 		W: 1, Natural: watermark.None, Max: watermark.None, Epoch: math.MaxUint32, LateRun: lowest,
-		Releasing: true, Frontier: Position{watermark.None, lowest}, Count: math.MaxUint32, Sum: math.MaxUint32,
+		Releasing: true, Frontier: Position{watermark.None, lowest}, Repeats: lowest, Count: math.MaxUint32, Sum: math.MaxUint32,
 	}
 	// Restore may put one step beside those that the guard takes.
 	for range watermark.MaxSteps + 1 {

@@ -19,6 +19,7 @@ type Options struct {
 	IdleTimeout   time.Duration // proven silence after which the clock drains; 0: never
 	MaxFuture     time.Duration // skew the future guard allows; 0: off
 	ReanchorAfter int           // consecutive late records that start a new epoch; 0: off
+	Identity      Identity      // by which repeats are known; nil: nobody asks
 }
 
 // Record is what a partition is told of a record of the source topic.
@@ -50,9 +51,14 @@ const (
 	// Flush: the record starts a new epoch, and everything held has to be
 	// released first. Step it again when Next has nothing more.
 	Flush
+	// Remembered: put out before the last commit, but repeats of it may still
+	// be owed; the caller fills in its payload.
+	Remembered
+	// Duplicate: it repeats another. Step never says so; see Release.
+	Duplicate
 )
 
-var verdicts = [...]string{"on-time", "behind-watermark", "overflow", "future", "invalid-time", "settled", "flush"}
+var verdicts = [...]string{"on-time", "behind-watermark", "overflow", "future", "invalid-time", "settled", "flush", "remembered", "duplicate"}
 
 func (v Verdict) String() string { return verdicts[v] }
 
@@ -61,8 +67,11 @@ type Release struct {
 	Position
 	Epoch uint32
 	// Watermark is the lookahead in ms: no later record of this output
-	// partition and epoch has an event time <= it.
+	// partition and epoch has an event time <= it. A duplicate has none.
 	Watermark int64
+	// Duplicate says that the record repeats one of the same event time that
+	// came out before it, and has no place in the order.
+	Duplicate bool
 	// Body is the payload; it stays as it is until its flight has landed.
 	Body []byte
 }
@@ -87,6 +96,7 @@ type Partition struct {
 	idle  watermark.Idle
 	queue calendar
 	store arena
+	group *group // nil: repeats are not told apart
 	eng   *Engine
 
 	disorder *watermark.Disorder // Adaptive
@@ -126,6 +136,9 @@ func (p *Partition) Next(out *Release) bool {
 	if p.replay != nil {
 		return false
 	}
+	if p.group != nil && p.duplicate(out) {
+		return true
+	}
 	e, ok := p.queue.peek(p.clock.W)
 	if !ok {
 		p.queue.skipTo(p.clock.W)
@@ -139,8 +152,12 @@ func (p *Partition) Next(out *Release) bool {
 	p.warm = max(p.warm-1, 0)
 	p.queue.pop()
 	p.dirty = true
-	out.Position, out.Epoch = e.Position, p.epoch
-	out.Body = p.store.take(e.ref)
+	out.Position, out.Epoch, out.Duplicate = e.Position, p.epoch, false
+	if p.group == nil {
+		out.Body = p.store.take(e.ref)
+	} else {
+		out.Body = p.inGroup(e)
+	}
 	p.drop(e.Offset)
 	if following, ok := p.queue.peek(p.clock.W); ok {
 		out.Watermark = following.Time.Millis() - 1
@@ -150,8 +167,8 @@ func (p *Partition) Next(out *Release) bool {
 	return true
 }
 
-// Step takes the record at or after NextOffset. For a record that is held it
-// returns room for the payload, which has to be filled before the next call.
+// Step takes the record at or after NextOffset. For a record that is held or
+// remembered it returns room for the payload, which has to be filled before the next call.
 //
 // wall is the wall clock; it matters to the future guard alone.
 func (p *Partition) Step(r Record, wall watermark.Time) (Verdict, []byte) {
@@ -341,14 +358,24 @@ func (p *Partition) Epoch() uint32 { return p.epoch }
 
 // Due reports whether a release is under way.
 func (p *Partition) Due() bool {
-	_, due := p.Peek()
+	_, _, due := p.Peek()
 	return due
 }
 
-// Peek returns the record that Next would return.
-func (p *Partition) Peek() (at Position, due bool) {
+// Peek returns the record that Next would return, and whether it is a
+// duplicate.
+func (p *Partition) Peek() (at Position, duplicate, due bool) {
 	if p.replay != nil {
-		return at, false
+		return at, false, false
+	}
+	at, due = p.front()
+	return at, due && p.group != nil && p.group.head < len(p.group.aside), due
+}
+
+// front returns the first record that is due.
+func (p *Partition) front() (at Position, due bool) {
+	if g := p.group; g != nil && g.head < len(g.aside) {
+		return g.aside[g.head].Position, true
 	}
 	e, due := p.queue.peek(p.clock.W)
 	return e.Position, due

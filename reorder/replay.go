@@ -18,6 +18,15 @@ import (
 // Late records cannot be mistaken for owed ones: when they were judged, the
 // watermark that now ends the release, or one before it, had passed them, and
 // everything up to that earlier one was out before the frontier was set.
+//
+// Where repeats are told apart, a commit inside a group of one event time has L
+// at or below what of the group is out and has an identity. It is found again at
+// the frontier's event time, before the frontier, and is remembered. Nothing else
+// is there: had a record of that time been late, so would have been the frontier's,
+// which was read after it; and nothing of an earlier epoch is owed any more once
+// there is a record of the next, so L is above all of it. What had been set aside
+// stays so, by whatever records are known now: a watermark that has come out says
+// that it is not in order.
 
 // Assign takes up a partition where a snapshot left it.
 func (e *Engine) Assign(s Snapshot) *Partition {
@@ -39,6 +48,12 @@ func (e *Engine) Assign(s Snapshot) *Partition {
 	case watermark.Adaptive:
 		// Decode has seen that it can be read.
 		p.disorder, _ = watermark.ReadDisorder(s.Disorder, e.opts.TargetLate)
+	}
+	switch {
+	case e.opts.Identity != nil:
+		p.group = &group{of: e.opts.Identity}
+	case s.Repeats != 0:
+		p.group = &group{of: nobody{}}
 	}
 	p.guard.Restore(s.Steps, s.Next)
 	p.idle.Restart(e.now)
@@ -64,7 +79,13 @@ func (p *Partition) again(r Record) (Verdict, []byte) {
 		// the loss is accepted, it is read once more, as what it is.
 		return Settled, nil
 	}
-	if r.Invalid || p.guard.WasFuture(r.Offset, r.Time) || !p.replay.owed(Position{r.Time, r.Offset}) {
+	if r.Invalid || p.guard.WasFuture(r.Offset, r.Time) {
+		return Settled, nil
+	}
+	if !p.replay.owed(Position{r.Time, r.Offset}) {
+		if p.group != nil && p.replay.Releasing && r.Time == p.replay.Frontier.Time {
+			return Remembered, p.remember(r)
+		}
 		return Settled, nil
 	}
 	// Nothing owed is newer than what was seen, unless the log is another
@@ -134,7 +155,8 @@ func (p *Partition) EndReplay(end int64, accept bool) *Loss {
 		p.next = min(p.next, p.parted)
 	}
 	p.guard.Rewind(p.next)
-	p.dirty = loss != nil
+	p.resumeGroup(s)
+	p.dirty = loss != nil || p.Low() != s.Low || p.setAside() != s.Repeats // where records are known by something else now
 	return loss
 }
 
@@ -166,4 +188,5 @@ func (p *Partition) Rewind(end int64) {
 		}
 	}
 	p.queue = kept
+	p.rewindGroup(end)
 }

@@ -22,13 +22,14 @@ var rewrite = flag.Bool("rewrite", false, "write what the scenarios put out into
 // 1970, the times of answers in seconds of the process.
 //
 //	start OPTIONS         an engine with one partition; bound=5ms idle=1s
-//	                      future=40ms reanchor=3 memory=1000 (bytes); strategies:
+//	                      future=40ms reanchor=3 memory=1000 (bytes) dedup; strategies:
 //	                      window=5ms lateness=1ms, markers, or adaptive=100000
 //	                      (late in a million) floor=1ms, with bound the ceiling
 //	partition N           go on with another partition of the same engine
 //	wall T                the wall clock, for the records that follow
-//	read T..              write records and read them; T may be "invalid", and
-//	                      T@M carries the watermark M
+//	read T..              write records and read them; T may be "invalid",
+//	                      T=a for one that is known by a, and T@M for one that
+//	                      carries the watermark M
 //	step T..              the same, without taking what comes due
 //	next N                take up to N records that are due
 //	hole N                the log has N offsets without a record
@@ -167,6 +168,7 @@ func (s *stage) do(args []string) {
 		if len(args) > 0 {
 			s.eng.Revoke(s.p)
 			s.p, s.eng = nil, s.engine(args)
+			s.opts = s.eng.opts
 		}
 		s.assign(false)
 	case "accept":
@@ -219,6 +221,8 @@ func (s *stage) engine(args []string) *Engine {
 			o.Floor = d
 		case "memory":
 			budget = number(value)
+		case "dedup":
+			o.Identity = firstByte{}
 		default:
 			s.failf("unknown option %s", key)
 		}
@@ -234,6 +238,7 @@ func (s *stage) partition(i int) {
 	if s.all[i] == nil {
 		w := newWorld(s.eng, nil)
 		w.at.Partition = int32(i)
+		w.ids = map[int64]byte{}
 		w.start(Fresh(0, 0, 0))
 		w.begin()
 		s.all[i] = w
@@ -253,6 +258,10 @@ func (s *stage) write(t string) {
 	t, marker, marked := strings.Cut(t, "@")
 	if marked {
 		r.marker = millis(marker)
+	}
+	t, id, known := strings.Cut(t, "=")
+	if known {
+		s.ids[s.end] = id[0]
 	}
 	if t == "invalid" {
 		r.Invalid, r.Time = true, watermark.None

@@ -98,6 +98,9 @@ func (m *simulation) prepare(k *member) (s Snapshot, text string, ok bool) {
 	}
 	if s.Releasing {
 		m.saw["commit inside a release"]++
+		if _, duplicate, _ := k.p.Peek(); duplicate {
+			m.saw["commit before a duplicate"]++
+		}
 		if k.flushing {
 			m.saw["flush cut by a commit"]++
 		}

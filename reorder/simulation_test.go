@@ -40,7 +40,8 @@ var features = []string{
 	"wall clock forward", "wall clock back", "relieved", "relieved release cut", "memory needed while replaying",
 	"options changed", "owner with other options",
 	"log cut", "log rewritten", "records deleted", "loss accepted", "loss noticed by the client", "loss between two commits", "read again as new",
-	"as without incident", "as without incident, with new epochs", "as without incident, with the guard",
+	"duplicate", "duplicate of a record before a restart", "commit before a duplicate", "group taken up again", "identity switched",
+	"as without incident", "as without incident, with new epochs", "as without incident, with the guard", "as without incident, with duplicates",
 }
 
 type coverage map[string]int
@@ -173,6 +174,7 @@ func newSimulation(s source, trace *strings.Builder, saw coverage) *simulation {
 		t := &shared{parted: -1, owner: m.procs[s(2)], since: 1}
 		t.at = Scope{Group: "g", Partition: int32(i)}
 		t.heavy = oneOf(s, 1, 1, 40)
+		t.apart = m.alike && !m.losses && m.opts.Identity != nil
 		if steep && i == 0 {
 			t.log = s.steep(m.opts)
 		} else {
@@ -341,12 +343,15 @@ func (m *simulation) take(p *process, t *shared) {
 	k.begin()
 	was := t.twin.o
 	k.twin, k.base, k.good = t.twin.copied(), len(t.out), len(t.out)
-	k.twin.restart(p.eng.opts, p.now)
+	k.twin.restart(p.eng.opts, p.now, len(t.out), k.taken.Low)
 	k.next, k.nextE, k.began, k.asked = k.taken.Next, k.taken.NextEpoch, p.now, p.now
 	if len(t.out) > 0 && was != p.eng.opts {
 		m.saw["owner with other options"]++
 		if was.MaxFuture > 0 != (p.eng.opts.MaxFuture > 0) {
 			m.saw["guard switched"]++
+		}
+		if was.Identity != p.eng.opts.Identity && len(k.twin.owed(len(t.out))) > 0 {
+			m.saw["identity switched"]++
 		}
 	}
 	switch _, replaying := k.p.Replaying(); {
@@ -431,6 +436,8 @@ func (m *simulation) step(k *member) {
 	case k.due:
 		if !k.world.next() {
 			k.forced, k.flushing = false, false
+		} else {
+			m.apart(k)
 		}
 		k.agree()
 	case replaying && c != nil && c.Offset < end:
@@ -445,6 +452,20 @@ func (m *simulation) step(k *member) {
 		k.skip(c.Offset+1, c.LeaderEpoch)
 	case r != nil:
 		m.read(k, *r)
+	}
+}
+
+// apart takes note of a record that was told from its original.
+func (m *simulation) apart(k *member) {
+	o := k.pending[len(k.pending)-1]
+	if o.verdict != Duplicate {
+		return
+	}
+	m.saw["duplicate"]++
+	if !slices.ContainsFunc(k.twin.out[k.twin.from:], func(b output) bool {
+		return b.verdict == OnTime && b.Time == o.Time && b.epoch == o.epoch && idOf(b.Offset) == idOf(o.Offset)
+	}) {
+		m.saw["duplicate of a record before a restart"]++
 	}
 }
 
@@ -545,6 +566,9 @@ func (m *simulation) again(k *member, r logged) {
 	if owed := k.owes(r.Offset); owed != (v == OnTime) && !lost {
 		k.failf("#%d is %v, but owed: %v", r.Offset, v, owed)
 	}
+	if v == Remembered {
+		m.saw["group taken up again"]++
+	}
 	if k.eng.Crowded() {
 		m.saw["memory needed while replaying"]++
 	}
@@ -583,6 +607,9 @@ func (k *member) state(steps []watermark.Step) Snapshot {
 		W: k.twin.w(), Natural: k.twin.natural(), Max: newest(k.twin.seen), Epoch: k.twin.epoch, LateRun: k.twin.run, Steps: steps,
 		Disorder: k.twin.histogram(),
 	}
+	for _, out := range k.twin.group(k.good) {
+		s.Low = min(s.Low, out.Offset)
+	}
 	for i, at := range k.twin.owed(k.good) {
 		s.Low = min(s.Low, at.Offset)
 		s.Count++
@@ -590,6 +617,9 @@ func (k *member) state(steps []watermark.Step) Snapshot {
 		if i == 0 && k.good < len(k.twin.out) {
 			s.Releasing, s.Frontier = true, at
 		}
+	}
+	for _, out := range k.twin.repeating(k.good) {
+		s.Repeats = out.Offset
 	}
 	s.LowEpoch = k.leaderAt(s)
 	return s
@@ -740,5 +770,8 @@ func (m *simulation) compare(t *shared) {
 	}
 	if !m.jumpy && slices.ContainsFunc(t.out, func(out output) bool { return out.verdict == Future }) {
 		m.saw["as without incident, with the guard"]++
+	}
+	if slices.ContainsFunc(t.out, func(out output) bool { return out.verdict == Duplicate }) {
+		m.saw["as without incident, with duplicates"]++
 	}
 }

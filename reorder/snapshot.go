@@ -7,7 +7,7 @@ import "github.com/tidemarkhq/tidemark/watermark"
 type Snapshot struct {
 	Origin    int64 // where this group began
 	Known     int32 // partitions the topic had when the group began with it
-	Low       int64 // L: the lowest offset still owed; the committed offset
+	Low       int64 // L: the lowest offset still owed, or needed to know its repeats; the committed offset
 	LowEpoch  int32 // leader epoch of the record at Low (of the last read, when nothing is owed)
 	Next      int64 // H: the next offset to read
 	NextEpoch int32 // leader epoch of the record at Next-1
@@ -18,6 +18,7 @@ type Snapshot struct {
 	LateRun   int
 	Releasing bool     // a release is under way
 	Frontier  Position // then: the next record owed by it
+	Repeats   int64    // and those of its event time up to this offset are duplicates; 0: nobody knows
 	Steps     []watermark.Step
 	Disorder  []byte // of the adaptive strategy; see watermark.Disorder
 	Count     uint32 // records buffered
@@ -51,8 +52,9 @@ func (p *Partition) Snapshot() Snapshot {
 	if p.disorder != nil {
 		s.Disorder = p.disorder.Append(nil)
 	}
-	if e, ok := p.queue.peek(p.clock.W); ok {
-		s.Releasing, s.Frontier = true, e.Position
+	if at, due := p.front(); due {
+		s.Releasing, s.Frontier = true, at
 	}
+	s.Repeats = p.setAside()
 	return s
 }

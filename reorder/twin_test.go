@@ -31,6 +31,9 @@ type twin struct {
 	full   bool // the guard has no room for another limit
 
 	disorders map[time.Duration]int // by the end of their class
+	before []output // of a group that was cut: what came out of it before, and is known
+	from   int      // in out: what came out since
+	aside  []output // what a watermark that came out then says is not in order
 
 	life  watermark.Instant   // the last sign of life
 	quiet []watermark.Instant // the answers since then that prove idleness
@@ -269,12 +272,14 @@ func (t *twin) copied() twin {
 	c := *t
 	c.seen, c.held, c.moves = slices.Clip(t.seen), slices.Clip(t.held), slices.Clip(t.moves)
 	c.limits, c.quiet, c.out = slices.Clip(t.limits), slices.Clip(t.quiet), slices.Clip(t.out)
+	c.before, c.aside = slices.Clip(t.before), slices.Clip(t.aside)
 	return c
 }
 
 // restart goes on in another process, perhaps under other laws: what has been
-// decided stays decided.
-func (t *twin) restart(o Options, now watermark.Instant) {
+// decided stays decided. The first n outputs are durable, and the log is read
+// again from low on.
+func (t *twin) restart(o Options, now watermark.Instant, n int, low int64) {
 	if o.MaxFuture == 0 {
 		t.limits = nil // it judges nothing now, and begins anew
 	}
@@ -283,6 +288,47 @@ func (t *twin) restart(o Options, now watermark.Instant) {
 	}
 	t.o, t.life, t.quiet = o, now, nil
 	t.fade()
+	t.before, t.from = nil, 0 // what is known, it is from the log
+	t.lose(n, func(offset int64) bool { return offset < low })
+}
+
+// group is what of the first n outputs may be repeated by what is due next:
+// those of its event time that are known by something.
+func (t *twin) group(n int) (of []output) {
+	if n == len(t.out) || t.o.Identity == nil {
+		return nil
+	}
+	for _, o := range append(slices.Clip(t.before), t.out[t.from:n]...) {
+		out := o.verdict == OnTime || o.verdict == Duplicate
+		if out && o.epoch == t.epoch && o.Time == t.out[n].Time && idOf(o.Offset) != 0 {
+			of = append(of, o)
+		}
+	}
+	return of
+}
+
+// repeating is what comes out as duplicates behind the first n outputs, up to
+// the next in order.
+func (t *twin) repeating(n int) []output {
+	end := n
+	for end < len(t.out) && t.out[end].verdict == Duplicate {
+		end++
+	}
+	return slices.Clone(t.out[n:end])
+}
+
+// repeats reports whether a record has the event time and the identity of one
+// of those before it.
+func (t *twin) repeats(r logged, before []logged) bool {
+	if slices.ContainsFunc(t.aside, func(o output) bool { return o.Position == Position{r.Time, r.Offset} && o.epoch == t.epoch }) {
+		return true
+	}
+	id := idOf(r.Offset)
+	if t.o.Identity == nil || id == 0 {
+		return false
+	}
+	return slices.ContainsFunc(before, func(b logged) bool { return b.Time == r.Time && idOf(b.Offset) == id }) ||
+		slices.ContainsFunc(t.before, func(b output) bool { return b.epoch == t.epoch && b.Time == r.Time && idOf(b.Offset) == id })
 }
 
 // owed is what is held, or due and not among the first n outputs.
@@ -300,7 +346,9 @@ func (t *twin) owed(n int) (all []Position) {
 // goes on without the records that are gone.
 func (t *twin) lose(n int, gone func(offset int64) bool) {
 	all := t.owed(n)
-	t.held, t.out = nil, t.out[:n:n]
+	t.before = slices.DeleteFunc(t.group(n), func(o output) bool { return gone(o.Offset) })
+	t.aside = t.repeating(n)
+	t.held, t.out, t.from = nil, t.out[:n:n], n
 	for _, at := range all {
 		if !gone(at.Offset) {
 			t.held = append(t.held, logged{Record: Record{Offset: at.Offset, Time: at.Time}})
@@ -380,9 +428,15 @@ func (t *twin) release() {
 		return compare(a.Offset, b.Offset)
 	})
 	for i, r := range due {
+		if t.repeats(r, due[:i]) {
+			t.out = append(t.out, output{Position{r.Time, r.Offset}, Duplicate, t.epoch, int64(w)})
+			continue
+		}
 		follows := w.Next()
-		if i+1 < len(due) {
-			follows = due[i+1].Time
+		for j := len(due) - 1; j > i; j-- {
+			if !t.repeats(due[j], due[:j]) {
+				follows = due[j].Time
+			}
 		}
 		t.out = append(t.out, output{Position{r.Time, r.Offset}, OnTime, t.epoch, follows.Millis() - 1})
 	}
@@ -462,6 +516,7 @@ func compareTwin(s source, trace *strings.Builder) {
 	w := newWorld(NewEngine(o, 0), log)
 	w.trace = trace
 	w.tracef("%+v", o)
+	w.apart = o.Identity != nil
 	w.assign(false)
 	twin := twin{o: o}
 	for _, e := range s.events(o, log) {

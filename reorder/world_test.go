@@ -1,6 +1,7 @@
 package reorder
 
 import (
+	"bytes"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -53,6 +54,9 @@ type durable struct {
 	put  map[int64]bool // and their offsets
 	last *output        // the last ordered one
 	base int            // records that are not expected to come out
+
+	apart bool           // repeats have always been told from originals
+	ids   map[int64]byte // what records are known by, where that is not a matter of chance
 }
 
 // world is a partition in the hands of a process.
@@ -103,26 +107,51 @@ func (d *durable) start(s Snapshot) {
 func (w *world) size(offset int64) int {
 	size := int(OffsetHash(offset) % 40)
 	if size == 39 {
-		return 5000
+		size = 5000
+	} else {
+		size *= max(w.heavy, 1)
 	}
-	return size * max(w.heavy, 1)
+	if w.opts.Identity != nil {
+		size++
+	}
+	return size
+}
+
+// id is what the record at an offset is known by; 0: nothing.
+func (d *durable) id(offset int64) byte {
+	if d.ids != nil {
+		return d.ids[offset]
+	}
+	return idOf(offset)
+}
+
+func idOf(offset int64) byte { return byte(OffsetHash(^offset) % 3) }
+
+// firstByte takes the first byte of a payload for its identity.
+type firstByte struct{}
+
+func (firstByte) Of(body []byte) []byte {
+	if body[0] == 0 {
+		return nil
+	}
+	return body[:1]
 }
 
 // fill writes what the record at an offset carries, and intact says whether
 // that still stands there.
-func fill(body []byte, offset int64) {
+func (w *world) fill(body []byte, offset int64) {
 	for i := range body {
 		body[i] = byte(offset)
+	}
+	if w.opts.Identity != nil {
+		body[0] = w.id(offset)
 	}
 }
 
 func (w *world) intact(body []byte, offset int64) bool {
-	for _, b := range body {
-		if b != byte(offset) {
-			return false
-		}
-	}
-	return len(body) == w.size(offset)
+	want := make([]byte, w.size(offset))
+	w.fill(want, offset)
+	return bytes.Equal(body, want)
 }
 
 // failf ends a history that breaks a law; see try.
@@ -160,10 +189,10 @@ func (w *world) step(r logged) Verdict {
 	w.tracef("read #%d t=%s %v W=%s", r.Offset, r.Time, v, st.Watermark)
 	switch v {
 	case OnTime:
-		fill(body, r.Offset)
+		w.fill(body, r.Offset)
 	case Flush:
-	case Settled:
-		w.failf("#%d settled, but it was never read", r.Offset)
+	case Settled, Remembered:
+		w.failf("#%d %v, but it was never read", r.Offset, v)
 	default:
 		w.pending = append(w.pending, output{Position{r.Time, r.Offset}, v, st.Epoch, int64(st.Watermark)})
 		w.bodies = append(w.bodies, nil)
@@ -179,9 +208,19 @@ func (w *world) step(r logged) Verdict {
 // next takes one record of the release under way.
 func (w *world) next() bool {
 	var r Release
-	if w.due = w.p.Next(&r); w.due {
-		w.tracef("  out #%d t=%s epoch=%d watermark=%d", r.Offset, r.Time, r.Epoch, r.Watermark)
-		w.pending = append(w.pending, output{r.Position, OnTime, r.Epoch, r.Watermark})
+	at, duplicate, due := w.p.Peek()
+	if w.due = w.p.Next(&r); w.due != due || due && (at != r.Position || duplicate != r.Duplicate) {
+		w.failf("Peek says %v #%d duplicate=%v, Next %v #%d duplicate=%v", due, at.Offset, duplicate, w.due, r.Offset, r.Duplicate)
+	}
+	if w.due {
+		out := output{r.Position, OnTime, r.Epoch, r.Watermark}
+		if r.Duplicate {
+			out = output{r.Position, Duplicate, r.Epoch, int64(w.p.Watermark())}
+			w.tracef("  out #%d t=%s epoch=%d duplicate", r.Offset, r.Time, r.Epoch)
+		} else {
+			w.tracef("  out #%d t=%s epoch=%d watermark=%d", r.Offset, r.Time, r.Epoch, r.Watermark)
+		}
+		w.pending = append(w.pending, out)
 		w.bodies = append(w.bodies, r.Body)
 		w.eng.Landed(w.eng.pool.flight - 1) // which is no news
 	}
@@ -229,7 +268,7 @@ func (w *world) prepare() (Snapshot, string) {
 		w.failf("leader epoch of L=%d is %d, want %d", s.Low, s.LowEpoch, w.leaderAt(s))
 	}
 	for i, o := range w.pending {
-		if o.verdict == OnTime && !w.intact(w.bodies[i], o.Offset) {
+		if (o.verdict == OnTime || o.verdict == Duplicate) && !w.intact(w.bodies[i], o.Offset) {
 			w.failf("#%d: the payload was overwritten before it landed", o.Offset)
 		}
 	}
@@ -288,6 +327,9 @@ func (w *world) enter(o *output, lost bool) {
 		w.failf("#%d is called late, but is ahead of W", o.Offset)
 	}
 	w.put[o.Offset] = true
+	if w.apart {
+		w.repeats(o)
+	}
 	if o.verdict != OnTime {
 		return
 	}
@@ -304,6 +346,17 @@ func (w *world) enter(o *output, lost bool) {
 		w.failf("watermark of #%d went back", o.Offset)
 	}
 	w.last = o
+}
+
+// repeats checks that a record came out in order if, and only if, none of its
+// event time and identity had before.
+func (w *world) repeats(o *output) {
+	before := slices.ContainsFunc(append(slices.Clip(w.out), w.pending...), func(b output) bool {
+		return b.verdict == OnTime && b.epoch == o.epoch && b.Time == o.Time && b.Offset < o.Offset && w.id(b.Offset) == w.id(o.Offset)
+	})
+	if before = before && w.id(o.Offset) != 0; before && o.verdict == OnTime || !before && o.verdict == Duplicate {
+		w.failf("#%d is %v, but repeats another: %v", o.Offset, o.verdict, before)
+	}
 }
 
 // leaderAt is the leader epoch that has to be committed with a snapshot.
@@ -361,9 +414,11 @@ func (w *world) againOne(r logged) Verdict {
 	}
 	v, body := w.p.Step(r.Record, r.wall)
 	w.tracef("again #%d t=%s %v", r.Offset, r.Time, v)
-	if v == OnTime {
-		fill(body, r.Offset)
-	} else if v != Settled {
+	switch v {
+	case OnTime, Remembered:
+		w.fill(body, r.Offset)
+	case Settled:
+	default:
 		w.failf("#%d: %v while replaying", r.Offset, v)
 	}
 	if r.marker != watermark.None && !w.p.Mark(r.marker, r.wall) {
@@ -484,6 +539,7 @@ func (s source) options() Options {
 		IdleTimeout:   oneOf(s, 0, 1500*time.Millisecond),
 		MaxFuture:     oneOf(s, 0, 40*time.Millisecond, 5*time.Minute),
 		ReanchorAfter: oneOf(s, 0, 1, 3),
+		Identity:      oneOf[Identity](s, nil, firstByte{}),
 	}
 	s.strategy(&o)
 	return o
