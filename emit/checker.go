@@ -23,6 +23,11 @@ type Rules struct {
 	// with. It sees source records and outputs without what was appended.
 	EventTime func(*kgo.Record) (watermark.Time, error)
 
+	// Identity is what repeats were told by from originals, and Dropped says that
+	// they are in no output. Without an identity nothing is said of them.
+	Identity Identity
+	Dropped  bool
+
 	// AtLeastOnce counts repeats instead of reporting them, and judges order
 	// and truth as a consumer sees them that drops what is not above the last
 	// (epoch, event time, source offset).
@@ -38,6 +43,11 @@ type Scope struct {
 	Epoch       int64
 	Buffered    int64  // how many offsets of [Committed, Next) were buffered
 	BufferedSum uint32 // the sum of their hashes
+
+	// Frontier is the next record of the release that the commit came in the
+	// midst of, if Releasing.
+	Releasing bool
+	Frontier  reorder.Position
 
 	// Quiet: nothing was committed from the time of this commit to that of
 	// the ends up to which the outputs are checked, so the two describe the
@@ -83,6 +93,7 @@ type Checker struct {
 	missing map[int64]uint64 // source records that should be in an output and are not
 	lost    int64            // more of them, above maxSuspects
 	dim     map[int64]bool   // of raws: those that may have come out and gone
+	repeats repeats
 	report  Report
 
 	out output // the one being judged
@@ -129,6 +140,7 @@ func NewChecker(rules Rules, scope Scope) *Checker {
 		outs:    map[int64]suspect{},
 		missing: map[int64]uint64{},
 		dim:     map[int64]bool{},
+		repeats: repeats{group: map[uint64]int64{}, claims: map[uint64][]claim{}, quiet: map[int64]quiet{}},
 		rawNext: scope.RawStart,
 		ordered: orderedState{last: place{0, reorder.Position{Time: watermark.None, Offset: -1}}},
 		report: Report{
@@ -154,6 +166,7 @@ func (c *Checker) Raw(r *kgo.Record) {
 		s.kind, s.why = KindChanged, changedWhy
 		c.stray(s)
 	}
+	c.mayBeDropped(r)
 	if c.beforeFirst(r, r.Offset) {
 		if r.Offset < min(c.first.Offset, c.scope.Committed) {
 			c.unmatched(r.Offset, h)
@@ -197,7 +210,7 @@ func (c *Checker) unmatched(offset int64, h uint64) {
 		c.report.Read-- // never the group's, or not yet
 	case !c.provable(offset) || c.dim[offset]:
 		c.report.Unproven++
-	case len(c.missing) < maxSuspects:
+	case len(c.missing) < maxSuspects || c.rules.Dropped:
 		c.missing[offset] = h
 	default:
 		c.lost++
@@ -250,6 +263,7 @@ func (c *Checker) match() appearance {
 	case ok && (h == o.hash || c.stripLess(h)):
 		delete(c.raws, o.source)
 		delete(c.dim, o.source)
+		delete(c.repeats.quiet, o.source)
 		return fresh
 	case ok:
 		s.kind, s.why = KindChanged, changedWhy
@@ -362,6 +376,7 @@ func (c *Checker) Ordered(r *kgo.Record) {
 	if p.epoch > c.ordered.last.epoch {
 		c.ordered.lines = 0
 	}
+	c.judgeGroup(p)
 	c.ordered.last = p
 	c.truth(t)
 }

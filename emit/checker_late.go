@@ -11,8 +11,8 @@ import (
 
 // lateState is what the truth of late records needs of those before.
 type lateState struct {
-	seen              bool
-	first, firstEpoch int64 // source offset and epoch of the first
+	seen              bool  // one that is no duplicate
+	first, firstEpoch int64 // source offset and epoch of the first of them
 	source, epoch     int64 // and of the last
 	marked            bool  // this epoch had a watermark
 	mark              int64 // the last of it, ms
@@ -26,7 +26,8 @@ var behind = map[string]bool{
 
 // Late takes the next record of `.late`. A late record says where it comes
 // from, why it is there and by how much; all of it is checked but the wall
-// clock's `late-at`.
+// clock's `late-at`. Late records come in the order of their source, but for
+// duplicates, which come when they would have come out in order.
 func (c *Checker) Late(r *kgo.Record) {
 	o, s := &c.out, &c.late
 	known := c.open(r, true)
@@ -42,15 +43,16 @@ func (c *Checker) Late(r *kgo.Record) {
 	}
 	c.enter(o.epoch)
 	seen := c.match()
-	above := !s.seen || o.epoch > s.epoch || o.epoch == s.epoch && o.source > s.source
+	released := c.reason() == "duplicate"
+	above := released && o.epoch >= s.epoch || !s.seen || o.epoch > s.epoch || o.epoch == s.epoch && o.source > s.source
 	if !c.counts(seen, above) {
 		return
 	}
-	if !s.seen {
+	if !s.seen && !released {
 		s.seen, s.first, s.firstEpoch, s.epoch = true, o.source, o.epoch, o.epoch
 	}
 	if c.rules.AtLeastOnce && c.scope.LateStart > 0 &&
-		(o.epoch < s.firstEpoch || o.epoch == s.firstEpoch && o.source < s.first) {
+		(released || o.epoch < s.firstEpoch || o.epoch == s.firstEpoch && o.source < s.first) {
 		return // repeats what retention has deleted
 	}
 	switch {
@@ -60,7 +62,9 @@ func (c *Checker) Late(r *kgo.Record) {
 	case o.epoch > s.epoch:
 		s.epoch, s.marked = o.epoch, false
 	}
-	s.source = o.source
+	if !released {
+		s.source = o.source
+	}
 	c.judgeLate()
 }
 
@@ -104,6 +108,8 @@ func (c *Checker) judgeLate() {
 		c.judgeBehind(why, t, w, marked)
 	case o.has[lateByMillis]:
 		c.faultf(KindWrongLate, "%s, and yet late by %q", why, o.values[lateByMillis])
+	case why == "duplicate":
+		c.claimDuplicate(t)
 	}
 }
 

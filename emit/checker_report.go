@@ -13,7 +13,7 @@ type Kind string
 
 const (
 	KindLost           Kind = "lost"            // a source record below the committed offset is in no output
-	KindDuplicate      Kind = "duplicate"       // a source record came out twice in one epoch
+	KindDuplicate      Kind = "duplicate"       // a source record, or a repeat of it at its event time, came out twice in one epoch
 	KindOutOfOrder     Kind = "out-of-order"    // not above the record before by (event time, source offset)
 	KindChanged        Kind = "changed"         // not byte for byte the source record, or never one, or with a wrong time or window added
 	KindWrongPartition Kind = "wrong-partition" // not in the partition of its source
@@ -62,7 +62,7 @@ func (r *Range) include(ms int64) {
 // Report is what was found of one partition, or of several. Where the
 // contract holds,
 //
-//	Read + Expired + Replayed + Repeated = Ordered + Late + Buffered + Unproven
+//	Read + Expired + Replayed + Repeated = Ordered + Late + Dropped + Buffered + Unproven
 type Report struct {
 	Topic     string `json:"topic"`
 	Partition int32  `json:"partition"` // -1: all of the topic
@@ -70,6 +70,7 @@ type Report struct {
 	Read     int64            `json:"read"`     // source records that the group has read
 	Ordered  int64            `json:"ordered"`  // records of .ordered
 	Late     map[string]int64 `json:"late"`     // records of .late by reason
+	Dropped  int64            `json:"dropped"`  // source records that repeat an ordered one, and were dropped as told
 	Buffered int64            `json:"buffered"` // source records that were read and are still owed
 
 	Expired  int64 `json:"expired"`  // outputs whose source record is gone
@@ -92,6 +93,7 @@ func (r *Report) Add(o Report) {
 	}
 	r.Read += o.Read
 	r.Ordered += o.Ordered
+	r.Dropped += o.Dropped
 	r.Buffered += o.Buffered
 	r.Expired += o.Expired
 	r.Replayed += o.Replayed
@@ -129,6 +131,7 @@ func Reports(checkers []*Checker) []Report {
 	}
 	reports := make([]Report, len(checkers))
 	for i, c := range checkers {
+		c.settleClaims()
 		c.settleStrays()
 		c.settleBares()
 		c.settleLost()

@@ -24,6 +24,10 @@ type history struct {
 	alo                bool
 	raw, ordered, late []*kgo.Record
 	scope              Scope
+
+	identity Identity
+	drops    bool // duplicates
+	dropped  int64
 }
 
 const testTopic = "orders"
@@ -59,6 +63,17 @@ type twin struct {
 	epoch            int64
 	held             []*kgo.Record
 	next             int64
+	out              []*kgo.Record // of this epoch, in order
+	remembers        func() bool   // whether a late repeat is called so
+}
+
+// repeats reports whether a record has the identity and event time of one that
+// came out in order in this epoch.
+func (e *twin) repeats(r *kgo.Record) bool {
+	id := e.h.identity.OfRecord(r)
+	return len(id) > 0 && slices.ContainsFunc(e.out, func(o *kgo.Record) bool {
+		return eventTime(o) == eventTime(r) && string(e.h.identity.OfRecord(o)) == string(id)
+	})
 }
 
 func eventTime(r *kgo.Record) watermark.Time {
@@ -138,6 +153,18 @@ func (e *twin) release(w watermark.Time) {
 		}
 		return int(a.Offset - b.Offset)
 	})
+	due = slices.DeleteFunc(due, func(r *kgo.Record) bool {
+		if !e.repeats(r) {
+			e.out = append(e.out, r)
+			return false
+		}
+		if e.h.drops {
+			e.h.dropped++
+		} else {
+			e.reject(r, "duplicate")
+		}
+		return true
+	})
 	for i, r := range due {
 		mark := e.w.Next().Millis() - 1
 		if i+1 < len(due) {
@@ -165,6 +192,9 @@ func (e *twin) step(r *kgo.Record, reanchor bool) {
 	case t > 900*watermark.Time(time.Millisecond):
 		e.reject(r, "future")
 		return
+	case t <= e.w && !reanchor && e.repeats(r) && e.remembers():
+		e.reject(r, "duplicate")
+		return
 	case t <= e.w && !reanchor:
 		e.reject(r, "behind-watermark")
 		return
@@ -187,7 +217,7 @@ func (e *twin) flush() {
 
 func (e *twin) newEpoch() {
 	e.epoch++
-	e.w, e.max = watermark.None, watermark.None
+	e.w, e.max, e.out = watermark.None, watermark.None, nil
 }
 
 // repeat is what a crash leaves in at-least-once mode: the last outputs again.
@@ -229,6 +259,10 @@ func genRaw(t *rapid.T, partition int32, imitate bool) []*kgo.Record {
 		if rapid.IntRange(0, 9).Draw(t, "tombstone") == 0 {
 			raw[i].Value = nil
 		}
+		if i > 0 && rapid.IntRange(0, 2).Draw(t, "repeat") == 0 {
+			of := raw[rapid.IntRange(max(0, i-4), i-1).Draw(t, "of")]
+			raw[i].Key, raw[i].Value, raw[i].Headers = of.Key, of.Value, of.Headers
+		}
 	}
 	return raw
 }
@@ -240,6 +274,11 @@ func genHistory(t *rapid.T, partition int32, alo, rewinds bool) *history {
 		withMark: rapid.IntRange(0, 4).Draw(t, "watermark off") > 0, withET: rapid.Bool().Draw(t, "event-time"), windows: rapid.Bool().Draw(t, "windows"),
 		bound: watermark.Time(rapid.SampledFrom([]int{0, 1, 10_000_000, 40_000_000}).Draw(t, "bound")),
 	}
+	h.identity = rapid.SampledFrom([]Identity{
+		{}, {Kind: HeaderIdentity, Header: "h"}, {Kind: KeyIdentity}, {Kind: BytesIdentity},
+	}).Draw(t, "identity")
+	h.drops = h.identity.Kind != NoIdentity && rapid.IntRange(0, 2).Draw(t, "drops") == 0
+	e.remembers = func() bool { return rapid.Bool().Draw(t, "remembered") }
 	h.raw = genRaw(t, partition, e.withMark)
 	at := rapid.IntRange(0, 3).Draw(t, "start")
 	h.scope.Origin = h.raw[at].Offset
@@ -290,9 +329,18 @@ func retention(t *rapid.T, h *history) {
 func (h *history) checker() *Checker {
 	rules := Rules{
 		Topic: testTopic, Partition: h.partition, Prefix: "tidemark-",
-		EventTime: testTime, AtLeastOnce: h.alo,
+		EventTime: testTime, AtLeastOnce: h.alo, Identity: h.identity, Dropped: h.drops,
 	}
 	return NewChecker(rules, h.scope)
+}
+
+// prove shows a checker the ordered records once more, if it wants to see them.
+func (h *history) prove(c *Checker) {
+	if c.Claims() {
+		for _, r := range h.ordered {
+			c.Original(r)
+		}
+	}
 }
 
 // feedAnyhow interleaves the topics at random.
@@ -314,6 +362,7 @@ func (h *history) feedAnyhow(t *rapid.T, c *Checker) {
 			feed[i](r)
 		}
 	}
+	h.prove(c)
 }
 
 func (h *history) drained(logs [][]*kgo.Record) bool {
@@ -363,6 +412,7 @@ func (h *history) feedLagging(c *Checker) (pending int) {
 	}
 	c.OutputsEnd()
 	sourceUpTo(h.scope.Next)
+	h.prove(c)
 	return pending
 }
 
@@ -375,7 +425,7 @@ func requireHolds(t *rapid.T, r Report) {
 	for _, n := range r.Late {
 		late += n
 	}
-	in, out := r.Read+r.Expired+r.Replayed+r.Repeated, r.Ordered+late+r.Buffered+r.Unproven
+	in, out := r.Read+r.Expired+r.Replayed+r.Repeated, r.Ordered+late+r.Dropped+r.Buffered+r.Unproven
 	if in != out {
 		t.Fatalf("not conserved: %d in, %d out: %+v", in, out, r)
 	}
@@ -388,7 +438,7 @@ func TestCheckerAcceptsCorrectHistories(t *testing.T) {
 		h.feedAnyhow(t, c)
 		r := c.Finish()
 		requireHolds(t, r)
-		if r.Buffered != h.scope.Buffered || r.Expired+r.Replayed+r.Unproven+r.Bare != 0 {
+		if r.Buffered != h.scope.Buffered || r.Dropped != h.dropped || r.Expired+r.Replayed+r.Unproven+r.Bare != 0 {
 			t.Fatalf("buffered %d: %+v", h.scope.Buffered, r)
 		}
 	}))

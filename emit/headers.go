@@ -42,7 +42,7 @@ const (
 // put nothing on the late topic.
 func Reason(v reorder.Verdict) string {
 	switch v {
-	case reorder.BehindWatermark, reorder.Overflow, reorder.Future, reorder.InvalidTime:
+	case reorder.BehindWatermark, reorder.Overflow, reorder.Future, reorder.InvalidTime, reorder.Duplicate:
 		return v.String()
 	}
 	return ""

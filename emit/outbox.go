@@ -93,6 +93,23 @@ func (o *Outbox) Late(src Source, in *kgo.Record, why Lateness) *kgo.Record {
 	for _, h := range in.Headers {
 		hs = append(hs, kgo.RecordHeader{Key: h.Key, Value: o.copied(h.Value)}) // the client makes each key a string of its own
 	}
+	r.Headers = o.keep(o.late(hs, src, in.Offset, why))
+	return r
+}
+
+// Duplicate makes the late record of a release that repeats another.
+func (o *Outbox) Duplicate(src Source, rel *reorder.Release, w watermark.Time, atMs int64) *kgo.Record {
+	r := &o.records.take(1)[0]
+	*r = kgo.Record{Topic: src.Late, Partition: src.Partition}
+	o.own = headerCount(rel.Body)
+	hs := readBody(rel.Body, r, o.fields.take(o.own + maxAdded + len(o.tags))[:0])
+	why := Lateness{Verdict: reorder.Duplicate, Time: rel.Time, Watermark: w, Epoch: rel.Epoch, AtMs: atMs}
+	r.Headers = o.keep(o.late(hs, src, rel.Offset, why))
+	return r
+}
+
+// late appends what a late record says of itself.
+func (o *Outbox) late(hs []kgo.RecordHeader, src Source, offset int64, why Lateness) []kgo.RecordHeader {
 	hs = append(hs, kgo.RecordHeader{Key: o.names.lateReason, Value: []byte(Reason(why.Verdict))})
 	if why.Verdict == reorder.BehindWatermark || why.Verdict == reorder.Overflow {
 		hs = o.number(hs, o.names.lateByMs, why.Watermark.Millis()-why.Time.Millis())
@@ -102,14 +119,13 @@ func (o *Outbox) Late(src Source, in *kgo.Record, why Lateness) *kgo.Record {
 	}
 	hs = append(hs, kgo.RecordHeader{Key: o.names.sourceTopic, Value: []byte(src.Topic)})
 	hs = o.number(hs, o.names.sourcePartition, int64(src.Partition))
-	hs = o.number(hs, o.names.sourceOffset, in.Offset)
+	hs = o.number(hs, o.names.sourceOffset, offset)
 	hs = o.number(hs, o.names.lateAt, why.AtMs)
 	hs = o.epoch(hs, why.Epoch)
 	if why.Verdict != reorder.InvalidTime {
 		hs = o.windows(hs, why.Time)
 	}
-	r.Headers = o.keep(hs)
-	return r
+	return hs
 }
 
 // keep gives back the room that headers did not take.

@@ -37,6 +37,8 @@ type VerifyOptions struct {
 	Group       string
 	Prefix      string // of our headers
 	AtLeastOnce bool
+	Identity    Identity // that repeats were told by
+	Dropped     bool     // and they were dropped
 
 	// Progress, if set, is told how many offsets are done of how many. It
 	// is called from one goroutine at a time.
@@ -152,7 +154,7 @@ func (v *verification) survey(ctx context.Context, t VerifyTopic) ([]*verified, 
 		scope.RawStart, scope.OrderedStart, scope.LateStart = raw[i].start, ordered[i].start, late[i].start
 		rules := Rules{
 			Topic: t.Source, Ordered: t.Ordered, Late: t.Late, Partition: int32(i), Prefix: v.Prefix,
-			EventTime: t.EventTime, AtLeastOnce: v.AtLeastOnce,
+			EventTime: t.EventTime, AtLeastOnce: v.AtLeastOnce, Identity: v.Identity, Dropped: v.Dropped,
 		}
 		parts[i] = &verified{
 			checker: NewChecker(rules, scope), scope: scope,
@@ -166,7 +168,7 @@ func (v *verification) survey(ctx context.Context, t VerifyTopic) ([]*verified, 
 func scopeOf(s reorder.Snapshot) Scope {
 	return Scope{
 		Origin: s.Origin, Committed: s.Low, Next: s.Next, Epoch: int64(s.Epoch),
-		Buffered: int64(s.Count), BufferedSum: s.Sum,
+		Buffered: int64(s.Count), BufferedSum: s.Sum, Releasing: s.Releasing, Frontier: s.Frontier,
 	}
 }
 
@@ -319,7 +321,24 @@ func (v *verification) read(ctx context.Context, p *verified) error {
 	}
 	err := feedRaw(c, raw, p.scope.Next)
 	v.progress(max(0, raw.end-raw.next)) // nobody has read the rest
+	if err == nil && c.Claims() {
+		err = v.originals(ctx, p)
+	}
 	return err
+}
+
+// originals reads .ordered once more, for what duplicates are said to repeat.
+func (v *verification) originals(ctx context.Context, p *verified) error {
+	v.mu.Lock()
+	v.total += p.ordered.len()
+	v.mu.Unlock()
+	for ordered := v.open(ctx, p.ordered); ; ordered.pop() {
+		r, err := ordered.peek()
+		if err != nil || r == nil {
+			return err
+		}
+		p.checker.Original(r)
+	}
 }
 
 // maxBare bounds the records without identity, which are kept to the end.

@@ -1,0 +1,186 @@
+package emit
+
+import (
+	"hash/maphash"
+	"maps"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemarkhq/tidemark/reorder"
+	"github.com/tidemarkhq/tidemark/watermark"
+)
+
+// repeats is what the checks of duplicates need. Two ordered records with one
+// identity stand side by side. That a late or a dropped record is a duplicate is
+// a claim: there has to be an ordered record of the same identity and event time
+// from a lower offset. It may be far off, so it is looked for in a second reading
+// of .ordered, if there are claims at all.
+type repeats struct {
+	at    place            // of the last ordered record
+	group map[uint64]int64 // at its event time: the source offsets of identities
+
+	claims map[uint64][]claim // by identity and event time
+	quiet  map[int64]quiet    // source records without an output, where duplicates are dropped
+}
+
+// claim is a record that is said to repeat another.
+type claim struct {
+	suspect
+	epoch int64 // -1: any
+}
+
+// quiet is a source record that may have been dropped.
+type quiet struct {
+	identity uint64
+	at       reorder.Position
+}
+
+// identify returns a hash of a record's identity and event time, if it has both.
+func (c *Checker) identify(r *kgo.Record, t watermark.Time) (hash uint64, ok bool) {
+	id := c.rules.Identity.OfRecord(r)
+	if len(id) == 0 {
+		return 0, false
+	}
+	var h maphash.Hash
+	h.SetSeed(seed)
+	maphash.WriteComparable(&h, t)
+	h.Write(id)
+	return h.Sum64(), true
+}
+
+// judgeGroup judges an ordered record by those of its event time before it.
+func (c *Checker) judgeGroup(p place) {
+	g := &c.repeats
+	if c.rules.Identity.Kind == NoIdentity {
+		return
+	}
+	if p.epoch != g.at.epoch || p.Time != g.at.Time {
+		clear(g.group)
+	}
+	g.at = p
+	id, ok := c.identify(&c.out.rec, p.Time)
+	if !ok {
+		return
+	}
+	if first, found := g.group[id]; found {
+		c.faultf(KindDuplicate, "repeats source offset %d, which has the same identity and event time", first)
+		return
+	}
+	g.group[id] = p.Offset
+}
+
+// claimDuplicate takes note that c.out, a late record, says it is a duplicate.
+func (c *Checker) claimDuplicate(t watermark.Time) {
+	if c.rules.Identity.Kind == NoIdentity {
+		return
+	}
+	id, ok := c.identify(&c.out.rec, t)
+	if !ok {
+		c.faultf(KindWrongLate, "duplicate, but it has nothing that it could be known by")
+		return
+	}
+	c.repeats.claims[id] = append(c.repeats.claims[id], claim{c.out.suspect(), c.out.epoch})
+}
+
+// mayBeDropped takes note of a source record that has no output yet.
+func (c *Checker) mayBeDropped(r *kgo.Record) {
+	if !c.rules.Dropped {
+		return
+	}
+	t, err := c.rules.EventTime(r)
+	if err != nil {
+		return
+	}
+	if id, ok := c.identify(r, t); ok {
+		c.repeats.quiet[r.Offset] = quiet{id, reorder.Position{Time: t, Offset: r.Offset}}
+	}
+}
+
+// Claims says that all has been read, and reports whether .ordered has to be read
+// once more, each record of it to be given to Original.
+func (c *Checker) Claims() bool {
+	c.OutputsEnd()
+	for offset, q := range c.repeats.quiet {
+		s := claim{suspect{source: offset, offset: -1}, -1}
+		if _, buffered := c.raws[offset]; buffered {
+			if c.scope.Releasing && !q.at.Before(c.scope.Frontier) {
+				continue // owed still
+			}
+			s.epoch = c.scope.Epoch
+		} else if _, missing := c.missing[offset]; !missing {
+			continue
+		}
+		if c.scope.OrderedStart > 0 && c.first != nil && q.at.Time <= c.first.Time {
+			c.strike(offset) // what it repeats may be gone
+			c.report.Unproven++
+			continue
+		}
+		c.repeats.claims[q.identity] = append(c.repeats.claims[q.identity], s)
+	}
+	c.repeats.quiet = nil
+	return len(c.repeats.claims) > 0
+}
+
+// Original takes an ordered record, which may be what claims are about.
+func (c *Checker) Original(r *kgo.Record) {
+	var o output
+	if !o.read(r, false, c.namesOf(false)) {
+		return
+	}
+	// Its own headers may have our names: see stripLess.
+	for n := len(o.rec.Headers); n <= len(o.headers); n++ {
+		o.rec.Headers = o.headers[:n]
+		if t, err := c.rules.EventTime(&o.rec); err == nil {
+			c.prove(&o, t)
+		}
+	}
+}
+
+// prove settles the claims that an ordered record is the original of.
+func (c *Checker) prove(o *output, t watermark.Time) {
+	id, ok := c.identify(&o.rec, t)
+	if !ok {
+		return
+	}
+	open := c.repeats.claims[id]
+	proven := func(s claim) bool { return o.source < s.source && (s.epoch < 0 || s.epoch == o.epoch) }
+	for _, s := range open {
+		if proven(s) && !s.late {
+			c.strike(s.source)
+			c.report.Dropped++
+		}
+	}
+	if open = slices.DeleteFunc(open, proven); len(open) > 0 {
+		c.repeats.claims[id] = open
+	} else {
+		delete(c.repeats.claims, id)
+	}
+}
+
+// strike takes a source record from those that should be in an output.
+func (c *Checker) strike(source int64) {
+	delete(c.missing, source)
+	delete(c.raws, source)
+	delete(c.dim, source)
+}
+
+// settleClaims judges the late records whose claim nothing has proven. What
+// they repeat may be gone where retention has shortened .ordered; what was not
+// dropped is lost, or held.
+func (c *Checker) settleClaims() {
+	if c.scope.OrderedStart > 0 {
+		return
+	}
+	var left []claim
+	for claims := range maps.Values(c.repeats.claims) {
+		left = append(left, claims...)
+	}
+	slices.SortFunc(left, func(a, b claim) int { return int(a.source - b.source) })
+	for _, s := range left {
+		if s.late {
+			s.why = "duplicate, but no ordered record from before it has its identity and event time"
+			c.fault(KindWrongLate, s.suspect)
+		}
+	}
+}
