@@ -37,6 +37,12 @@ func (s *session) done() {
 	s.tell("watermarks that records carry are not used", s.invalid.markers)
 	s.alarm.lost.Add(s.invalid.lost)
 	s.invalid = invalid{}
+	s.each(func(p *partition) {
+		if p.dropped > 0 {
+			s.alarm.dropped(p.Source, p.dropped)
+			p.dropped = 0
+		}
+	})
 }
 
 func (s *session) tell(what string, f faulty) {

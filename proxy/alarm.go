@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/clocks"
 )
 
@@ -41,6 +42,7 @@ type counters struct {
 	lost       atomic.Int64 // records of the source that were gone, where that is accepted
 	shed       atomic.Int64 // headers left out of records that were too large with them
 	pauses     atomic.Int64 // times that a partition had to wait for slower ones
+	drops      atomic.Int64 // duplicates that went to no output
 }
 
 // Counts are the counters at one moment.
@@ -49,14 +51,16 @@ type Counts struct {
 	Sessions                int64
 	Commits, Aborts         int64
 	Rebalances, Fencings    int64
-	Lost, Shed, Pauses      int64
+	Lost, Shed              int64
+	Pauses, Dropped         int64
 }
 
 func (c *counters) snapshot() Counts {
 	return Counts{
 		Broker: c.errors[brokerClass].Load(), Network: c.errors[networkClass].Load(), Record: c.errors[recordClass].Load(),
 		Sessions: c.sessions.Load(), Commits: c.commits.Load(), Aborts: c.aborts.Load(),
-		Rebalances: c.rebalances.Load(), Fencings: c.fencings.Load(), Lost: c.lost.Load(), Shed: c.shed.Load(), Pauses: c.pauses.Load(),
+		Rebalances: c.rebalances.Load(), Fencings: c.fencings.Load(), Lost: c.lost.Load(), Shed: c.shed.Load(),
+		Pauses: c.pauses.Load(), Dropped: c.drops.Load(),
 	}
 }
 
@@ -70,6 +74,7 @@ type alarm struct {
 
 	mu     sync.Mutex
 	told   map[string]*complaint // by message, and what it is about
+	gone   map[emit.Source]int64 // duplicates dropped of each partition
 	outage time.Time             // when a network error was last told of
 }
 
@@ -80,7 +85,7 @@ type complaint struct {
 }
 
 func newAlarm(log *slog.Logger) *alarm {
-	return &alarm{log: log, said: map[string]bool{}, told: map[string]*complaint{}}
+	return &alarm{log: log, said: map[string]bool{}, told: map[string]*complaint{}, gone: map[emit.Source]int64{}}
 }
 
 // complainEvery is how often the log is told of a fault that goes on.

@@ -157,7 +157,7 @@ func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) e
 		s.mark(p, r)
 	}
 	switch verdict {
-	case reorder.OnTime:
+	case reorder.OnTime, reorder.Remembered:
 		emit.PutBody(body, r)
 		r.Recycle()
 	case reorder.Settled:
@@ -165,6 +165,9 @@ func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) e
 	default:
 		if verdict == reorder.InvalidTime {
 			s.invalid.times.add(r, err)
+		}
+		if s.released.repeats(p, verdict, t, r) {
+			verdict = reorder.Duplicate
 		}
 		late := s.flight.outbox.Late(p.Source, r, emit.Lateness{
 			Verdict: verdict, Time: t, Watermark: w, Epoch: p.state.Epoch(), AtMs: s.wall.Millis(),
@@ -180,8 +183,8 @@ func (s *session) release(ctx context.Context, p *partition) error {
 	var due reorder.Release
 	for {
 		if len(s.stuck) > 0 {
-			if at, _, due := p.state.Peek(); due {
-				if err := s.atStuck(ctx, p, false, at.Offset); err != nil {
+			if at, duplicate, due := p.state.Peek(); due {
+				if err := s.atStuck(ctx, p, duplicate, at.Offset); err != nil {
 					return err
 				}
 			}
@@ -189,7 +192,7 @@ func (s *session) release(ctx context.Context, p *partition) error {
 		if !p.state.Next(&due) {
 			return nil
 		}
-		if err := s.produce(ctx, p, due.Offset, s.flight.outbox.Ordered(p.Source, &due)); err != nil {
+		if err := s.putOut(ctx, p, &due); err != nil {
 			return err
 		}
 		if err := s.pace(ctx); err != nil {

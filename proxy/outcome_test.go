@@ -109,6 +109,7 @@ func (c *cluster) verify(cfg config.Config) emit.Report {
 			EventTime: cfg.EventTime.Extract, Fingerprint: cfg.EventTime.Fingerprint(),
 		}},
 		Group: cfg.Group, Prefix: cfg.HeaderPrefix, AtLeastOnce: cfg.Delivery == config.AtLeastOnce,
+		Identity: cfg.Dedup.Identity, Dropped: cfg.Duplicates == config.DropDuplicates,
 	})
 	if err != nil {
 		c.t.Fatal(err)

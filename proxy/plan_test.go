@@ -116,6 +116,9 @@ func planOf(seed uint64) *plan {
 	if aligned := rand.New(rand.NewPCG(seed, 8)); p.idle > 0 && chance(aligned, 50) {
 		p.env = append(p.env, "TIDEMARK_MAX_DRIFT="+between(aligned, time.Millisecond, time.Second).Truncate(time.Millisecond).String())
 	}
+	if seed%3 == 0 {
+		p.env = append(p.env, "TIDEMARK_DEDUP=key") // no two have the same, and all of one time are compared
+	}
 	p.schedule(rnd)
 	p.crashEnd = !p.faultless && chance(rnd, 50)
 	p.beside = p.exact() && p.delivery == config.ExactlyOnce && chance(rnd, 25)

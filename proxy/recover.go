@@ -73,7 +73,7 @@ func (s *session) load(ctx context.Context, partitions map[string][]int32) (posi
 				waiting = append(waiting, p)
 				continue
 			}
-			p.state = s.engine.Assign(snap)
+			p.state, p.life = s.engine.Assign(snap), s.released.newLife()
 			loaded = append(loaded, p)
 			s.log.Debug("partition taken up", "topic", topic, "partition", n, "committed_offset", snap.Low,
 				"next_offset", snap.Next, "buffered", snap.Count, "epoch", snap.Epoch, "first_start", begun)

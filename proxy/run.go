@@ -194,6 +194,9 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 		Window: cfg.WatermarkWindow, Lateness: cfg.WatermarkLateness,
 		IdleTimeout: cfg.IdleTimeout, MaxFuture: cfg.MaxFuture, ReanchorAfter: cfg.ReanchorAfter,
 	}
+	if cfg.Dedup.On() {
+		opts.Identity = cfg.Dedup.Identity
+	}
 	life, die := context.WithCancel(context.Background())
 	s := &session{
 		life: life, die: die,
@@ -211,6 +214,7 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 		requests: make(chan assignment, 1),
 		answers:  make(chan ends, 1),
 		start:    time.Now(), committed: time.Now(),
+		released: newReleased(cfg),
 	}
 	s.takeOff()
 	return s

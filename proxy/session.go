@@ -66,6 +66,7 @@ type session struct {
 	stuck      map[emit.Source]place
 	stopped    map[emit.Source]watermark.Instant // that stand still; when each was last tried
 	codec      sameCodec
+	released   *released
 	listed     listings       // while partitions are taken up
 	stalled    bool           // the client has stopped reading a partition
 	slowest    watermark.Time // by which the others are aligned
@@ -104,6 +105,8 @@ type partition struct {
 	atEnd    bool              // what was read of it last was the end of the log
 	fresh    bool              // what is worked off of it now was read at once
 	clocks   clocks.Gathering
+	life    uint64 // as released knows it
+	dropped int64  // duplicates, since the last commit
 
 	packed [2]packed // ordered and late; kept only in a wide session
 }

@@ -89,6 +89,7 @@ func verify(ctx context.Context, cfg config.Config) ([]emit.Report, error) {
 	defer cl.Close()
 	o := emit.VerifyOptions{
 		Group: cfg.Group, Prefix: cfg.HeaderPrefix, AtLeastOnce: cfg.Delivery == config.AtLeastOnce,
+		Identity: cfg.Dedup.Identity, Dropped: cfg.Duplicates == config.DropDuplicates,
 	}
 	for _, t := range cfg.Topics {
 		o.Topics = append(o.Topics, emit.VerifyTopic{
@@ -214,6 +215,7 @@ func writeCounts(w io.Writer, r emit.Report) {
 	row("read", r.Read, "")
 	row("ordered", r.Ordered, watermarks(r.Watermark))
 	row("late", late, strings.Join(reasons, ", "))
+	rare("dropped", r.Dropped, "records that repeat an ordered one")
 	row("buffered", r.Buffered, "")
 	rare("expired", r.Expired, "records out, whose source is gone")
 	rare("replayed", r.Replayed, "records out that an earlier epoch had put out")

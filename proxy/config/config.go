@@ -77,6 +77,18 @@ type Config struct {
 	// the skew that is let pass, whichever is less. Not set: no warning.
 	ClockHeader string `env:"CLOCK_HEADER"`
 
+	// By what a repeat of a record is known: `header:NAME`, its last header of that
+	// name; `key`; `bytes`, key, value and headers alike; or `off`. Among records of
+	// one partition and event time that have the same, the first comes out in order.
+	Dedup Dedup `env:"DEDUP" envDefault:"off" group:"Duplicates"`
+	// What becomes of the others: `late`, to the late topic as `duplicate`, or
+	// `drop`, to no output; they are counted.
+	Duplicates Duplicates `env:"DUPLICATES" envDefault:"late"`
+	// How many records that came out in order are remembered, all partitions
+	// together, so that a repeat behind the watermark goes to the late topic as
+	// `duplicate` too. Each takes about 200 bytes. A restart forgets them. 0: none.
+	DedupRemember int `env:"DEDUP_REMEMBER" envDefault:"100000"`
+
 	// `exactly-once`: outputs and offsets in one transaction. `at-least-once`:
 	// less latency, and repeated records after a crash.
 	Delivery Delivery `env:"DELIVERY" envDefault:"exactly-once" group:"Delivery"`

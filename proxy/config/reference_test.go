@@ -64,7 +64,7 @@ func TestEffective(t *testing.T) {
 // What is printed can be set: every effective value is read back as the same.
 func TestEffectiveValuesAreReadBack(t *testing.T) {
 	c := mustLoad(t, "START=1700000000123", "MAX_FUTURE=90m", "MEMORY=100MB", "HEADERS=none", "BROKERS=a:1,b:2", "EVENT_TIME=header:a:unix-s",
-		"WINDOWS=tumbling:1d+6h@Europe/Berlin,hopping:5m/1m,sliding:30s")
+		"WINDOWS=tumbling:1d+6h@Europe/Berlin,hopping:5m/1m,sliding:30s", "DEDUP=header:a:B")
 	var environ []string
 	for _, s := range c.Effective() {
 		environ = append(environ, s.Key+"="+s.Value)

@@ -40,6 +40,7 @@ func (c *Config) validate(f *faults) {
 	c.validateNames(f)
 	c.validateTopics(f)
 	c.validateTimes(f)
+	c.validateDedup(f)
 	if f.read(keyMemory) && c.Memory < leastMemory {
 		f.add(keyMemory, fmt.Sprintf("%s is less than %s", c.Memory, leastMemory), "write the unit, like 256MiB")
 	}
