@@ -125,7 +125,7 @@ func (c *Checker) Claims() bool {
 // Original takes an ordered record, which may be what claims are about.
 func (c *Checker) Original(r *kgo.Record) {
 	var o output
-	if !o.read(r, false, c.namesOf(false)) {
+	if !o.read(r, false, c.namesOf(false), c.windows) {
 		return
 	}
 	// Its own headers may have our names: see stripLess.

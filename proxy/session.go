@@ -105,8 +105,8 @@ type partition struct {
 	atEnd    bool              // what was read of it last was the end of the log
 	fresh    bool              // what is worked off of it now was read at once
 	clocks   clocks.Gathering
-	life    uint64 // as released knows it
-	dropped int64  // duplicates, since the last commit
+	life     uint64 // as released knows it
+	dropped  int64  // duplicates, since the last commit
 
 	packed [2]packed // ordered and late; kept only in a wide session
 }

@@ -31,9 +31,9 @@ type twin struct {
 	full   bool // the guard has no room for another limit
 
 	disorders map[time.Duration]int // by the end of their class
-	before []output // of a group that was cut: what came out of it before, and is known
-	from   int      // in out: what came out since
-	aside  []output // what a watermark that came out then says is not in order
+	before    []output              // of a group that was cut: what came out of it before, and is known
+	from      int                   // in out: what came out since
+	aside     []output              // what a watermark that came out then says is not in order
 
 	life  watermark.Instant   // the last sign of life
 	quiet []watermark.Instant // the answers since then that prove idleness
