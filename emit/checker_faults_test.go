@@ -332,12 +332,12 @@ const droppedForNothing = "a record was dropped that repeats none"
 func original(h *history, r *kgo.Record) int {
 	c := NewChecker(Rules{Prefix: "tidemark-"}, Scope{})
 	var late, o output
-	late.read(r, true, c.namesOf(true))
+	late.read(r, true, c.namesOf(true), c.windows)
 	if string(late.values[lateReason]) != "duplicate" {
 		return -1
 	}
 	return slices.IndexFunc(h.ordered, func(r *kgo.Record) bool {
-		o.read(r, false, c.namesOf(false))
+		o.read(r, false, c.namesOf(false), c.windows)
 		return o.epoch == late.epoch && o.source < late.source && eventTime(&o.rec) == eventTime(&late.rec) &&
 			string(h.identity.OfRecord(&o.rec)) == string(h.identity.OfRecord(&late.rec))
 	})

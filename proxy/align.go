@@ -77,17 +77,17 @@ func (s *session) tellHeld() {
 	if s.now().Sub(s.toldHeld) < heldLong {
 		return
 	}
-	held := map[string][]int32{}
+	var held map[string][]int32
 	var slowest *partition
 	s.each(func(p *partition) {
 		if p.paused && s.now().Sub(p.pausedAt) >= heldLong {
-			held[p.Topic] = append(held[p.Topic], p.Partition)
+			put(&held, p)
 		}
 		if p.state.Watermark() == s.slowest && !p.paused && !p.state.Status().Idle {
 			slowest = p
 		}
 	})
-	if len(held) == 0 || slowest == nil {
+	if held == nil || slowest == nil {
 		return
 	}
 	s.toldHeld = s.now()

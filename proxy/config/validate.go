@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"math"
 	"net"
 	"regexp"
 	"slices"
@@ -164,17 +165,24 @@ func words(of []Strategy) string {
 	return strings.Join(all, " and ")
 }
 
-// validateHold sees that the future guard has room for the time for which records
-// are held. A marker may hold them for ever; then it has what room it has.
-func (c *Config) validateHold(f *faults) {
-	hold, key := c.MaxOutOfOrderness, keyMaxOutOfOrderness
+// hold returns for how long records are held, as event time goes, and what says
+// so. A marker may hold them for ever.
+func (c *Config) hold() (d time.Duration, key string) {
 	switch c.Watermark {
 	case WindowMin:
-		hold, key = c.WatermarkWindow+c.WatermarkLateness, keyWatermarkWindow+" + "+keyWatermarkLateness
+		return c.WatermarkWindow + c.WatermarkLateness, keyWatermarkWindow + " + " + keyWatermarkLateness
 	case Punctuated:
-		return
+		return math.MaxInt64, keyWatermark
 	}
-	if f.read(keyMaxFuture, keyMaxOutOfOrderness, keyWatermarkWindow, keyWatermarkLateness) && c.MaxFuture > 0 && hold > mostSkews*c.MaxFuture {
+	return c.MaxOutOfOrderness, keyMaxOutOfOrderness
+}
+
+// validateHold sees that the future guard has room for the time for which records
+// are held. With markers it has what room it has.
+func (c *Config) validateHold(f *faults) {
+	hold, key := c.hold()
+	if f.read(keyMaxFuture, keyMaxOutOfOrderness, keyWatermarkWindow, keyWatermarkLateness) &&
+		c.Watermark != Punctuated && c.MaxFuture > 0 && hold > mostSkews*c.MaxFuture {
 		f.add(keyMaxFuture, fmt.Sprintf("%s is less than a quarter of %s=%s", show(c.MaxFuture), key, show(hold)),
 			"raise it, or turn it off with 0")
 	}
@@ -185,7 +193,7 @@ func (c *Config) validateHold(f *faults) {
 // behind, those of others if it is ahead. The future guard refuses what is
 // further ahead than it lets pass; a quarter of that is time to mend the clock.
 func (c Config) ClockSlack() time.Duration {
-	slack := c.MaxOutOfOrderness
+	slack, _ := c.hold()
 	if c.MaxFuture > 0 {
 		slack = min(slack, c.MaxFuture/4)
 	}
