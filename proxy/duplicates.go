@@ -22,12 +22,12 @@ func (s *session) putOut(ctx context.Context, p *partition, due *reorder.Release
 	switch {
 	case !due.Duplicate:
 		s.released.add(p, due)
-		return s.produce(ctx, p, due.Offset, s.flight.outbox.Ordered(p.Source, due))
+		return s.produce(ctx, p, due.Offset, true, s.flight.outbox.Ordered(p.Source, due))
 	case s.cfg.Duplicates == config.DropDuplicates:
 		p.dropped++
 		return nil
 	}
-	return s.produce(ctx, p, due.Offset, s.flight.outbox.Duplicate(p.Source, due, p.state.Watermark(), s.wall.Millis()))
+	return s.produce(ctx, p, due.Offset, true, s.flight.outbox.Duplicate(p.Source, due, p.state.Watermark(), s.wall.Millis()))
 }
 
 // dropped takes account of duplicates that went to no output, once that is

@@ -112,10 +112,10 @@ type packed struct {
 }
 
 // fit produces a record in a wide session.
-func (s *session) fit(ctx context.Context, p *partition, r *kgo.Record, offset int64) error {
+func (s *session) fit(ctx context.Context, p *partition, r *kgo.Record, offset int64, held bool) error {
 	size, room := emit.WireSize(r), s.room(r.Topic)
 	if size > room {
-		return s.alone(ctx, p, r, offset)
+		return s.alone(ctx, p, r, offset, held)
 	}
 	batch := &p.packed[0]
 	if r.Topic == p.Late {
@@ -140,7 +140,7 @@ func (s *session) fit(ctx context.Context, p *partition, r *kgo.Record, offset i
 // alone produces a record in a batch of its own, with as many of the added
 // headers as the broker takes. A refusal for its size leaves the transaction as
 // it was.
-func (s *session) alone(ctx context.Context, p *partition, r *kgo.Record, offset int64) error {
+func (s *session) alone(ctx context.Context, p *partition, r *kgo.Record, offset int64, held bool) error {
 	if err := s.flush(ctx); err != nil {
 		return err
 	}
@@ -163,7 +163,7 @@ func (s *session) alone(ctx context.Context, p *partition, r *kgo.Record, offset
 			return nil
 		}
 		if !s.flight.outbox.Shed(r) {
-			s.stuck[p.Source] = place{late: r.Topic == p.Late, offset: offset, err: err}
+			s.stuck[p.Source] = place{late: r.Topic == p.Late, held: held, offset: offset, err: err}
 			s.flight.land(r, fmt.Errorf("%w: %w", errBare, err))
 			return s.commit(ctx) // which goes back to the last commit
 		}

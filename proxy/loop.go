@@ -133,7 +133,7 @@ func (s *session) takeRecords(ctx context.Context, p *partition, records []*kgo.
 // topic.
 func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) error {
 	if len(s.stuck) > 0 {
-		if err := s.atStuck(ctx, p, true, r.Offset); err != nil {
+		if err := s.atStuck(ctx, p, false, r.Offset); err != nil {
 			return err
 		}
 	}
@@ -173,7 +173,7 @@ func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) e
 			Verdict: verdict, Time: t, Watermark: w, Epoch: p.state.Epoch(), AtMs: s.wall.Millis(),
 		})
 		r.Recycle()
-		return s.produce(ctx, p, in.Offset, late)
+		return s.produce(ctx, p, in.Offset, false, late)
 	}
 	return nil
 }
@@ -183,8 +183,8 @@ func (s *session) release(ctx context.Context, p *partition) error {
 	var due reorder.Release
 	for {
 		if len(s.stuck) > 0 {
-			if at, duplicate, due := p.state.Peek(); due {
-				if err := s.atStuck(ctx, p, duplicate, at.Offset); err != nil {
+			if at, due := p.state.Peek(); due {
+				if err := s.atStuck(ctx, p, true, at.Offset); err != nil {
 					return err
 				}
 			}
@@ -238,9 +238,9 @@ func (s *session) releaseByClock(ctx context.Context, p *partition) error {
 	return s.release(ctx, p)
 }
 
-// produce hands a record, made from the one at a source offset, to the client,
-// which may wait for room.
-func (s *session) produce(ctx context.Context, p *partition, offset int64, r *kgo.Record) error {
+// produce hands a record, made from the one at a source offset, which was held
+// or not, to the client, which may wait for room.
+func (s *session) produce(ctx context.Context, p *partition, offset int64, held bool, r *kgo.Record) error {
 	if err := s.heed(ctx); err != nil {
 		return err
 	}
@@ -249,7 +249,7 @@ func (s *session) produce(ctx context.Context, p *partition, offset int64, r *kg
 	}
 	full := s.flight.add(r)
 	if s.limits.wide {
-		if err := s.fit(ctx, p, r, offset); err != nil {
+		if err := s.fit(ctx, p, r, offset, held); err != nil {
 			return err
 		}
 	} else {

@@ -20,6 +20,7 @@ import (
 // place is a record that does not fit.
 type place struct {
 	late   bool // into the late topic
+	held   bool // it had been judged, and was on its way out
 	offset int64
 	err    error
 	again  bool // it is to be tried again
@@ -46,10 +47,10 @@ func goneOn(err error) error {
 
 // atStuck is called before a record is put out or judged, where its partition
 // may be stuck at it.
-func (s *session) atStuck(ctx context.Context, p *partition, late bool, offset int64) error {
+func (s *session) atStuck(ctx context.Context, p *partition, held bool, offset int64) error {
 	at, ok := s.stuck[p.Source]
 	switch {
-	case !ok || at.late != late || at.offset != offset:
+	case !ok || at.held != held || at.offset != offset:
 		return nil
 	case at.again:
 		// If it is refused again, nothing else is undone with it.

@@ -358,18 +358,16 @@ func (p *Partition) Epoch() uint32 { return p.epoch }
 
 // Due reports whether a release is under way.
 func (p *Partition) Due() bool {
-	_, _, due := p.Peek()
+	_, due := p.Peek()
 	return due
 }
 
-// Peek returns the record that Next would return, and whether it is a
-// duplicate.
-func (p *Partition) Peek() (at Position, duplicate, due bool) {
+// Peek returns the record that Next would return.
+func (p *Partition) Peek() (at Position, due bool) {
 	if p.replay != nil {
-		return at, false, false
+		return at, false
 	}
-	at, due = p.front()
-	return at, due && p.group != nil && p.group.head < len(p.group.aside), due
+	return p.front()
 }
 
 // front returns the first record that is due.

@@ -98,7 +98,7 @@ func (m *simulation) prepare(k *member) (s Snapshot, text string, ok bool) {
 	}
 	if s.Releasing {
 		m.saw["commit inside a release"]++
-		if _, duplicate, _ := k.p.Peek(); duplicate {
+		if s.Repeats != 0 {
 			m.saw["commit before a duplicate"]++
 		}
 		if k.flushing {
