@@ -120,7 +120,7 @@ func TestFaults(t *testing.T) {
 		{"BROKERS=a:x,a:0,:1", "TIDEMARK_BROKERS: \"a:x\" is not host:port\nhint: like kafka-1:9092\nTIDEMARK_BROKERS: \"a:0\" is not host:port\nhint: like kafka-1:9092\nTIDEMARK_BROKERS: \":1\" is not host:port\nhint: like kafka-1:9092"},
 		{"GROUP=a\t", `TIDEMARK_GROUP: "a\t" has spaces around it or control characters in it`},
 		{"INSTANCE=a/b", `TIDEMARK_INSTANCE: "a/b" has characters other than a-z A-Z 0-9 . _ -` + "\nhint: it becomes the static member id, and GROUP/INSTANCE the transactional id"},
-		{"EVENT_TIME=json:a,header:,timestamp", "TIDEMARK_EVENT_TIME: json:a: sources of kind json are not supported yet, only header:NAME[:FORMAT] and timestamp\nTIDEMARK_EVENT_TIME: header:: the name of the header is missing"},
+		{"EVENT_TIME=json:a..b,header:,timestamp", "TIDEMARK_EVENT_TIME: json:a..b: a name in the path is empty\nTIDEMARK_EVENT_TIME: header:: the name of the header is missing"},
 		{"WATERMARK=window-min", `TIDEMARK_WATERMARK: "window-min" is not known` + "\nhint: known: bounded"},
 		{"MAX_FUTURE=1m MAX_OUT_OF_ORDERNESS=4m1s", "TIDEMARK_MAX_FUTURE: 1m is less than a quarter of TIDEMARK_MAX_OUT_OF_ORDERNESS=4m1s\nhint: raise it, or turn it off with 0"},
 		{"DELIVERY=once", `TIDEMARK_DELIVERY: "once" is not known` + "\nhint: known: exactly-once, at-least-once"},

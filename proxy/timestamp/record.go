@@ -12,8 +12,16 @@ import (
 // noTimestamp is what Kafka stores for a record without a timestamp, in ms.
 const noTimestamp = -1
 
-// recordTime returns the event time in the record's own timestamp, and whether
-// there is one. Absent are Kafka's -1 and the zero time, which the client
+// recordTimestamp is the timestamp that Kafka keeps with the record: the time that
+// its producer gave it (CreateTime), or that of the broker's clock (LogAppendTime).
+// Which of the two is for the topic to say; the preflight looks there.
+type recordTimestamp struct{}
+
+func (recordTimestamp) String() string { return "timestamp" }
+func (recordTimestamp) place() string  { return "timestamp" }
+
+// time returns the event time in the record's own timestamp, and whether there is
+// one. Absent are Kafka's -1 and the zero time, which the client
 // gives to records of before Kafka 0.10. Other negative timestamps are
 // present, and invalid.
 //
@@ -22,7 +30,7 @@ const noTimestamp = -1
 // some other time inside. The fraction of a millisecond left over gives it
 // away: 2^64 ns are no whole number of milliseconds, nor is any multiple below
 // the 15,625th, which is 2.9e17 ms.
-func recordTime(r *kgo.Record) (t watermark.Time, present bool, err error) {
+func (recordTimestamp) time(r *kgo.Record) (t watermark.Time, present bool, err error) {
 	if r.Timestamp.IsZero() {
 		return watermark.None, false, nil
 	}
