@@ -160,6 +160,17 @@ func TestFaults(t *testing.T) {
 		{"SASL_MECHANISM=PLAIN SASL_USERNAME=u SASL_PASSWORD_FILE=/nowhere/p", "TIDEMARK_SASL_PASSWORD_FILE: open /nowhere/p: no such file or directory"},
 		{"SASL_MECHANISM=PLAIN SASL_USERNAME=u SASL_PASSWORD_FILE=/dev/null", "TIDEMARK_SASL_PASSWORD_FILE: /dev/null is empty"},
 		{"SASL_MECHANISM=PLAIN SASL_USERNAME=u SASL_PASSWORD=hunter2 SASL_PASSWORD_FILE=/p", "TIDEMARK_SASL_PASSWORD_FILE: set together with TIDEMARK_SASL_PASSWORD\nhint: set one of them"},
+		{"EVENT_TIME=avro:ts", "TIDEMARK_SCHEMA_REGISTRY: not set, but a source of TIDEMARK_EVENT_TIME needs schemas\nhint: like TIDEMARK_SCHEMA_REGISTRY=http://schema-registry:8081"},
+		{"SCHEMA_REGISTRY=registry:8081,http://r/?a,ftp://r", `TIDEMARK_SCHEMA_REGISTRY: "registry:8081" is not an http or https URL` + registryHint + `TIDEMARK_SCHEMA_REGISTRY: "http://r/?a" has a query or a fragment` + registryHint + `TIDEMARK_SCHEMA_REGISTRY: "ftp://r" is not an http or https URL` + strings.TrimSuffix(registryHint, "\n")},
+		{"SCHEMA_REGISTRY=http://u:hunter2@r", "TIDEMARK_SCHEMA_REGISTRY: a user name or a password is written into a URL" + strings.TrimSuffix(registryHint, "\n")},
+		{"SCHEMA_REGISTRY_USERNAME=u SCHEMA_REGISTRY_PASSWORD=hunter2", "TIDEMARK_SCHEMA_REGISTRY_USERNAME: has no effect without a schema registry\nhint: set TIDEMARK_SCHEMA_REGISTRY\nTIDEMARK_SCHEMA_REGISTRY_PASSWORD: has no effect without a schema registry\nhint: set TIDEMARK_SCHEMA_REGISTRY"},
+		{"SCHEMA_REGISTRY=http://r SCHEMA_REGISTRY_USERNAME=u", "TIDEMARK_SCHEMA_REGISTRY_PASSWORD: not set, but TIDEMARK_SCHEMA_REGISTRY_USERNAME is\nhint: set it, or TIDEMARK_SCHEMA_REGISTRY_PASSWORD_FILE"},
+		{"SCHEMA_REGISTRY=http://r SCHEMA_REGISTRY_PASSWORD=hunter2", "TIDEMARK_SCHEMA_REGISTRY_USERNAME: not set, but TIDEMARK_SCHEMA_REGISTRY_PASSWORD is"},
+		{"SCHEMA_REGISTRY=http://r SCHEMA_REGISTRY_USERNAME=u SCHEMA_REGISTRY_TOKEN=hunter2", "TIDEMARK_SCHEMA_REGISTRY_TOKEN: set together with a user name or a password\nhint: set one of them"},
+		{"SCHEMA_REGISTRY=http://r SCHEMA_REGISTRY_TOKEN=hunter2 SCHEMA_REGISTRY_TOKEN_FILE=/t", "TIDEMARK_SCHEMA_REGISTRY_TOKEN_FILE: set together with TIDEMARK_SCHEMA_REGISTRY_TOKEN\nhint: set one of them"},
+		{"SCHEMA_REGISTRY=http://r SCHEMA_REGISTRY_PASSWORD_FILE=/nowhere/p", "TIDEMARK_SCHEMA_REGISTRY_PASSWORD_FILE: open /nowhere/p: no such file or directory"},
+		{"SCHEMA_REGISTRY=https://r,http://s SCHEMA_REGISTRY_TLS_CA_FILE=/ca", "TIDEMARK_SCHEMA_REGISTRY_TLS_CA_FILE: has no effect without TLS\nhint: use https:// in TIDEMARK_SCHEMA_REGISTRY"},
+		{"SCHEMA_REGISTRY=https://r SCHEMA_REGISTRY_TLS_CA_FILE=/nowhere/ca SCHEMA_REGISTRY_TLS_CERT_FILE=/c", "TIDEMARK_SCHEMA_REGISTRY_TLS_CA_FILE: certificate authorities: open /nowhere/ca: no such file or directory\nTIDEMARK_SCHEMA_REGISTRY_TLS_KEY_FILE: not set, but TIDEMARK_SCHEMA_REGISTRY_TLS_CERT_FILE is\nhint: a certificate needs its key"},
 		{"GRUOP=x", "TIDEMARK_GRUOP: there is no such setting\nhint: did you mean TIDEMARK_GROUP?"},
 		{"SASL_PASSWROD=hunter2", "TIDEMARK_SASL_PASSWROD: there is no such setting\nhint: did you mean TIDEMARK_SASL_PASSWORD?"},
 		{"TEST_BROKERS=x", "TIDEMARK_TEST_BROKERS: there is no such setting\nhint: `tidemark config --docs` lists the settings there are"},
@@ -175,6 +186,8 @@ func TestFaults(t *testing.T) {
 		}
 	}
 }
+
+const registryHint = "\nhint: like http://schema-registry:8081; user name and password have settings of their own\n"
 
 // splitVars splits at the spaces before the next KEY=, for values may have some.
 func splitVars(vars string) []string {
@@ -231,5 +244,24 @@ func TestNothingIsTakenFromTheProcess(t *testing.T) {
 	t.Setenv("TIDEMARK_GROUP", "of-the-process")
 	if c := mustLoad(t); c.Group != "tidemark" {
 		t.Errorf("group %s", c.Group)
+	}
+}
+
+func TestRegistryOptions(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("hunter2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := mustLoad(t, "EVENT_TIME=avro:ts", "SCHEMA_REGISTRY=https://a/contexts/x, https://b", "SCHEMA_REGISTRY_TOKEN_FILE="+file, "SCHEMA_REGISTRY_TLS_SERVER_NAME=r")
+	if c.SchemaRegistryToken.Reveal() != "hunter2" {
+		t.Errorf("token %q", c.SchemaRegistryToken.Reveal())
+	}
+	o, err := c.RegistryOptions()
+	if err != nil || len(o.Auth) != 1 || o.TLS.ServerName != "r" || !slices.Equal(o.URLs, []string{"https://a/contexts/x", "https://b"}) {
+		t.Errorf("%+v, %v", o, err)
+	}
+	c = mustLoad(t, "SCHEMA_REGISTRY=http://a", "SCHEMA_REGISTRY_USERNAME=u", "SCHEMA_REGISTRY_PASSWORD=p")
+	if o, err := c.RegistryOptions(); err != nil || len(o.Auth) != 1 {
+		t.Errorf("%+v, %v", o, err)
 	}
 }
