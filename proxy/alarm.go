@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/http"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemarkhq/tidemark/proxy/registry"
 )
 
 // process is what outlives the sessions.
@@ -19,6 +22,8 @@ type process struct {
 	alarm     *alarm
 	limits    *limits
 	wallClock func() time.Time
+	schemas   *registry.Registry // nil where nothing needs it
+	transport http.RoundTripper  // to it; nil: the network
 }
 
 func newProcess(log *slog.Logger) *process {

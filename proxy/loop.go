@@ -71,6 +71,9 @@ func (s *session) work(ctx context.Context, fetches kgo.Fetches) error {
 		return err
 	}
 	err := s.tryStopped(ctx)
+	if err == nil {
+		err = s.tryWaiting(ctx)
+	}
 	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
 		if p := s.find(f.Topic, f.Partition); p != nil && err == nil {
 			err = goneOn(s.takeRecords(ctx, p, f.Records))
@@ -130,8 +133,11 @@ func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) e
 			return err
 		}
 	}
-	t, err := s.extract.Extract(r)
-	in := reorder.Record{Offset: r.Offset, LeaderEpoch: r.LeaderEpoch, Time: t, Invalid: err != nil, Size: emit.BodySize(r)}
+	t, invalid, err := s.eventTime(ctx, p, r)
+	if err != nil {
+		return err
+	}
+	in := reorder.Record{Offset: r.Offset, LeaderEpoch: r.LeaderEpoch, Time: t, Invalid: invalid != nil, Size: emit.BodySize(r)}
 	s.codec.saw(r.Attrs.CompressionType())
 	verdict, body := p.state.Step(in, s.wall)
 	if verdict == reorder.Flush {
@@ -150,7 +156,7 @@ func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) e
 		r.Recycle()
 	default:
 		if verdict == reorder.InvalidTime {
-			s.invalid.add(r, err)
+			s.invalid.add(r, invalid)
 		}
 		late := s.flight.outbox.Late(p.Source, r, emit.Lateness{
 			Verdict: verdict, Time: t, Watermark: p.state.Watermark(), Epoch: p.state.Epoch(), AtMs: s.wall.Millis(),

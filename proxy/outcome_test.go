@@ -103,10 +103,12 @@ func (s *sidecar) lives() {
 func (c *cluster) verify(cfg config.Config) emit.Report {
 	c.t.Helper()
 	topic := cfg.Topics[0]
+	eventTime, done := c.eventTimes(cfg)
+	defer done()
 	reports, err := emit.Verify(c.ctx, c.cl, emit.VerifyOptions{
 		Topics: []emit.VerifyTopic{{
 			Source: topic, Ordered: cfg.OrderedTopic(topic), Late: cfg.LateTopic(topic),
-			EventTime: cfg.EventTime.Extract, Fingerprint: cfg.EventTime.Fingerprint(),
+			EventTime: eventTime, Fingerprint: cfg.EventTime.Fingerprint(),
 		}},
 		Group: cfg.Group, Prefix: cfg.HeaderPrefix, AtLeastOnce: cfg.Delivery == config.AtLeastOnce,
 	})

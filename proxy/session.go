@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/registry"
 	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
@@ -36,6 +37,7 @@ type session struct {
 	connection []kgo.Opt
 	extract    *timestamp.Extractor
 	headers    emit.Headers
+	schemas    *registry.Registry // nil where nothing needs it
 
 	cl  *kgo.Client
 	gts *kgo.GroupTransactSession // nil at least once
@@ -64,6 +66,7 @@ type session struct {
 	flushes    int // counted only in a wide session
 	stuck      map[emit.Source]place
 	stopped    map[emit.Source]watermark.Instant // that stand still; when each was last tried
+	waiting    map[emit.Source]uint32            // of these, those that wait for a schema
 	codec      sameCodec
 	listed     listings // while partitions are taken up
 	stalled    bool     // the client has stopped reading a partition

@@ -6,6 +6,8 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -61,6 +63,9 @@ func (c *cluster) start(topic string, env ...string) *sidecar {
 	connection := append([]kgo.Opt{kgo.Dialer(s.link.DialContext)}, c.connection...)
 	log := slog.New(slog.NewTextHandler(s.voice, &slog.HandlerOptions{Level: slog.LevelInfo})).With("instance", s.cfg.Instance)
 	s.proc = newProcess(log)
+	if c.books != nil {
+		s.proc.transport = c.books
+	}
 	s.proc.wallClock = func() time.Time { return time.Now().Add(time.Duration(s.jump.Load())) }
 	go func() {
 		defer close(s.done)
@@ -118,10 +123,23 @@ type voice struct {
 	to    io.Writer
 	muted atomic.Bool
 	lines atomic.Int64
+
+	mu   sync.Mutex
+	said strings.Builder
+}
+
+// String returns what was said so far.
+func (v *voice) String() string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.said.String()
 }
 
 func (v *voice) Write(b []byte) (int, error) {
 	v.lines.Add(1)
+	v.mu.Lock()
+	v.said.Write(b)
+	v.mu.Unlock()
 	if v.muted.Load() {
 		return len(b), nil
 	}

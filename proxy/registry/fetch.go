@@ -33,9 +33,9 @@ var errTooMuch = errors.New("the answer is larger than any schema may be")
 func fetch(ctx context.Context, cl *sr.Client, id uint32) (timestamp.Schema, error) {
 	s, err := cl.SchemaByID(ctx, int(id))
 	if err != nil {
-		return timestamp.Schema{}, explain("ask for it", err)
+		return timestamp.Schema{}, explain(id, "", err)
 	}
-	f := fetching{cl: cl, seen: map[string]bool{}, left: timestamp.MaxSchema}
+	f := fetching{cl: cl, id: id, seen: map[string]bool{}, left: timestamp.MaxSchema}
 	if err = f.count(s.Schema); err == nil {
 		err = f.follow(ctx, s.References, 0)
 	}
@@ -44,6 +44,7 @@ func fetch(ctx context.Context, cl *sr.Client, id uint32) (timestamp.Schema, err
 
 type fetching struct {
 	cl   *sr.Client
+	id   uint32
 	seen map[string]bool // by name
 	left int             // bytes
 	all  []timestamp.Reference
@@ -71,7 +72,7 @@ func (f *fetching) follow(ctx context.Context, refs []sr.SchemaReference, depth 
 		// One that was deleted since is what the schema was written against.
 		s, err := f.cl.SchemaByVersion(sr.WithParams(ctx, sr.ShowDeleted), ref.Subject, ref.Version)
 		if err != nil {
-			return explain(fmt.Sprintf("ask for what it refers to, %s (subject %s, version %d)", ref.Name, ref.Subject, ref.Version), err)
+			return explain(f.id, fmt.Sprintf(": its reference %s (subject %s, version %d)", ref.Name, ref.Subject, ref.Version), err)
 		}
 		if err := f.count(s.Schema.Schema); err != nil {
 			return err
@@ -102,7 +103,9 @@ func (e *RefusedError) Denied() bool {
 
 // explain turns an error of the client into one of three: there is no such schema,
 // the schema cannot be used, or there was no answer.
-func explain(doing string, err error) error {
+// reference says which, if it was one that was asked for.
+func explain(id uint32, reference string, err error) error {
+	doing := fmt.Sprintf("ask for schema %d%s", id, reference)
 	answer, answered := errors.AsType[*sr.ResponseError](err)
 	switch {
 	case errors.Is(err, errTooMuch):
@@ -110,7 +113,7 @@ func explain(doing string, err error) error {
 	case !answered:
 		return fmt.Errorf("%s: %w", doing, err)
 	case answer.StatusCode == http.StatusNotFound && answer.ErrorCode/100 == 404:
-		return fmt.Errorf("%w: %s: error %d", timestamp.ErrUnknownSchema, doing, answer.ErrorCode)
+		return fmt.Errorf("%w%s: error %d", timestamp.ErrUnknownSchema, reference, answer.ErrorCode)
 	case answer.StatusCode == http.StatusNotFound:
 		// A registry says so in its own words. This is something else.
 		return fmt.Errorf("%s: %w", doing, &RefusedError{answer.StatusCode, "that is not how a schema registry says that it has no such schema; is the URL right?"})

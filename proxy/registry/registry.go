@@ -3,6 +3,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -159,8 +160,15 @@ func (r *Registry) recall(id uint32) *answer {
 	return a
 }
 
-// Known reports whether Readers would have an answer.
-func (r *Registry) Known(id uint32) bool { return r.recall(id) != nil }
+// Known reports whether Readers would have an answer, and has it asked for if not:
+// one that was there may have been forgotten.
+func (r *Registry) Known(id uint32) bool {
+	if r.recall(id) != nil {
+		return true
+	}
+	r.ask(id)
+	return false
+}
 
 // Wait waits for the answer to a question that Readers has asked. It gives up when
 // ctx is done, and at once as long as the registry does not answer: the error says
@@ -170,22 +178,19 @@ func (r *Registry) Wait(ctx context.Context, id uint32) error {
 		return nil
 	}
 	q := r.ask(id)
-	var fault error
-	if r.down.Load() {
-		fault = errDown
-	} else {
+	if !r.down.Load() {
 		select {
 		case <-q.done:
 			return r.life.Err()
 		case <-q.tried:
 		case <-ctx.Done():
-			fault = context.Cause(ctx)
 		}
 	}
+	fault := fmt.Errorf("ask for schema %d: %w", id, cmp.Or(context.Cause(ctx), errDown))
 	if told := q.fault.Load(); told != nil {
 		fault = *told
 	}
-	return fmt.Errorf("schema %d: %w", id, fault)
+	return fault
 }
 
 var errDown = errors.New("the schema registry does not answer")

@@ -127,7 +127,7 @@ func TestUnknownSchema(t *testing.T) {
 	inBubble(t, "avro:ts", func(t *testing.T, f *fake, r *Registry, told *trouble) {
 		for range 3 {
 			if _, err := extract(r, "avro:ts", 7, 10); !errors.Is(err, timestamp.ErrInvalid) || !errors.Is(err, timestamp.ErrUnknownSchema) ||
-				!strings.Contains(err.Error(), "schema 7: the schema registry has no such schema: ask for it: error 40403 (asked again after 30s)") {
+				!strings.Contains(err.Error(), "schema 7: the schema registry has no such schema: error 40403 (asked again after 30s)") {
 				t.Fatal(err)
 			}
 		}
@@ -138,11 +138,17 @@ func TestUnknownSchema(t *testing.T) {
 			t.Errorf("an id that cannot be: %v", err)
 		}
 		f.SeedSchema("x", 1, 7, sr.Schema{Schema: long})
+		if !r.Known(7) {
+			t.Error("its absence is not known")
+		}
 		time.Sleep(unknownFor - time.Millisecond)
 		if _, err := extract(r, "avro:ts", 7, 10); err == nil {
 			t.Error("asked again too soon")
 		}
 		time.Sleep(2 * time.Millisecond)
+		if r.Known(7) { // forgotten, but asked for
+			t.Error("its absence is still known")
+		}
 		if got, err := extract(r, "avro:ts", 7, 10); err != nil || got != 5e6 {
 			t.Error(got, err)
 		}
