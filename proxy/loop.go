@@ -323,8 +323,11 @@ func (s *session) lost(p *partition, err error) error {
 		s.log.Error("records of the source are gone; going on as told", "topic", p.Topic, "partition", p.Partition, "err", err)
 		return nil
 	}
-	return failed(fmt.Errorf("read %s partition %d again: %w", p.Topic, p.Partition, err),
-		"find out why the topic lost records (retention, truncation, deletion); to go on without them, set TIDEMARK_ON_DATA_LOSS=continue")
+	hint := "find out why the topic lost records (retention, truncation, deletion); to go on without them, set TIDEMARK_ON_DATA_LOSS=continue"
+	if s.schemas != nil {
+		hint = "have schemas been registered or deleted since? else " + hint
+	}
+	return failed(fmt.Errorf("read %s partition %d again: %w", p.Topic, p.Partition, err), hint)
 }
 
 // takeErrors looks at what came with a poll instead of records.

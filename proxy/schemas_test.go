@@ -283,3 +283,25 @@ func TestRegistrySecretIsNeverLogged(t *testing.T) {
 		}
 	})
 }
+
+// What the registry says of a schema that it does not have is not a function of the
+// log. If it changes its mind while records around it are held, a restart does not
+// find what the commit says, and stops rather than put out a record twice.
+func TestSchemaRegisteredLate(t *testing.T) {
+	withBooks(t, onFake, func(t *testing.T, c *cluster, b *books) {
+		topic := c.topic(1)
+		base := time.Now().Add(-time.Hour).UnixMilli()
+		env := []string{needsBooks, noDrain, "TIDEMARK_EVENT_TIME=avro:ts"}
+		c.produce(c.cl, valued(topic, 0, inAvro(avroID, base, "x")), valued(topic, 0, inAvro(unknownID, base+1, "y")))
+		s := c.start(topic, env...)
+		c.awaitRead(s)
+		s.stop()
+		s = c.start(topic, env...) // it still has none: all is as it was
+		c.awaitRead(s)
+		s.stop()
+		b.SeedSchema("late-value", 1, unknownID, sr.Schema{Schema: strings.Replace(avroText, "card", "late", 1)})
+		if fault := c.start(topic, env...).fails(); fault.Code != 1 || !strings.Contains(fault.Hint(), "have schemas been registered or deleted since?") {
+			t.Errorf("exit code %d, %v, hint: %s", fault.Code, fault, fault.Hint())
+		}
+	})
+}
