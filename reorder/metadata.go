@@ -25,6 +25,8 @@ import (
 //	w   watermark (ns), - for none      offset - L, limit, ...
 //	n   w - natural, when not 0      b  records buffered, sum of their hashes
 //	m   max - w                      f  fingerprint of what makes event times
+//	s   spans settled on an outside service's word:
+//	    distance from the one before, or L, length, ...
 //	c   CRC-32C of all before it and of group, partition and L
 //
 // L itself is the committed offset. Since the checksum covers it and where it
@@ -91,6 +93,17 @@ func (s *Snapshot) Encode(at Scope) string {
 		}
 		b = append(strconv.AppendInt(b, g.Offset-s.Low, 10), ',')
 		b = strconv.AppendInt(b, int64(g.Limit), 10)
+	}
+	end := s.Low
+	for i, g := range s.Settled {
+		if i == 0 {
+			b = append(b, ";s="...)
+		} else {
+			b = append(b, ',')
+		}
+		b = append(strconv.AppendInt(b, g.From-end, 10), ',')
+		b = strconv.AppendInt(b, g.To-g.From, 10)
+		end = g.To
 	}
 	b = append(field(b, "b", int64(s.Count)), ',')
 	b = fmt.Appendf(b, "%08x;f=%x", s.Sum, at.Fingerprint)
@@ -175,6 +188,9 @@ func (s *Snapshot) read(fields map[string]string, at *Scope) error {
 			})
 		}
 	}
+	if list, ok := fields["s"]; ok {
+		s.Settled = p.spans(list, s.Low, s.Next)
+	}
 	count, sum, _ := strings.Cut(fields["b"], ",")
 	s.Count = uint32(p.int(count, 64))
 	s.Sum = uint32(p.hex(sum))
@@ -197,6 +213,23 @@ func (p *parser) int(s string, bitSize int) int64 {
 	v, err := strconv.ParseInt(s, 10, bitSize)
 	p.note(err)
 	return v
+}
+
+// spans reads those of [low, next): no more than there may be, none empty, and none
+// that touches another or low.
+func (p *parser) spans(list string, low, next int64) (all []Span) {
+	numbers := strings.Split(list, ",")
+	for end := low; len(numbers) >= 2; numbers = numbers[2:] {
+		gap, length := p.int(numbers[0], 64), p.int(numbers[1], 64)
+		if gap < 1 || gap > next-end || length < 1 || length > next-end-gap || end+gap+length-low > settledReach || len(all) == MaxSettled {
+			p.note(ErrForeign)
+			return nil
+		}
+		from := end + gap
+		end = from + length
+		all = append(all, Span{from, end})
+	}
+	return all
 }
 
 func (p *parser) optional(s string) int64 {

@@ -2,6 +2,7 @@ package reorder
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -14,6 +15,8 @@ import (
 //	 > W         accepted by the guard's steps
 //	<= W         a release is under way and has not come to it: the
 //	             frontier, in the order of the output, is at or before it
+//
+// and if it was not settled on an outside service's word, which the commit lists.
 //
 // Late records cannot be mistaken for owed ones: when they were judged, the
 // watermark that now ends the release, or one before it, had passed them, and
@@ -29,7 +32,7 @@ func (e *Engine) Assign(s Snapshot) *Partition {
 		queue:  newCalendar(),
 		store:  arena{pool: &e.pool},
 		origin: s.Origin, known: s.Known, next: s.Next, nextEpoch: s.NextEpoch,
-		epoch: s.Epoch, lateRun: s.LateRun,
+		epoch: s.Epoch, lateRun: s.LateRun, settled: slices.Clone(s.Settled),
 	}
 	p.guard.Restore(s.Steps, s.Next)
 	p.idle.Restart(e.now)
@@ -54,6 +57,12 @@ func (p *Partition) again(r Record) (Verdict, []byte) {
 		// Not the record that was judged: the verdict was about another. If
 		// the loss is accepted, it is read once more, as what it is.
 		return Settled, nil
+	}
+	if p.settled.has(r.Offset) {
+		return Settled, nil // whatever the service says now
+	}
+	if r.Outside {
+		panic(fmt.Sprintf("reorder: offset %d was no outside service's to judge", r.Offset))
 	}
 	if r.Invalid || p.guard.WasFuture(r.Offset, r.Time) || !p.replay.owed(Position{r.Time, r.Offset}) {
 		return Settled, nil
@@ -125,6 +134,7 @@ func (p *Partition) EndReplay(end int64, accept bool) *Loss {
 		p.next = min(p.next, p.parted)
 	}
 	p.guard.Rewind(p.next)
+	p.settled.rewind(p.next)
 	p.dirty = loss != nil
 	return loss
 }
@@ -138,6 +148,7 @@ func (p *Partition) Rewind(end int64) {
 	}
 	p.next, p.dirty = end, true
 	p.guard.Rewind(end)
+	p.settled.rewind(end)
 	kept := newCalendar()
 	for {
 		e, ok := p.queue.peek(watermark.Max)

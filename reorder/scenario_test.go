@@ -25,7 +25,9 @@ var rewrite = flag.Bool("rewrite", false, "write what the scenarios put out into
 //	                      future=40ms reanchor=3 memory=1000 (bytes)
 //	partition N           go on with another partition of the same engine
 //	wall T                the wall clock, for the records that follow
-//	read T..              write records and read them; T may be "invalid"
+//	read T..              write records and read them; T may be "invalid", or
+//	                      ?T: an outside service cannot tell T, and can when the
+//	                      record is read again
 //	step T..              the same, without taking what comes due
 //	next N                take up to N records that are due
 //	hole N                the log has N offsets without a record
@@ -160,6 +162,9 @@ func (s *stage) do(args []string) {
 		for _, g := range c.Steps {
 			s.say("  from #%d the guard's limit is %s", g.Offset, ms(g.Limit))
 		}
+		for _, g := range c.Settled {
+			s.say("  settled from #%d to #%d", g.From, g.To-1)
+		}
 	case "crash":
 		if len(args) > 0 {
 			s.eng.Revoke(s.p)
@@ -239,6 +244,8 @@ func (s *stage) write(t string) {
 	r := logged{Record: Record{Offset: s.end, LeaderEpoch: s.leader()}, wall: s.wall}
 	if t == "invalid" {
 		r.Invalid, r.Time = true, watermark.None
+	} else if later, ok := strings.CutPrefix(t, "?"); ok {
+		r.Invalid, r.Outside, r.doubtful, r.Time = true, true, true, millis(later)
 	} else {
 		r.Time = millis(t)
 	}

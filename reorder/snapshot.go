@@ -1,6 +1,10 @@
 package reorder
 
-import "github.com/tidemarkhq/tidemark/watermark"
+import (
+	"slices"
+
+	"github.com/tidemarkhq/tidemark/watermark"
+)
 
 // Snapshot is the whole state of a partition at a commit. What it does not
 // hold is in the log, between Low and Next.
@@ -19,6 +23,7 @@ type Snapshot struct {
 	Releasing bool     // a release is under way
 	Frontier  Position // then: the next record owed by it
 	Steps     []watermark.Step
+	Settled   []Span // of [Low, Next), on an outside service's word
 	Count     uint32 // records buffered
 	Sum       uint32 // of OffsetHash over their offsets
 }
@@ -47,6 +52,8 @@ func (p *Partition) Snapshot() Snapshot {
 	}
 	p.guard.Forget(s.Low)
 	s.Steps = p.guard.Steps()
+	p.settled.forget(s.Low)
+	s.Settled = slices.Clone(p.settled)
 	if e, ok := p.queue.peek(p.clock.W); ok {
 		s.Releasing, s.Frontier = true, e.Position
 	}

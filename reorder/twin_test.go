@@ -26,7 +26,8 @@ type twin struct {
 	moves  []move // of the watermark in this epoch
 	run    int    // late records in a row
 	limits []watermark.Time
-	full   bool // the guard has no room for another limit
+	full   bool    // the guard has no room for another limit
+	word   []int64 // offsets that were invalid on an outside service's word
 
 	life  watermark.Instant   // the last sign of life
 	quiet []watermark.Instant // the answers since then that prove idleness
@@ -97,6 +98,9 @@ func (t *twin) read(r logged, now watermark.Instant) {
 	switch {
 	case r.Invalid:
 		late(InvalidTime)
+		if r.Outside {
+			t.word = append(t.word, r.Offset)
+		}
 		return
 	case t.future(r):
 		late(Future)
@@ -135,6 +139,7 @@ func (t *twin) copied() twin {
 	c := *t
 	c.seen, c.held, c.moves = slices.Clip(t.seen), slices.Clip(t.held), slices.Clip(t.moves)
 	c.limits, c.quiet, c.out = slices.Clip(t.limits), slices.Clip(t.quiet), slices.Clip(t.out)
+	c.word = slices.Clip(t.word)
 	return c
 }
 
@@ -163,6 +168,7 @@ func (t *twin) owed(n int) (all []Position) {
 func (t *twin) lose(n int, gone func(offset int64) bool) {
 	all := t.owed(n)
 	t.held, t.out = nil, t.out[:n:n]
+	t.word = slices.DeleteFunc(slices.Clone(t.word), gone)
 	for _, at := range all {
 		if !gone(at.Offset) {
 			t.held = append(t.held, logged{Record: Record{Offset: at.Offset, Time: at.Time}})
