@@ -8,7 +8,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"net/http"
 	"sync"
@@ -144,9 +143,6 @@ func (r *Registry) Readers(id uint32) (*timestamp.Readers, error) {
 
 // recall returns what is known of an id.
 func (r *Registry) recall(id uint32) *answer {
-	if id > math.MaxInt32 { // ids are Java's int
-		return &answer{id: id, err: timestamp.ErrUnknownSchema}
-	}
 	a, ok := r.known.Get(id)
 	switch {
 	case !ok:
@@ -168,6 +164,16 @@ func (r *Registry) Known(id uint32) bool {
 	}
 	r.ask(id)
 	return false
+}
+
+// Has reports whether the registry is known to have a schema, and asks again, now and
+// then, as long as it is not.
+func (r *Registry) Has(id uint32) bool {
+	a := r.recall(id)
+	if a == nil {
+		r.ask(id)
+	}
+	return a != nil && a.err == nil
 }
 
 // Wait waits for the answer to a question that Readers has asked. It gives up when

@@ -134,8 +134,11 @@ func TestUnknownSchema(t *testing.T) {
 		if f.asked.Load() != 1 || told.n.Load() != 0 {
 			t.Errorf("asked %d times, told %d times", f.asked.Load(), told.n.Load())
 		}
-		if _, err := extract(r, "avro:ts", 1<<31); !errors.Is(err, timestamp.ErrUnknownSchema) || f.asked.Load() != 1 {
+		if _, err := extract(r, "avro:ts", 1<<31); errors.Is(err, timestamp.ErrUnknownSchema) || !errors.Is(err, timestamp.ErrInvalid) || f.asked.Load() != 1 {
 			t.Errorf("an id that cannot be: %v", err)
+		}
+		if r.Has(7) || f.asked.Load() != 1 {
+			t.Error("has what it does not have, or is asked for it again too soon")
 		}
 		f.SeedSchema("x", 1, 7, sr.Schema{Schema: long})
 		if !r.Known(7) {
@@ -146,10 +149,10 @@ func TestUnknownSchema(t *testing.T) {
 			t.Error("asked again too soon")
 		}
 		time.Sleep(2 * time.Millisecond)
-		if r.Known(7) { // forgotten, but asked for
+		if r.Known(7) || r.Has(7) { // forgotten, but asked for
 			t.Error("its absence is still known")
 		}
-		if got, err := extract(r, "avro:ts", 7, 10); err != nil || got != 5e6 {
+		if got, err := extract(r, "avro:ts", 7, 10); err != nil || got != 5e6 || !r.Has(7) {
 			t.Error(got, err)
 		}
 	})

@@ -85,7 +85,11 @@ func (e *Extractor) String() string {
 // order and formats, and the version of the parser. Two extractors with the
 // same fingerprint give every record the same event time.
 func (e *Extractor) Fingerprint() [4]byte {
-	sum := sha256.Sum256([]byte("event time " + parserVersion + " " + e.String()))
+	means := e.String()
+	if e.UsesOnlyTimestamp() {
+		means += " of its producer" // see recordTimestamp
+	}
+	sum := sha256.Sum256([]byte("event time " + parserVersion + " " + means))
 	return [4]byte(sum[:4])
 }
 
@@ -101,4 +105,7 @@ func (e *Extractor) UsesOnlyTimestamp() bool {
 	return !slices.ContainsFunc(e.sources, func(s source) bool { return !isTimestamp(s) })
 }
 
-func isTimestamp(s source) bool { return s == recordTimestamp{} }
+func isTimestamp(s source) bool {
+	_, is := s.(recordTimestamp)
+	return is
+}

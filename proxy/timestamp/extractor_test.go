@@ -227,3 +227,21 @@ func BenchmarkExtract(b *testing.B) {
 		})
 	}
 }
+
+// FuzzParse: no text makes it panic, and what it takes means the same once it has been
+// written out.
+func FuzzParse(f *testing.F) {
+	for _, spec := range []string{"header:event-time,timestamp", "json:a\\.b.0:unix-s", "avro:x:y:int64-be,protobuf:a.b", "header::,", "json:a.\xff", "timestamp,timestamp"} {
+		f.Add(spec)
+	}
+	f.Fuzz(func(t *testing.T, spec string) {
+		e, err := Parse(spec)
+		if err != nil {
+			return
+		}
+		again, err := Parse(e.String())
+		if err != nil || again.String() != e.String() || again.Fingerprint() != e.Fingerprint() {
+			t.Errorf("%q is written out as %q, which is read as %v, %v", spec, e, again, err)
+		}
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -45,8 +46,25 @@ type Schemas interface {
 }
 
 // ErrUnknownSchema says that the schema registry knows no schema with the id that
-// stands in a value.
+// stands in a value. It may have one later: the verdict is not a function of the
+// record alone.
 var ErrUnknownSchema = errors.New("the schema registry has no such schema")
+
+// SchemaError says that a value with a schema has no usable event time: the registry
+// does not have the schema, and then ErrUnknownSchema is wrapped, or schema and value
+// are of no use.
+type SchemaError struct {
+	ID  uint32
+	err error
+}
+
+func (e *SchemaError) Error() string { return e.err.Error() }
+
+// Unwrap returns the cause, which wraps ErrInvalid.
+func (e *SchemaError) Unwrap() error { return e.err }
+
+// Unknown reports whether the registry does not have the schema.
+func (e *SchemaError) Unknown() bool { return errors.Is(e.err, ErrUnknownSchema) }
 
 // Pending says that a record cannot be judged before its schema is known.
 type Pending struct {
@@ -110,14 +128,14 @@ func (f *field) time(r *kgo.Record) (t watermark.Time, present bool, err error) 
 	if r.Value == nil {
 		return watermark.None, false, nil
 	}
-	if len(r.Value) < schemaHeader || r.Value[0] != 0 {
+	id, ok := SchemaID(r.Value)
+	if !ok {
 		return watermark.None, true, f.noSchema(r)
 	}
-	id := binary.BigEndian.Uint32(r.Value[1:])
 	readers, err := f.schemas.Readers(id)
 	switch {
 	case errors.Is(err, ErrUnknownSchema):
-		return watermark.None, true, fmt.Errorf("%w: schema %d: %w (looked for %s)", ErrInvalid, id, err, f.place())
+		return watermark.None, true, &SchemaError{id, fmt.Errorf("%w: schema %d: %w (looked for %s)", ErrInvalid, id, err, f.place())}
 	case err != nil:
 		return watermark.None, true, err
 	}
@@ -126,10 +144,20 @@ func (f *field) time(r *kgo.Record) (t watermark.Time, present bool, err error) 
 		return watermark.None, false, nil
 	}
 	t, present, why := way.read(r.Value[schemaHeader:])
-	if why != "" {
-		return watermark.None, true, fmt.Errorf("%w: schema %d: %s %s", ErrInvalid, id, f.place(), why)
+	if why == "" {
+		return t, present, nil
 	}
-	return t, present, nil
+	return watermark.None, true, &SchemaError{id, fmt.Errorf("%w: schema %d: %s %s", ErrInvalid, id, f.place(), why)}
+}
+
+// SchemaID returns the id of the schema that a value begins with: a 0 and four
+// bytes. Ids are positive where they are given out, in a registry's Java.
+func SchemaID(value []byte) (id uint32, ok bool) {
+	if len(value) < schemaHeader || value[0] != 0 {
+		return 0, false
+	}
+	id = binary.BigEndian.Uint32(value[1:])
+	return id, id <= math.MaxInt32
 }
 
 // idHeader is where newer serializers can be told to put the schema's id.

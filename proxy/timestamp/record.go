@@ -13,9 +13,13 @@ import (
 const noTimestamp = -1
 
 // recordTimestamp is the timestamp that Kafka keeps with the record: the time that
-// its producer gave it (CreateTime), or that of the broker's clock (LogAppendTime).
-// Which of the two is for the topic to say; the preflight looks there.
-type recordTimestamp struct{}
+// its producer gave it (CreateTime), or that of the broker's clock when the record
+// arrived (LogAppendTime). Each record says which; its topic says which it will be.
+type recordTimestamp struct {
+	// alone: there is no other source, so a time of arrival would take the place of
+	// event times altogether. Behind others it is what the configuration asks for.
+	alone bool
+}
 
 func (recordTimestamp) String() string { return "timestamp" }
 func (recordTimestamp) place() string  { return "timestamp" }
@@ -30,7 +34,7 @@ func (recordTimestamp) place() string  { return "timestamp" }
 // some other time inside. The fraction of a millisecond left over gives it
 // away: 2^64 ns are no whole number of milliseconds, nor is any multiple below
 // the 15,625th, which is 2.9e17 ms.
-func (recordTimestamp) time(r *kgo.Record) (t watermark.Time, present bool, err error) {
+func (s recordTimestamp) time(r *kgo.Record) (t watermark.Time, present bool, err error) {
 	if r.Timestamp.IsZero() {
 		return watermark.None, false, nil
 	}
@@ -41,6 +45,9 @@ func (recordTimestamp) time(r *kgo.Record) (t watermark.Time, present bool, err 
 	if ms == noTimestamp {
 		return watermark.None, false, nil
 	}
+	if s.alone && IsArrival(r) {
+		return watermark.None, true, fmt.Errorf("%w: the record's timestamp (%d ms) is the time of its arrival (LogAppendTime)", ErrInvalid, ms)
+	}
 	if ms < 0 {
 		return watermark.None, true, fmt.Errorf("%w: the record's timestamp is negative (%d ms)", ErrInvalid, ms)
 	}
@@ -50,3 +57,10 @@ func (recordTimestamp) time(r *kgo.Record) (t watermark.Time, present bool, err 
 	}
 	return t, true, nil
 }
+
+// IsArrival reports whether the record's own timestamp is that of the broker's clock
+// when the record arrived.
+func IsArrival(r *kgo.Record) bool { return r.Attrs.TimestampType() == logAppendTime }
+
+// logAppendTime is a timestamp type, as the client numbers them.
+const logAppendTime = 1

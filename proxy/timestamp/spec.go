@@ -35,6 +35,9 @@ func Parse(spec string) (*Extractor, error) {
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
+	if len(e.sources) == 1 && isTimestamp(e.sources[0]) {
+		e.sources[0] = recordTimestamp{alone: true}
+	}
 	return &e, nil
 }
 
