@@ -23,6 +23,7 @@ import (
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/registry"
+	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -99,10 +100,14 @@ func verify(ctx context.Context, cfg config.Config) ([]emit.Report, error) {
 	o := emit.VerifyOptions{
 		Group: cfg.Group, Prefix: cfg.HeaderPrefix, AtLeastOnce: cfg.Delivery == config.AtLeastOnce,
 	}
+	var schemaID func([]byte) (uint32, bool)
+	if cfg.EventTime.NeedsSchemas() {
+		schemaID = timestamp.SchemaID
+	}
 	for _, t := range cfg.Topics {
 		o.Topics = append(o.Topics, emit.VerifyTopic{
 			Source: t, Ordered: cfg.OrderedTopic(t), Late: cfg.LateTopic(t),
-			EventTime: eventTime, Fingerprint: cfg.EventTime.Fingerprint(),
+			EventTime: eventTime, SchemaID: schemaID, Fingerprint: cfg.EventTime.Fingerprint(),
 		})
 	}
 	if term.IsTerminal(int(os.Stderr.Fd())) {
@@ -253,6 +258,7 @@ func writeCounts(w io.Writer, r emit.Report) {
 	rare("replayed", r.Replayed, "records out that an earlier epoch had put out")
 	rare("repeated", r.Repeated, "records out again, as at-least-once may")
 	rare("bare", r.Bare, "records out without headers, for want of room")
+	rare("registered", r.Registered, "records late for a schema that the registry did not have, and could be read now")
 	rare("unproven", r.Unproven, "records read, whose output retention may have deleted")
 	fmt.Fprintln(w)
 }
