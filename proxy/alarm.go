@@ -24,10 +24,11 @@ type process struct {
 	wallClock func() time.Time
 	schemas   *registry.Registry // nil where nothing needs it
 	transport http.RoundTripper  // to it; nil: the network
+	looked    map[string]bool    // topics; see session.arrives
 }
 
 func newProcess(log *slog.Logger) *process {
-	return &process{alarm: newAlarm(log), limits: newLimits(), wallClock: time.Now}
+	return &process{alarm: newAlarm(log), limits: newLimits(), wallClock: time.Now, looked: map[string]bool{}}
 }
 
 // counters count what has happened since the process began. They are touched

@@ -55,7 +55,7 @@ func classify(err error) class {
 		return recordClass
 	case errors.As(err, new(*registry.RefusedError)):
 		return brokerClass
-	case answered, errors.Is(err, errAnswer), errors.Is(err, errRefused), errors.Is(err, errFew), errors.As(err, new(*kgo.ErrDataLoss)):
+	case answered, errors.Is(err, errAnswer), errors.Is(err, errRefused), errors.Is(err, errFew), errors.Is(err, errLostSchema), errors.As(err, new(*kgo.ErrDataLoss)):
 		return brokerClass
 	case errors.Is(err, context.Canceled), errors.Is(err, kgo.ErrClientClosed), errors.Is(err, errVoid), errors.Is(err, errTopology):
 		return noClass

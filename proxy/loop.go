@@ -13,6 +13,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -133,11 +134,19 @@ func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) e
 			return err
 		}
 	}
+	if s.stamps && !p.arrivals && timestamp.IsArrival(r) {
+		if err := s.arrives(p, r); err != nil {
+			return err
+		}
+	}
 	t, invalid, err := s.eventTime(ctx, p, r)
 	if err != nil {
 		return err
 	}
-	in := reorder.Record{Offset: r.Offset, LeaderEpoch: r.LeaderEpoch, Time: t, Invalid: invalid != nil, Size: emit.BodySize(r)}
+	in := reorder.Record{
+		Offset: r.Offset, LeaderEpoch: r.LeaderEpoch, Time: t, Size: emit.BodySize(r),
+		Invalid: invalid != nil, Outside: errors.Is(invalid, timestamp.ErrUnknownSchema),
+	}
 	s.codec.saw(r.Attrs.CompressionType())
 	verdict, body := p.state.Step(in, s.wall)
 	if verdict == reorder.Flush {
@@ -155,12 +164,12 @@ func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) e
 	case reorder.Settled:
 		r.Recycle()
 	default:
+		why := emit.Lateness{Verdict: verdict, Time: t, Watermark: p.state.Watermark(), Epoch: p.state.Epoch(), AtMs: s.wall.Millis()}
 		if verdict == reorder.InvalidTime {
 			s.invalid.add(r, invalid)
+			why.Schema, why.SchemaID = schemaOf(invalid)
 		}
-		late := s.flight.outbox.Late(p.Source, r, emit.Lateness{
-			Verdict: verdict, Time: t, Watermark: p.state.Watermark(), Epoch: p.state.Epoch(), AtMs: s.wall.Millis(),
-		})
+		late := s.flight.outbox.Late(p.Source, r, why)
 		r.Recycle()
 		return s.produce(ctx, p, in.Offset, late)
 	}
@@ -325,7 +334,7 @@ func (s *session) lost(p *partition, err error) error {
 	}
 	hint := "find out why the topic lost records (retention, truncation, deletion); to go on without them, set TIDEMARK_ON_DATA_LOSS=continue"
 	if s.schemas != nil {
-		hint = "have schemas been registered or deleted since? else " + hint
+		hint = "is TIDEMARK_SCHEMA_REGISTRY the registry of before? another may have other schemas under the same ids; else " + hint
 	}
 	return failed(fmt.Errorf("read %s partition %d again: %w", p.Topic, p.Partition, err), hint)
 }

@@ -203,6 +203,7 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 	s := &session{
 		life: life, die: die,
 		cfg: cfg, log: proc.alarm.log, alarm: proc.alarm, wallClock: proc.wallClock, limits: proc.limits, topics: topics, connection: connection, extract: proc.extractor(cfg), schemas: proc.schemas, adm: adm,
+		stamps: cfg.EventTime.UsesTimestamp(), looked: proc.looked,
 		engine: reorder.NewEngine(opts, int64(cfg.Memory)),
 		headers: emit.Headers{
 			Prefix: cfg.HeaderPrefix, Watermark: cfg.Headers.Watermark,
@@ -212,7 +213,7 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 		refusals: map[emit.Source]refused{},
 		stuck:    map[emit.Source]place{},
 		stopped:  map[emit.Source]watermark.Instant{},
-		waiting:  map[emit.Source]uint32{},
+		waiting:  map[emit.Source]wanted{},
 		recoil:   recoil,
 		owned:    &ownership{GroupBalancer: kgo.CooperativeStickyBalancer()},
 		ready:    make(chan struct{}),

@@ -26,6 +26,12 @@ import (
 // partitions, and rebalances with them; to keep what the partition holds and only
 // stop reading it would need a second way to hold and to go on, for an outage that
 // is over in seconds or needs a hand anyway.
+//
+// That the registry has no such schema is a verdict, and its word alone: it may have
+// the schema when the record is read again. So the offset of such a record travels in
+// the commit (reorder.Partition.Settles), and what stands there is not asked for
+// again. The other way round nothing can be remembered: where a record was judged by a
+// schema that the registry has lost since, its partition waits for it to come back.
 
 // schemaPatience is how long the loop waits for a schema: less than a rebalance or
 // an open transaction notices, since that lasts for at least a second.
@@ -75,22 +81,82 @@ func (a *alarm) registryFailed(err error) {
 	a.tell("", slog.LevelWarn, c, msg, "err", err)
 }
 
+// wanted is what a partition waits for, before the record at an offset: to hear what
+// the registry says of a schema or, if that was lost, that it is there again.
+type wanted struct {
+	id     uint32
+	lost   bool
+	offset int64
+	why    error
+	hint   string
+}
+
 // eventTime returns the event time of a record, once its schema is known. The first
 // error is the verdict; errStopped, as the second, says that there is none yet.
 func (s *session) eventTime(ctx context.Context, p *partition, r *kgo.Record) (t watermark.Time, invalid, err error) {
+	if s.schemas == nil {
+		t, invalid = s.extract.Extract(r)
+		return t, invalid, nil
+	}
+	if p.state.Recalls(r.Offset, r.LeaderEpoch) {
+		return watermark.None, errRecalled, nil
+	}
 	for {
 		t, invalid = s.extract.Extract(r)
 		if invalid == nil {
 			return t, nil, nil
 		}
-		pending, ok := errors.AsType[*timestamp.Pending](invalid)
-		if !ok {
-			return t, invalid, nil
+		if pending, ok := errors.AsType[*timestamp.Pending](invalid); ok {
+			if err := s.awaitSchema(ctx, p, r.Offset, pending.ID); err != nil {
+				return t, nil, err
+			}
+			continue
 		}
-		if err := s.awaitSchema(ctx, p, r.Offset, pending.ID); err != nil {
-			return t, nil, err
+		if schema, ok := errors.AsType[*timestamp.SchemaError](invalid); ok && schema.Unknown() {
+			err = s.takeWord(ctx, p, r.Offset, schema.ID)
+		}
+		return t, invalid, err
+	}
+}
+
+// errRecalled stands for the event time of a record that needs none, for what became
+// of it is known.
+var errRecalled = errors.New("settled before")
+
+// takeWord sees to it that the registry's word that it does not have a schema is
+// remembered for as long as it has to be.
+func (s *session) takeWord(ctx context.Context, p *partition, offset int64, id uint32) error {
+	if _, replaying := p.state.Replaying(); replaying {
+		return s.waitFor(ctx, p, wanted{
+			id: id, lost: true, offset: offset, why: fmt.Errorf("%w %d any more", errLostSchema, id),
+			hint: "register it again under its id (mode IMPORT), or point TIDEMARK_SCHEMA_REGISTRY at a registry that has it; no record is lost meanwhile",
+		})
+	}
+	for !p.state.Settles(offset) {
+		s.alarm.tell(fmt.Sprint(p.Topic, p.Partition), slog.LevelWarn, noClass,
+			"too many records with schemas that the registry does not have among those held; some are released early",
+			"topic", p.Topic, "partition", p.Partition, "offset", offset, "schema", id, "hint", "register the schema, or stop who writes with it")
+		p.state.MakeRoom()
+		if err := s.releaseByClock(ctx, p); err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// errLostSchema says that the registry does not have a schema that it had.
+var errLostSchema = errors.New("the record was judged by its schema, and the schema registry does not have schema")
+
+// schemaOf returns what a late record says of its schema.
+func schemaOf(invalid error) (emit.Schema, uint32) {
+	schema, ok := errors.AsType[*timestamp.SchemaError](invalid)
+	switch {
+	case !ok:
+		return emit.NoSchema, 0
+	case schema.Unknown():
+		return emit.UnknownSchema, schema.ID
+	}
+	return emit.KnownSchema, schema.ID
 }
 
 // awaitSchema waits for a schema, and sets the partition aside if that takes long.
@@ -105,20 +171,31 @@ func (s *session) awaitSchema(ctx context.Context, p *partition, offset int64, i
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	return s.waitFor(ctx, p, wanted{
+		id: id, offset: offset, why: why,
+		hint: "look whether the schema registry is up, and TIDEMARK_SCHEMA_REGISTRY and the login right; no record is lost meanwhile",
+	})
+}
+
+// waitFor sets a partition aside until the registry has said what is wanted of it.
+func (s *session) waitFor(ctx context.Context, p *partition, want wanted) error {
 	if err := s.commit(ctx); err != nil {
 		return err
 	}
 	s.setAside(p)
-	s.waiting[p.Source] = id
-	s.alarm.aside(p, offset, why)
+	s.waiting[p.Source] = want
+	s.alarm.waits(p.Source, want)
 	return errStopped
 }
 
-// aside tells of a partition that waits. Why it has to has been counted.
-func (a *alarm) aside(p *partition, offset int64, why error) {
-	a.tell(fmt.Sprint(p.Topic, p.Partition), slog.LevelError, classify(why), "a partition waits for the schema registry",
-		"topic", p.Topic, "partition", p.Partition, "offset", offset,
-		"hint", "look whether the schema registry is up, and TIDEMARK_SCHEMA_REGISTRY and the login right; no record is lost meanwhile", "err", why)
+// waits tells of a partition that does.
+func (a *alarm) waits(src emit.Source, want wanted) {
+	c := classify(want.why)
+	if want.lost { // a question that was not answered has been counted
+		a.count(c, want.why)
+	}
+	a.tell(fmt.Sprint(src.Topic, src.Partition), slog.LevelError, c, "a partition waits for the schema registry",
+		"topic", src.Topic, "partition", src.Partition, "offset", want.offset, "schema", want.id, "hint", want.hint, "err", want.why)
 }
 
 // tryWaiting takes up again the partitions whose schemas are known by now.
@@ -127,11 +204,19 @@ func (s *session) tryWaiting(ctx context.Context) error {
 		return nil
 	}
 	again := map[string][]int32{}
-	for src, id := range s.waiting {
-		if _, still := s.stopped[src]; !still {
+	for src, want := range s.waiting {
+		there := s.schemas.Known
+		if want.lost {
+			there = s.schemas.Has
+		}
+		switch told, still := s.stopped[src]; {
+		case !still:
 			delete(s.waiting, src) // taken up again, or another's by now
-		} else if s.schemas.Known(id) {
+		case there(want.id):
 			again[src.Topic] = append(again[src.Topic], src.Partition)
+		case want.lost && s.now().Sub(told) >= complainEvery:
+			s.stopped[src] = s.now()
+			s.alarm.waits(src, want)
 		}
 	}
 	if len(again) == 0 {

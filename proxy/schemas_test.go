@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -20,6 +22,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/registry"
+	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
@@ -29,6 +32,7 @@ type books struct {
 	*srfake.Registry
 	asked atomic.Int64
 	away  atomic.Bool
+	lacks atomic.Uint32 // the id of a schema that it does not have, or has lost
 }
 
 var errAway = errors.New("connection refused")
@@ -40,6 +44,9 @@ func (b *books) RoundTrip(req *http.Request) (*http.Response, error) {
 			return &http.Response{StatusCode: 503, Body: io.NopCloser(strings.NewReader("busy"))}, nil
 		}
 		return nil, errAway
+	}
+	if id := b.lacks.Load(); id != 0 && strings.HasSuffix(req.URL.Path, fmt.Sprintf("/schemas/ids/%d", id)) {
+		return &http.Response{StatusCode: 404, Body: io.NopCloser(strings.NewReader(`{"error_code":40403,"message":"Schema not found"}`))}, nil
 	}
 	w := httptest.NewRecorder()
 	b.Handler().ServeHTTP(w, req)
@@ -62,9 +69,11 @@ func withBooks(t *testing.T, on func(*testing.T, func(*testing.T, *cluster)), sc
 	b.SeedSchema("payments-value", 1, avroID, sr.Schema{Schema: avroText})
 	b.SeedSchema("proto-value", 1, protoID, sr.Schema{Type: sr.TypeProtobuf, Schema: protoText})
 	b.SeedSchema("other-value", 1, otherID, sr.Schema{Schema: strings.Replace(avroText, "card", "sku", 1)})
+	b.SeedSchema("late-value", 1, unknownID, sr.Schema{Schema: strings.Replace(avroText, "card", "late", 1)})
 	on(t, func(t *testing.T, c *cluster) {
 		c.books = b
 		b.away.Store(false)
+		b.lacks.Store(unknownID)
 		scenario(t, c, b)
 	})
 }
@@ -161,17 +170,25 @@ func TestUnknownSchema(t *testing.T) {
 		for i := range int64(20) {
 			c.produce(c.cl, valued(topic, 0, inAvro(avroID, base+i, "x")), valued(topic, 0, inAvro(unknownID, base+i, "x")), valued(topic, 0, []byte("no id")))
 		}
+		c.produce(c.cl, valued(topic, 0, []byte{0, 0, 0, 0, avroID, 9})) // cut off
 		s := c.start(topic, needsBooks, "TIDEMARK_EVENT_TIME=avro:ts")
 		c.awaitDrained(s)
 		s.stop()
-		if r := c.verify(s.cfg); r.Read != 60 || r.Ordered != 20 || r.Late["invalid-time"] != 40 {
+		if r := c.verify(s.cfg); r.Read != 61 || r.Ordered != 20 || r.Late["invalid-time"] != 41 || r.Registered != 0 {
 			t.Errorf("%d read, %d ordered, late %v", r.Read, r.Ordered, r.Late)
 		}
-		if got := s.proc.alarm.snapshot(); got.Record != 40 || got.Broker != 0 || got.Network != 0 {
+		if got := s.proc.alarm.snapshot(); got.Record != 41 || got.Broker != 0 || got.Network != 0 {
 			t.Errorf("counted %+v", got)
 		}
 		if text := s.voice.String(); !strings.Contains(text, "partition 0 offset 1: no usable event time: schema 77: the schema registry has no such schema") {
 			t.Error(text)
+		}
+		says := map[[2]string]int{}
+		for _, r := range c.contents(topic + ".late")[0] {
+			says[[2]string{header(r, "tidemark-late-unknown-schema"), header(r, "tidemark-late-schema")}]++
+		}
+		if want := map[[2]string]int{{"77", "-"}: 20, {"-", "-"}: 20, {"-", "1"}: 1}; !maps.Equal(says, want) {
+			t.Errorf("late records say %v, want %v", says, want)
 		}
 	})
 }
@@ -285,23 +302,189 @@ func TestRegistrySecretIsNeverLogged(t *testing.T) {
 }
 
 // What the registry says of a schema that it does not have is not a function of the
-// log. If it changes its mind while records around it are held, a restart does not
-// find what the commit says, and stops rather than put out a record twice.
+// log. It changes its mind while records around it are held, and that changes nothing:
+// what was late stays late, in whatever order and however often it is asked.
 func TestSchemaRegisteredLate(t *testing.T) {
+	for _, delivery := range []string{"exactly-once", "at-least-once"} {
+		t.Run(delivery, func(t *testing.T) {
+			withBooks(t, onFake, func(t *testing.T, c *cluster, b *books) {
+				topic := c.topic(1)
+				base := time.Now().Add(-time.Hour).UnixMilli()
+				env := []string{needsBooks, noDrain, "TIDEMARK_EVENT_TIME=avro:ts", "TIDEMARK_DELIVERY=" + delivery}
+				c.produce(c.cl,
+					valued(topic, 0, inAvro(avroID, base, "x")), valued(topic, 0, inAvro(unknownID, base+1, "y")),
+					valued(topic, 0, []byte("no id")), valued(topic, 0, inAvro(unknownID, base+2, "y")),
+					valued(topic, 0, inAvro(avroID, base+3, "z")), valued(topic, 0, inAvro(unknownID, base+4, "y")))
+				s := c.start(topic, env...)
+				c.awaitRead(s)
+				s.stop()
+				if got, want := c.commits(s.cfg)[0].Settled, []reorder.Span{{From: 1, To: 4}, {From: 5, To: 6}}; !slices.Equal(got, want) {
+					t.Errorf("settled %v, want %v", got, want)
+				}
+				s = c.start(topic, env...) // it still has none
+				c.awaitRead(s)
+				s.crash()
+				b.lacks.Store(0)
+				s = c.start(topic, env...)
+				c.awaitRead(s)
+				c.produce(c.cl, valued(topic, 0, inAvro(unknownID, base+5, "y")), valued(topic, 0, inAvro(avroID, base+5000, "end")))
+				c.awaitRead(s)
+				s.stop()
+				r := c.verify(s.cfg)
+				if r.Read != 8 || r.Ordered != 3 || r.Late["invalid-time"] != 4 || r.Registered != 3 || r.Buffered != 1 || r.Repeated != 0 {
+					t.Errorf("%+v", r)
+				}
+			})
+		})
+	}
+}
+
+// The registry loses a schema by which records were judged that are still held. Their
+// partition waits until it is back, whatever becomes of the process meanwhile; the
+// other one goes on.
+func TestSchemaLost(t *testing.T) {
 	withBooks(t, onFake, func(t *testing.T, c *cluster, b *books) {
-		topic := c.topic(1)
+		topic := c.topic(2)
 		base := time.Now().Add(-time.Hour).UnixMilli()
 		env := []string{needsBooks, noDrain, "TIDEMARK_EVENT_TIME=avro:ts"}
-		c.produce(c.cl, valued(topic, 0, inAvro(avroID, base, "x")), valued(topic, 0, inAvro(unknownID, base+1, "y")))
+		write := func(partition int32, id uint32, at int64) {
+			c.produce(c.cl, valued(topic, partition, inAvro(id, base+at, "x")))
+		}
+		for i := range int64(3) {
+			write(0, avroID, 100*i)
+			write(0, otherID, 100*i+1)
+			write(1, avroID, 100*i)
+		}
 		s := c.start(topic, env...)
 		c.awaitRead(s)
 		s.stop()
-		s = c.start(topic, env...) // it still has none: all is as it was
-		c.awaitRead(s)
+		b.lacks.Store(otherID)
+		s = c.start(topic, env...)
+		write(0, avroID, 5000)
+		write(1, avroID, 5000)
+		c.await("the other partition", func() bool { s.lives(); return len(c.contents(topic + ".ordered")[1]) == 3 })
+		time.Sleep(10 * time.Minute)
+		s.lives()
+		if n := len(c.contents(topic + ".ordered")[0]); n > 0 {
+			t.Errorf("%d records came out that nobody can read", n)
+		}
+		got := s.proc.alarm.snapshot()
+		if got.Record != 0 || got.Sessions != 1 || got.Broker < 10 || got.Broker > 50 {
+			t.Errorf("counted %+v", got)
+		}
+		for _, want := range []string{"a partition waits for the schema registry", "topic=" + topic + " partition=0 offset=1 schema=3", "does not have schema 3 any more", "register it again under its id"} {
+			if text := s.voice.String(); !strings.Contains(text, want) {
+				t.Errorf("%q is not in:\n%s", want, text)
+			}
+		}
+		s.crash()
+		s = c.start(topic, env...)
+		time.Sleep(time.Minute)
+		b.lacks.Store(0)
+		if took := since(func() { c.awaitRead(s) }); took > time.Minute {
+			t.Errorf("it took %v to go on", took)
+		}
 		s.stop()
-		b.SeedSchema("late-value", 1, unknownID, sr.Schema{Schema: strings.Replace(avroText, "card", "late", 1)})
-		if fault := c.start(topic, env...).fails(); fault.Code != 1 || !strings.Contains(fault.Hint(), "have schemas been registered or deleted since?") {
-			t.Errorf("exit code %d, %v, hint: %s", fault.Code, fault, fault.Hint())
+		if r := c.verify(s.cfg); r.Read != 11 || r.Ordered != 9 || r.Buffered != 2 || len(r.Late) != 0 {
+			t.Errorf("%+v", r)
 		}
 	})
+}
+
+// More records with unknown schemas between those that are held than a commit has
+// room for: records are released early, and nothing stands still or is lost.
+func TestManyUnknownSchemas(t *testing.T) {
+	for _, delivery := range []string{"exactly-once", "at-least-once"} {
+		t.Run(delivery, func(t *testing.T) {
+			withBooks(t, onFake, func(t *testing.T, c *cluster, b *books) {
+				topic := c.topic(1)
+				base := time.Now().Add(-time.Hour).UnixMilli()
+				env := []string{needsBooks, noDrain, "TIDEMARK_EVENT_TIME=avro:ts", "TIDEMARK_MAX_OUT_OF_ORDERNESS=1h", "TIDEMARK_MAX_FUTURE=0", "TIDEMARK_DELIVERY=" + delivery}
+				const pairs = 300
+				for i := range int64(pairs) {
+					c.produce(c.cl, valued(topic, 0, inAvro(avroID, base+i, "x")), valued(topic, 0, inAvro(unknownID, base+i, "y")))
+				}
+				s := c.start(topic, env...)
+				c.awaitRead(s)
+				if text := s.voice.String(); !strings.Contains(text, "released early") || !strings.Contains(text, "schema=77") {
+					t.Error(text)
+				}
+				s.stop()
+				if settled := len(c.commits(s.cfg)[0].Settled); settled == 0 || settled > reorder.MaxSettled {
+					t.Errorf("%d spans", settled)
+				}
+				b.lacks.Store(0)
+				s = c.start(topic, env...)
+				c.awaitRead(s)
+				s.stop()
+				r := c.verify(s.cfg)
+				if r.Read != 2*pairs || r.Ordered+r.Buffered != pairs || r.Late["invalid-time"] != pairs || r.Registered != pairs || r.Buffered == 0 || r.Repeated != 0 {
+					t.Errorf("%+v", r)
+				}
+			})
+		})
+	}
+}
+
+// The registry is away while members come and go. Each time whoever has the
+// partitions that need it waits with them, and everything else goes on.
+func TestRegistryOutageAmongRebalances(t *testing.T) {
+	severalMembers(t)
+	for _, delivery := range []string{"exactly-once", "at-least-once"} {
+		t.Run(delivery, func(t *testing.T) {
+			withBooks(t, onFake, func(t *testing.T, c *cluster, b *books) {
+				topic := c.topic(4)
+				base := time.Now().Add(-time.Hour).UnixMilli()
+				env := []string{needsBooks, noDrain, "TIDEMARK_EVENT_TIME=avro:ts,header:event-time", "TIDEMARK_DELIVERY=" + delivery}
+				write := func(at int64, id uint32, partitions ...int32) {
+					for _, n := range partitions {
+						c.produce(c.cl, valued(topic, n, inAvro(id, base+at, fmt.Sprint(at))))
+					}
+				}
+				// Partitions 1 and 3 need no schema at all: tombstones.
+				bare := func(at int64) {
+					for _, n := range []int32{1, 3} {
+						r := record(topic, n, base+at, "")
+						r.Value = nil
+						c.produce(c.cl, r)
+					}
+				}
+				out := func(n int32) int { return len(c.contents(topic + ".ordered")[n]) }
+				write(0, avroID, 0, 2)
+				write(1, unknownID, 0, 2) // held with it: to be remembered through all this
+				bare(0)
+				a := c.start(topic, env...)
+				c.awaitRead(a)
+				b.away.Store(true)
+				write(10, otherID, 0, 2)
+				write(5000, avroID, 0, 2)
+				bare(5000)
+				c.await("what needs no schema", func() bool { a.lives(); return out(1) == 1 && out(3) == 1 })
+
+				second := c.start(topic, append(env, instance("b"))...)
+				c.await("each to have half", func() bool { return len(c.owned(a)) == 2 && len(c.owned(second)) == 2 })
+				bare(10_000)
+				c.await("what needs no schema, of both", func() bool { return out(1) == 2 && out(3) == 2 })
+				second.stop()
+				c.await("a to have all again", func() bool { return len(c.owned(a)) == 4 })
+				third := c.start(topic, append(env, instance("c"))...)
+				c.await("each to have half again", func() bool { return len(c.owned(a)) == 2 && len(c.owned(third)) == 2 })
+				a.crash()
+				c.await("c to have all", func() bool { return len(c.owned(third)) == 4 })
+				bare(15_000)
+				c.await("what needs no schema, of the last", func() bool { third.lives(); return out(1) == 3 && out(3) == 3 })
+				if out(0) > 0 || out(2) > 0 {
+					t.Errorf("%d and %d records came out without their schemas", out(0), out(2))
+				}
+				b.lacks.Store(0)
+				b.away.Store(false)
+				c.awaitRead(third)
+				third.stop()
+				r := c.verify(third.cfg)
+				if r.Read != 16 || r.Ordered-r.Repeated != 10 || r.Late["invalid-time"] != 2 || r.Registered != 2 || r.Buffered != 4 {
+					t.Errorf("%+v", r)
+				}
+			})
+		})
+	}
 }

@@ -38,6 +38,8 @@ type session struct {
 	extract    *timestamp.Extractor
 	headers    emit.Headers
 	schemas    *registry.Registry // nil where nothing needs it
+	stamps     bool               // records' own timestamps may be event times
+	looked     map[string]bool    // see arrives
 
 	cl  *kgo.Client
 	gts *kgo.GroupTransactSession // nil at least once
@@ -66,7 +68,7 @@ type session struct {
 	flushes    int // counted only in a wide session
 	stuck      map[emit.Source]place
 	stopped    map[emit.Source]watermark.Instant // that stand still; when each was last tried
-	waiting    map[emit.Source]uint32            // of these, those that wait for a schema
+	waiting    map[emit.Source]wanted            // of these, those that wait for a schema
 	codec      sameCodec
 	listed     listings // while partitions are taken up
 	stalled    bool     // the client has stopped reading a partition
@@ -91,6 +93,8 @@ type partition struct {
 	state *reorder.Partition
 	scope reorder.Scope
 	since watermark.Instant // when it was taken up
+
+	arrivals bool // a timestamp was that of arrival
 
 	packed [2]packed // ordered and late; kept only in a wide session
 }
