@@ -23,6 +23,10 @@ type Rules struct {
 	// with. It sees source records and outputs without what was appended.
 	EventTime func(*kgo.Record) (watermark.Time, error)
 
+	// SchemaID returns the id of the schema that a value begins with. It is nil where
+	// event times need no schemas.
+	SchemaID func(value []byte) (id uint32, ok bool)
+
 	// Identity is what repeats were told by from originals, and Dropped says that
 	// they are in no output. Without an identity nothing is said of them.
 	Identity Identity
@@ -88,11 +92,12 @@ type Checker struct {
 	ordered orderedState
 	late    lateState
 
-	strays  []suspect        // not what this source partition holds
-	bares   []suspect        // without identity
-	missing map[int64]uint64 // source records that should be in an output and are not
-	lost    int64            // more of them, above maxSuspects
-	dim     map[int64]bool   // of raws: those that may have come out and gone
+	strays  []suspect                 // not what this source partition holds
+	bares   []suspect                 // without identity
+	missing map[int64]uint64          // source records that should be in an output and are not
+	lost    int64                     // more of them, above maxSuspects
+	dim     map[int64]bool            // of raws: those that may have come out and gone
+	arrived map[int64]kgo.RecordAttrs // of raws: those whose timestamp is when they came
 	repeats repeats
 	report  Report
 
@@ -141,6 +146,7 @@ func NewChecker(rules Rules, scope Scope) *Checker {
 		missing: map[int64]uint64{},
 		dim:     map[int64]bool{},
 		repeats: repeats{group: map[uint64]int64{}, claims: map[uint64][]claim{}, quiet: map[int64]quiet{}},
+		arrived: map[int64]kgo.RecordAttrs{},
 		rawNext: scope.RawStart,
 		ordered: orderedState{last: place{0, reorder.Position{Time: watermark.None, Offset: -1}}},
 		report: Report{
@@ -181,6 +187,9 @@ func (c *Checker) Raw(r *kgo.Record) {
 		return
 	}
 	c.raws[r.Offset] = h
+	if r.Attrs.TimestampType() != 0 { // which its copies do not show
+		c.arrived[r.Offset] = r.Attrs
+	}
 }
 
 // held reports whether the commit may hold an offset buffered.
@@ -261,6 +270,10 @@ func (c *Checker) match() appearance {
 	h, ok := c.raws[o.source]
 	switch {
 	case ok && (h == o.hash || c.stripLess(h)):
+		if attrs, ok := c.arrived[o.source]; ok {
+			o.rec.Attrs = attrs
+			delete(c.arrived, o.source)
+		}
 		delete(c.raws, o.source)
 		delete(c.dim, o.source)
 		delete(c.repeats.quiet, o.source)

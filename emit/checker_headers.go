@@ -16,7 +16,7 @@ type headerNames []string
 var (
 	orderedHeaders = []string{wordWatermark, wordSourceOffset, wordEventTime, wordEpoch}
 	lateHeaders    = []string{
-		wordLateReason, wordLateByMs, wordWatermark, wordSourceTopic,
+		wordLateReason, wordUnknownSchema, wordSchema, wordLateByMs, wordWatermark, wordSourceTopic,
 		wordSourcePartition, wordSourceOffset, wordLateAt, wordEpoch,
 	}
 )
@@ -31,6 +31,8 @@ const (
 
 const (
 	lateReason = iota
+	lateUnknownSchema
+	lateSchema
 	lateByMillis
 	lateWatermark
 	lateTopic

@@ -97,7 +97,10 @@ func (c *Checker) judgeLate() {
 			c.faultf(KindWrongLate, "%s", wrong)
 		}
 	}
+	unknown := c.judgeSchema(why)
 	switch {
+	case why == "invalid-time" && err == nil && unknown:
+		c.report.Registered++
 	case why == "invalid-time" && err == nil:
 		c.faultf(KindWrongLate, "invalid-time, but its event time is %d ms", t.Millis())
 	case why != "invalid-time" && err != nil:
@@ -111,6 +114,31 @@ func (c *Checker) judgeLate() {
 	case why == "duplicate":
 		c.claimDuplicate(t)
 	}
+}
+
+// judgeSchema judges what is said of a schema, and reports whether it is, in truth as
+// far as can be seen, that the registry did not have it. What a registry has said once
+// nobody can check: by now it may have the schema. What it names must be the schema
+// of the value.
+func (c *Checker) judgeSchema(why string) (unknown bool) {
+	o := &c.out
+	for _, word := range []int{lateUnknownSchema, lateSchema} {
+		if !o.has[word] {
+			continue
+		}
+		says, _, err := o.number(word)
+		ours := why == "invalid-time" && c.rules.SchemaID != nil && err == nil
+		if ours {
+			id, ok := c.rules.SchemaID(o.rec.Value)
+			ours = ok && says == int64(id)
+		}
+		if !ours {
+			c.faultf(KindWrongLate, "%s for schema %q, which is not that of its value", why, o.values[word])
+			continue
+		}
+		unknown = unknown || word == lateUnknownSchema
+	}
+	return unknown
 }
 
 // judgeBehind judges a record that is late because of the watermark it names.

@@ -79,6 +79,10 @@ type Report struct {
 	Bare     int64 `json:"bare"`     // outputs without our headers, for want of room
 	Unproven int64 `json:"unproven"` // source records whose output retention may have deleted
 
+	// Registered is how many of Late were invalid-time because the schema registry did
+	// not have their schema, and could be read now.
+	Registered int64 `json:"registered"`
+
 	Watermark Range           `json:"watermark"` // of the headers of .ordered
 	Faults    map[Kind]Faults `json:"violations"`
 }
@@ -100,6 +104,7 @@ func (r *Report) Add(o Report) {
 	r.Repeated += o.Repeated
 	r.Bare += o.Bare
 	r.Unproven += o.Unproven
+	r.Registered += o.Registered
 	for why, n := range o.Late {
 		r.Late[why] += n
 	}

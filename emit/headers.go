@@ -32,7 +32,9 @@ const (
 	wordEventTime       = "event-time"
 	wordEpoch           = "epoch" // absent in epoch 0, unless the source has it
 	wordLateReason      = "late-reason"
-	wordLateByMs        = "late-by-ms" // where behind: floor(W) - floor(t)
+	wordUnknownSchema   = "late-unknown-schema" // invalid-time: id of a schema that the registry did not have
+	wordSchema          = "late-schema"         // invalid-time: id of the schema by which it is unusable
+	wordLateByMs        = "late-by-ms"          // where behind: floor(W) - floor(t)
 	wordSourceTopic     = "source-topic"
 	wordSourcePartition = "source-partition"
 	wordLateAt          = "late-at" // wall clock: the one value that is no function of the log

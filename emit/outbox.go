@@ -17,6 +17,7 @@ type Outbox struct {
 	names   struct {
 		watermark, sourceOffset, eventTime, epoch                  string
 		lateReason, lateByMs, sourceTopic, sourcePartition, lateAt string
+		unknownSchema, schema                                      string
 		window                                                     string // what the names of windows begin with
 	}
 	own     int // headers of the record made last that are its source's
@@ -45,6 +46,7 @@ func NewOutbox(h Headers) *Outbox {
 	n.eventTime, n.epoch = h.Prefix+wordEventTime, h.Prefix+wordEpoch
 	n.lateReason, n.lateByMs, n.lateAt = h.Prefix+wordLateReason, h.Prefix+wordLateByMs, h.Prefix+wordLateAt
 	n.sourceTopic, n.sourcePartition = h.Prefix+wordSourceTopic, h.Prefix+wordSourcePartition
+	n.unknownSchema, n.schema = h.Prefix+wordUnknownSchema, h.Prefix+wordSchema
 	n.window = h.Prefix + wordWindow
 	return o
 }
@@ -81,7 +83,18 @@ type Lateness struct {
 	Watermark watermark.Time // None when there is none yet
 	Epoch     uint32
 	AtMs      int64 // wall clock
+	Schema    Schema
+	SchemaID  uint32 // where it has one
 }
+
+// Schema is what the schema of a value has to do with its invalid time.
+type Schema uint8
+
+const (
+	NoSchema      Schema = iota // nothing, or the value has none
+	UnknownSchema               // the registry did not have it
+	KnownSchema                 // by it, there is no usable time in the value
+)
 
 // Late makes the late record of a source record. It keeps nothing of that: one
 // late record would keep the batch that it came in.
@@ -111,6 +124,12 @@ func (o *Outbox) Duplicate(src Source, rel *reorder.Release, w watermark.Time, a
 // late appends what a late record says of itself.
 func (o *Outbox) late(hs []kgo.RecordHeader, src Source, offset int64, why Lateness) []kgo.RecordHeader {
 	hs = append(hs, kgo.RecordHeader{Key: o.names.lateReason, Value: []byte(Reason(why.Verdict))})
+	switch why.Schema {
+	case UnknownSchema:
+		hs = o.number(hs, o.names.unknownSchema, int64(why.SchemaID))
+	case KnownSchema:
+		hs = o.number(hs, o.names.schema, int64(why.SchemaID))
+	}
 	if why.Verdict == reorder.BehindWatermark || why.Verdict == reorder.Overflow {
 		hs = o.number(hs, o.names.lateByMs, why.Watermark.Millis()-why.Time.Millis())
 	}

@@ -28,6 +28,7 @@ var ErrNoIdentity = errors.New("records without a source offset")
 type VerifyTopic struct {
 	Source, Ordered, Late string
 	EventTime             func(*kgo.Record) (watermark.Time, error) // called concurrently
+	SchemaID              func(value []byte) (id uint32, ok bool)   // see Rules
 	Fingerprint           [4]byte                                   // of EventTime, as in the commits
 }
 
@@ -154,7 +155,7 @@ func (v *verification) survey(ctx context.Context, t VerifyTopic) ([]*verified, 
 		scope.RawStart, scope.OrderedStart, scope.LateStart = raw[i].start, ordered[i].start, late[i].start
 		rules := Rules{
 			Topic: t.Source, Ordered: t.Ordered, Late: t.Late, Partition: int32(i), Prefix: v.Prefix,
-			EventTime: t.EventTime, AtLeastOnce: v.AtLeastOnce, Identity: v.Identity, Dropped: v.Dropped,
+			EventTime: t.EventTime, SchemaID: t.SchemaID, AtLeastOnce: v.AtLeastOnce, Identity: v.Identity, Dropped: v.Dropped,
 		}
 		parts[i] = &verified{
 			checker: NewChecker(rules, scope), scope: scope,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/http"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/clocks"
+	"github.com/tidemarkhq/tidemark/proxy/registry"
 )
 
 // process is what outlives the sessions.
@@ -24,10 +26,16 @@ type process struct {
 	wallClock func() time.Time
 	producers *clocks.Producers
 	status    atomic.Pointer[Status] // nil between sessions
+	schemas   *registry.Registry     // nil where nothing needs it
+	transport http.RoundTripper      // to it; nil: the network
+	looked    map[string]bool        // topics; see session.arrives
 }
 
 func newProcess(log *slog.Logger) *process {
-	return &process{alarm: newAlarm(log), limits: newLimits(), wallClock: time.Now, producers: clocks.NewProducers()}
+	return &process{
+		alarm: newAlarm(log), limits: newLimits(), wallClock: time.Now,
+		producers: clocks.NewProducers(), looked: map[string]bool{},
+	}
 }
 
 // counters count what has happened since the process began. They are touched

@@ -9,13 +9,15 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tidemarkhq/tidemark/proxy/registry"
 	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 )
 
 // class is what an error means to whoever runs Tidemark, and with that what is
 // done about it:
 //
-//	broker   the brokers answered, with an error: what was under way is undone
+//	broker   the brokers (or the schema registry) answered, with an error: what
+//	         was under way is undone
 //	         and done again, or, where that can never work, the process ends
 //	         with a hint
 //	network  no answer came: asked again, with ever longer pauses
@@ -53,7 +55,9 @@ func classify(err error) class {
 		return noClass
 	case answered && aboutRecord(answer), errors.Is(err, timestamp.ErrInvalid), errors.Is(err, errMarker), errors.Is(err, kgo.ErrMaxDecompress):
 		return recordClass
-	case answered, errors.Is(err, errAnswer), errors.Is(err, errRefused), errors.Is(err, errFew), errors.As(err, new(*kgo.ErrDataLoss)):
+	case errors.As(err, new(*registry.RefusedError)):
+		return brokerClass
+	case answered, errors.Is(err, errAnswer), errors.Is(err, errRefused), errors.Is(err, errFew), errors.Is(err, errLostSchema), errors.As(err, new(*kgo.ErrDataLoss)):
 		return brokerClass
 	case errors.Is(err, context.Canceled), errors.Is(err, kgo.ErrClientClosed), errors.Is(err, errVoid), errors.Is(err, errTopology):
 		return noClass

@@ -37,6 +37,7 @@ type cluster struct {
 	end        context.CancelFunc
 	writers    sync.WaitGroup
 	sidecars   []*sidecar
+	books      *books // the schema registry, if there is one
 	run        string // part of names on clusters that outlive the test
 	topics     int
 }

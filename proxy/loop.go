@@ -13,6 +13,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -77,6 +78,9 @@ func (s *session) work(ctx context.Context, fetches kgo.Fetches) error {
 		return err
 	}
 	err := s.tryStopped(ctx)
+	if err == nil {
+		err = s.tryWaiting(ctx)
+	}
 	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
 		if p := s.find(f.Topic, f.Partition); p != nil && err == nil {
 			s.look(p, &f)
@@ -137,8 +141,19 @@ func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) e
 			return err
 		}
 	}
-	t, err := s.extract.Extract(r)
-	in := reorder.Record{Offset: r.Offset, LeaderEpoch: r.LeaderEpoch, Time: t, Invalid: err != nil, Size: emit.BodySize(r)}
+	if s.stamps && !p.arrivals && timestamp.IsArrival(r) {
+		if err := s.arrives(p, r); err != nil {
+			return err
+		}
+	}
+	t, invalid, err := s.eventTime(ctx, p, r)
+	if err != nil {
+		return err
+	}
+	in := reorder.Record{
+		Offset: r.Offset, LeaderEpoch: r.LeaderEpoch, Time: t, Size: emit.BodySize(r),
+		Invalid: invalid != nil, Outside: errors.Is(invalid, timestamp.ErrUnknownSchema),
+	}
 	s.codec.saw(r.Attrs.CompressionType())
 	verdict, body := p.state.Step(in, s.wall)
 	if p.clocks.Due() && !in.Invalid && verdict != reorder.Settled {
@@ -163,15 +178,15 @@ func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) e
 	case reorder.Settled:
 		r.Recycle()
 	default:
+		why := emit.Lateness{Verdict: verdict, Time: t, Watermark: w, Epoch: p.state.Epoch(), AtMs: s.wall.Millis()}
 		if verdict == reorder.InvalidTime {
-			s.invalid.times.add(r, err)
+			s.invalid.times.add(r, invalid)
+			why.Schema, why.SchemaID = schemaOf(invalid)
 		}
 		if s.released.repeats(p, verdict, t, r) {
-			verdict = reorder.Duplicate
+			why.Verdict = reorder.Duplicate
 		}
-		late := s.flight.outbox.Late(p.Source, r, emit.Lateness{
-			Verdict: verdict, Time: t, Watermark: w, Epoch: p.state.Epoch(), AtMs: s.wall.Millis(),
-		})
+		late := s.flight.outbox.Late(p.Source, r, why)
 		r.Recycle()
 		return s.produce(ctx, p, in.Offset, false, late)
 	}
@@ -334,8 +349,11 @@ func (s *session) lost(p *partition, err error) error {
 		s.log.Error("records of the source are gone; going on as told", "topic", p.Topic, "partition", p.Partition, "err", err)
 		return nil
 	}
-	return failed(fmt.Errorf("read %s partition %d again: %w", p.Topic, p.Partition, err),
-		"find out why the topic lost records (retention, truncation, deletion); to go on without them, set TIDEMARK_ON_DATA_LOSS=continue")
+	hint := "find out why the topic lost records (retention, truncation, deletion); to go on without them, set TIDEMARK_ON_DATA_LOSS=continue"
+	if s.schemas != nil {
+		hint = "is TIDEMARK_SCHEMA_REGISTRY the registry of before? another may have other schemas under the same ids; else " + hint
+	}
+	return failed(fmt.Errorf("read %s partition %d again: %w", p.Topic, p.Partition, err), hint)
 }
 
 // takeErrors looks at what came with a poll instead of records.

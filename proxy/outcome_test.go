@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 	"github.com/tidemarkhq/tidemark/reorder"
 )
 
@@ -103,10 +104,16 @@ func (s *sidecar) lives() {
 func (c *cluster) verify(cfg config.Config) emit.Report {
 	c.t.Helper()
 	topic := cfg.Topics[0]
+	eventTime, done := c.eventTimes(cfg)
+	defer done()
+	var schemaID func([]byte) (uint32, bool)
+	if cfg.EventTime.NeedsSchemas() {
+		schemaID = timestamp.SchemaID
+	}
 	reports, err := emit.Verify(c.ctx, c.cl, emit.VerifyOptions{
 		Topics: []emit.VerifyTopic{{
 			Source: topic, Ordered: cfg.OrderedTopic(topic), Late: cfg.LateTopic(topic),
-			EventTime: cfg.EventTime.Extract, Fingerprint: cfg.EventTime.Fingerprint(),
+			EventTime: eventTime, SchemaID: schemaID, Fingerprint: cfg.EventTime.Fingerprint(),
 		}},
 		Group: cfg.Group, Prefix: cfg.HeaderPrefix, AtLeastOnce: cfg.Delivery == config.AtLeastOnce,
 		Identity: cfg.Dedup.Identity, Dropped: cfg.Duplicates == config.DropDuplicates,

@@ -54,6 +54,10 @@ func runOver(ctx context.Context, cfg config.Config, connection []kgo.Opt, log *
 // runSessions does one session after the other until ctx is done. hard ends
 // what is under way by then.
 func runSessions(ctx, hard context.Context, cfg config.Config, connection []kgo.Opt, proc *process) error {
+	if err := proc.askRegistry(cfg); err != nil {
+		return err
+	}
+	defer proc.closeRegistry()
 	connection = slices.Concat(prompt(), connection, []kgo.Opt{kgo.WithHooks(lines{proc.alarm})})
 	var fenced []time.Time
 	pause := betweenSessions
@@ -129,6 +133,9 @@ func runSession(ctx, hard context.Context, cfg config.Config, connection []kgo.O
 	s := newSession(cfg, connection, adm, topics, proc)
 	s.alarm.sessions.Add(1)
 	s.stopping = ctx
+	if s.schemas != nil {
+		s.schemas.Notify(s.poke)
+	}
 	if cfg.Delivery == config.ExactlyOnce {
 		if err := fenceOwn(ctx, admin, cfg.TransactionalID(), cfg.TransactionTimeout); err != nil {
 			return s.explainFence(err)
@@ -200,13 +207,16 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 	life, die := context.WithCancel(context.Background())
 	s := &session{
 		life: life, die: die,
-		cfg: cfg, log: proc.alarm.log, alarm: proc.alarm, wallClock: proc.wallClock, limits: proc.limits, producers: proc.producers, seen: &proc.status, topics: topics, connection: connection, extract: cfg.EventTime, adm: adm,
+		cfg: cfg, log: proc.alarm.log, alarm: proc.alarm, wallClock: proc.wallClock, limits: proc.limits, producers: proc.producers, seen: &proc.status,
+		topics: topics, connection: connection, extract: proc.extractor(cfg), schemas: proc.schemas, adm: adm,
+		stamps: cfg.EventTime.UsesTimestamp(), looked: proc.looked,
 		engine:   reorder.NewEngine(opts, int64(cfg.Memory)),
 		headers:  headersOf(cfg),
 		parts:    map[string]map[int32]*partition{},
 		refusals: map[emit.Source]refused{},
 		stuck:    map[emit.Source]place{},
 		stopped:  map[emit.Source]watermark.Instant{},
+		waiting:  map[emit.Source]wanted{},
 		recoil:   recoil,
 		slowest:  watermark.None,
 		owned:    &ownership{GroupBalancer: kgo.CooperativeStickyBalancer()},

@@ -13,6 +13,7 @@ import (
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/clocks"
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/registry"
 	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
@@ -37,6 +38,9 @@ type session struct {
 	connection []kgo.Opt
 	extract    *timestamp.Extractor
 	headers    emit.Headers
+	schemas    *registry.Registry // nil where nothing needs it
+	stamps     bool               // records' own timestamps may be event times
+	looked     map[string]bool    // see arrives
 
 	cl  *kgo.Client
 	gts *kgo.GroupTransactSession // nil at least once
@@ -65,6 +69,7 @@ type session struct {
 	flushes    int // counted only in a wide session
 	stuck      map[emit.Source]place
 	stopped    map[emit.Source]watermark.Instant // that stand still; when each was last tried
+	waiting    map[emit.Source]wanted            // of these, those that wait for a schema
 	codec      sameCodec
 	released   *released
 	listed     listings       // while partitions are taken up
@@ -107,6 +112,7 @@ type partition struct {
 	clocks   clocks.Gathering
 	life     uint64 // as released knows it
 	dropped  int64  // duplicates, since the last commit
+	arrivals bool   // a timestamp was that of arrival
 
 	packed [2]packed // ordered and late; kept only in a wide session
 }

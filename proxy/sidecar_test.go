@@ -63,6 +63,9 @@ func (c *cluster) start(topic string, env ...string) *sidecar {
 	connection := append([]kgo.Opt{kgo.Dialer(s.link.DialContext)}, c.connection...)
 	log := slog.New(slog.NewTextHandler(s.voice, &slog.HandlerOptions{Level: slog.LevelInfo})).With("instance", s.cfg.Instance)
 	s.proc = newProcess(log)
+	if c.books != nil {
+		s.proc.transport = c.books
+	}
 	s.proc.wallClock = func() time.Time { return time.Now().Add(time.Duration(s.jump.Load())) }
 	go func() {
 		defer close(s.done)
@@ -120,8 +123,9 @@ type voice struct {
 	to    io.Writer
 	muted atomic.Bool
 	lines atomic.Int64
-	mu    sync.Mutex
-	said  []string
+
+	mu   sync.Mutex
+	said []string
 }
 
 // heard returns the lines with a text in them.
@@ -134,6 +138,13 @@ func (v *voice) heard(text string) (lines []string) {
 		}
 	}
 	return lines
+}
+
+// String returns what was said so far.
+func (v *voice) String() string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return strings.Join(v.said, "")
 }
 
 func (v *voice) Write(b []byte) (int, error) {

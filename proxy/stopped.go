@@ -13,7 +13,8 @@ import (
 )
 
 // A partition may have to stop while the others go on: the record that it owes
-// next does not fit into the output, or the outputs have no such partition yet.
+// next does not fit into the output, the outputs have no such partition yet, or a
+// schema is not known (see schemas.go).
 // It stays ours, so that nobody else runs into the same; it is not read, and
 // from time to time it is tried again.
 
@@ -94,11 +95,15 @@ func (s *session) swollen(ctx context.Context, p *partition, err error) error {
 
 // standStill keeps a partition that has nothing uncommitted from being read.
 func (s *session) standStill(p *partition, why error, hint string) {
+	s.setAside(p)
+	s.alarm.cry(fmt.Sprint(p.Topic, p.Partition), "a partition stands still; it is tried again every "+retryStopped.String(), why,
+		"topic", p.Topic, "partition", p.Partition, "hint", hint)
+}
+
+func (s *session) setAside(p *partition) {
 	s.remove(p.Topic, p.Partition)
 	s.stopped[p.Source] = s.now()
 	s.cl.PauseFetchPartitions(map[string][]int32{p.Topic: {p.Partition}})
-	s.alarm.cry(fmt.Sprint(p.Topic, p.Partition), "a partition stands still; it is tried again every "+retryStopped.String(), why,
-		"topic", p.Topic, "partition", p.Partition, "hint", hint)
 }
 
 // standsStill reports whether a partition of ours does.
@@ -119,7 +124,7 @@ func (s *session) tryStopped(ctx context.Context) error {
 	again, waiting := map[string][]int32{}, map[string]int32{}
 	for src, tried := range s.stopped {
 		switch {
-		case s.now().Sub(tried) < retryStopped:
+		case s.now().Sub(tried) < retryStopped, s.waits(src):
 		case src.Partition < s.topics[src.Topic].Usable:
 			again[src.Topic] = append(again[src.Topic], src.Partition)
 			if at, ok := s.stuck[src]; ok {

@@ -223,12 +223,18 @@ func (r *round) clock(src *view) {
 	if src.settings.text(timestampType) != logAppendTime || !r.extract.UsesTimestamp() {
 		return
 	}
-	mend := "have the producers set the time: " + r.tools.set(src.name, timestampType, "CreateTime") + "; or take event times from a header: TIDEMARK_EVENT_TIME=header:NAME"
+	mend := createTime(r.tools, src.name)
 	if r.extract.UsesOnlyTimestamp() {
 		r.fault(fmt.Errorf("take event times from the timestamps of the %s: its %s is %s, so they only tell when a record arrived", src, timestampType, logAppendTime), mend)
 		return
 	}
-	r.warn("records without an event time in a header are ordered by the time of their arrival: "+timestampType+" is "+logAppendTime, src.name, mend)
+	r.warn(byArrival, src.name, mend)
+}
+
+const byArrival = "records without an event time of their own are ordered by the time of their arrival: " + timestampType + " is " + logAppendTime
+
+func createTime(t tools, topic string) string {
+	return "have the producers set the time: " + t.set(topic, timestampType, "CreateTime") + "; or take event times from a header or a field: TIDEMARK_EVENT_TIME=header:NAME or json:PATH"
 }
 
 // nearest names topics that may have been meant.

@@ -26,6 +26,8 @@ import (
 //	n   w - natural, when not 0         offset - L, limit, ...
 //	m   max - w                      b  records buffered, sum of their hashes
 //	d   disorder seen, base64        f  fingerprint of what makes event times
+//	s   spans settled on an outside service's word:
+//	    distance from the one before, or L, length, ...
 //	c   CRC-32C of all before it and of group, partition and L
 //
 // L itself is the committed offset. Since the checksum covers it and where it
@@ -98,6 +100,17 @@ func (s *Snapshot) Encode(at Scope) string {
 	}
 	if len(s.Disorder) > 0 {
 		b = base64.RawURLEncoding.AppendEncode(append(b, ";d="...), s.Disorder)
+	}
+	end := s.Low
+	for i, g := range s.Settled {
+		if i == 0 {
+			b = append(b, ";s="...)
+		} else {
+			b = append(b, ',')
+		}
+		b = append(strconv.AppendInt(b, g.From-end, 10), ',')
+		b = strconv.AppendInt(b, g.To-g.From, 10)
+		end = g.To
 	}
 	b = append(field(b, "b", int64(s.Count)), ',')
 	b = fmt.Appendf(b, "%08x;f=%x", s.Sum, at.Fingerprint)
@@ -192,6 +205,9 @@ func (s *Snapshot) read(fields map[string]string, at *Scope) error {
 		_, err = watermark.ReadDisorder(s.Disorder, 1)
 		p.note(err)
 	}
+	if list, ok := fields["s"]; ok {
+		s.Settled = p.spans(list, s.Low, s.Next)
+	}
 	count, sum, _ := strings.Cut(fields["b"], ",")
 	s.Count = uint32(p.int(count, 64))
 	s.Sum = uint32(p.hex(sum))
@@ -214,6 +230,23 @@ func (p *parser) int(s string, bitSize int) int64 {
 	v, err := strconv.ParseInt(s, 10, bitSize)
 	p.note(err)
 	return v
+}
+
+// spans reads those of [low, next): no more than there may be, none empty, and none
+// that touches another or low.
+func (p *parser) spans(list string, low, next int64) (all []Span) {
+	numbers := strings.Split(list, ",")
+	for end := low; len(numbers) >= 2; numbers = numbers[2:] {
+		gap, length := p.int(numbers[0], 64), p.int(numbers[1], 64)
+		if gap < 1 || gap > next-end || length < 1 || length > next-end-gap || end+gap+length-low > settledReach || len(all) == MaxSettled {
+			p.note(ErrForeign)
+			return nil
+		}
+		from := end + gap
+		end = from + length
+		all = append(all, Span{from, end})
+	}
+	return all
 }
 
 func (p *parser) optional(s string) int64 {

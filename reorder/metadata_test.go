@@ -23,8 +23,9 @@ func busy() Snapshot {
 		Origin: 5, Known: 4, Low: 81_000, LowEpoch: 3, Next: 81_234, NextEpoch: 4,
 		W: w, Natural: w - 7, Max: w + 5_000_000_001, Epoch: 2, LateRun: 1,
 		Releasing: true, Frontier: Position{w - 1, 81_002}, Repeats: 81_017,
-		Steps: []watermark.Step{{Offset: 80_990, Limit: w + 1}, {Offset: 81_100, Limit: w + 9}},
-		Count: 200, Sum: 0x00abcdef,
+		Steps:   []watermark.Step{{Offset: 80_990, Limit: w + 1}, {Offset: 81_100, Limit: w + 9}},
+		Settled: []Span{{81_004, 81_005}, {81_100, 81_140}},
+		Count:   200, Sum: 0x00abcdef,
 	}
 }
 
@@ -52,6 +53,16 @@ func anySnapshot(t *rapid.T) Snapshot {
 	for range rapid.IntRange(0, watermark.MaxSteps).Draw(t, "steps") {
 		s.Steps = append(s.Steps, watermark.Step{Offset: extremes(t, "step"), Limit: watermark.Time(extremes(t, "limit"))})
 	}
+	end := s.Low
+	for range rapid.IntRange(0, MaxSettled).Draw(t, "spans") {
+		room := min(s.Next-s.Low, settledReach) - (end - s.Low)
+		if room < 2 {
+			break
+		}
+		from := end + rapid.Int64Range(1, max(1, room/4)).Draw(t, "gap")
+		end = from + rapid.Int64Range(1, max(1, room/4)).Draw(t, "length")
+		s.Settled = append(s.Settled, Span{from, end})
+	}
 	return s
 }
 
@@ -78,7 +89,7 @@ func TestDecodeRefuses(t *testing.T) {
 	s := busy()
 	good := s.Encode(here)
 	empty := s
-	empty.Low, empty.Releasing, empty.Frontier, empty.Repeats, empty.Count, empty.Sum = s.Next, false, Position{}, 0, 0, 0
+	empty.Low, empty.Releasing, empty.Frontier, empty.Repeats, empty.Count, empty.Sum, empty.Settled = s.Next, false, Position{}, 0, 0, 0, nil
 	other := func(change func(*Scope)) Scope {
 		at := here
 		change(&at)
@@ -129,6 +140,30 @@ func TestDecodeRefuses(t *testing.T) {
 			t.Errorf("%+v: %v, want %v", broken, err, ErrForeign)
 		}
 	}
+	var many []Span
+	for i := range int64(MaxSettled + 1) {
+		many = append(many, Span{2*i + 11, 2*i + 12})
+	}
+	far := int64(10 + settledReach)
+	for _, list := range [][]Span{
+		{{10, 12}},           // L is owed
+		{{11, 11}},           // empty
+		{{15, 14}},           // less than that
+		{{11, 13}, {13, 14}}, // they touch
+		{{11, 13}, {12, 14}}, // or more
+		{{20, 21}, {15, 16}}, // out of order
+		{{8, 9}},             // below L
+		{{far, far + 1}},     // too far
+		{{far + 90, far + 101}},
+		{{11, math.MinInt64}},
+		{{math.MinInt64, 12}},
+		many,
+	} {
+		s := Snapshot{Low: 10, Next: far + 100, Settled: list}
+		if _, err := Decode(s.Encode(here), s.Low, 0, here); !errors.Is(err, ErrForeign) {
+			t.Errorf("%v: %v, want %v", list, err, ErrForeign)
+		}
+	}
 }
 
 // TestDamage changes each byte to every other, and cuts the text at each.
@@ -156,7 +191,7 @@ func TestDamage(t *testing.T) {
 func TestMetadataSize(t *testing.T) {
 	s := busy()
 	s.Natural, s.Epoch, s.LateRun, s.Releasing = s.W, 0, 0, false
-	s.Steps = s.Steps[:1]
+	s.Steps, s.Settled = s.Steps[:1], nil
 	if text := s.Encode(here); len(text) > 170 {
 		t.Errorf("a usual commit has %d bytes: %s", len(text), text)
 	}
@@ -176,6 +211,10 @@ func TestMetadataSize(t *testing.T) {
 	}
 	for class := range 241 { // sixteen million records in all, as many as there may be
 		s.Disorder = binary.AppendUvarint(append(s.Disorder, 0), uint64(66_000+class))
+	}
+	long := int64(settledReach/MaxSettled/2 - 1)
+	for i := range int64(MaxSettled) {
+		s.Settled = append(s.Settled, Span{(2*i + 1) * long, (2*i + 2) * long})
 	}
 	text := s.Encode(here)
 	if len(text) >= MaxMetadata*3/4 {
@@ -210,6 +249,7 @@ func FuzzDecode(f *testing.F) {
 	fresh := Fresh(0, 0, 0)
 	f.Add(fresh.Encode(here), int64(0))
 	f.Add("v2;", int64(0))
+	f.Add(fmt.Sprintf("v1;id=%s;o=0;p=0;h=9;he=0;w=-;m=0;s=1,2,1,1;b=1,00000000;f=00000000", strings.Repeat("A", 22)), int64(1))
 	f.Add(fmt.Sprintf("v1;id=%s;g=1,2,3;r=;n=", strings.Repeat("A", 22)), int64(1))
 	f.Fuzz(func(t *testing.T, text string, low int64) {
 		// A checksum is in the way of a fuzzer: give it the right one.

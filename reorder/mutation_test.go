@@ -31,7 +31,21 @@ var mutations = []mutation{
 	{"Rewind keeps what is lost", "replay.go", "if e.Offset < end {", "if e.Offset <= end {"},
 	{"idleness does not begin at assignment", "replay.go", "p.idle.Restart(e.now)", "p.idle.Restart(0)"},
 
+	{"recovery asks the outside service again", "replay.go", "if p.settled.has(r.Offset) {", "if false {"},
+	{"what was settled is not taken up", "replay.go", "settled: slices.Clone(s.Settled)", "settled: slices.Clone(s.Settled[:0])"},
+	{"a loss found in a replay leaves what was settled", "replay.go", "p.settled.rewind(p.next)", ""},
+	{"Rewind leaves what was settled", "replay.go", "p.settled.rewind(end)", ""},
+	{"a rewind takes a settled offset too few", "settled.go", "(*l)[n-1].To = min((*l)[n-1].To, next)", "(*l)[n-1].To = min((*l)[n-1].To, next+1)"},
+
 	// What is committed.
+	{"what was settled is not committed", "snapshot.go", "slices.Clone(p.settled)", "slices.Clone(p.settled[:0])"},
+	{"what was settled is not written", "metadata.go", "for i, g := range s.Settled {", "for i, g := range s.Settled[:0] {"},
+	{"what was settled is forgotten too early", "settled.go", "return s.To <= low }", "return s.To <= low+3 }"},
+	{"what was settled is never forgotten", "settled.go", "return s.To <= low }", "return s.To < 0*low }"},
+	{"what is settled has no end of room", "settled.go", "len(p.settled) < MaxSettled ||", "len(p.settled) < 1<<20 ||"},
+	{"a settled span runs over what is held", "settled.go", "held < l[n-1].To)", "held < 1<<50)"},
+	{"the last offset held is not noted", "partition.go", "\tp.held = r.Offset\n", ""},
+	{"an outside word is not noted", "partition.go", "if r.Outside && p.count > 0 {", "if r.Outside && p.count > 9 {"},
 	{"natural is not written", "metadata.go", `if d := s.W - s.Natural; d != 0 {`, `if d := s.W - s.Natural; d < 0 {`},
 	{"natural is not taken up", "replay.go", "Natural: s.Natural,", "Natural: s.W,"},
 	{"the frontier is not written", "metadata.go", "if s.Releasing {", "if s.Releasing && s.Low < 0 {"},

@@ -28,6 +28,7 @@ type Record struct {
 	LeaderEpoch int32
 	Time        watermark.Time
 	Invalid     bool // there is no usable event time
+	Outside     bool // that it is Invalid is an outside service's word; see Settles
 	Size        int  // bytes to keep for it while it is held
 }
 
@@ -109,6 +110,8 @@ type Partition struct {
 	epoch     uint32 // stretch of the output inside which order holds
 	lateRun   int    // consecutive records behind the watermark
 	flushed   bool   // the record at next starts a new epoch
+	settled   spans  // on an outside service's word, above the lowest offset owed
+	held      int64  // the last offset that was held
 
 	count uint32 // records held
 	sum   uint32 // of their hashed offsets
@@ -178,6 +181,9 @@ func (p *Partition) Step(r Record, wall watermark.Time) (Verdict, []byte) {
 	if p.replay != nil {
 		return p.again(r)
 	}
+	if r.Outside && !p.Settles(r.Offset) {
+		panic(fmt.Sprintf("reorder: no room to remember offset %d, which is invalid on an outside service's word", r.Offset))
+	}
 	p.dirty = true
 	v := p.judge(r, wall)
 	if v == Flush {
@@ -197,6 +203,10 @@ func (p *Partition) Step(r Record, wall watermark.Time) (Verdict, []byte) {
 		}
 	case BehindWatermark:
 		p.lateRun++
+	case InvalidTime:
+		if r.Outside && p.count > 0 {
+			p.settled.add(r.Offset, p.held)
+		}
 	}
 	return v, body
 }
@@ -229,6 +239,7 @@ func (p *Partition) judge(r Record, wall watermark.Time) Verdict {
 func (p *Partition) hold(r Record) []byte {
 	ref, body := p.store.add(r.Offset, r.LeaderEpoch, r.Size)
 	p.queue.push(entry{Position: Position{r.Time, r.Offset}, ref: ref})
+	p.held = r.Offset
 	if p.opts.Strategy == watermark.WindowMin {
 		p.window.add(r.Time)
 	}
@@ -294,6 +305,7 @@ func (p *Partition) force() {
 // is durable.
 func (p *Partition) Advance() {
 	p.guard.Forget(p.Low())
+	p.settled.forget(p.Low())
 	p.dirty = false
 }
 

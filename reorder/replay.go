@@ -2,6 +2,7 @@ package reorder
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -14,6 +15,8 @@ import (
 //	 > W         accepted by the guard's steps
 //	<= W         a release is under way and has not come to it: the
 //	             frontier, in the order of the output, is at or before it
+//
+// and if it was not settled on an outside service's word, which the commit lists.
 //
 // Late records cannot be mistaken for owed ones: when they were judged, the
 // watermark that now ends the release, or one before it, had passed them, and
@@ -39,7 +42,7 @@ func (e *Engine) Assign(s Snapshot) *Partition {
 		window: newWindow(),
 		store:  arena{pool: &e.pool},
 		origin: s.Origin, known: s.Known, next: s.Next, nextEpoch: s.NextEpoch,
-		epoch: s.Epoch, lateRun: s.LateRun,
+		epoch: s.Epoch, lateRun: s.LateRun, settled: slices.Clone(s.Settled),
 	}
 	p.entry = entrySize
 	switch e.opts.Strategy {
@@ -78,6 +81,12 @@ func (p *Partition) again(r Record) (Verdict, []byte) {
 		// Not the record that was judged: the verdict was about another. If
 		// the loss is accepted, it is read once more, as what it is.
 		return Settled, nil
+	}
+	if p.settled.has(r.Offset) {
+		return Settled, nil // whatever the service says now
+	}
+	if r.Outside {
+		panic(fmt.Sprintf("reorder: offset %d was no outside service's to judge", r.Offset))
 	}
 	if r.Invalid || p.guard.WasFuture(r.Offset, r.Time) {
 		return Settled, nil
@@ -155,6 +164,7 @@ func (p *Partition) EndReplay(end int64, accept bool) *Loss {
 		p.next = min(p.next, p.parted)
 	}
 	p.guard.Rewind(p.next)
+	p.settled.rewind(p.next)
 	p.resumeGroup(s)
 	p.dirty = loss != nil || p.Low() != s.Low || p.setAside() != s.Repeats // where records are known by something else now
 	return loss
@@ -169,6 +179,7 @@ func (p *Partition) Rewind(end int64) {
 	}
 	p.next, p.dirty = end, true
 	p.guard.Rewind(end)
+	p.settled.rewind(end)
 	kept := newCalendar()
 	p.window = newWindow()
 	for {

@@ -28,8 +28,9 @@ var rewrite = flag.Bool("rewrite", false, "write what the scenarios put out into
 //	partition N           go on with another partition of the same engine
 //	wall T                the wall clock, for the records that follow
 //	read T..              write records and read them; T may be "invalid",
-//	                      T=a for one that is known by a, and T@M for one that
-//	                      carries the watermark M
+//	                      T=a for one that is known by a, T@M for one that
+//	                      carries the watermark M, or ?T: an outside service
+//	                      cannot tell T, and can when the record is read again
 //	step T..              the same, without taking what comes due
 //	next N                take up to N records that are due
 //	hole N                the log has N offsets without a record
@@ -164,6 +165,9 @@ func (s *stage) do(args []string) {
 		for _, g := range c.Steps {
 			s.say("  from #%d the guard's limit is %s", g.Offset, ms(g.Limit))
 		}
+		for _, g := range c.Settled {
+			s.say("  settled from #%d to #%d", g.From, g.To-1)
+		}
 	case "crash":
 		if len(args) > 0 {
 			s.eng.Revoke(s.p)
@@ -265,6 +269,8 @@ func (s *stage) write(t string) {
 	}
 	if t == "invalid" {
 		r.Invalid, r.Time = true, watermark.None
+	} else if later, ok := strings.CutPrefix(t, "?"); ok {
+		r.Invalid, r.Outside, r.doubtful, r.Time = true, true, true, millis(later)
 	} else {
 		r.Time = millis(t)
 	}

@@ -93,9 +93,12 @@ func (m *simulation) prepare(k *member) (s Snapshot, text string, ok bool) {
 		return s, "", false
 	}
 	s, text = k.world.prepare()
-	if want := k.state(s.Steps); !same(s, want) {
+	want := k.state(s.Steps)
+	want.Settled = s.Settled
+	if !same(s, want) {
 		k.failf("snapshot = %+v,\nwant %+v", s, want)
 	}
+	k.settles(s)
 	if s.Releasing {
 		m.saw["commit inside a release"]++
 		if s.Repeats != 0 {
@@ -109,6 +112,21 @@ func (m *simulation) prepare(k *member) (s Snapshot, text string, ok bool) {
 		}
 	}
 	return s, text, true
+}
+
+// settles checks that a snapshot has every offset that was settled on an outside
+// service's word and will be read again, and none that is owed.
+func (k *member) settles(s Snapshot) {
+	for _, offset := range k.twin.word {
+		if offset > s.Low && offset < s.Next && !spans(s.Settled).has(offset) {
+			k.failf("#%d was settled on an outside service's word, and is forgotten: %v", offset, s.Settled)
+		}
+	}
+	for _, at := range k.twin.owed(k.good) {
+		if spans(s.Settled).has(at.Offset) {
+			k.failf("#%d is owed, and settled: %v", at.Offset, s.Settled)
+		}
+	}
 }
 
 // isCommitted reports whether a snapshot says what is committed, but for the
@@ -143,7 +161,7 @@ func (m *simulation) crash(p *process) {
 }
 
 func (m *simulation) fault(p *process) {
-	switch m.s(10) {
+	switch m.s(12) {
 	case 0:
 		m.crash(p)
 	case 1:
@@ -171,6 +189,20 @@ func (m *simulation) fault(p *process) {
 	case 9:
 		if m.losses {
 			m.damage(m.topic[m.s(len(m.topic))])
+		}
+	default:
+		m.changeMind(m.topic[m.s(len(m.topic))])
+	}
+}
+
+// changeMind has the outside service tell what it could not, or not any more what it
+// could.
+func (m *simulation) changeMind(t *shared) {
+	m.saw["an outside service changes its mind"]++
+	t.log = slices.Clone(t.log)
+	for i := range t.log {
+		if r := &t.log[i]; r.doubtful && m.s.maybe(2) {
+			r.Invalid, r.Outside = !r.Invalid, !r.Outside
 		}
 	}
 }
@@ -262,7 +294,7 @@ func (m *simulation) part(t *shared, i int, rewritten bool) {
 	}
 	m.saw["log rewritten"]++
 	at += int64(m.s(2))
-	for j, r := range m.s.log(m.opts, 10) {
+	for j, r := range m.log(10) {
 		r.Offset, r.LeaderEpoch = r.Offset+at, r.LeaderEpoch+leader
 		r.wall = max(wall, r.wall)
 		if m.s.maybe(2) && i > 0 {

@@ -39,6 +39,7 @@ var features = []string{
 	"drain", "answer not quiet", "answer after a gap", "answer to a question before assignment", "answer while replaying", "process stopped", "process suspended",
 	"wall clock forward", "wall clock back", "relieved", "relieved release cut", "memory needed while replaying",
 	"options changed", "owner with other options",
+	"settled on an outside word", "settled although it can be told now", "settled and not told yet", "waits for an outside word", "an outside service changes its mind", "no room to settle",
 	"log cut", "log rewritten", "records deleted", "loss accepted", "loss noticed by the client", "loss between two commits", "read again as new",
 	"duplicate", "duplicate of a record before a restart", "commit before a duplicate", "group taken up again", "identity switched",
 	"as without incident", "as without incident, with new epochs", "as without incident, with the guard", "as without incident, with duplicates",
@@ -97,6 +98,7 @@ type simulation struct {
 	clock  bool // brokers answer
 	memory bool // it may run short
 	jumpy  bool // the wall clock is no part of the log
+	vague  bool // much is for an outside service to say
 	losses bool // the logs lose records
 	calm   bool // no more faults
 }
@@ -157,14 +159,18 @@ func simulate(s source, trace *strings.Builder, saw coverage) {
 func newSimulation(s source, trace *strings.Builder, saw coverage) *simulation {
 	m := &simulation{
 		s: s, trace: trace, saw: saw, opts: s.options(), rate: oneOf(s, 12, 30, 80),
-		alike: s.maybe(2), clock: !s.maybe(3), memory: s.maybe(3), jumpy: s.maybe(2), losses: s.maybe(4),
+		alike: s.maybe(2), clock: !s.maybe(3), memory: s.maybe(3), jumpy: s.maybe(2), losses: s.maybe(4), vague: s.maybe(3),
 	}
 	steep := s.maybe(80)
 	if steep {
 		m.opts.Bound, m.opts.MaxFuture = 5*time.Second, 40*time.Millisecond
 		m.alike, m.clock, m.memory, m.losses = true, false, false, false
 	}
-	m.tracef("%+v alike=%v clock=%v memory=%v jumpy=%v losses=%v", m.opts, m.alike, m.clock, m.memory, m.jumpy, m.losses)
+	doubtful := !steep && s.maybe(80)
+	if doubtful {
+		m.opts.Bound, m.memory = 5*time.Second, false
+	}
+	m.tracef("%+v alike=%v clock=%v memory=%v jumpy=%v losses=%v vague=%v", m.opts, m.alike, m.clock, m.memory, m.jumpy, m.losses, m.vague)
 	m.gen = 1
 	for i := range m.procs {
 		m.procs[i] = &process{name: string(rune('A' + i)), gen: 1}
@@ -177,8 +183,10 @@ func newSimulation(s source, trace *strings.Builder, saw coverage) *simulation {
 		t.apart = m.alike && !m.losses && m.opts.Identity != nil
 		if steep && i == 0 {
 			t.log = s.steep(m.opts)
+		} else if doubtful && i == 0 {
+			t.log = s.doubtful()
 		} else {
-			t.log = s.log(m.opts, 25)
+			t.log = m.log(25)
 		}
 		m.place(t)
 		m.topic = append(m.topic, t)
@@ -189,6 +197,18 @@ func newSimulation(s source, trace *strings.Builder, saw coverage) *simulation {
 	return m
 }
 
+// log makes one as source.log does. Where much is vague, a third of the records are for
+// an outside service to judge.
+func (m *simulation) log(n int) []logged {
+	log := m.s.log(m.opts, n)
+	for i := range log {
+		if r := &log[i]; m.vague && !r.Invalid && m.s.maybe(3) {
+			r.Invalid, r.Outside, r.doubtful = true, true, true
+		}
+	}
+	return log
+}
+
 // steep makes a log whose guard takes a step with each record believed.
 func (s source) steep(o Options) (log []logged) {
 	wall := watermark.Time(1_763_700_000_000e6)
@@ -197,6 +217,21 @@ func (s source) steep(o Options) (log []logged) {
 		if i%2 == 1 {
 			r.Time = wall.Add(o.MaxFuture + o.MaxFuture*3/8) // beyond the limit, and the next is not
 			wall = wall.Add(o.MaxFuture + o.MaxFuture/2 + time.Duration(s(1000)))
+		}
+		log = append(log, r)
+	}
+	return log
+}
+
+// doubtful makes a log with more that is settled on an outside service's word,
+// between records that are held, than a commit has room for.
+func (s source) doubtful() (log []logged) {
+	wall := watermark.Time(1_763_700_000_000e6)
+	for i := range int64(3*MaxSettled + 20 + s(20)) {
+		wall = wall.Add(time.Millisecond)
+		r := logged{Record: Record{Offset: i, Time: wall}, wall: wall}
+		if i%3 > 0 {
+			r.Invalid, r.Outside, r.doubtful = true, true, true
 		}
 		log = append(log, r)
 	}
@@ -481,12 +516,21 @@ func (m *simulation) read(k *member, r logged) {
 	if m.s.maybe(4) {
 		k.skip(r.Offset, r.LeaderEpoch) // a hole, if anything
 	}
+	if r.Outside && !k.p.Settles(r.Offset) {
+		m.saw["no room to settle"]++
+		k.p.MakeRoom()
+		m.force(k)
+		return
+	}
 	r.wall = m.wall(k, r)
 	w, epoch, steps := k.p.Watermark(), k.p.Epoch(), len(k.p.guard.Steps())
 	v := k.step(r)
 	if v == Flush {
 		m.saw["flush"]++
 		k.flushing = true
+		if r.doubtful { // by the time the flush is durable, it may not be told any more
+			k.of.varied = true
+		}
 		if k.opts.ReanchorAfter == 0 || k.twin.run+1 < k.opts.ReanchorAfter || r.Time > k.twin.natural() || k.twin.future(r) {
 			k.failf("#%d flushes", r.Offset)
 		}
@@ -514,6 +558,8 @@ func (m *simulation) read(k *member, r logged) {
 	k.twin.release()
 	k.agree()
 	switch {
+	case v == InvalidTime && r.Outside:
+		m.saw["settled on an outside word"]++
 	case v == InvalidTime:
 		m.saw["invalid"]++
 	case v == BehindWatermark:
@@ -549,7 +595,22 @@ func (m *simulation) wall(k *member, r logged) watermark.Time {
 // again reads what was judged before the commit.
 func (m *simulation) again(k *member, r logged) {
 	k.now = k.proc.now
+	recalled := k.p.Recalls(r.Offset, r.LeaderEpoch)
+	if r.Outside && !recalled { // it could tell when the record was judged
+		m.saw["waits for an outside word"]++
+		if !m.calm && !m.s.maybe(3) {
+			return
+		}
+		r = r.told()
+	}
 	lost := r.LeaderEpoch > k.taken.NextEpoch
+	if recalled && !lost && slices.Contains(k.twin.word, r.Offset) {
+		if r.Outside {
+			m.saw["settled and not told yet"]++
+		} else {
+			m.saw["settled although it can be told now"]++
+		}
+	}
 	future := k.p.guard.WasFuture(r.Offset, r.Time)
 	if now := k.opts.MaxFuture > 0 && r.Time > m.wall(k, r).Add(k.opts.MaxFuture); !r.Invalid && !lost && now != future {
 		if now {
@@ -760,7 +821,13 @@ func (m *simulation) compare(t *shared) {
 	if t.varied || t.crowded || !m.alike || m.jumpy && o.Strategy == watermark.Punctuated {
 		return
 	}
-	want := expected(o, t.log[t.pick(t.fresh.Origin):], t.epoch)
+	log := slices.Clone(t.log[t.pick(t.fresh.Origin):])
+	for i := range log { // what the outside service said when it mattered
+		if r := &log[i]; r.doubtful {
+			r.Invalid = slices.ContainsFunc(t.out, func(o output) bool { return o.Offset == r.Offset && o.verdict == InvalidTime })
+		}
+	}
+	want := expected(o, log, t.epoch)
 	if !reflect.DeepEqual(t.out, want) && len(t.out)+len(want) > 0 {
 		failf("partition %d put out:\n%swithout incident:\n%s", t.at.Partition, list(t.out), list(want))
 	}

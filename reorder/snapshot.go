@@ -1,6 +1,10 @@
 package reorder
 
-import "github.com/tidemarkhq/tidemark/watermark"
+import (
+	"slices"
+
+	"github.com/tidemarkhq/tidemark/watermark"
+)
 
 // Snapshot is the whole state of a partition at a commit. What it does not
 // hold is in the log, between Low and Next.
@@ -21,6 +25,7 @@ type Snapshot struct {
 	Repeats   int64    // and those of its event time up to this offset are duplicates; 0: nobody knows
 	Steps     []watermark.Step
 	Disorder  []byte // of the adaptive strategy; see watermark.Disorder
+	Settled   []Span // of [Low, Next), on an outside service's word
 	Count     uint32 // records buffered
 	Sum       uint32 // of OffsetHash over their offsets
 }
@@ -49,6 +54,8 @@ func (p *Partition) Snapshot() Snapshot {
 	}
 	p.guard.Forget(s.Low)
 	s.Steps = p.guard.Steps()
+	p.settled.forget(s.Low)
+	s.Settled = slices.Clone(p.settled)
 	if p.disorder != nil {
 		s.Disorder = p.disorder.Append(nil)
 	}

@@ -28,7 +28,8 @@ type twin struct {
 	moves  []move // of the watermark in this epoch
 	run    int    // late records in a row
 	limits []watermark.Time
-	full   bool // the guard has no room for another limit
+	full   bool    // the guard has no room for another limit
+	word   []int64 // offsets that were invalid on an outside service's word
 
 	disorders map[time.Duration]int // by the end of their class
 	before    []output              // of a group that was cut: what came out of it before, and is known
@@ -105,6 +106,9 @@ func (t *twin) read(r logged, now watermark.Instant) {
 	switch {
 	case r.Invalid:
 		late(InvalidTime)
+		if r.Outside {
+			t.word = append(t.word, r.Offset)
+		}
 		return
 	case t.future(r):
 		late(Future)
@@ -272,7 +276,7 @@ func (t *twin) copied() twin {
 	c := *t
 	c.seen, c.held, c.moves = slices.Clip(t.seen), slices.Clip(t.held), slices.Clip(t.moves)
 	c.limits, c.quiet, c.out = slices.Clip(t.limits), slices.Clip(t.quiet), slices.Clip(t.out)
-	c.before, c.aside = slices.Clip(t.before), slices.Clip(t.aside)
+	c.before, c.aside, c.word = slices.Clip(t.before), slices.Clip(t.aside), slices.Clip(t.word)
 	return c
 }
 
@@ -349,6 +353,7 @@ func (t *twin) lose(n int, gone func(offset int64) bool) {
 	t.before = slices.DeleteFunc(t.group(n), func(o output) bool { return gone(o.Offset) })
 	t.aside = t.repeating(n)
 	t.held, t.out, t.from = nil, t.out[:n:n], n
+	t.word = slices.DeleteFunc(slices.Clone(t.word), gone)
 	for _, at := range all {
 		if !gone(at.Offset) {
 			t.held = append(t.held, logged{Record: Record{Offset: at.Offset, Time: at.Time}})

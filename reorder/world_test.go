@@ -29,6 +29,17 @@ type logged struct {
 	Record
 	wall   watermark.Time
 	marker watermark.Time // a watermark that it carries, or None
+	// doubtful: whether its time can be read is for an outside service to say, which
+	// may change its mind. Until it can, the record is Invalid and Outside.
+	doubtful bool
+}
+
+// told returns the record as it is once the service can tell.
+func (r logged) told() logged {
+	if r.doubtful {
+		r.Invalid, r.Outside = false, false
+	}
+	return r
 }
 
 // output is a record put out: an ordered one (OnTime), or a late one with the
@@ -184,6 +195,11 @@ func (w *world) read() Verdict { return w.step(w.log[w.pick(w.p.Position())]) }
 
 func (w *world) step(r logged) Verdict {
 	r.Size, w.disbelieved = w.size(r.Offset), false
+	for r.Outside && !w.p.Settles(r.Offset) {
+		w.tracef("no room to settle #%d", r.Offset)
+		w.p.MakeRoom()
+		w.drain()
+	}
 	v, body := w.p.Step(r.Record, r.wall)
 	st := w.p.Status()
 	w.tracef("read #%d t=%s %v W=%s", r.Offset, r.Time, v, st.Watermark)
@@ -262,6 +278,8 @@ func (w *world) prepare() (Snapshot, string) {
 		w.failf("natural %s > W %s, or %d bytes of metadata", ms(s.Natural), ms(s.W), len(text))
 	case len(s.Steps) > watermark.MaxSteps+1: // and one that Restore may add
 		w.failf("%d steps", len(s.Steps))
+	case len(s.Settled) > MaxSettled:
+		w.failf("%d settled spans", len(s.Settled))
 	case int(s.Count) != st.Records || s.Low != st.Low || w.p.Low() != st.Low:
 		w.failf("snapshot and status differ: %+v %+v", s, st)
 	case s.LowEpoch != w.leaderAt(s):
@@ -394,10 +412,11 @@ func (w *world) begin() {
 	w.tracef("assign L=%d", w.taken.Low)
 }
 
+// again reads [L, H) once more. By now the service can tell what it could not.
 func (w *world) again() {
 	end, _ := w.p.Replaying()
 	for i := w.pick(w.p.Position()); i < len(w.log) && w.log[i].Offset < end; i++ {
-		w.againOne(w.log[i])
+		w.againOne(w.log[i].told())
 	}
 }
 
@@ -464,8 +483,11 @@ func (w *world) finish() {
 	w.p.Advance()
 }
 
-// same compares snapshots; no steps is no steps.
+// same compares snapshots; no steps is no steps, and no spans no spans.
 func same(a, b Snapshot) bool {
+	if len(a.Settled) == 0 && len(b.Settled) == 0 {
+		a.Settled, b.Settled = nil, nil
+	}
 	if len(a.Steps) == 0 && len(b.Steps) == 0 {
 		a.Steps, b.Steps = nil, nil
 	}
@@ -605,6 +627,8 @@ func (s source) log(o Options, n int) []logged {
 			}
 		case 3:
 			r.Invalid = s.maybe(2)
+			r.Outside = r.Invalid && s.maybe(2)
+			r.doubtful = r.Outside
 		case 4:
 			if o.MaxFuture > 0 {
 				r.Time = wall.Add(o.MaxFuture*time.Duration(s(8))/4 + near)

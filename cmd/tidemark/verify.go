@@ -22,7 +22,10 @@ import (
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/registry"
+	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 	"github.com/tidemarkhq/tidemark/reorder"
+	"github.com/tidemarkhq/tidemark/watermark"
 )
 
 func newVerifyCommand() *cobra.Command {
@@ -82,19 +85,30 @@ func verify(ctx context.Context, cfg config.Config) ([]emit.Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	cl, err := kgo.NewClient(append(opts, kgo.RetryTimeout(30*time.Second))...)
+	cl, err := kgo.NewClient(append(opts, kgo.RetryTimeout(patience))...)
 	if err != nil {
 		return nil, err
 	}
 	defer cl.Close()
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	eventTime, done, err := eventTimes(ctx, cfg, giveUp)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	o := emit.VerifyOptions{
 		Group: cfg.Group, Prefix: cfg.HeaderPrefix, AtLeastOnce: cfg.Delivery == config.AtLeastOnce,
 		Identity: cfg.Dedup.Identity, Dropped: cfg.Duplicates == config.DropDuplicates,
 	}
+	var schemaID func([]byte) (uint32, bool)
+	if cfg.EventTime.NeedsSchemas() {
+		schemaID = timestamp.SchemaID
+	}
 	for _, t := range cfg.Topics {
 		o.Topics = append(o.Topics, emit.VerifyTopic{
 			Source: t, Ordered: cfg.OrderedTopic(t), Late: cfg.LateTopic(t),
-			EventTime: cfg.EventTime.Extract, Fingerprint: cfg.EventTime.Fingerprint(),
+			EventTime: eventTime, SchemaID: schemaID, Fingerprint: cfg.EventTime.Fingerprint(),
 		})
 	}
 	if term.IsTerminal(int(os.Stderr.Fd())) {
@@ -105,8 +119,33 @@ func verify(ctx context.Context, cfg config.Config) ([]emit.Report, error) {
 			_ = bar.Set64(done)
 		}
 	}
-	return emit.Verify(ctx, cl, o)
+	reports, err := emit.Verify(ctx, cl, o)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return reports, err
 }
+
+// eventTimes returns the reading of event times, which may have to ask a schema
+// registry. One that does not answer for long is like brokers that do not.
+func eventTimes(ctx context.Context, cfg config.Config, giveUp func(error)) (read func(*kgo.Record) (watermark.Time, error), done func(), err error) {
+	if !cfg.EventTime.NeedsSchemas() {
+		return cfg.EventTime.Extract, func() {}, nil
+	}
+	o, err := cfg.RegistryOptions()
+	if err != nil {
+		return nil, nil, err
+	}
+	o.Trouble = func(error) {} // it is told when it lasts
+	r, err := registry.New(o)
+	if err != nil {
+		return nil, nil, err
+	}
+	return r.EventTimes(ctx, cfg.EventTime, patience, giveUp), r.Close, nil
+}
+
+// patience is how long to go on without an answer.
+const patience = 30 * time.Second
 
 func newVerifyBar() *progressbar.ProgressBar {
 	return progressbar.NewOptions64(
@@ -221,6 +260,7 @@ func writeCounts(w io.Writer, r emit.Report) {
 	rare("replayed", r.Replayed, "records out that an earlier epoch had put out")
 	rare("repeated", r.Repeated, "records out again, as at-least-once may")
 	rare("bare", r.Bare, "records out without headers, for want of room")
+	rare("registered", r.Registered, "records late for a schema that the registry did not have, and could be read now")
 	rare("unproven", r.Unproven, "records read, whose output retention may have deleted")
 	fmt.Fprintln(w)
 }

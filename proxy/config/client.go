@@ -1,11 +1,6 @@
 package config
 
 import (
-	"crypto/tls"
-	"crypto/x509"
-	"fmt"
-	"os"
-
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sasl"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
@@ -18,7 +13,7 @@ import (
 func (c Config) ClientOpts() ([]kgo.Opt, error) {
 	opts := []kgo.Opt{kgo.SeedBrokers(c.Brokers...), kgo.ClientID("tidemark"), kgo.DisableClientMetrics()}
 	if c.TLS {
-		config, err := c.tlsConfig()
+		config, err := c.brokerTLS().config()
 		if err != nil {
 			return nil, err
 		}
@@ -28,46 +23,6 @@ func (c Config) ClientOpts() ([]kgo.Opt, error) {
 		opts = append(opts, kgo.SASL(m))
 	}
 	return opts, nil
-}
-
-// tlsConfig leaves the server's name to the client, which fills in the broker
-// that it dials, unless one is set.
-func (c Config) tlsConfig() (*tls.Config, error) {
-	roots, err := c.tlsRoots()
-	if err != nil {
-		return nil, err
-	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.TLSServerName, RootCAs: roots}
-	if c.TLSCertFile != "" {
-		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			return c.tlsCertificate()
-		}
-	}
-	return config, nil
-}
-
-// tlsRoots returns nil, which means the system's, when no file is set.
-func (c Config) tlsRoots() (*x509.CertPool, error) {
-	if c.TLSCAFile == "" {
-		return nil, nil
-	}
-	pem, err := os.ReadFile(c.TLSCAFile)
-	if err != nil {
-		return nil, fmt.Errorf("certificate authorities: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("certificate authorities: %s has no certificate in PEM", c.TLSCAFile)
-	}
-	return pool, nil
-}
-
-func (c Config) tlsCertificate() (*tls.Certificate, error) {
-	cert, err := tls.LoadX509KeyPair(c.TLSCertFile, c.TLSKeyFile)
-	if err != nil {
-		return nil, fmt.Errorf("client certificate %s with key %s: %w", c.TLSCertFile, c.TLSKeyFile, err)
-	}
-	return &cert, nil
 }
 
 func (c Config) saslMechanism() sasl.Mechanism {

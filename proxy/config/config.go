@@ -31,10 +31,12 @@ type Config struct {
 
 	// Where the event time of a record is found: comma-separated sources, of
 	// which the first that is present decides. `header:NAME[:FORMAT]` is a header,
-	// `timestamp` the record's own timestamp. FORMAT is `unix-ms` (the default;
-	// RFC 3339 text is recognised too), `unix-s`, `unix-us`, `unix-ns`, `rfc3339`
-	// or `int64-be` (8 bytes, big-endian, ms). A record whose source is present
-	// and unusable goes to the late topic.
+	// `json:PATH[:FORMAT]`, `avro:FIELD[:FORMAT]` and `protobuf:FIELD[:FORMAT]` are
+	// fields of the value, `timestamp` the record's own timestamp. FORMAT is
+	// `unix-ms` (the default; RFC 3339 text is recognised too), `unix-s`,
+	// `unix-us`, `unix-ns`, `rfc3339` or `int64-be` (8 bytes, big-endian, ms). A
+	// record whose source is present and unusable goes to the late topic. More:
+	// [event-time.md](event-time.md).
 	EventTime *timestamp.Extractor `env:"EVENT_TIME" envDefault:"header:event-time,timestamp" group:"Event time and order"`
 	// How the watermark follows the event times. `bounded`: it stays behind the
 	// latest one by a fixed bound. `adaptive`: by a bound that is learned.
@@ -163,6 +165,34 @@ type Config struct {
 	SASLPassword Secret `env:"SASL_PASSWORD"`
 	// File with the SASL password. A newline at its end does not count.
 	SASLPasswordFile string `env:"SASL_PASSWORD_FILE"`
+
+	// URLs of the schema registry for `avro` and `protobuf` event times,
+	// comma-separated. If one does not answer, the next is asked. While none does,
+	// records whose schema is not known yet wait.
+	SchemaRegistry []string `env:"SCHEMA_REGISTRY" group:"Schema registry"`
+	// User name for the schema registry.
+	SchemaRegistryUsername string `env:"SCHEMA_REGISTRY_USERNAME"`
+	// Password for the schema registry.
+	SchemaRegistryPassword Secret `env:"SCHEMA_REGISTRY_PASSWORD"`
+	// File with the password for the schema registry. A newline at its end does not
+	// count.
+	SchemaRegistryPasswordFile string `env:"SCHEMA_REGISTRY_PASSWORD_FILE"`
+	// Bearer token for the schema registry, in place of user name and password.
+	SchemaRegistryToken Secret `env:"SCHEMA_REGISTRY_TOKEN"`
+	// File with the token for the schema registry. A newline at its end does not
+	// count.
+	SchemaRegistryTokenFile string `env:"SCHEMA_REGISTRY_TOKEN_FILE"`
+	// PEM file with the authorities that may vouch for the schema registry, in place
+	// of the system's.
+	SchemaRegistryTLSCAFile string `env:"SCHEMA_REGISTRY_TLS_CA_FILE"`
+	// PEM file with the client's certificate for the schema registry. Read again for
+	// every connection; so is the key.
+	SchemaRegistryTLSCertFile string `env:"SCHEMA_REGISTRY_TLS_CERT_FILE"`
+	// PEM file with the key of that certificate.
+	SchemaRegistryTLSKeyFile string `env:"SCHEMA_REGISTRY_TLS_KEY_FILE"`
+	// Name that the schema registry's certificate must carry, if it is not the one in
+	// its URL.
+	SchemaRegistryTLSServerName string `env:"SCHEMA_REGISTRY_TLS_SERVER_NAME"`
 
 	// origins says of every variable that was not set where its value came from.
 	origins map[string]string

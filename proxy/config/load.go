@@ -111,8 +111,25 @@ func (c *Config) fill(vars map[string]string, f *faults) {
 	if vars[keyMemory] == "" {
 		c.Memory, c.origins[keyMemory] = defaultMemory(cgroupMemory, systemMemory)
 	}
-	if c.SASLPasswordFile != "" && vars[keyPassword] == "" {
-		c.readPassword(f)
+	for _, secret := range c.secrets() {
+		if secret.file != "" && vars[secret.key] == "" {
+			*secret.value = c.readSecret(secret, f)
+		}
+	}
+}
+
+// secretSetting is a secret that may also be given as a file.
+type secretSetting struct {
+	key, keyFile string
+	value        *Secret
+	file         string
+}
+
+func (c *Config) secrets() []secretSetting {
+	return []secretSetting{
+		{keyPassword, keyPasswordFile, &c.SASLPassword, c.SASLPasswordFile},
+		{keyRegistryPassword, keyRegistryPasswordFile, &c.SchemaRegistryPassword, c.SchemaRegistryPasswordFile},
+		{keyRegistryToken, keyRegistryTokenFile, &c.SchemaRegistryToken, c.SchemaRegistryTokenFile},
 	}
 }
 
@@ -124,16 +141,17 @@ func (c *Config) fillInstance(f *faults) {
 	c.Instance, c.origins[keyInstance] = host, "default: the host name"
 }
 
-// readPassword leaves out the newline that editors and echo put at the end of
-// a file. One at the start or in the middle stays, for it may be meant.
-func (c *Config) readPassword(f *faults) {
-	b, err := os.ReadFile(c.SASLPasswordFile)
-	password := strings.TrimRight(string(b), "\r\n")
+// readSecret leaves out the newline that editors and echo put at the end of a
+// file. One at the start or in the middle stays, for it may be meant.
+func (c *Config) readSecret(s secretSetting, f *faults) Secret {
+	b, err := os.ReadFile(s.file)
+	text := strings.TrimRight(string(b), "\r\n")
 	switch {
 	case err != nil:
-		f.broken(keyPasswordFile, errors.New(err.Error()))
-	case password == "":
-		f.broken(keyPasswordFile, fmt.Errorf("%s is empty", c.SASLPasswordFile))
+		f.broken(s.keyFile, errors.New(err.Error()))
+	case text == "":
+		f.broken(s.keyFile, fmt.Errorf("%s is empty", s.file))
 	}
-	c.SASLPassword, c.origins[keyPassword] = NewSecret(password), "from "+keyPasswordFile
+	c.origins[s.key] = "from " + s.keyFile
+	return NewSecret(text)
 }

@@ -128,7 +128,6 @@ func TestFaults(t *testing.T) {
 		{"BROKERS=a:x,a:0,:1", "TIDEMARK_BROKERS: \"a:x\" is not host:port\nhint: like kafka-1:9092\nTIDEMARK_BROKERS: \"a:0\" is not host:port\nhint: like kafka-1:9092\nTIDEMARK_BROKERS: \":1\" is not host:port\nhint: like kafka-1:9092"},
 		{"GROUP=a\t", `TIDEMARK_GROUP: "a\t" has spaces around it or control characters in it`},
 		{"INSTANCE=a/b", `TIDEMARK_INSTANCE: "a/b" has characters other than a-z A-Z 0-9 . _ -` + "\nhint: it becomes the static member id, and GROUP/INSTANCE the transactional id"},
-		{"EVENT_TIME=json:a,header:,timestamp", "TIDEMARK_EVENT_TIME: json:a: sources of kind json are not supported yet, only header:NAME[:FORMAT] and timestamp\nTIDEMARK_EVENT_TIME: header:: the name of the header is missing"},
 		{"WATERMARK=guess", `TIDEMARK_WATERMARK: "guess" is not known` + "\nhint: known: bounded, window-min, punctuated, adaptive"},
 		{"WATERMARK=window-min MAX_OUT_OF_ORDERNESS=1s", "TIDEMARK_MAX_OUT_OF_ORDERNESS: has no effect with TIDEMARK_WATERMARK=window-min\nhint: it is for bounded and adaptive"},
 		{"TARGET_LATE=0.01 WATERMARK_HEADER=w WATERMARK_WINDOW=1s MIN_OUT_OF_ORDERNESS=0", "TIDEMARK_TARGET_LATE: has no effect with TIDEMARK_WATERMARK=bounded\nhint: it is for adaptive\nTIDEMARK_WATERMARK_WINDOW: has no effect with TIDEMARK_WATERMARK=bounded\nhint: it is for window-min\nTIDEMARK_WATERMARK_HEADER: has no effect with TIDEMARK_WATERMARK=bounded\nhint: it is for punctuated"},
@@ -140,6 +139,7 @@ func TestFaults(t *testing.T) {
 		{"WATERMARK=window-min WATERMARK_WINDOW=-1s", "TIDEMARK_WATERMARK_WINDOW: -1s is negative"},
 		{"WATERMARK=window-min WATERMARK_WINDOW=20m", "TIDEMARK_MAX_FUTURE: 5m is less than a quarter of TIDEMARK_WATERMARK_WINDOW + TIDEMARK_WATERMARK_LATENESS=20m1s\nhint: raise it, or turn it off with 0"},
 		{"WATERMARK=punctuated WATERMARK_HEADER=w:unix-mss", `TIDEMARK_WATERMARK_HEADER: w:unix-mss: "unix-mss" is not a format; unix-ms is (a header that is really called "w:unix-mss" needs its format written out)`},
+		{"EVENT_TIME=json:a..b,header:,timestamp", "TIDEMARK_EVENT_TIME: json:a..b: a name in the path is empty\nTIDEMARK_EVENT_TIME: header:: the name of the header is missing"},
 		{"MAX_FUTURE=1m MAX_OUT_OF_ORDERNESS=4m1s", "TIDEMARK_MAX_FUTURE: 1m is less than a quarter of TIDEMARK_MAX_OUT_OF_ORDERNESS=4m1s\nhint: raise it, or turn it off with 0"},
 		{"DELIVERY=once", `TIDEMARK_DELIVERY: "once" is not known` + "\nhint: known: exactly-once, at-least-once"},
 		{"MAX_OUT_OF_ORDERNESS=5", `TIDEMARK_MAX_OUT_OF_ORDERNESS: "5" is not a duration` + "\nhint: a number with its unit, like 5s, 100ms or 1m30s"},
@@ -189,6 +189,17 @@ func TestFaults(t *testing.T) {
 		{"SASL_MECHANISM=PLAIN SASL_USERNAME=u SASL_PASSWORD_FILE=/nowhere/p", "TIDEMARK_SASL_PASSWORD_FILE: open /nowhere/p: no such file or directory"},
 		{"SASL_MECHANISM=PLAIN SASL_USERNAME=u SASL_PASSWORD_FILE=/dev/null", "TIDEMARK_SASL_PASSWORD_FILE: /dev/null is empty"},
 		{"SASL_MECHANISM=PLAIN SASL_USERNAME=u SASL_PASSWORD=hunter2 SASL_PASSWORD_FILE=/p", "TIDEMARK_SASL_PASSWORD_FILE: set together with TIDEMARK_SASL_PASSWORD\nhint: set one of them"},
+		{"EVENT_TIME=avro:ts", "TIDEMARK_SCHEMA_REGISTRY: not set, but a source of TIDEMARK_EVENT_TIME needs schemas\nhint: like TIDEMARK_SCHEMA_REGISTRY=http://schema-registry:8081"},
+		{"SCHEMA_REGISTRY=registry:8081,http://r/?a,ftp://r", `TIDEMARK_SCHEMA_REGISTRY: "registry:8081" is not an http or https URL` + registryHint + `TIDEMARK_SCHEMA_REGISTRY: "http://r/?a" has a query or a fragment` + registryHint + `TIDEMARK_SCHEMA_REGISTRY: "ftp://r" is not an http or https URL` + strings.TrimSuffix(registryHint, "\n")},
+		{"SCHEMA_REGISTRY=http://u:hunter2@r", "TIDEMARK_SCHEMA_REGISTRY: a user name or a password is written into a URL" + strings.TrimSuffix(registryHint, "\n")},
+		{"SCHEMA_REGISTRY_USERNAME=u SCHEMA_REGISTRY_PASSWORD=hunter2", "TIDEMARK_SCHEMA_REGISTRY_USERNAME: has no effect without a schema registry\nhint: set TIDEMARK_SCHEMA_REGISTRY\nTIDEMARK_SCHEMA_REGISTRY_PASSWORD: has no effect without a schema registry\nhint: set TIDEMARK_SCHEMA_REGISTRY"},
+		{"SCHEMA_REGISTRY=http://r SCHEMA_REGISTRY_USERNAME=u", "TIDEMARK_SCHEMA_REGISTRY_PASSWORD: not set, but TIDEMARK_SCHEMA_REGISTRY_USERNAME is\nhint: set it, or TIDEMARK_SCHEMA_REGISTRY_PASSWORD_FILE"},
+		{"SCHEMA_REGISTRY=http://r SCHEMA_REGISTRY_PASSWORD=hunter2", "TIDEMARK_SCHEMA_REGISTRY_USERNAME: not set, but TIDEMARK_SCHEMA_REGISTRY_PASSWORD is"},
+		{"SCHEMA_REGISTRY=http://r SCHEMA_REGISTRY_USERNAME=u SCHEMA_REGISTRY_TOKEN=hunter2", "TIDEMARK_SCHEMA_REGISTRY_TOKEN: set together with a user name or a password\nhint: set one of them"},
+		{"SCHEMA_REGISTRY=http://r SCHEMA_REGISTRY_TOKEN=hunter2 SCHEMA_REGISTRY_TOKEN_FILE=/t", "TIDEMARK_SCHEMA_REGISTRY_TOKEN_FILE: set together with TIDEMARK_SCHEMA_REGISTRY_TOKEN\nhint: set one of them"},
+		{"SCHEMA_REGISTRY=http://r SCHEMA_REGISTRY_PASSWORD_FILE=/nowhere/p", "TIDEMARK_SCHEMA_REGISTRY_PASSWORD_FILE: open /nowhere/p: no such file or directory"},
+		{"SCHEMA_REGISTRY=https://r,http://s SCHEMA_REGISTRY_TLS_CA_FILE=/ca", "TIDEMARK_SCHEMA_REGISTRY_TLS_CA_FILE: has no effect without TLS\nhint: use https:// in TIDEMARK_SCHEMA_REGISTRY"},
+		{"SCHEMA_REGISTRY=https://r SCHEMA_REGISTRY_TLS_CA_FILE=/nowhere/ca SCHEMA_REGISTRY_TLS_CERT_FILE=/c", "TIDEMARK_SCHEMA_REGISTRY_TLS_CA_FILE: certificate authorities: open /nowhere/ca: no such file or directory\nTIDEMARK_SCHEMA_REGISTRY_TLS_KEY_FILE: not set, but TIDEMARK_SCHEMA_REGISTRY_TLS_CERT_FILE is\nhint: a certificate needs its key"},
 		{"GRUOP=x", "TIDEMARK_GRUOP: there is no such setting\nhint: did you mean TIDEMARK_GROUP?"},
 		{"SASL_PASSWROD=hunter2", "TIDEMARK_SASL_PASSWROD: there is no such setting\nhint: did you mean TIDEMARK_SASL_PASSWORD?"},
 		{"TEST_BROKERS=x", "TIDEMARK_TEST_BROKERS: there is no such setting\nhint: `tidemark config --docs` lists the settings there are"},
@@ -204,6 +215,8 @@ func TestFaults(t *testing.T) {
 		}
 	}
 }
+
+const registryHint = "\nhint: like http://schema-registry:8081; user name and password have settings of their own\n"
 
 // splitVars splits at the spaces before the next KEY=, for values may have some.
 func splitVars(vars string) []string {
@@ -260,5 +273,24 @@ func TestNothingIsTakenFromTheProcess(t *testing.T) {
 	t.Setenv("TIDEMARK_GROUP", "of-the-process")
 	if c := mustLoad(t); c.Group != "tidemark" {
 		t.Errorf("group %s", c.Group)
+	}
+}
+
+func TestRegistryOptions(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("hunter2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := mustLoad(t, "EVENT_TIME=avro:ts", "SCHEMA_REGISTRY=https://a/contexts/x, https://b", "SCHEMA_REGISTRY_TOKEN_FILE="+file, "SCHEMA_REGISTRY_TLS_SERVER_NAME=r")
+	if c.SchemaRegistryToken.Reveal() != "hunter2" {
+		t.Errorf("token %q", c.SchemaRegistryToken.Reveal())
+	}
+	o, err := c.RegistryOptions()
+	if err != nil || len(o.Auth) != 1 || o.TLS.ServerName != "r" || !slices.Equal(o.URLs, []string{"https://a/contexts/x", "https://b"}) {
+		t.Errorf("%+v, %v", o, err)
+	}
+	c = mustLoad(t, "SCHEMA_REGISTRY=http://a", "SCHEMA_REGISTRY_USERNAME=u", "SCHEMA_REGISTRY_PASSWORD=p")
+	if o, err := c.RegistryOptions(); err != nil || len(o.Auth) != 1 {
+		t.Errorf("%+v, %v", o, err)
 	}
 }

@@ -48,6 +48,18 @@ const (
 	keyUsername           = Prefix + "SASL_USERNAME"
 	keyPassword           = Prefix + "SASL_PASSWORD"
 	keyPasswordFile       = Prefix + "SASL_PASSWORD_FILE"
+
+	keyEventTime             = Prefix + "EVENT_TIME"
+	keyRegistry              = Prefix + "SCHEMA_REGISTRY"
+	keyRegistryUsername      = Prefix + "SCHEMA_REGISTRY_USERNAME"
+	keyRegistryPassword      = Prefix + "SCHEMA_REGISTRY_PASSWORD"
+	keyRegistryPasswordFile  = Prefix + "SCHEMA_REGISTRY_PASSWORD_FILE"
+	keyRegistryToken         = Prefix + "SCHEMA_REGISTRY_TOKEN"
+	keyRegistryTokenFile     = Prefix + "SCHEMA_REGISTRY_TOKEN_FILE"
+	keyRegistryTLSCAFile     = Prefix + "SCHEMA_REGISTRY_TLS_CA_FILE"
+	keyRegistryTLSCertFile   = Prefix + "SCHEMA_REGISTRY_TLS_CERT_FILE"
+	keyRegistryTLSKeyFile    = Prefix + "SCHEMA_REGISTRY_TLS_KEY_FILE"
+	keyRegistryTLSServerName = Prefix + "SCHEMA_REGISTRY_TLS_SERVER_NAME"
 )
 
 // setting is what the declaration of a field of Config says.

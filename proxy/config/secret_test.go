@@ -24,7 +24,8 @@ type hidden struct {
 
 func places(t *testing.T) map[string]any {
 	s := NewSecret(canary)
-	c := mustLoad(t, "SASL_MECHANISM=PLAIN", "SASL_USERNAME=u", "SASL_PASSWORD="+canary)
+	c := mustLoad(t, "SASL_MECHANISM=PLAIN", "SASL_USERNAME=u", "SASL_PASSWORD="+canary,
+		"SCHEMA_REGISTRY=http://r", "SCHEMA_REGISTRY_USERNAME=u", "SCHEMA_REGISTRY_PASSWORD="+canary)
 	return map[string]any{
 		"secret": s, "pointer": &s, "config": c, "pointer to config": &c, "slice": []Secret{s}, "map": map[string]Secret{"a": s},
 		"hidden": hidden{c, s, &s, []Secret{s}, map[string]Secret{"a": s}}, "effective": c.Effective(),
@@ -85,6 +86,11 @@ func TestSecretIsInNoFault(t *testing.T) {
 		{"SASL_PASSWORD=" + canary, "SASL_MECHANISM=x"},
 		{"SASL_PASWORD=" + canary},
 		{"SASL_PASSWORD=" + canary, "TOPICS="},
+		{"SCHEMA_REGISTRY_PASSWORD=" + canary},
+		{"SCHEMA_REGISTRY_TOKEN=" + canary, "SCHEMA_REGISTRY_PASSWORD=" + canary, "SCHEMA_REGISTRY=http://r"},
+		{"SCHEMA_REGISTRY_TOKEN=" + canary, "SCHEMA_REGISTRY_TOKEN_FILE=/nowhere"},
+		{"SCHEMA_REGISTRY=http://u:" + canary + "@r"},
+		{"SCHEMA_REGISTRY=http://u:%zz" + canary + "@r"},
 		{"BROKERS=kafka://user:" + canary + "@host"},
 		{"BROKERS=user:" + canary + "@host:9092"},
 	} {

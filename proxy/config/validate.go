@@ -47,6 +47,16 @@ func (c *Config) validate(f *faults) {
 	}
 	c.validateTLS(f)
 	c.validateSASL(f)
+	c.validateRegistry(f)
+	c.validateSecrets(f)
+}
+
+func (c *Config) validateSecrets(f *faults) {
+	for _, s := range c.secrets() {
+		if _, unset := c.origins[s.key]; !unset && s.file != "" && f.read(s.keyFile) {
+			f.add(s.keyFile, "set together with "+s.key, "set one of them")
+		}
+	}
 }
 
 func (c *Config) validateBrokers(f *faults) {
@@ -237,30 +247,15 @@ func (c *Config) validateTLS(f *faults) {
 	if !f.read(keyTLS) {
 		return
 	}
-	for _, s := range []struct{ key, value string }{
-		{keyTLSCAFile, c.TLSCAFile}, {keyTLSCertFile, c.TLSCertFile}, {keyTLSKeyFile, c.TLSKeyFile}, {keyTLSServerName, c.TLSServerName},
-	} {
-		if s.value != "" && !c.TLS {
-			f.add(s.key, "has no effect without TLS", "set "+keyTLS+"=true")
+	for _, s := range c.brokerTLS().settings() {
+		if s[1] != "" && !c.TLS {
+			f.add(s[0], "has no effect without TLS", "set "+keyTLS+"=true")
 		}
 	}
 	if !c.TLS {
 		return
 	}
-	if _, err := c.tlsRoots(); err != nil {
-		f.add(keyTLSCAFile, err.Error(), "")
-	}
-	switch {
-	case c.TLSCertFile == "" && c.TLSKeyFile == "":
-	case c.TLSKeyFile == "":
-		f.add(keyTLSKeyFile, "not set, but "+keyTLSCertFile+" is", "a certificate needs its key")
-	case c.TLSCertFile == "":
-		f.add(keyTLSCertFile, "not set, but "+keyTLSKeyFile+" is", "a key needs its certificate")
-	default:
-		if _, err := c.tlsCertificate(); err != nil {
-			f.add(keyTLSCertFile, err.Error(), "")
-		}
-	}
+	c.brokerTLS().validate(f)
 }
 
 func (c *Config) validateSASL(f *faults) {
@@ -276,8 +271,5 @@ func (c *Config) validateSASL(f *faults) {
 	}
 	if on && !c.SASLPassword.IsSet() {
 		f.add(keyPassword, fmt.Sprintf("not set, but %s is", keyMechanism), "set it, or "+keyPasswordFile)
-	}
-	if _, unset := c.origins[keyPassword]; !unset && c.SASLPasswordFile != "" {
-		f.add(keyPasswordFile, "set together with "+keyPassword, "set one of them")
 	}
 }

@@ -1,5 +1,8 @@
-// Package timestamp finds the event time of a Kafka record: in a header, or in
-// the timestamp that Kafka keeps with every record.
+// Package timestamp finds the event time of a Kafka record: in a header, in a
+// field of its value, or in the timestamp that Kafka keeps with every record.
+//
+// Everything in a record and in a schema was written by others. Nothing in here
+// recurses, loops or allocates as far as they like.
 package timestamp
 
 import (
@@ -28,62 +31,34 @@ type Extractor struct {
 	sources []source
 }
 
-// source is one place to look. A source without a header name is the record's
-// own timestamp.
-type source struct {
-	header string
-	format format
-}
-
-func (s source) isTimestamp() bool { return s.header == "" }
-
-// String returns the source as Parse reads it, with its format written out.
-func (s source) String() string {
-	if s.isTimestamp() {
-		return "timestamp"
-	}
-	return "header:" + s.header + ":" + string(s.format)
+// source is one place to look.
+type source interface {
+	// String returns the source as Parse reads it, with its format written out.
+	String() string
+	// place is the same without the format.
+	place() string
+	// time returns the event time that the record has there. What is absent is
+	// no error; an error, which wraps ErrInvalid or is a *Pending, has been
+	// caused by something present.
+	time(*kgo.Record) (t watermark.Time, present bool, err error)
 }
 
 // Extract returns the event time of r. The first source that is present
 // decides: one that is absent gives way to the next, one that is present and
 // unusable is an error that wraps ErrInvalid, for to take another clock in
-// silence would put the record in the wrong place. Of repeated headers the
-// last counts, as it does for Kafka's own clients.
+// silence would put the record in the wrong place.
+//
+// An error that is a *Pending is no verdict: a schema has to be known first.
 //
 // r must be as the client fetched it: a timestamp with a fraction of a
 // millisecond, which Kafka cannot hold, is refused.
 func (e *Extractor) Extract(r *kgo.Record) (watermark.Time, error) {
-	for i := range e.sources {
-		s := &e.sources[i]
-		if s.isTimestamp() {
-			if t, present, err := recordTime(r); present {
-				return t, err
-			}
-			continue
-		}
-		if h := lastHeader(r.Headers, s.header); h != nil {
-			return s.headerTime(h.Value)
+	for _, s := range e.sources {
+		if t, present, err := s.time(r); present || err != nil {
+			return t, err
 		}
 	}
 	return watermark.None, fmt.Errorf("%w: the record has none of %s", ErrInvalid, e)
-}
-
-func (s *source) headerTime(value []byte) (watermark.Time, error) {
-	t, why := s.format.time(value)
-	if why != "" {
-		return watermark.None, fmt.Errorf("%w: header %q with %s %s (read as %s)", ErrInvalid, s.header, quoted(value), why, s.format)
-	}
-	return t, nil
-}
-
-func lastHeader(headers []kgo.RecordHeader, name string) *kgo.RecordHeader {
-	for i := len(headers) - 1; i >= 0; i-- {
-		if headers[i].Key == name {
-			return &headers[i]
-		}
-	}
-	return nil
 }
 
 // quoted returns a value as an error can show it: whole if it is short, never
@@ -110,18 +85,27 @@ func (e *Extractor) String() string {
 // order and formats, and the version of the parser. Two extractors with the
 // same fingerprint give every record the same event time.
 func (e *Extractor) Fingerprint() [4]byte {
-	sum := sha256.Sum256([]byte("event time " + parserVersion + " " + e.String()))
+	means := e.String()
+	if e.UsesOnlyTimestamp() {
+		means += " of its producer" // see recordTimestamp
+	}
+	sum := sha256.Sum256([]byte("event time " + parserVersion + " " + means))
 	return [4]byte(sum[:4])
 }
 
 // UsesTimestamp reports whether the record's own timestamp is among the
 // sources. On a topic with LogAppendTime that is the broker's clock.
 func (e *Extractor) UsesTimestamp() bool {
-	return slices.ContainsFunc(e.sources, source.isTimestamp)
+	return slices.ContainsFunc(e.sources, isTimestamp)
 }
 
 // UsesOnlyTimestamp reports whether there is no other source than the record's
 // own timestamp.
 func (e *Extractor) UsesOnlyTimestamp() bool {
-	return !slices.ContainsFunc(e.sources, func(s source) bool { return !s.isTimestamp() })
+	return !slices.ContainsFunc(e.sources, func(s source) bool { return !isTimestamp(s) })
+}
+
+func isTimestamp(s source) bool {
+	_, is := s.(recordTimestamp)
+	return is
 }

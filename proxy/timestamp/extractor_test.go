@@ -110,9 +110,27 @@ func TestParse(t *testing.T) {
 		{"header:a:unixms", "", `"unixms" is not a format; unix-ms is`},
 		{"header:a:RFC3339", "", `"RFC3339" is not a format; rfc3339 is`},
 		{"timestamp:unix-ms", "", `"timestamp:unix-ms" is not a source`},
-		{"json:meta.time", "", "json:meta.time: sources of kind json are not supported yet"},
-		{"avro:ts,protobuf:ts", "", "kind protobuf are not supported yet"},
-		{"avro:ts,protobuf:ts", "", "kind avro are not supported yet"},
+		{"json:meta.time", "json:meta.time:unix-ms", ""},
+		{"json:@timestamp:rfc3339", "json:@timestamp:rfc3339", ""},
+		{`json:a\.b:c:unix-s`, `json:a\.b:c:unix-s`, ""},
+		{"json:ts.$date", "json:ts.$date:unix-ms", ""},
+		{"json:", "", "name of the field is missing"},
+		{"json:a..b", "", "a name in the path is empty"},
+		{"json:a.", "", "a name in the path is empty"},
+		{"json:$.a", "", `leave out the "$."`},
+		{"json:a.*", "", `'*' has no meaning in a path`},
+		{"json:a[0].b", "", `places in arrays are numbers like items.0.time`},
+		{"json:a|@reverse", "", `'|' has no meaning in a path`},
+		{`json:a\`, "", `'\\' has no meaning in a path`},
+		{"json:" + strings.Repeat("a.", 32) + "a", "", "a path may have 32 names"},
+		{"json:a:int64-be", "", "JSON has no int64-be"},
+		{"json:a:unixms", "", `"unixms" is not a format; unix-ms is (a field that is really called "a:unixms"`},
+		{"json:a,json:a:unix-s", "", "json:a:unix-s is never reached"},
+		{"avro:meta.ts,protobuf:ts:unix-us,timestamp", "avro:meta.ts,protobuf:ts:unix-us,timestamp", ""},
+		{"avro:", "", "name of the field is missing"},
+		{"protobuf:a..b", "", "a name in the path is empty"},
+		{"avro:a,avro:a:unix-s", "", "avro:a:unix-s is never reached, for avro:a comes before it"},
+		{"jsn:a", "", `"jsn:a" is not a source: known are header:NAME[:FORMAT], json:PATH`},
 		{"timestamp,header:a,timestamp", "", "timestamp is never reached"},
 		{"header:a,header:a:rfc3339", "", "header:a:rfc3339 is never reached, for header:a:unix-ms comes before it"},
 	}
@@ -134,6 +152,7 @@ func TestParse(t *testing.T) {
 func TestFingerprint(t *testing.T) {
 	distinct := []string{
 		"timestamp", "header:x", "header:x:rfc3339", "header:y", "header:x,timestamp", "timestamp,header:x", "header:x,header:y",
+		"json:x", "json:x:unix-s", "avro:x", "avro:x:unix-ms", "protobuf:x",
 	}
 	seen := map[[4]byte]string{}
 	for _, spec := range distinct {
@@ -207,4 +226,22 @@ func BenchmarkExtract(b *testing.B) {
 			}
 		})
 	}
+}
+
+// FuzzParse: no text makes it panic, and what it takes means the same once it has been
+// written out.
+func FuzzParse(f *testing.F) {
+	for _, spec := range []string{"header:event-time,timestamp", "json:a\\.b.0:unix-s", "avro:x:y:int64-be,protobuf:a.b", "header::,", "json:a.\xff", "timestamp,timestamp"} {
+		f.Add(spec)
+	}
+	f.Fuzz(func(t *testing.T, spec string) {
+		e, err := Parse(spec)
+		if err != nil {
+			return
+		}
+		again, err := Parse(e.String())
+		if err != nil || again.String() != e.String() || again.Fingerprint() != e.Fingerprint() {
+			t.Errorf("%q is written out as %q, which is read as %v, %v", spec, e, again, err)
+		}
+	})
 }

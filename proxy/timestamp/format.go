@@ -10,7 +10,7 @@ import (
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
-// format says how the bytes of a header spell a time.
+// format says how bytes spell a time.
 //
 // The decimal formats are an optional minus sign, digits, and (all but
 // unix-ns) an optional fraction after a point; digits beyond a nanosecond are
@@ -20,6 +20,7 @@ import (
 type format string
 
 const (
+	unwritten   format = "" // of a field with a schema: what that does not say is unix-ms
 	unixSeconds format = "unix-s"
 	unixMillis  format = "unix-ms" // RFC 3339 text is recognised too
 	unixMicros  format = "unix-us"
@@ -40,7 +41,50 @@ const (
 	whyNotRFC3339 = "is not RFC 3339 (like 2006-01-02T15:04:05.999Z)"
 	whyNot8Bytes  = "is not 8 bytes long"
 	whyOutside    = "is outside the years 1678 to 2262"
+	whyNumber     = "is a number"
 )
+
+// places says of a number in this format that its unit is 10^places ns.
+func (f format) places() (places int, ok bool) {
+	switch f {
+	case unixSeconds:
+		return 9, true
+	case unixMillis, unwritten:
+		return 6, true
+	case unixMicros:
+		return 3, true
+	case unixNanos:
+		return 0, true
+	}
+	return 0, false
+}
+
+// number returns the time of a number as JSON writes them: unlike decimal, with
+// an exponent too, for many a library writes 1.7e12 where it was given a float.
+func (f format) number(raw []byte) (watermark.Time, string) {
+	places, ok := f.places()
+	if !ok {
+		return watermark.None, whyNumber
+	}
+	if i := bytes.IndexAny(raw, "eE"); i >= 0 {
+		return scientific(raw[:i], raw[i+1:], places)
+	}
+	return decimal(raw, places)
+}
+
+// integer returns the time of a number that is not text.
+func (f format) integer(n int64) (watermark.Time, string) {
+	places, ok := f.places()
+	if !ok {
+		return watermark.None, whyNumber
+	}
+	unit := int64(pow10[places])
+	ns := n * unit
+	if ns/unit != n || ns == int64(watermark.None) {
+		return watermark.None, whyOutside
+	}
+	return watermark.Time(ns), ""
+}
 
 // time returns the time that value spells, or why it spells none.
 func (f format) time(value []byte) (t watermark.Time, why string) {
@@ -48,7 +92,7 @@ func (f format) time(value []byte) (t watermark.Time, why string) {
 		return watermark.None, whyEmpty
 	}
 	switch f {
-	case unixMillis:
+	case unixMillis, unwritten:
 		return millisOrText(value)
 	case unixSeconds:
 		return decimal(value, 9)
@@ -97,6 +141,66 @@ func decimal(value []byte, places int) (watermark.Time, string) {
 		t = -t
 	}
 	return t, ""
+}
+
+// scientific reads mantissa * 10^exponent in units of 10^places ns, exactly: it
+// takes the digits as they come, up to the place where nanoseconds end.
+func scientific(mantissa, exponent []byte, places int) (watermark.Time, string) {
+	digits, negative := bytes.CutPrefix(mantissa, []byte("-"))
+	shift, ok := exponentOf(exponent)
+	whole, fraction, _ := bytes.Cut(digits, []byte("."))
+	if !ok || len(whole) == 0 {
+		return watermark.None, whyNotDecimal
+	}
+	shift += places + len(whole) // digits before nanoseconds end
+	var n uint64
+	rounded := false
+	at := 0
+	for _, part := range [2][]byte{whole, fraction} {
+		for _, c := range part {
+			switch {
+			case c < '0' || c > '9':
+				return watermark.None, whyNotDecimal
+			case at < shift:
+				n = min(n, (math.MaxUint64-9)/10)*10 + uint64(c-'0')
+			case c != '0':
+				rounded = true
+			}
+			at++
+		}
+	}
+	for ; at < shift && n > 0 && n <= math.MaxInt64; at++ {
+		n = min(n, math.MaxUint64/10) * 10
+	}
+	if negative && rounded {
+		n++
+	}
+	if n > math.MaxInt64 {
+		return watermark.None, whyOutside
+	}
+	if negative {
+		return -watermark.Time(n), ""
+	}
+	return watermark.Time(n), ""
+}
+
+// exponentOf reads an exponent. One with more than five digits shifts anything
+// out of sight.
+func exponentOf(text []byte) (n int, ok bool) {
+	negative := len(text) > 0 && text[0] == '-'
+	if negative || len(text) > 0 && text[0] == '+' {
+		text = text[1:]
+	}
+	for _, c := range text {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = min(n*10+int(c-'0'), 99_999)
+	}
+	if negative {
+		n = -n
+	}
+	return n, len(text) > 0
 }
 
 // leadingDigits returns the number that b begins with, and what follows it. A

@@ -8,33 +8,60 @@ import (
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
-// Header is a header that holds a time which is not the record's own, such as a
-// watermark.
-type Header struct{ source }
-
-// UnmarshalText reads NAME[:FORMAT], with the formats of event times.
-func (h *Header) UnmarshalText(text []byte) error {
-	s, err := parseHeader(string(text), string(text))
-	if err != nil {
-		return err
-	}
-	h.source = s
-	return nil
+// header is a header of the record. Of several with its name the last counts, as
+// it does for Kafka's own clients.
+type header struct {
+	name   string
+	format format
 }
 
-// String returns the header as UnmarshalText reads it, with its format.
-func (h Header) String() string { return h.header + ":" + string(h.format) }
+func (h header) String() string { return h.place() + ":" + string(h.format) }
+func (h header) place() string  { return "header:" + h.name }
 
-// Time returns the time that the last such header of a record holds, and whether
-// there is one. The error says why it cannot be used.
-func (h *Header) Time(r *kgo.Record) (t watermark.Time, present bool, err error) {
-	found := lastHeader(r.Headers, h.header)
+func (h header) time(r *kgo.Record) (t watermark.Time, present bool, err error) {
+	t, present, err = h.value(r)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return t, present, err
+}
+
+// value reads the header. The error says no more than what is wrong with it.
+func (h header) value(r *kgo.Record) (t watermark.Time, present bool, err error) {
+	found := lastHeader(r.Headers, h.name)
 	if found == nil {
 		return watermark.None, false, nil
 	}
 	t, why := h.format.time(found.Value)
 	if why != "" {
-		return watermark.None, true, fmt.Errorf("header %q with %s %s (read as %s)", h.header, quoted(found.Value), why, h.format)
+		return watermark.None, true, fmt.Errorf("header %q with %s %s (read as %s)", h.name, quoted(found.Value), why, h.format)
 	}
 	return t, true, nil
 }
+
+func lastHeader(headers []kgo.RecordHeader, name string) *kgo.RecordHeader {
+	for i := len(headers) - 1; i >= 0; i-- {
+		if headers[i].Key == name {
+			return &headers[i]
+		}
+	}
+	return nil
+}
+
+// Header is a header that holds a time which is not the record's own, such as a
+// watermark.
+type Header struct{ of header }
+
+// UnmarshalText reads NAME[:FORMAT], with the formats of event times.
+func (h *Header) UnmarshalText(text []byte) error {
+	name, f, err := cutFormat(string(text), string(text), "header", unixMillis)
+	h.of = header{name, f}
+	return err
+}
+
+// String returns the header as UnmarshalText reads it, with its format.
+func (h Header) String() string { return h.of.name + ":" + string(h.of.format) }
+
+// Time returns the time that the last such header of a record holds, and whether
+// there is one. The error says why it cannot be used.
+func (h Header) Time(r *kgo.Record) (t watermark.Time, present bool, err error) { return h.of.value(r) }

@@ -12,8 +12,20 @@ import (
 // noTimestamp is what Kafka stores for a record without a timestamp, in ms.
 const noTimestamp = -1
 
-// recordTime returns the event time in the record's own timestamp, and whether
-// there is one. Absent are Kafka's -1 and the zero time, which the client
+// recordTimestamp is the timestamp that Kafka keeps with the record: the time that
+// its producer gave it (CreateTime), or that of the broker's clock when the record
+// arrived (LogAppendTime). Each record says which; its topic says which it will be.
+type recordTimestamp struct {
+	// alone: there is no other source, so a time of arrival would take the place of
+	// event times altogether. Behind others it is what the configuration asks for.
+	alone bool
+}
+
+func (recordTimestamp) String() string { return "timestamp" }
+func (recordTimestamp) place() string  { return "timestamp" }
+
+// time returns the event time in the record's own timestamp, and whether there is
+// one. Absent are Kafka's -1 and the zero time, which the client
 // gives to records of before Kafka 0.10. Other negative timestamps are
 // present, and invalid.
 //
@@ -22,7 +34,7 @@ const noTimestamp = -1
 // some other time inside. The fraction of a millisecond left over gives it
 // away: 2^64 ns are no whole number of milliseconds, nor is any multiple below
 // the 15,625th, which is 2.9e17 ms.
-func recordTime(r *kgo.Record) (t watermark.Time, present bool, err error) {
+func (s recordTimestamp) time(r *kgo.Record) (t watermark.Time, present bool, err error) {
 	if r.Timestamp.IsZero() {
 		return watermark.None, false, nil
 	}
@@ -33,6 +45,9 @@ func recordTime(r *kgo.Record) (t watermark.Time, present bool, err error) {
 	if ms == noTimestamp {
 		return watermark.None, false, nil
 	}
+	if s.alone && IsArrival(r) {
+		return watermark.None, true, fmt.Errorf("%w: the record's timestamp (%d ms) is the time of its arrival (LogAppendTime)", ErrInvalid, ms)
+	}
 	if ms < 0 {
 		return watermark.None, true, fmt.Errorf("%w: the record's timestamp is negative (%d ms)", ErrInvalid, ms)
 	}
@@ -42,3 +57,10 @@ func recordTime(r *kgo.Record) (t watermark.Time, present bool, err error) {
 	}
 	return t, true, nil
 }
+
+// IsArrival reports whether the record's own timestamp is that of the broker's clock
+// when the record arrived.
+func IsArrival(r *kgo.Record) bool { return r.Attrs.TimestampType() == logAppendTime }
+
+// logAppendTime is a timestamp type, as the client numbers them.
+const logAppendTime = 1

@@ -1,0 +1,33 @@
+package proxy
+
+import (
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// The timestamp type of a topic can be changed while it is read. From then on its
+// records have the time of their arrival for a timestamp, and each of them says so,
+// for as long as it is in the log; the preflight only knows what holds now.
+//
+// Where timestamps are the only source, such a record is invalid: a time of arrival is
+// no event time, and what is read again must be judged again in the same way, whatever
+// the topic is set to by then. But first the preflight looks at the topic once more,
+// and refuses it (exit code 2) if it is still so. So nothing more goes to the late
+// topic than what was written until somebody mended it. Behind other sources a time of
+// arrival is taken, and told of, as it is where the topic was so from the start.
+
+// arrives is called with the first record of a partition whose timestamp is the time
+// of its arrival.
+func (s *session) arrives(p *partition, r *kgo.Record) error {
+	p.arrivals = true
+	if s.looked[p.Topic] {
+		return nil
+	}
+	s.looked[p.Topic] = true
+	if s.extract.UsesOnlyTimestamp() {
+		return fmt.Errorf("%s partition %d has the time of arrival for a timestamp at offset %d: %w", p.Topic, p.Partition, r.Offset, errTopology)
+	}
+	(&inspection{log: s.log, said: s.alarm.said}).warn(byArrival, p.Topic, createTime(tools{s.cfg}, p.Topic))
+	return nil
+}

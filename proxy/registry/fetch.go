@@ -1,0 +1,161 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/sr"
+
+	"github.com/tidemarkhq/tidemark/proxy/timestamp"
+)
+
+// Bounds of what a schema may refer to. Registries refuse circles; we do not have to
+// rely on it.
+const (
+	mostReferences    = 200
+	deepestReferences = 20
+	// mostBytes of an answer. JSON within JSON takes more room than the schema.
+	mostBytes = 4 * timestamp.MaxSchema
+)
+
+// unusableError says that a schema is there and cannot be used.
+type unusableError struct{ why string }
+
+func (e *unusableError) Error() string { return e.why }
+
+var errTooMuch = errors.New("the answer is larger than any schema may be")
+
+// fetch asks for a schema and all that it refers to.
+func fetch(ctx context.Context, cl *sr.Client, id uint32) (timestamp.Schema, error) {
+	s, err := cl.SchemaByID(ctx, int(id))
+	if err != nil {
+		return timestamp.Schema{}, explain(id, "", err)
+	}
+	f := fetching{cl: cl, id: id, seen: map[string]bool{}, left: timestamp.MaxSchema}
+	if err = f.count(s.Schema); err == nil {
+		err = f.follow(ctx, s.References, 0)
+	}
+	return timestamp.Schema{Type: s.Type.String(), Text: s.Schema, References: f.all}, err
+}
+
+type fetching struct {
+	cl   *sr.Client
+	id   uint32
+	seen map[string]bool // by name
+	left int             // bytes
+	all  []timestamp.Reference
+}
+
+func (f *fetching) count(text string) error {
+	if f.left -= len(text); f.left < 0 {
+		return &unusableError{fmt.Sprintf("with all that it refers to, the schema has more than %d bytes", timestamp.MaxSchema)}
+	}
+	return nil
+}
+
+// follow fetches references, each after those that it refers to itself.
+func (f *fetching) follow(ctx context.Context, refs []sr.SchemaReference, depth int) error {
+	if depth > deepestReferences {
+		return &unusableError{fmt.Sprintf("its references are nested more than %d times", deepestReferences)}
+	}
+	for _, ref := range refs {
+		if f.seen[ref.Name] {
+			continue
+		}
+		if f.seen[ref.Name] = true; len(f.seen) > mostReferences {
+			return &unusableError{fmt.Sprintf("it has more than %d references", mostReferences)}
+		}
+		// One that was deleted since is what the schema was written against.
+		s, err := f.cl.SchemaByVersion(sr.WithParams(ctx, sr.ShowDeleted), ref.Subject, ref.Version)
+		if err != nil {
+			return explain(f.id, fmt.Sprintf(": its reference %s (subject %s, version %d)", ref.Name, ref.Subject, ref.Version), err)
+		}
+		if err := f.count(s.Schema.Schema); err != nil {
+			return err
+		}
+		if err := f.follow(ctx, s.References, depth+1); err != nil {
+			return err
+		}
+		f.all = append(f.all, timestamp.Reference{Name: ref.Name, Text: s.Schema.Schema})
+	}
+	return nil
+}
+
+// RefusedError is an answer of the registry that is an error, and that may be
+// another one when it is asked again.
+type RefusedError struct {
+	Status  int // of HTTP
+	message string
+}
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("the schema registry answered with status %d: %s", e.Status, e.message)
+}
+
+// Denied reports whether the registry does not let us in.
+func (e *RefusedError) Denied() bool {
+	return e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden
+}
+
+// explain turns an error of the client into one of three: there is no such schema,
+// the schema cannot be used, or there was no answer.
+// reference says which, if it was one that was asked for.
+func explain(id uint32, reference string, err error) error {
+	doing := fmt.Sprintf("ask for schema %d%s", id, reference)
+	answer, answered := errors.AsType[*sr.ResponseError](err)
+	switch {
+	case errors.Is(err, errTooMuch):
+		return &unusableError{errTooMuch.Error()}
+	case !answered:
+		return fmt.Errorf("%s: %w", doing, err)
+	case answer.StatusCode == http.StatusNotFound && answer.ErrorCode/100 == 404:
+		return fmt.Errorf("%w%s: error %d", timestamp.ErrUnknownSchema, reference, answer.ErrorCode)
+	case answer.StatusCode == http.StatusNotFound:
+		// A registry says so in its own words. This is something else.
+		return fmt.Errorf("%s: %w", doing, &RefusedError{answer.StatusCode, "that is not how a schema registry says that it has no such schema; is the URL right?"})
+	}
+	return fmt.Errorf("%s: %w", doing, &RefusedError{answer.StatusCode, short(answer.Error())})
+}
+
+func isNotFound(err error) bool { return errors.Is(err, timestamp.ErrUnknownSchema) }
+
+// short keeps what others wrote from filling a log.
+func short(text string) string {
+	const most = 200
+	text = strings.Join(strings.Fields(strings.ToValidUTF8(text, "?")), " ")
+	if len(text) > most {
+		return text[:most] + "..."
+	}
+	return text
+}
+
+// bounded keeps answers from filling the memory.
+type bounded struct{ http.RoundTripper }
+
+// RoundTrip does what it wraps does, with an answer that ends.
+func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := b.RoundTripper.RoundTrip(req)
+	if err == nil {
+		resp.Body = &boundedBody{resp.Body, mostBytes}
+	}
+	return resp, err
+}
+
+type boundedBody struct {
+	io.ReadCloser
+	left int
+}
+
+// Read fails where the answer goes on for too long.
+func (b *boundedBody) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, errTooMuch
+	}
+	n, err := b.ReadCloser.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
+}

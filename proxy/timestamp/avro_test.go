@@ -1,0 +1,257 @@
+package timestamp
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/avro"
+	"pgregory.net/rapid"
+
+	"github.com/tidemarkhq/tidemark/watermark"
+)
+
+// What the type of a field makes of the number or text in it.
+func TestAvroTypes(t *testing.T) {
+	const us = int64(1700000000123456)
+	tests := []struct{ source, kind, want string }{
+		{"avro:ts", `"long"`, "1700000000123456000000"[:0] + "outside the years"}, // taken for milliseconds
+		{"avro:ts:unix-us", `"long"`, "1700000000123456000"},
+		{"avro:ts", `{"type":"long","logicalType":"timestamp-micros"}`, "1700000000123456000"},
+		{"avro:ts:unix-s", `{"type":"long","logicalType":"timestamp-micros"}`, "1700000000123456000"}, // the schema knows
+		{"avro:ts", `{"type":"long","logicalType":"timestamp-nanos"}`, "1700000000123456"},
+		{"avro:ts", `{"type":"long","logicalType":"timestamp-millis"}`, "with 1700000000123456 is outside the years"},
+		{"avro:ts", `"long","logicalType":"timestamp-micros"`, "1700000000123456000"}, // beside the type
+		{"avro:ts", `["null",{"type":"long","logicalType":"timestamp-micros"}]`, "1700000000123456000"},
+		{"avro:ts", `{"type":"long","logicalType":"local-timestamp-micros"}`, "whose zone nobody knows; the format unix-us, written out, has it taken for UTC"},
+		{"avro:ts:unix-ms", `{"type":"long","logicalType":"local-timestamp-micros"}`, "whose zone nobody knows"},
+		{"avro:ts:unix-us", `{"type":"long","logicalType":"local-timestamp-micros"}`, "1700000000123456000"},
+		{"avro:ts", `{"type":"long","logicalType":"time-micros"}`, "is of type long (time-micros), which is no point in time"},
+		{"avro:ts:unix-us", `{"type":"long","logicalType":"something-new"}`, "1700000000123456000"},
+		{"avro:ts:rfc3339", `"long"`, "avro:ts with 1700000000123456 is a number"},
+	}
+	for _, tt := range tests {
+		schema := `{"type":"record","name":"r","fields":[{"name":"x","type":"string"},{"name":"ts","type":` + tt.kind + `}]}`
+		value := []byte{2, 'x'}
+		if strings.HasPrefix(tt.kind, "[") {
+			value = append(value, 2)
+		}
+		e := onShelf(t, tt.source+",timestamp", avroSchema(schema))
+		t.Run(tt.source+" "+tt.kind, func(t *testing.T) { expect(t, e, framed(1, nil, binary.AppendVarint(value, us)), tt.want) })
+	}
+	for kind, want := range map[string]string{
+		`"string"`:                            "1700000000000000000",
+		`{"type":"int","logicalType":"date"}`: "is of type int (date), which is no point in time",
+		`"double"`:                            "is a double, which rounds",
+		`"boolean"`:                           "is of type boolean, which is no time",
+		`"bytes"`:                             "is of type bytes, which is no time; 8 bytes are one with the format int64-be",
+		`{"type":"bytes","logicalType":"decimal","precision":9}`: "is of type bytes (decimal), which is no time",
+		`{"type":"enum","name":"e","symbols":["A"]}`:             "is of type enum, which is no time",
+		`{"type":"array","items":"long"}`:                        "is of type array, which is no time",
+		`{"type":"record","name":"q","fields":[]}`:               "is of type record, which is no time",
+		`"null"`: "absent",
+	} {
+		e := onShelf(t, "avro:ts,timestamp", avroSchema(`{"type":"record","name":"r","fields":[{"name":"ts","type":`+kind+`}]}`))
+		value := append([]byte{40}, "2023-11-14T22:13:20Z"...)
+		t.Run(kind, func(t *testing.T) { expect(t, e, framed(1, nil, value), want) })
+	}
+	e := onShelf(t, "avro:ts:int64-be,timestamp", avroSchema(`{"type":"record","name":"r","fields":[{"name":"ts","type":{"type":"fixed","name":"f","size":8}}]}`),
+		avroSchema(`{"type":"record","name":"r","fields":[{"name":"ts","type":"bytes"}]}`))
+	expect(t, e, framed(1, nil, []byte(be(5))), "5000000")
+	expect(t, e, framed(2, nil, append([]byte{16}, be(5)...)), "5000000")
+}
+
+func TestAvroPaths(t *testing.T) {
+	const tree = `{"type":"record","name":"Node","namespace":"a.b","fields":[
+		{"name":"ts","type":["null","long"]},{"name":"skipped","type":["null","Node"]},{"name":"next","type":["null","string","Node"]},
+		{"name":"map","type":{"type":"map","values":["long","string"]}}]}`
+	schema := encodedBy(t, tree)
+	leaf := map[string]any{"ts": int64(7), "map": map[string]any{"k": int64(8), "s": "9"}}
+	value := schema(map[string]any{"ts": nil, "skipped": leaf, "next": leaf, "map": map[string]any{"s": "x"}})
+	for path, want := range map[string]string{
+		"ts":            "absent",
+		"next.ts":       "7000000",
+		"skipped.ts":    "7000000",
+		"next.next.ts":  "absent",
+		"next.map.k":    "8000000",
+		"next.map.s":    "9000000",
+		"next.map.none": "absent",
+		"map.s":         `with "x" is neither decimal milliseconds`,
+		"next.other":    "absent",
+		"ts.x":          "absent",
+		"next":          "is of type record, which is no time",
+	} {
+		t.Run(path, func(t *testing.T) {
+			expect(t, onShelf(t, "avro:"+path+",timestamp", avroSchema(tree)), framed(1, nil, value), want)
+		})
+	}
+	e := onShelf(t, "avro:next.ts,timestamp", avroSchema(tree))
+	for n := range len(value) - 30 {
+		expect(t, e, framed(1, nil, value[:n]), "is cut off: the value ends before it")
+	}
+	e = onShelf(t, "avro:order.at,timestamp", avroSchema(`{"type":"record","name":"Event","fields":[{"name":"order","type":"shop.Order"}]}`,
+		Reference{"shop.Stamp", `{"type":"record","name":"Stamp","namespace":"shop","fields":[{"name":"v","type":"string"}]}`},
+		Reference{"shop.Order", `{"type":"record","name":"Order","namespace":"shop","fields":[{"name":"s","type":"Stamp"},{"name":"at","type":"long"}]}`}))
+	expect(t, e, framed(1, nil, []byte{2, 'x', 12}), "6000000")
+}
+
+func encodedBy(t *testing.T, schema string) func(any) []byte {
+	return func(v any) []byte { return encoded(t, schema, v) }
+}
+
+// A value can claim more than it has. What is skipped is bounded by its bytes.
+func TestAvroBombs(t *testing.T) {
+	doubling := `{"type":"record","name":"R0","fields":[{"name":"x","type":"null"}]}`
+	for i := range 60 {
+		doubling = fmt.Sprintf(`{"type":"record","name":"R%d","fields":[{"name":"a","type":%s},{"name":"b","type":"R%d"}]}`, i+1, doubling, i)
+	}
+	list := `{"type":"record","name":"L","fields":[{"name":"next","type":["null","L"]}]}`
+	for kind, value := range map[string]string{
+		`{"type":"array","items":"null"}`:                         "\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01\x00\x0a", // 2^63-1 of them, and the field
+		`{"type":"array","items":` + doubling + `}`:               "\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01\x00\x0a",
+		`{"type":"array","items":{"type":"map","values":"null"}}`: "\x02\x00\x00\x0a",
+		doubling: "\x0a",
+	} {
+		e := onShelf(t, "avro:ts,timestamp", avroSchema(`{"type":"record","name":"r","fields":[{"name":"x","type":`+kind+`},{"name":"ts","type":"long"}]}`))
+		expect(t, e, framed(1, nil, []byte(value)), "5000000")
+	}
+	for value, want := range map[string]string{
+		"\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01": "is cut off",
+		"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01": "is cut off",
+		"\x01\x01": "comes after something with a length that cannot be", // a block of -1 bytes
+	} {
+		e := onShelf(t, "avro:ts", avroSchema(`{"type":"record","name":"r","fields":[{"name":"x","type":{"type":"array","items":"long"}},{"name":"ts","type":"long"}]}`))
+		expect(t, e, framed(1, nil, []byte(value)), want)
+	}
+	e := onShelf(t, "avro:ts", avroSchema(`{"type":"record","name":"r","fields":[{"name":"x","type":`+list+`},{"name":"ts","type":"long"}]}`))
+	expect(t, e, framed(1, nil, []byte(strings.Repeat("\x02", 1<<20))), "nested too deeply")
+	// 2^31 ways of a path through unions, few places.
+	union := `{"type":"record","name":"A","fields":[{"name":"x","type":[{"type":"record","name":"B","fields":[{"name":"x","type":["A","B"]}]},"A"]}]}`
+	onShelf(t, "avro:"+strings.Repeat("x.", 31)+"x", avroSchema(union))
+}
+
+// The library makes values of whole records; our way goes to one field and skips
+// the rest. They agree, whatever the schema.
+func TestAvroTwin(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		names := 0
+		var kindOf func(depth int) (string, *rapid.Generator[any])
+		kindOf = func(depth int) (string, *rapid.Generator[any]) {
+			most := 9
+			if depth > 2 {
+				most = 5
+			}
+			names++
+			name := fmt.Sprintf("n%d", names)
+			switch rapid.IntRange(0, most).Draw(t, "kind") {
+			case 0:
+				return `"long"`, rapid.Int64().AsAny()
+			case 1:
+				return `"string"`, rapid.String().AsAny()
+			case 2:
+				return `"double"`, rapid.Float64().AsAny()
+			case 3:
+				return `"boolean"`, rapid.Bool().AsAny()
+			case 4:
+				return `"null"`, rapid.Just[any](nil)
+			case 5:
+				return fmt.Sprintf(`{"type":"fixed","name":"%s","size":3}`, name), rapid.Just[any]([]byte{1, 2, 3})
+			case 6:
+				item, g := kindOf(depth + 1)
+				return `{"type":"array","items":` + item + `}`, rapid.Map(rapid.SliceOfN(g, 0, 3), func(v []any) any { return v })
+			case 7:
+				item, g := kindOf(depth + 1)
+				return `{"type":"map","values":` + item + `}`, rapid.Map(rapid.MapOfN(rapid.StringN(0, 5, -1), g, 0, 3), func(v map[string]any) any { return v })
+			case 8:
+				a, ga := kindOf(depth + 1)
+				b, gb := kindOf(depth + 1)
+				return fmt.Sprintf(`{"type":"record","name":"%s","fields":[{"name":"a","type":%s},{"name":"b","type":%s}]}`, name, a, b),
+					rapid.Custom(func(t *rapid.T) any { return map[string]any{"a": ga.Draw(t, "a"), "b": gb.Draw(t, "b")} })
+			}
+			return `["null","long",{"type":"enum","name":"` + name + `","symbols":["X","Y"]}]`, rapid.SampledFrom([]any{nil, int64(-5), "Y"})
+		}
+		before, values := kindOf(0)
+		text := `{"type":"record","name":"top","fields":[{"name":"before","type":` + before + `},{"name":"in","type":["null",{"type":"record","name":"inner","fields":[
+			{"name":"more","type":` + strings.NewReplacer(`"name":"n`, `"name":"m`).Replace(before) + `},{"name":"ts","type":["null",{"type":"long","logicalType":"timestamp-millis"}]}]}]}]}`
+		schema, err := avro.Parse(text)
+		if err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+		var in, ts any
+		want := "absent"
+		if ms := rapid.Int64Range(0, 4e12).Draw(t, "ms"); rapid.Bool().Draw(t, "set") {
+			ts, want = time.UnixMilli(ms), fmt.Sprint(ms)
+		}
+		if rapid.Bool().Draw(t, "inner") {
+			in = map[string]any{"more": values.Draw(t, "more"), "ts": ts}
+		} else {
+			want = "absent"
+		}
+		value, err := schema.Encode(map[string]any{"before": values.Draw(t, "before"), "in": in})
+		if err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+		way, err := compileAvro(avroSchema(text), []string{"in", "ts"}, unwritten)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, present, why := way.read(value)
+		if why != "" || present != (want != "absent") || present && fmt.Sprint(got.Millis()) != want {
+			t.Fatalf("%s\n%x: %d %v %s, want %s", text, value, got.Millis(), present, why, want)
+		}
+	})
+}
+
+// FuzzAvro holds our way against the library's on any bytes: what it can read, we
+// read as the same.
+func FuzzAvro(f *testing.F) {
+	f.Add(encoded(f, order, map[string]any{"id": "x", "items": []any{map[string]any{"sku": "a", "price": 1.5}}, "tags": map[string]any{"a": "b"}, "meta": map[string]any{"ts": time.Unix(1, 0)}}))
+	f.Add([]byte("\x00\x00\x00\x00"))
+	f.Add([]byte("\x00\x01\x02\x00\x00\x03\x08\x02a\x02b\x00\x02\x0a"))
+	schema, err := avro.Parse(order)
+	if err != nil {
+		f.Fatal(err)
+	}
+	way, err := compileAvro(avroSchema(order), []string{"meta", "ts"}, unwritten)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, value []byte) {
+		got, present, why := way.read(value)
+		if why != "" && got != watermark.None {
+			t.Fatalf("%d beside %s", got, why)
+		}
+		var all struct {
+			Meta *struct {
+				TS int64 `avro:"ts"`
+			} `avro:"meta"`
+		}
+		if _, err := schema.Decode(value, &all); err != nil {
+			return
+		}
+		switch {
+		case all.Meta == nil && (present || why != ""), all.Meta != nil && !present:
+			t.Fatalf("%x: present %v %s, the library has %+v", value, present, why, all.Meta)
+		case all.Meta != nil && why == "" && int64(got) != all.Meta.TS*1000:
+			t.Fatalf("%x: %d, the library has %d us", value, got, all.Meta.TS)
+		}
+	})
+}
+
+// FuzzAvroSchema has schemas compiled that nobody has thought about.
+func FuzzAvroSchema(f *testing.F) {
+	f.Add(order, []byte{0, 0, 0, 0})
+	f.Add(`{"type":"record","name":"x","fields":[{"name":"meta","type":["null","x"]},{"name":"ts","type":"long"}]}`, []byte{2, 0, 2, 2})
+	f.Add(`["null","long"]`, []byte{0})
+	e, err := Parse("avro:meta.ts")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(_ *testing.T, schema string, value []byte) {
+		for _, way := range e.Compile(avroSchema(schema)).of {
+			way.read(value)
+		}
+	})
+}

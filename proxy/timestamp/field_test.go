@@ -1,0 +1,206 @@
+package timestamp
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/avro"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sr"
+)
+
+// shelf is a registry without a network: ids are places in it.
+type shelf struct {
+	e    *Extractor
+	made map[uint32]*Readers
+}
+
+func onShelf(t testing.TB, spec string, schemas ...Schema) *Extractor {
+	t.Helper()
+	e := mustParse(t, spec)
+	s := &shelf{e, map[uint32]*Readers{}}
+	for i, schema := range schemas {
+		s.made[uint32(i+1)] = e.Compile(schema)
+	}
+	return e.With(s)
+}
+
+func (s *shelf) Readers(id uint32) (*Readers, error) {
+	if id == 99 {
+		return nil, &Pending{ID: id}
+	}
+	if made := s.made[id]; made != nil {
+		return made, nil
+	}
+	return nil, ErrUnknownSchema
+}
+
+// framed puts the id of a schema before a value, and the place of a message.
+func framed(id int, index []int, value []byte) *kgo.Record {
+	head, _ := new(sr.ConfluentHeader).AppendEncode(nil, id, index)
+	r := record(99)
+	r.Value = append(head, value...)
+	return r
+}
+
+func avroSchema(text string, refs ...Reference) Schema { return Schema{"AVRO", text, refs} }
+func protoSchema(text string, refs ...Reference) Schema {
+	return Schema{"PROTOBUF", "syntax = \"proto3\";\n" + text, refs}
+}
+
+func encoded(t testing.TB, schema string, v any) []byte {
+	t.Helper()
+	s, err := avro.Parse(schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := s.Encode(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// expect compares what a source finds: a time in ns, "absent", or what its error
+// must say.
+func expect(t *testing.T, e *Extractor, r *kgo.Record, want string) {
+	t.Helper()
+	got, err := e.Extract(r)
+	switch {
+	case err != nil && !errors.Is(err, ErrInvalid):
+		t.Errorf("%v is another kind of error", err)
+	case err != nil && !strings.Contains(err.Error(), want), err != nil && len(want) < 8:
+		t.Errorf("error %q, want %q", err, want)
+	case err == nil && want == "absent" && got != 99e6:
+		t.Errorf("%d, want it absent", got)
+	case err == nil && want != "absent" && fmt.Sprint(int64(got)) != want:
+		t.Errorf("%d, want %s", got, want)
+	}
+}
+
+func TestWireFormat(t *testing.T) {
+	e := onShelf(t, "avro:ts,timestamp", avroSchema(`{"type":"record","name":"r","fields":[{"name":"ts","type":"long"}]}`),
+		Schema{Type: "JSON", Text: "{}"}, protoSchema("message M { int64 ts = 1; }"))
+	value := binary.AppendVarint(nil, 5)
+	expect(t, e, framed(1, nil, value), "5000000")
+	expect(t, e, framed(2, nil, []byte("{}")), "absent") // a schema of another family
+	expect(t, e, framed(3, []int{0}, nil), "absent")
+	expect(t, e, framed(4, nil, value), "schema 4: the schema registry has no such schema (looked for avro:ts)")
+	expect(t, e, record(99), "absent") // a tombstone
+	for _, bare := range []string{"", "x", "\x00\x00\x00\x01", "\x01\x00\x00\x00\x01\x0a", `{"ts":5}`} {
+		r := record(99, idHeader+"s", "x")
+		r.Value = []byte(bare)
+		expect(t, e, r, "does not begin with the id of a schema (a 0 and four bytes) (looked for avro:ts)")
+		r.Headers[0].Key = idHeader
+		expect(t, e, r, "the schema's id is in the header __value_schema_id")
+	}
+	var pending *Pending
+	if _, err := e.Extract(framed(99, nil, value)); !errors.As(err, &pending) || pending.ID != 99 || errors.Is(err, ErrInvalid) {
+		t.Errorf("%v", err)
+	}
+}
+
+// Two sources that need schemas, each with its own way through them.
+func TestAvroElseProtobuf(t *testing.T) {
+	e := onShelf(t, "avro:ts:unix-s,protobuf:ts,avro:other",
+		avroSchema(`{"type":"record","name":"r","fields":[{"name":"ts","type":"long"}]}`),
+		protoSchema("message M { int64 ts = 1; }"),
+		avroSchema(`{"type":"record","name":"r","fields":[{"name":"other","type":"long"}]}`))
+	expect(t, e, framed(1, nil, []byte{10}), "5000000000")
+	expect(t, e, framed(2, []int{0}, []byte{1 << 3, 6}), "6000000")
+	expect(t, e, framed(3, nil, []byte{14}), "7000000")
+	expect(t, e, framed(2, []int{0}, nil), "the record has none of avro:ts:unix-s,protobuf:ts,avro:other")
+}
+
+func TestSchemasAreBounded(t *testing.T) {
+	nested := strings.Repeat(`{"type":"array","items":`, 300) + `"long"` + strings.Repeat("}", 300)
+	chain := "message M0 { int64 ts = 1; }\n"
+	for i := range 40 {
+		chain += fmt.Sprintf("message M%d { M%d a = 1; M%d b = 2; }\n", i+1, i, i)
+	}
+	for want, schema := range map[string]Schema{
+		"which is more than 1048576":                           avroSchema(`"long"`, Reference{"a", strings.Repeat(" ", MaxSchema)}),
+		"the schema is nested more than 200 times":             avroSchema(nested),
+		"the schema a is nested more than 200 times":           avroSchema(`"long"`, Reference{"a", nested}),
+		"the schema is no Avro schema":                         avroSchema(`{"type":"record"}`),
+		"the schema b is no Avro schema":                       avroSchema(`"long"`, Reference{"b", "?"}),
+		"the schema \"\" is nested more than 200 times":        protoSchema("option x = " + strings.Repeat("{a:", 300)),
+		"the schema \"x\" is nested more than 200 times":       protoSchema("", Reference{"x", "/* } */ " + strings.Repeat("{ // }\n \"}\"", 300)}),
+		"the schema is no Protobuf schema: schema:2:":          protoSchema("mesage M {}"),
+		"the schema is no Protobuf schema: schema:2:8: could ": protoSchema(`import "nowhere.proto";`),
+	} {
+		e := onShelf(t, "avro:ts,protobuf:ts", schema)
+		expect(t, e, framed(1, []int{0}, nil), want)
+	}
+	onShelf(t, "protobuf:"+strings.Repeat("a.", 31)+"ts", protoSchema(chain)) // 2^31 ways
+}
+
+func TestExtractFieldsDoesNotAllocate(t *testing.T) {
+	for name, e := range fieldExtractors(t) {
+		r := fieldRecords(t)[name]
+		if _, err := e.Extract(r); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if n := testing.AllocsPerRun(100, func() { _, _ = e.Extract(r) }); n != 0 {
+			t.Errorf("%s: %v allocations a record", name, n)
+		}
+	}
+}
+
+const order = `{"type":"record","name":"Order","namespace":"shop","fields":[
+	{"name":"id","type":"string"},{"name":"items","type":{"type":"array","items":{"type":"record","name":"Item","fields":[
+		{"name":"sku","type":"string"},{"name":"price","type":["null","double"]}]}}},
+	{"name":"tags","type":{"type":"map","values":"string"}},
+	{"name":"meta","type":["null",{"type":"record","name":"Meta","fields":[{"name":"ts","type":{"type":"long","logicalType":"timestamp-micros"}}]}]}]}`
+
+const orderProto = `import "google/protobuf/timestamp.proto";
+message Order { string id = 1; repeated Item items = 2; map<string, string> tags = 3; Meta meta = 4; }
+message Item { string sku = 1; double price = 2; }
+message Meta { google.protobuf.Timestamp ts = 1; }`
+
+var orderJSON = []byte(`{"id":"9f0c12aa-5ad1","items":[{"sku":"a \"b\" c","price":1.5},{"sku":"c","price":null}],` +
+	`"tags":{"x":"y","zz":"` + strings.Repeat("z", 100) + `"},"meta":{"ts":1700000000123.456}}`)
+
+func fieldExtractors(t testing.TB) map[string]*Extractor {
+	return map[string]*Extractor{
+		"json":     mustParse(t, "json:meta.ts"),
+		"avro":     onShelf(t, "avro:meta.ts", avroSchema(order)),
+		"protobuf": onShelf(t, "protobuf:meta.ts", protoSchema(orderProto)),
+	}
+}
+
+func fieldRecords(t testing.TB) map[string]*kgo.Record {
+	at := time.Unix(1700000000, 123456000)
+	text := record(99)
+	text.Value = orderJSON
+	message := messageOf(t, orderProto, "Order", `id: "9f0c12aa-5ad1" items { sku: "a \"b\" c" price: 1.5 } items { sku: "c" }
+		tags { key: "x" value: "y" } tags { key: "zz" value: "`+strings.Repeat("z", 100)+`" } meta { ts { seconds: 1700000000 nanos: 123456000 } }`)
+	return map[string]*kgo.Record{
+		"json": text,
+		"avro": framed(1, nil, encoded(t, order, map[string]any{
+			"id": "9f0c12aa-5ad1", "items": []any{map[string]any{"sku": `a "b" c`, "price": 1.5}, map[string]any{"sku": "c", "price": nil}},
+			"tags": map[string]any{"x": "y", "zz": strings.Repeat("z", 100)}, "meta": map[string]any{"ts": at},
+		})),
+		"protobuf": framed(1, []int{0}, message),
+	}
+}
+
+func BenchmarkExtractField(b *testing.B) {
+	records := fieldRecords(b)
+	for name, e := range fieldExtractors(b) {
+		b.Run(name, func(b *testing.B) {
+			r := records[name]
+			b.ReportAllocs()
+			b.SetBytes(int64(len(r.Value)))
+			for b.Loop() {
+				if _, err := e.Extract(r); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

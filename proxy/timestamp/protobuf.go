@@ -1,0 +1,394 @@
+package timestamp
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/bufbuild/protocompile"
+	"github.com/bufbuild/protocompile/reporter"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/tidemarkhq/tidemark/watermark"
+)
+
+// A library compiles the schema, another takes the fields of a message apart, and
+// we look only at those on the way: to decode whole messages would cost more than
+// everything else that happens to a record. The rules are Protobuf's own: the last
+// of a field counts, parts of a message that come apart are one message, and a
+// member of a oneof ends the others. dynamicpb is the twin in the tests.
+
+// Why a value in Protobuf is unusable.
+const (
+	whyNoIndex      = "is in a message whose place in its schema is not told as it has to be"
+	whyNoMessage    = "is in a message that the schema does not have"
+	whyNoProtobuf   = "cannot be found: the value is not in Protobuf"
+	whyTimestampOff = "is no valid google.protobuf.Timestamp"
+)
+
+// mainFile is what the schema itself is called. None that is imported is.
+const mainFile = "\x00"
+
+func compileProtobuf(s Schema, path []string, f format) (reader, error) {
+	files := map[string]string{mainFile: s.Text}
+	for _, r := range s.References {
+		files[r.Name] = r.Text
+	}
+	for name, text := range files {
+		if protoTooDeep(text) {
+			return nil, fmt.Errorf("the schema %q is nested more than %d times", strings.TrimPrefix(name, mainFile), deepestSchema)
+		}
+	}
+	open := func(name string) (io.ReadCloser, error) {
+		if text, ok := files[name]; ok {
+			return io.NopCloser(strings.NewReader(text)), nil
+		}
+		return nil, errors.New("no reference has this name")
+	}
+	compiler := protocompile.Compiler{
+		Resolver:       protocompile.WithStandardImports(&protocompile.SourceResolver{Accessor: open}),
+		MaxParallelism: 1,
+		Reporter:       reporter.NewReporter(nil, nil),
+	}
+	linked, err := compiler.Compile(context.Background(), mainFile)
+	if err != nil {
+		return nil, fmt.Errorf("the schema is no Protobuf schema: %s", strings.ReplaceAll(err.Error(), mainFile, "schema"))
+	}
+	return protoReader(protoMessages(linked[0].Messages(), path, f)), nil
+}
+
+// protoTooDeep does for the text of a .proto file what tooDeep does for JSON.
+func protoTooDeep(text string) bool {
+	depth := 0
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; c {
+		case '"', '\'':
+			for i++; i < len(text) && text[i] != c && text[i] != '\n'; i++ {
+				if text[i] == '\\' {
+					i++
+				}
+			}
+		case '/':
+			switch {
+			case strings.HasPrefix(text[i:], "//"):
+				i += skipPast(text[i:], "\n")
+			case strings.HasPrefix(text[i:], "/*"):
+				i += skipPast(text[i:], "*/")
+			}
+		case '{', '[', '<', '(':
+			if depth++; depth > deepestSchema {
+				return true
+			}
+		case '}', ']', '>', ')':
+			depth--
+		}
+	}
+	return false
+}
+
+func skipPast(text, end string) int {
+	if n := strings.Index(text[2:], end); n >= 0 {
+		return 2 + n + len(end) - 1
+	}
+	return len(text)
+}
+
+// protoMessage is a message type that a value may be of. A value names it by its
+// place: that of a top-level message, that of one declared inside it, and so on.
+type protoMessage struct {
+	way    *protoStep
+	nested []*protoMessage
+}
+
+func protoMessages(all protoreflect.MessageDescriptors, path []string, f format) (made []*protoMessage) {
+	for i := range all.Len() {
+		md := all.Get(i)
+		made = append(made, &protoMessage{
+			way: protoWay(md, path, f), nested: protoMessages(md.Messages(), path, f),
+		})
+	}
+	return made
+}
+
+// protoStep is one step on the way to the field.
+type protoStep struct {
+	number protowire.Number
+	wire   protowire.Type
+	rivals []protowire.Number // the other members of its oneof
+	next   *protoStep         // it is a message, and the way goes on in it
+	kind   protoreflect.Kind  // of the field itself
+	stamp  bool               // it is a google.protobuf.Timestamp
+	unit   format
+	why    string // instead: what makes the field unusable
+}
+
+// protoWay returns the way from a message to the field, or nil if it has none.
+func protoWay(md protoreflect.MessageDescriptor, path []string, f format) *protoStep {
+	fd := md.Fields().ByName(protoreflect.Name(path[0]))
+	if fd == nil {
+		return nil
+	}
+	s := &protoStep{number: fd.Number(), kind: fd.Kind(), unit: f}
+	if oneof := fd.ContainingOneof(); oneof != nil {
+		for i := range oneof.Fields().Len() {
+			if n := oneof.Fields().Get(i).Number(); n != s.number {
+				s.rivals = append(s.rivals, n)
+			}
+		}
+	}
+	last := len(path) == 1
+	switch fd.Kind() {
+	case protoreflect.MessageKind, protoreflect.GroupKind:
+		s.wire = protowire.BytesType
+		if fd.Kind() == protoreflect.GroupKind {
+			s.wire = protowire.StartGroupType
+		}
+		s.stamp = last && fd.Message().FullName() == "google.protobuf.Timestamp"
+		if last && !s.stamp {
+			s.why = "is a message (" + string(fd.Message().FullName()) + "), which is no time"
+		}
+	case protoreflect.Int64Kind, protoreflect.Uint64Kind, protoreflect.Sint64Kind,
+		protoreflect.Int32Kind, protoreflect.Uint32Kind, protoreflect.Sint32Kind:
+		s.wire = protowire.VarintType
+	case protoreflect.Fixed64Kind, protoreflect.Sfixed64Kind:
+		s.wire = protowire.Fixed64Type
+	case protoreflect.Fixed32Kind, protoreflect.Sfixed32Kind:
+		s.wire = protowire.Fixed32Type
+	case protoreflect.StringKind:
+		s.wire = protowire.BytesType
+	case protoreflect.BytesKind:
+		s.wire = protowire.BytesType
+		if f != int64BE {
+			s.why = "is of type bytes, which is no time; 8 bytes are one with the format int64-be"
+		}
+	case protoreflect.FloatKind, protoreflect.DoubleKind:
+		s.why = "is a " + fd.Kind().String() + ", which rounds: a time in it is not exact"
+	default:
+		s.why = "is of type " + fd.Kind().String() + ", which is no time"
+	}
+	if fd.Cardinality() == protoreflect.Repeated {
+		s.why = "is repeated, and which of them is meant nobody knows"
+	}
+	if !last && s.why == "" {
+		if fd.Message() == nil {
+			return nil
+		}
+		if s.next = protoWay(fd.Message(), path[1:], f); s.next == nil {
+			return nil
+		}
+	}
+	return s
+}
+
+// protoReader reads one field. Nothing in it recurses deeper than the path.
+type protoReader []*protoMessage
+
+func (p protoReader) read(value []byte) (t watermark.Time, present bool, why string) {
+	way, message, why := p.find(value)
+	if why != "" {
+		return watermark.None, true, why
+	}
+	if way == nil {
+		return watermark.None, false, ""
+	}
+	var found protoFound
+	if !found.in(message, way) {
+		return watermark.None, true, whyNoProtobuf
+	}
+	if !found.present {
+		return watermark.None, false, ""
+	}
+	for way.next != nil {
+		way = way.next
+	}
+	if way.why != "" {
+		return watermark.None, true, way.why
+	}
+	t, why = found.time(way)
+	return t, true, why
+}
+
+// find reads the place of the message, a list of indexes, in front of it. The list
+// is most often [0], which is written as an empty one.
+func (p protoReader) find(value []byte) (way *protoStep, message []byte, why string) {
+	count, n := binary.Varint(value)
+	if n <= 0 || count < 0 {
+		return nil, nil, whyNoIndex
+	}
+	value = value[n:]
+	among := []*protoMessage(p)
+	if count == 0 {
+		if len(among) == 0 {
+			return nil, nil, whyNoMessage
+		}
+		return among[0].way, value, ""
+	}
+	for ; count > 0; count-- {
+		index, n := binary.Varint(value)
+		if n <= 0 {
+			return nil, nil, whyNoIndex
+		}
+		if index < 0 || index >= int64(len(among)) {
+			return nil, nil, whyNoMessage
+		}
+		value = value[n:]
+		way, among = among[index].way, among[index].nested
+	}
+	return way, value, ""
+}
+
+// protoFound is what has been found of the field so far.
+type protoFound struct {
+	present bool
+	number  uint64 // as on the wire; of a Timestamp: its seconds
+	nanos   uint64
+	text    []byte
+}
+
+// in goes through a message and reports whether it is one.
+func (f *protoFound) in(message []byte, s *protoStep) bool {
+	for len(message) > 0 {
+		number, wire, n := protowire.ConsumeTag(message)
+		if n < 0 {
+			return false
+		}
+		message = message[n:]
+		n = protowire.ConsumeFieldValue(number, wire, message)
+		if n < 0 {
+			return false
+		}
+		switch {
+		case number == s.number && (wire == s.wire || s.why != ""):
+			if !f.take(message[:n], s) {
+				return false
+			}
+		case len(s.rivals) > 0 && slices.Contains(s.rivals, number):
+			*f = protoFound{}
+		}
+		message = message[n:]
+	}
+	return true
+}
+
+// take takes one occurrence of the field of a step.
+func (f *protoFound) take(value []byte, s *protoStep) bool {
+	if s.why != "" {
+		f.present = true
+		return true
+	}
+	switch s.wire {
+	case protowire.VarintType:
+		f.number, _ = protowire.ConsumeVarint(value)
+	case protowire.Fixed64Type:
+		f.number, _ = protowire.ConsumeFixed64(value)
+	case protowire.Fixed32Type:
+		n, _ := protowire.ConsumeFixed32(value)
+		f.number = uint64(n)
+	case protowire.StartGroupType:
+		value, _ = protowire.ConsumeGroup(s.number, value)
+	default:
+		value, _ = protowire.ConsumeBytes(value)
+	}
+	switch {
+	case s.next != nil:
+		return f.in(value, s.next)
+	case s.stamp:
+		f.present = true
+		return f.stamp(value)
+	}
+	f.present, f.text = true, value
+	return true
+}
+
+// stamp takes a google.protobuf.Timestamp, or a part of one.
+func (f *protoFound) stamp(message []byte) bool {
+	const seconds, nanos = 1, 2
+	for len(message) > 0 {
+		number, wire, n := protowire.ConsumeTag(message)
+		if n < 0 {
+			return false
+		}
+		message = message[n:]
+		n = protowire.ConsumeFieldValue(number, wire, message)
+		if n < 0 {
+			return false
+		}
+		if wire == protowire.VarintType {
+			v, _ := protowire.ConsumeVarint(message)
+			switch number {
+			case seconds:
+				f.number = v
+			case nanos:
+				f.nanos = v
+			}
+		}
+		message = message[n:]
+	}
+	return true
+}
+
+func (f *protoFound) time(s *protoStep) (t watermark.Time, why string) {
+	var n int64
+	switch s.kind {
+	case protoreflect.MessageKind, protoreflect.GroupKind:
+		return f.timestamp()
+	case protoreflect.StringKind, protoreflect.BytesKind:
+		if t, why = s.unit.time(f.text); why != "" {
+			why = fmt.Sprintf("with %s %s", quoted(f.text), why)
+		}
+		return t, why
+	case protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
+		if n = int64(f.number); n < 0 {
+			return watermark.None, fmt.Sprintf("with %d %s", f.number, whyOutside)
+		}
+	case protoreflect.Sint64Kind:
+		n = protowire.DecodeZigZag(f.number)
+	case protoreflect.Sint32Kind:
+		n = protowire.DecodeZigZag(f.number & 0xffffffff)
+	case protoreflect.Int32Kind, protoreflect.Sfixed32Kind:
+		n = int64(int32(f.number))
+	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind:
+		n = int64(uint32(f.number))
+	default:
+		n = int64(f.number)
+	}
+	if t, why = s.unit.integer(n); why != "" {
+		why = fmt.Sprintf("with %d %s", n, why)
+	}
+	return t, why
+}
+
+// timestamp puts seconds and nanoseconds together; the latter count upwards also
+// before 1970.
+func (f *protoFound) timestamp() (watermark.Time, string) {
+	seconds, nanos := int64(f.number), int32(f.nanos)
+	if nanos < 0 || nanos > 999_999_999 {
+		return watermark.None, fmt.Sprintf("with nanos %d %s", nanos, whyTimestampOff)
+	}
+	const most = 1 << 34 // s; far outside, and far from overflow
+	if seconds < -most || seconds > most {
+		return watermark.None, fmt.Sprintf("with seconds %d %s", seconds, whyOutside)
+	}
+	t, why := unixSeconds.integer(seconds)
+	if seconds < 0 { // the smallest second may begin outside
+		if t, why = unixSeconds.integer(seconds + 1); why == "" {
+			return beforeBy(t, 1_000_000_000-int64(nanos))
+		}
+	}
+	if why != "" || int64(t) > int64(watermark.Max)-int64(nanos) {
+		return watermark.None, fmt.Sprintf("with seconds %d %s", seconds, whyOutside)
+	}
+	return t + watermark.Time(nanos), ""
+}
+
+func beforeBy(t watermark.Time, ns int64) (watermark.Time, string) {
+	if int64(t) <= int64(watermark.None)+ns {
+		return watermark.None, whyOutside
+	}
+	return t - watermark.Time(ns), ""
+}

@@ -1,0 +1,250 @@
+package timestamp
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/bufbuild/protocompile"
+	"google.golang.org/protobuf/encoding/prototext"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/tidemarkhq/tidemark/watermark"
+)
+
+// described compiles a schema for the tests' own use of messages.
+func described(t testing.TB, schema, message string) protoreflect.MessageDescriptor {
+	t.Helper()
+	compiler := protocompile.Compiler{Resolver: protocompile.WithStandardImports(&protocompile.SourceResolver{
+		Accessor: protocompile.SourceAccessorFromMap(map[string]string{"x.proto": protoSchema(schema).Text}),
+	})}
+	files, err := compiler.Compile(context.Background(), "x.proto")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files[0].FindDescriptorByName(protoreflect.FullName(message)).(protoreflect.MessageDescriptor)
+}
+
+// messageOf encodes a message that is written as text.
+func messageOf(t testing.TB, schema, message, text string) []byte {
+	t.Helper()
+	m := dynamicpb.NewMessage(described(t, schema, message))
+	if err := prototext.Unmarshal([]byte(text), m); err != nil {
+		t.Fatal(err)
+	}
+	b, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+const everything = `import "google/protobuf/timestamp.proto"; import "google/protobuf/wrappers.proto"; import "google/protobuf/duration.proto";
+message M {
+	int64 i64 = 1; uint64 u64 = 2; sint64 s64 = 3; fixed64 f64 = 4; sfixed64 sf64 = 5;
+	int32 i32 = 6; uint32 u32 = 7; sint32 s32 = 8; fixed32 f32 = 9; sfixed32 sf32 = 10;
+	string text = 11; bytes raw = 12; double d = 13; bool b = 14; E e = 15;
+	google.protobuf.Timestamp at = 16; google.protobuf.Int64Value boxed = 17; google.protobuf.Duration took = 18;
+	repeated int64 many = 19; map<string, int64> by = 20; M self = 21;
+	oneof which { int64 one = 22; string other = 23; M third = 24; }
+	optional int64 maybe = 25;
+	message In { int64 ts = 1; message Deeper { string ts = 2; } }
+	enum E { ZERO = 0; ONE = 1; }
+}
+message Second { int64 i64 = 1; }`
+
+func TestProtobufFields(t *testing.T) {
+	tests := []struct{ source, message, want string }{
+		{"protobuf:i64", "i64: 1700000000123", "1700000000123000000"},
+		{"protobuf:i64:unix-s", "i64: -5", "-5000000000"},
+		{"protobuf:u64:unix-us", "u64: 5", "5000"},
+		{"protobuf:u64", "u64: 18446744073709551615", "with 18446744073709551615 is outside the years"},
+		{"protobuf:s64", "s64: -7", "-7000000"},
+		{"protobuf:f64:unix-ns", "f64: 8", "8"},
+		{"protobuf:sf64", "sf64: -8", "-8000000"},
+		{"protobuf:i32:unix-s", "i32: -9", "-9000000000"},
+		{"protobuf:u32:unix-s", "u32: 4294967295", "4294967295000000000"},
+		{"protobuf:s32:unix-s", "s32: -9", "-9000000000"},
+		{"protobuf:f32:unix-s", "f32: 10", "10000000000"},
+		{"protobuf:sf32:unix-s", "sf32: -10", "-10000000000"},
+		{"protobuf:text", `text: "2023-11-14T22:13:20Z"`, "1700000000000000000"},
+		{"protobuf:text:unix-s", `text: "1763700000.123456789"`, "1763700000123456789"},
+		{"protobuf:raw:int64-be", `raw: "\x00\x00\x00\x00\x00\x00\x00\x05"`, "5000000"},
+		{"protobuf:at", "at { seconds: 1700000000 nanos: 123456789 }", "1700000000123456789"},
+		{"protobuf:at:unix-us", "at { seconds: 1 }", "1000000000"}, // the schema knows
+		{"protobuf:at", "at { }", "0"},
+		{"protobuf:at", "at { seconds: -1 nanos: 1 }", "-999999999"},
+		{"protobuf:at", "at { seconds: 9223372036 nanos: 854775807 }", "9223372036854775807"},
+		{"protobuf:at", "at { seconds: 9223372036 nanos: 854775808 }", "outside the years"},
+		{"protobuf:at", "at { seconds: -9223372037 nanos: 145224193 }", "-9223372036854775807"},
+		{"protobuf:at", "at { seconds: -9223372037 nanos: 145224192 }", "outside the years"},
+		{"protobuf:at", "at { seconds: 9223372036854775807 }", "outside the years"},
+		{"protobuf:at", "at { nanos: -1 }", "with nanos -1 is no valid google.protobuf.Timestamp"},
+		{"protobuf:at.seconds:unix-s", "at { seconds: 3 nanos: 4 }", "3000000000"},
+		{"protobuf:boxed.value", "boxed { value: 3 }", "3000000"},
+		{"protobuf:self.self.i64", "i64: 1 self { i64: 2 self { i64: 3 } }", "3000000"},
+		{"protobuf:one", "one: 4", "4000000"},
+		{"protobuf:maybe", "maybe: 0", "0"},
+
+		{"protobuf:maybe", "i64: 1", "absent"},
+		{"protobuf:i64", "i64: 0", "absent"}, // is not written
+		{"protobuf:one", `other: "x"`, "absent"},
+		{"protobuf:self.i64", "i64: 1", "absent"},
+		{"protobuf:nothing", "i64: 1", "absent"},
+		{"protobuf:i64.x", "i64: 1", "absent"},
+
+		{"protobuf:text", `text: "soon"`, `protobuf:text with "soon" is neither decimal milliseconds nor RFC 3339`},
+		{"protobuf:i64:rfc3339", "i64: 1", "with 1 is a number"},
+		{"protobuf:d", "d: 1.5", "is a double, which rounds"},
+		{"protobuf:b", "b: true", "is of type bool, which is no time"},
+		{"protobuf:e", "e: ONE", "is of type enum, which is no time"},
+		{"protobuf:raw", `raw: "x"`, "is of type bytes, which is no time; 8 bytes"},
+		{"protobuf:took", "took { seconds: 1 }", "is a message (google.protobuf.Duration), which is no time"},
+		{"protobuf:many", "many: 1", "is repeated"},
+		{"protobuf:by", `by { key: "x" value: 1 }`, "is repeated"},
+		{"protobuf:many", "i64: 1", "absent"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.source+" "+tt.message, func(t *testing.T) {
+			e := onShelf(t, tt.source+",timestamp", protoSchema(everything))
+			expect(t, e, framed(1, []int{0}, messageOf(t, everything, "M", tt.message)), tt.want)
+		})
+	}
+}
+
+// Parts of a message that come apart are one, the last of a field counts, and a
+// member of a oneof ends the others.
+func TestProtobufMerges(t *testing.T) {
+	join := func(texts ...string) (all []byte) {
+		for _, text := range texts {
+			all = append(all, messageOf(t, everything, "M", text)...)
+		}
+		return all
+	}
+	for _, tt := range []struct {
+		path  string
+		value []byte
+		want  string
+	}{
+		{"i64", join("i64: 1", "i64: 2"), "2000000"},
+		{"at", join("at { seconds: 1 }", "at { nanos: 5 }"), "1000000005"},
+		{"self.i64", join("self { i64: 1 }", "self { u64: 1 }"), "1000000"},
+		{"one", join("one: 1", `other: "x"`), "absent"},
+		{"one", join("one: 1", `other: "x"`, "one: 2"), "2000000"},
+		{"third.i64", join("third { i64: 3 }", "one: 1", "third { }"), "absent"},
+		{"i64", protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), "x"), "absent"}, // another type
+		{"i64", []byte{0x08}, "cannot be found: the value is not in Protobuf"},
+		{"i64", []byte{0xff}, "cannot be found: the value is not in Protobuf"},
+		{"self.i64", []byte{21<<3&0x7f | 2 | 0x80, 1, 1, 0x08}, "cannot be found"},
+	} {
+		e := onShelf(t, "protobuf:"+tt.path+",timestamp", protoSchema(everything))
+		t.Run(tt.path, func(t *testing.T) { expect(t, e, framed(1, []int{0}, tt.value), tt.want) })
+	}
+}
+
+func TestProtobufMessageIndexes(t *testing.T) {
+	five := []byte{1 << 3, 5}
+	e := onShelf(t, "protobuf:i64,protobuf:ts,timestamp", protoSchema(everything))
+	for _, tt := range []struct {
+		index []int
+		value []byte
+		want  string
+	}{
+		{[]int{0}, five, "5000000"},
+		{[]int{1}, five, "5000000"},
+		{[]int{0, 0}, five, "absent"}, // M.ByEntry, which the map has made
+		{[]int{0, 1}, five, "5000000"},
+		{[]int{0, 1, 0}, append([]byte{2<<3 | 2, 1}, '6'), "6000000"},
+		{[]int{2}, five, "the schema does not have"},
+		{[]int{0, 9}, five, "the schema does not have"},
+		{[]int{-1}, five, "the schema does not have"},
+		{[]int{1, 0}, five, "the schema does not have"},
+	} {
+		expect(t, e, framed(1, tt.index, tt.value), tt.want)
+	}
+	for _, head := range []string{"", "\x80", "\x01", "\x02", "\x04\x00", "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"} {
+		expect(t, e, framed(1, nil, []byte(head)), "place in its schema is not told")
+	}
+}
+
+func TestProtobufReferences(t *testing.T) {
+	e := onShelf(t, "protobuf:meta.at,timestamp", protoSchema(`import "common/meta.proto"; import public "more.proto"; message M { common.Meta meta = 1; }`,
+		Reference{"more.proto", `syntax = "proto3"; message More {}`},
+		Reference{"common/meta.proto", `syntax = "proto2"; package common; import "google/protobuf/timestamp.proto"; import "more.proto";
+			message Meta { optional group Box = 2 { optional More x = 1; } required google.protobuf.Timestamp at = 3; }`}))
+	expect(t, e, framed(1, []int{0}, []byte{1<<3 | 2, 4, 3<<3 | 2, 2, 1 << 3, 7}), "7000000000")
+	group := onShelf(t, "protobuf:box.ts,timestamp", Schema{"PROTOBUF", `syntax = "proto2"; message M { optional group Box = 2 { optional int64 ts = 1; } }`, nil})
+	expect(t, group, framed(1, []int{0}, []byte{2<<3 | 3, 1 << 3, 7, 2<<3 | 4}), "7000000")
+}
+
+// FuzzProtobuf holds our way through a message against dynamicpb, which decodes all
+// of it.
+func FuzzProtobuf(f *testing.F) {
+	for _, text := range []string{"at { seconds: 5 }", "self { i64: 1 } third { s32: -5 }", "one: 1", `text: "x" maybe: 7`} {
+		f.Add(messageOf(f, everything, "M", text))
+	}
+	md := described(f, everything, "M")
+	ways := map[string]reader{}
+	for _, path := range []string{"i64", "s32", "maybe", "one", "third.i64", "self.maybe", "at"} {
+		way, err := compileProtobuf(protoSchema(everything), strings.Split(path, "."), unixNanos)
+		if err != nil {
+			f.Fatal(err)
+		}
+		ways[path] = way
+	}
+	f.Fuzz(func(t *testing.T, value []byte) {
+		m := dynamicpb.NewMessage(md)
+		err := proto.Unmarshal(value, m)
+		for path, way := range ways {
+			got, present, why := way.read(append([]byte{0}, value...))
+			if err != nil {
+				continue // it may be because of fields that we do not look at
+			}
+			at := m.ProtoReflect()
+			names := strings.Split(path, ".")
+			for _, name := range names[:len(names)-1] {
+				at = at.Get(at.Descriptor().Fields().ByName(protoreflect.Name(name))).Message()
+			}
+			fd := at.Descriptor().Fields().ByName(protoreflect.Name(names[len(names)-1]))
+			if !at.Has(fd) {
+				if present && (fd.HasPresence() || got != 0) {
+					t.Fatalf("%x: %s = %d %s, dynamicpb has none", value, path, got, why)
+				}
+				continue
+			}
+			want := watermark.Time(0)
+			if fd.Message() != nil {
+				stamp := at.Get(fd).Message()
+				seconds, nanos := stamp.Get(stamp.Descriptor().Fields().ByNumber(1)).Int(), stamp.Get(stamp.Descriptor().Fields().ByNumber(2)).Int()
+				if nanos < 0 || nanos > 999999999 || seconds > 9e9 || seconds < -9e9 {
+					continue
+				}
+				want = watermark.Time(seconds*1e9 + nanos)
+			} else if want = watermark.Time(at.Get(fd).Int()); want == watermark.None {
+				continue
+			}
+			if !present || why != "" || got != want {
+				t.Fatalf("%x: %s = %d %v %s, dynamicpb has %d", value, path, got, present, why, want)
+			}
+		}
+	})
+}
+
+// FuzzProtobufSchema has schemas compiled that nobody has thought about.
+func FuzzProtobufSchema(f *testing.F) {
+	f.Add(protoSchema(everything).Text, []byte{0, 8, 1})
+	f.Add(`syntax = "proto2"; message M { optional group Meta = 1 { optional int64 ts = 1 [default = 7]; } extensions 5 to max; }`, []byte{0, 11, 12})
+	f.Add(`edition = "2023"; message M { M meta = 1 [features.message_encoding = DELIMITED]; int64 ts = 2; }`, []byte{0, 11, 16, 1, 12})
+	e, err := Parse("protobuf:meta.ts")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(_ *testing.T, schema string, value []byte) {
+		for _, way := range e.Compile(Schema{"PROTOBUF", schema, nil}).of {
+			way.read(value)
+		}
+	})
+}
