@@ -49,7 +49,7 @@ func (c *Checker) Late(r *kgo.Record) {
 		return
 	}
 	if !s.seen && !released {
-		s.seen, s.first, s.firstEpoch, s.epoch = true, o.source, o.epoch, o.epoch
+		s.seen, s.first, s.firstEpoch = true, o.source, o.epoch
 	}
 	if c.rules.AtLeastOnce && c.scope.LateStart > 0 &&
 		(released || o.epoch < s.firstEpoch || o.epoch == s.firstEpoch && o.source < s.first) {

@@ -217,7 +217,7 @@ func TestMetadataSize(t *testing.T) {
 		s.Settled = append(s.Settled, Span{(2*i + 1) * long, (2*i + 2) * long})
 	}
 	text := s.Encode(here)
-	if len(text) >= MaxMetadata*3/4 {
+	if len(text) >= MaxMetadata {
 		t.Errorf("the largest commit has %d bytes", len(text))
 	}
 	if got, err := Decode(text, 0, 0, here); err != nil || !same(got, s) {
