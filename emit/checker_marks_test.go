@@ -24,8 +24,14 @@ func TestMarksBeginAnewWithAnEpoch(t *testing.T) {
 		late := func(offset, reason, mark, epoch string) {
 			r := &kgo.Record{}
 			for _, h := range [][2]string{
-				{"late-reason", reason}, {"late-by-ms", mark}, {"watermark", mark}, {"source-topic", "orders"},
-				{"source-partition", "0"}, {"source-offset", offset}, {"late-at", "1"}, {"epoch", epoch},
+				{"late-reason", reason},
+				{"late-by-ms", mark},
+				{"watermark", mark},
+				{"source-topic", "orders"},
+				{"source-partition", "0"},
+				{"source-offset", offset},
+				{"late-at", "1"},
+				{"epoch", epoch},
 			} {
 				r.Headers = append(r.Headers, kgo.RecordHeader{Key: "tidemark-" + h[0], Value: []byte(h[1])})
 			}

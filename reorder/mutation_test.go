@@ -88,7 +88,6 @@ var mutations = []mutation{
 	{"what is learned has no ceiling", "follow.go", "min(max(learned, p.opts.Floor), p.opts.Bound)", "max(learned, p.opts.Floor)"},
 	{"a guess is taken for knowledge", "follow.go", "if !known {", "if !known && false {"},
 	{"the past never fades", "../watermark/disorder.go", "if h.total*h.late >= disorder*million {", "if false {"},
-	{"a thin tail fades at once", "../watermark/disorder.go", "n := above/2 - kept", "n := uint64(h.counts[class]) / 2"},
 	{"the learned bound only rises", "../watermark/disorder.go", "for h.bound > 0 && ", "for false && h.bound > 0 && "},
 	{"the window forgets the oldest too late", "follow.go", "e.Time >= c.Max.Sub(size)", "e.Time >= c.Max.Sub(size).Sub(1)"},
 	{"the window forgets the oldest too soon", "follow.go", "e.Time >= c.Max.Sub(size)", "e.Time > c.Max.Sub(size)"},
