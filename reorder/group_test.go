@@ -63,3 +63,30 @@ func TestLargeGroup(t *testing.T) {
 		t.Errorf("room for %d identities is kept", cap(g.known))
 	}
 }
+
+// A log that loses its end while repeats are set aside: those that are lost do
+// not come out, and the group ends with what is left of it.
+func TestRewindAmongRepeats(t *testing.T) {
+	for _, end := range []int64{1, 2, 3, 4} {
+		e := NewEngine(Options{Bound: time.Second, Identity: firstByte{}}, 1<<40)
+		p := e.Assign(Fresh(0, 0, 0))
+		for i := range int64(4) {
+			_, body := p.Step(Record{Offset: i, Time: 5, Size: 1}, 0)
+			body[0] = 1
+		}
+		p.Step(Record{Offset: 4, Time: 5e9}, 0)
+		var r Release
+		if !p.Next(&r) || r.Offset != 0 || p.Snapshot().Repeats != 3 {
+			t.Fatalf("#%d came out, %+v", r.Offset, p.Snapshot())
+		}
+		p.Rewind(end)
+		for i := int64(1); i < end; i++ {
+			if p.Low() != 0 || !p.Next(&r) || r.Offset != i || !r.Duplicate {
+				t.Errorf("end %d: #%d came out, not the duplicate #%d; L=%d", end, r.Offset, i, p.Low())
+			}
+		}
+		if p.Next(&r) || p.Low() != end || p.Status().Records != 0 || e.Bytes() != 0 {
+			t.Errorf("end %d: L=%d, %d held in %d bytes, #%d came out", end, p.Low(), p.Status().Records, e.Bytes(), r.Offset)
+		}
+	}
+}

@@ -112,7 +112,6 @@ var mutations = []mutation{
 	{"what was set aside is not written", "metadata.go", "if s.Repeats != 0 {", "if s.Repeats < 0 {"},
 	{"what was set aside is compared again", "group.go", "e.Offset > s.Repeats {", "e.Offset > -1 {"},
 	{"what tells nothing new is kept", "group.go", "} else {\n\t\t\tp.store.take(ref)", "} else {\n\t\t\t_ = p"},
-	{"a lost repeat comes out", "group.go", "g.aside[i-1].Offset >= end", "g.aside[i-1].Offset >= end && end < 0"},
 	{"a repeat seems to change nothing", "group.go", "p.dirty = true\n\tp.endGroup()", "p.endGroup()"},
 
 	// The clocks.
