@@ -22,6 +22,8 @@ type repeats struct {
 
 	claims map[uint64][]claim // by identity and event time
 	quiet  map[int64]quiet    // source records without an output, where duplicates are dropped
+
+	guessed bool // a record was taken for dropped that may as well be buffered
 }
 
 // claim is a record that is said to repeat another.
@@ -112,6 +114,9 @@ func (c *Checker) Claims() bool {
 			continue
 		}
 		if c.scope.OrderedStart > 0 && c.first != nil && q.at.Time <= c.first.Time {
+			if _, held := c.raws[offset]; held {
+				c.repeats.guessed = true
+			}
 			c.strike(offset) // what it repeats may be gone
 			c.report.Unproven++
 			continue

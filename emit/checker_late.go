@@ -44,7 +44,12 @@ func (c *Checker) Late(r *kgo.Record) {
 	c.enter(o.epoch)
 	seen := c.match()
 	released := c.reason() == "duplicate"
-	above := released && o.epoch >= s.epoch || !s.seen || o.epoch > s.epoch || o.epoch == s.epoch && o.source > s.source
+	above := o.epoch > s.epoch || o.epoch == s.epoch && (released || !s.seen || o.source > s.source)
+	if released && c.rules.AtLeastOnce {
+		// Nobody can tell a duplicate that comes again after a crash from one that a
+		// new epoch repeats. It is counted as the former, and not judged.
+		above = above && seen == fresh
+	}
 	if !c.counts(seen, above) {
 		return
 	}
@@ -60,7 +65,7 @@ func (c *Checker) Late(r *kgo.Record) {
 		c.faultf(KindWrongLate, "epoch %d follows epoch %d", o.epoch, s.epoch)
 		return
 	case o.epoch > s.epoch:
-		s.epoch, s.marked = o.epoch, false
+		s.epoch, s.source, s.marked = o.epoch, -1, false
 	}
 	if !released {
 		s.source = o.source

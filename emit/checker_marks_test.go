@@ -50,3 +50,35 @@ func TestMarksBeginAnewWithAnEpoch(t *testing.T) {
 		}
 	}
 }
+
+// TestSourceOffsetsBeginAnewWithAnEpoch: the same, of source offsets. A duplicate may
+// be the first late record of an epoch that repeats, after a reset of the group, what
+// an earlier one has put out.
+func TestSourceOffsetsBeginAnewWithAnEpoch(t *testing.T) {
+	check := NewChecker(Rules{
+		Prefix: "tidemark-", Topic: "orders",
+		EventTime: func(*kgo.Record) (watermark.Time, error) { return 0, nil },
+	}, Scope{Next: 6, Quiet: true})
+	for offset := range int64(6) {
+		check.Raw(&kgo.Record{Offset: offset})
+	}
+	for _, o := range []struct{ source, reason, epoch string }{
+		{"4", "invalid-time", "3"}, {"5", "invalid-time", "3"}, {"4", "duplicate", "7"}, {"5", "invalid-time", "7"},
+	} {
+		r := &kgo.Record{}
+		for _, h := range [][2]string{
+			{"late-reason", o.reason},
+			{"source-topic", "orders"},
+			{"source-partition", "0"},
+			{"source-offset", o.source},
+			{"late-at", "1"},
+			{"epoch", o.epoch},
+		} {
+			r.Headers = append(r.Headers, kgo.RecordHeader{Key: "tidemark-" + h[0], Value: []byte(h[1])})
+		}
+		check.Late(r)
+	}
+	if r := check.Finish(); r.Faults[KindDuplicate].Total != 0 || r.Replayed != 2 {
+		t.Errorf("%d replayed, faults %v", r.Replayed, r.Faults)
+	}
+}

@@ -258,7 +258,7 @@ func (c *Checker) settleBuffered() {
 		lowest = min(lowest, source)
 	}
 	s := suspect{source: lowest, offset: -1}
-	exact := c.scope.Quiet && len(c.dim) == 0 && !c.rules.AtLeastOnce && c.scope.RawStart <= c.scope.Committed &&
+	exact := c.scope.Quiet && len(c.dim) == 0 && !c.repeats.guessed && !c.rules.AtLeastOnce && c.scope.RawStart <= c.scope.Committed &&
 		c.floor <= c.scope.Committed // no earlier epoch put these out
 	switch want := c.scope.Buffered; {
 	case n > want:
