@@ -253,26 +253,35 @@ type protoFound struct {
 // in goes through a message and reports whether it is one.
 func (f *protoFound) in(message []byte, s *protoStep) bool {
 	for len(message) > 0 {
-		number, wire, n := protowire.ConsumeTag(message)
-		if n < 0 {
+		number, wire, value, rest := cutField(message)
+		if value == nil {
 			return false
 		}
-		message = message[n:]
-		n = protowire.ConsumeFieldValue(number, wire, message)
-		if n < 0 {
-			return false
-		}
+		message = rest
 		switch {
 		case number == s.number && (wire == s.wire || s.why != ""):
-			if !f.take(message[:n], s) {
+			if !f.take(value, s) {
 				return false
 			}
 		case len(s.rivals) > 0 && slices.Contains(s.rivals, number):
 			*f = protoFound{}
 		}
-		message = message[n:]
 	}
 	return true
+}
+
+// cutField cuts the first field off a message that is not empty. The value is nil if
+// there is none.
+func cutField(message []byte) (number protowire.Number, wire protowire.Type, value, rest []byte) {
+	number, wire, tag := protowire.ConsumeTag(message)
+	if tag < 0 {
+		return 0, 0, nil, nil
+	}
+	n := protowire.ConsumeFieldValue(number, wire, message[tag:])
+	if n < 0 {
+		return 0, 0, nil, nil
+	}
+	return number, wire, message[tag : tag+n], message[tag+n:]
 }
 
 // take takes one occurrence of the field of a step.
@@ -309,17 +318,13 @@ func (f *protoFound) take(value []byte, s *protoStep) bool {
 func (f *protoFound) stamp(message []byte) bool {
 	const seconds, nanos = 1, 2
 	for len(message) > 0 {
-		number, wire, n := protowire.ConsumeTag(message)
-		if n < 0 {
+		number, wire, value, rest := cutField(message)
+		if value == nil {
 			return false
 		}
-		message = message[n:]
-		n = protowire.ConsumeFieldValue(number, wire, message)
-		if n < 0 {
-			return false
-		}
+		message = rest
 		if wire == protowire.VarintType {
-			v, _ := protowire.ConsumeVarint(message)
+			v, _ := protowire.ConsumeVarint(value)
 			switch number {
 			case seconds:
 				f.number = v
@@ -327,7 +332,6 @@ func (f *protoFound) stamp(message []byte) bool {
 				f.nanos = v
 			}
 		}
-		message = message[n:]
 	}
 	return true
 }
