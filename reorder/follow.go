@@ -27,13 +27,8 @@ func (p *Partition) follow(t watermark.Time) (newest bool) {
 // learn takes note of how far behind the newest a record has come, whatever
 // became of it: the bound has to be enough for the late ones too.
 func (p *Partition) learn(t watermark.Time) {
-	if p.disorder == nil {
-		return
-	}
-	if p.clock.Max == watermark.None || t >= p.clock.Max {
-		p.disorder.Add(0)
-	} else {
-		p.disorder.Add(p.clock.Max.Since(t))
+	if p.disorder != nil {
+		p.disorder.Add(p.clock.Max.Since(t)) // below 0 for the newest, and for the first
 	}
 }
 

@@ -76,8 +76,8 @@ func endOf(class int) time.Duration {
 	return time.Duration(16<<octave+(within+1)<<(octave+1)) * time.Millisecond
 }
 
-// Add takes a record into account that came d behind the newest event time; 0
-// for one that is the newest.
+// Add takes a record into account that came d behind the newest event time; 0 or
+// less for one that is the newest.
 func (h *Disorder) Add(d time.Duration) {
 	class := classOf(d)
 	h.counts[class]++

@@ -42,12 +42,16 @@ func (t Time) Sub(d time.Duration) Time {
 	return t.Add(-d)
 }
 
-// Since returns t-u for a u that is not later, or the longest duration.
+// Since returns t-u, or the nearest end of the range of durations.
 func (t Time) Since(u Time) time.Duration {
-	if d := t - u; d >= 0 {
-		return time.Duration(d)
+	d := time.Duration(t - u)
+	switch {
+	case t >= u && d < 0:
+		return math.MaxInt64
+	case t < u && d >= 0:
+		return math.MinInt64
 	}
-	return math.MaxInt64
+	return d
 }
 
 // Next returns the time one nanosecond later, the first that a watermark at t

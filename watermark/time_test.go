@@ -63,6 +63,26 @@ func TestAddIsExactAndMonotone(t *testing.T) {
 	}
 }
 
+func TestSince(t *testing.T) {
+	for _, c := range []struct {
+		from, to Time
+		want     time.Duration
+	}{
+		{1, 5, 4},
+		{5, 1, -4},
+		{0, 0, 0},
+		{None, Max, math.MaxInt64},
+		{Max, None, math.MinInt64},
+		{-1, Max, math.MaxInt64},
+		{Max, -2, math.MinInt64},
+		{0, None, math.MinInt64},
+	} {
+		if got := c.to.Since(c.from); got != c.want {
+			t.Errorf("from %d to %d: %d, want %d", c.from, c.to, got, c.want)
+		}
+	}
+}
+
 func TestMillis(t *testing.T) {
 	for _, c := range []struct {
 		t    Time

@@ -77,15 +77,15 @@ func (g *Gathering) Add(r Reading) {
 	if r.Fresh {
 		g.fresh++
 	}
-	g.age.add(between(r.Event, r.Read))
+	g.age.add(r.Read.Since(r.Event))
 	if r.Timestamp == watermark.None {
 		return
 	}
 	if r.Appended {
 		g.appended++
 	}
-	g.written.add(between(r.Event, r.Timestamp))
-	g.transit.add(between(r.Timestamp, r.Read))
+	g.written.add(r.Timestamp.Since(r.Event))
+	g.transit.add(r.Read.Since(r.Timestamp))
 }
 
 // Evidence returns what is known at now. It has to be asked now and then for

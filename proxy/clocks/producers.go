@@ -96,7 +96,7 @@ func (p *Producers) Add(topic string, value []byte, r Reading, slack time.Durati
 		reference = r.Timestamp
 	}
 	who := p.find(topic, value)
-	who.lead[who.count] = between(reference, r.Event)
+	who.lead[who.count] = r.Event.Since(reference)
 	if who.count++; who.count < judgedBy {
 		return j, false
 	}
@@ -107,7 +107,7 @@ func (p *Producers) Add(topic string, value []byte, r Reading, slack time.Durati
 		if found != who.doubt {
 			who.doubt, who.since = found, r.Read
 		}
-		if !r.Appended && between(who.since, r.Read) < sure {
+		if !r.Appended && r.Read.Since(who.since) < sure {
 			return j, false
 		}
 	}

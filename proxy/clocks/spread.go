@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/DataDog/sketches-go/ddsketch"
-
-	"github.com/tidemarkhq/tidemark/watermark"
 )
 
 // Spread sums up many differences between two clocks.
@@ -112,16 +110,3 @@ func (s sketch) Quantile(q float64) time.Duration {
 }
 
 func (s sketch) Reset() { s.dd.Clear() }
-
-// between returns the time from one to another, or the nearest end of the
-// range.
-func between(from, to watermark.Time) time.Duration {
-	d := int64(to) - int64(from)
-	switch {
-	case to >= from && d < 0:
-		return math.MaxInt64
-	case to < from && d >= 0:
-		return math.MinInt64
-	}
-	return time.Duration(d)
-}

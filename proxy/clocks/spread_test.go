@@ -6,8 +6,6 @@ import (
 	"slices"
 	"testing"
 	"time"
-
-	"github.com/tidemarkhq/tidemark/watermark"
 )
 
 // TestSpreadTwin: against sums of squares and a sorted list.
@@ -68,22 +66,5 @@ func TestSpreadAtTheEnds(t *testing.T) {
 	s.add(time.Second)
 	if got := s.spread(); got.Count != 1 || got.Least != time.Second || got.Mean != time.Second || got.Deviation != 0 {
 		t.Errorf("after a reset: %+v", got)
-	}
-	for _, c := range []struct {
-		from, to watermark.Time
-		want     time.Duration
-	}{
-		{1, 5, 4},
-		{5, 1, -4},
-		{0, 0, 0},
-		{watermark.None, watermark.Max, math.MaxInt64},
-		{watermark.Max, watermark.None, math.MinInt64},
-		{-1, watermark.Max, math.MaxInt64},
-		{watermark.Max, -2, math.MinInt64},
-		{0, watermark.None, math.MinInt64},
-	} {
-		if got := between(c.from, c.to); got != c.want {
-			t.Errorf("from %d to %d: %d, want %d", c.from, c.to, got, c.want)
-		}
 	}
 }
