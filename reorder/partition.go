@@ -238,15 +238,21 @@ func (p *Partition) judge(r Record, wall watermark.Time) Verdict {
 
 func (p *Partition) hold(r Record) []byte {
 	ref, body := p.store.add(r.Offset, r.LeaderEpoch, r.Size)
-	p.queue.push(entry{Position: Position{r.Time, r.Offset}, ref: ref})
+	p.enqueue(entry{Position: Position{r.Time, r.Offset}, ref: ref})
 	p.held = r.Offset
-	if p.opts.Strategy == watermark.WindowMin {
-		p.window.add(r.Time)
-	}
 	p.count++
 	p.sum += OffsetHash(r.Offset)
 	p.account()
 	return body
+}
+
+// enqueue puts a record that is held where it comes out of, and where the strategy
+// looks for it.
+func (p *Partition) enqueue(e entry) {
+	p.queue.push(e)
+	if p.opts.Strategy == watermark.WindowMin {
+		p.window.add(e.Time)
+	}
 }
 
 func (p *Partition) drop(offset int64) {

@@ -180,24 +180,20 @@ func (p *Partition) Rewind(end int64) {
 	p.next, p.dirty = end, true
 	p.guard.Rewind(end)
 	p.settled.rewind(end)
-	kept := newCalendar()
-	p.window = newWindow()
+	all := p.queue
+	p.queue, p.window = newCalendar(), newWindow()
 	for {
-		e, ok := p.queue.peek(watermark.Max)
+		e, ok := all.peek(watermark.Max)
 		if !ok {
 			break
 		}
-		p.queue.pop()
+		all.pop()
 		if e.Offset < end {
-			kept.push(e)
-			if p.opts.Strategy == watermark.WindowMin {
-				p.window.add(e.Time)
-			}
+			p.enqueue(e)
 		} else {
 			p.store.take(e.ref)
 			p.drop(e.Offset)
 		}
 	}
-	p.queue = kept
 	p.rewindGroup(end)
 }
