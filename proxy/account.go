@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemarkhq/tidemark/proxy/config"
 )
 
 // invalid is what is remembered of records without a usable event time until
@@ -37,12 +39,14 @@ func (s *session) done() {
 	s.tell("watermarks that records carry are not used", s.invalid.markers)
 	s.alarm.lost.Add(s.invalid.lost)
 	s.invalid = invalid{}
-	s.each(func(p *partition) {
-		if p.dropped > 0 {
-			s.alarm.dropped(p.Source, p.dropped)
-			p.dropped = 0
-		}
-	})
+	if s.cfg.Duplicates == config.DropDuplicates {
+		s.each(func(p *partition) {
+			if p.dropped > 0 {
+				s.alarm.dropped(p.Source, p.dropped)
+				p.dropped = 0
+			}
+		})
+	}
 }
 
 func (s *session) tell(what string, f faulty) {

@@ -30,10 +30,7 @@ func TestKafkaCrashAnywhere(t *testing.T) {
 				s.stop()
 				c.holds(s.cfg, &w)
 
-				calm := c.start(topic, beside(topic, noDrain, windows)...)
-				c.awaitRead(calm)
-				calm.stop()
-				c.same(s.cfg, calm.cfg)
+				c.sameBeside(s, noDrain, windows)
 			})
 		})
 	}

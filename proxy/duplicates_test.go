@@ -118,10 +118,7 @@ func TestKafkaCrashAmongRepeats(t *testing.T) {
 				if r := c.verify(s.cfg); r.Ordered != n || r.Late["duplicate"]+r.Dropped != n || r.Buffered != 1 {
 					t.Errorf("%d ordered, late %v, %d dropped, %d buffered", r.Ordered, r.Late, r.Dropped, r.Buffered)
 				}
-				calm := c.start(topic, beside(topic, env...)...)
-				c.awaitRead(calm)
-				calm.stop()
-				c.same(s.cfg, calm.cfg)
+				c.sameBeside(s, env...)
 			})
 		})
 	}
@@ -160,10 +157,7 @@ func TestKafkaCrashAnywhereAmongRepeats(t *testing.T) {
 				if r := c.verify(s.cfg); r.Late["duplicate"]+r.Dropped < 100 {
 					t.Errorf("late %v, %d dropped", r.Late, r.Dropped)
 				}
-				calm := c.start(topic, beside(topic, env...)...)
-				c.awaitRead(calm)
-				calm.stop()
-				c.same(s.cfg, calm.cfg)
+				c.sameBeside(s, env...)
 			})
 		})
 	}

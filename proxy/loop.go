@@ -168,7 +168,7 @@ func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) e
 		verdict, body = p.state.Step(in, s.wall)
 	}
 	w := p.state.Watermark()
-	if s.cfg.Watermark == config.Punctuated && verdict != reorder.Settled {
+	if s.cfg.Watermark == config.Punctuated {
 		s.mark(p, r)
 	}
 	switch verdict {

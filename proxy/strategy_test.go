@@ -31,10 +31,7 @@ func TestKafkaStrategiesCrashAnywhere(t *testing.T) {
 						t.Errorf("%d read, %d ordered, late %v", r.Read, r.Ordered, r.Late)
 					}
 
-					calm := c.start(topic, beside(topic, env...)...)
-					c.awaitRead(calm)
-					calm.stop()
-					c.same(s.cfg, calm.cfg)
+					c.sameBeside(s, env...)
 				})
 			})
 		}

@@ -39,10 +39,7 @@ func TestTogether(t *testing.T) {
 					if r.Late["duplicate"]+r.Dropped == 0 || r.Late["behind-watermark"] == 0 || r.Late["invalid-time"] == 0 || r.Ordered == 0 {
 						t.Errorf("%d ordered, late %v, %d dropped", r.Ordered, r.Late, r.Dropped)
 					}
-					calm := c.start(topic, beside(topic, env...)...)
-					c.awaitRead(calm)
-					calm.stop()
-					c.same(s.cfg, calm.cfg)
+					c.sameBeside(s, env...)
 				})
 			})
 		}
