@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,8 +32,8 @@ type RepairOptions struct {
 // Repair publishes late records, in order of event time, as corrections. One run
 // goes from where the last one ended to the ends that the late topics have when it
 // begins. Corrections and offsets are committed together, as a group and a
-// transactional id of its own; every repair of a group is the same member of it,
-// so that of two at the same time the younger one goes on and the older one fails.
+// transactional id of its own, which every repair of a group takes over from the one
+// before: of two at the same time the younger one goes on and the older one fails.
 //
 // It ends cleanly when ctx is done: what is open is undone, and the next run does
 // it. Brokers that are away are asked again until then.
@@ -47,8 +48,8 @@ func Repair(ctx context.Context, cfg config.Config, o RepairOptions, log *slog.L
 	return repairRuns(ctx, hard, cfg, o, connection, newProcess(log))
 }
 
-// repairInstance is who every repair of a group is: the next one takes the place
-// of one that died, at once, and two can never work side by side.
+// repairInstance is who every repair of a group is, wherever it runs. The next one
+// takes the place of one that died at once, and two can never work side by side.
 const repairInstance = "repair"
 
 // repairTimeout is the least that a transaction of a repair may last. Nobody waits
@@ -78,8 +79,8 @@ func repairRuns(ctx, hard context.Context, cfg config.Config, o RepairOptions, c
 			now:        proc.wallClock(), report: repair.Report{DryRun: o.DryRun, Partitions: []repair.Partition{}},
 		}
 		err := p.run(ctx, hard)
-		if err := errors.Join(err, o.Report(p.report)); err != nil || o.Every == 0 {
-			return err
+		if told := o.Report(p.report); err != nil || told != nil || o.Every == 0 {
+			return cmp.Or(err, told)
 		}
 		wait := time.NewTimer(time.Until(began.Add(o.Every)))
 		select {
@@ -107,7 +108,6 @@ type repairer struct {
 
 // run does sessions until one has come to the end.
 func (p *repairer) run(ctx, hard context.Context) error {
-	var fenced []time.Time
 	pause := betweenSessions
 	for {
 		before := p.alarm.commits.Load()
@@ -120,10 +120,6 @@ func (p *repairer) run(ctx, hard context.Context) error {
 			return fault
 		case errors.Is(err, errOverdue):
 			p.limit = max(p.limit/2, leastShare)
-		case isFenced(err):
-			if fenced = lastMinute(append(fenced, time.Now())); len(fenced) >= 3 {
-				return p.replaced(err)
-			}
 		}
 		p.alarm.raise("starting over from the last commit", err)
 		if p.alarm.commits.Load() > before {
@@ -138,11 +134,6 @@ func (p *repairer) run(ctx, hard context.Context) error {
 // leastShare is what a transaction can always take, in bytes.
 const leastShare = 1 << 20
 
-func (p *repairer) replaced(err error) *Fault {
-	return failed(fmt.Errorf("another repair of group %q was started: %w", p.cfg.Group, err),
-		"the younger one goes on, and nothing is corrected twice; let only one run at a time")
-}
-
 // forGood returns a fault if to try again would be no use.
 func (p *repairer) forGood(err error) error {
 	if errors.As(err, new(*Fault)) {
@@ -150,8 +141,9 @@ func (p *repairer) forGood(err error) error {
 	}
 	t := tools{p.cfg}
 	switch {
-	case errors.Is(err, kerr.FencedInstanceID):
-		return p.replaced(err)
+	case errors.Is(err, kerr.FencedInstanceID), isFenced(err) && !errors.Is(err, errOverdue):
+		return failed(fmt.Errorf("another repair of group %q was started: %w", p.cfg.Group, err),
+			"the younger one goes on, and nothing is corrected twice; let only one run at a time")
 	case errors.Is(err, kerr.TopicAuthorizationFailed):
 		source := p.cfg.Topics[0]
 		return usage(err, "allow it, for each of the topics: "+t.allow("--topic", p.cfg.LateTopic(source), kadm.OpRead, kadm.OpDescribe)+
@@ -192,13 +184,11 @@ func (p *repairer) session(ctx, hard context.Context) error {
 			return nil
 		})
 	}
-	w, err := p.openWriter(ctx, admin, topics)
+	w, err := p.openWriter(admin, topics)
 	if err != nil {
 		return err
 	}
-	err = w.join(ctx)
-	if err == nil {
-		// Only now does nobody else commit any more.
+	if err = w.takeOver(ctx); err == nil {
 		stretches, err = p.survey(kadm.RequireStable(ctx), adm, topics)
 	}
 	if err == nil {

@@ -28,10 +28,7 @@ type repairWriter struct {
 	die    context.CancelFunc
 }
 
-func (p *repairer) openWriter(ctx context.Context, admin *kgo.Client, topics []correctable) (*repairWriter, error) {
-	if err := fenceOwn(ctx, admin, p.cfg.TransactionalID(), p.cfg.TransactionTimeout); err != nil {
-		return nil, fmt.Errorf("take over the transactional id %q: %w", p.cfg.TransactionalID(), err)
-	}
+func (p *repairer) openWriter(admin *kgo.Client, topics []correctable) (*repairWriter, error) {
 	life, die := context.WithCancel(context.Background())
 	joined, join := context.WithCancel(context.Background())
 	w := &repairWriter{repairer: p, topics: topics, admin: admin, joined: joined, die: die}
@@ -72,8 +69,19 @@ func (p *repairer) openWriter(ctx context.Context, admin *kgo.Client, topics []c
 	return w, nil
 }
 
-// join waits until we are the member that all repairs are. Whoever was it before
-// can commit no more.
+// takeOver takes the transactional id. It ends what a repair that died left open,
+// and from here on no other can commit. So what is committed by now is all there
+// is, and that has to be asked for after this: the client itself would take the id
+// with its first record only, perhaps from a repair that has done all the work
+// meanwhile.
+func (w *repairWriter) takeOver(ctx context.Context) error {
+	if _, _, err := w.gts.Client().ProducerID(ctx); err != nil {
+		return fmt.Errorf("take over the transactional id %q: %w", w.cfg.TransactionalID(), err)
+	}
+	return w.join(ctx)
+}
+
+// join waits until we are the member that all repairs are.
 func (w *repairWriter) join(ctx context.Context) error {
 	either, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -16,7 +16,7 @@ type Reading struct {
 
 	// What is told on the way; each may be nil.
 	Unreadable func(r *kgo.Record, err error)
-	Split      func(Stretch)  // not all of its corrections fit into memory
+	Split      func(Stretch) // not all of its corrections fit into memory
 	Progress   func(offsets int64)
 }
 
