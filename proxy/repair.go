@@ -76,7 +76,7 @@ func repairRuns(ctx, hard context.Context, cfg config.Config, o RepairOptions, c
 		p := &repairer{
 			process: proc, cfg: repairConfig(cfg), opts: o, limit: int64(cfg.Memory), rooms: map[string]int{},
 			connection: slices.Concat(prompt(), connection, []kgo.Opt{kgo.WithHooks(lines{proc.alarm}), kgo.WithLogger(clientLog{proc.alarm.log})}),
-			now:        proc.wallClock(), report: repair.Report{DryRun: o.DryRun, Partitions: []repair.Partition{}},
+			now:        proc.wallClock(), report: repair.NewReport(o.DryRun),
 		}
 		err := p.run(ctx, hard)
 		if told := o.Report(p.report); err != nil || told != nil || o.Every == 0 {
@@ -195,9 +195,12 @@ func (p *repairer) session(ctx, hard context.Context) error {
 		p.doubtful = nil
 		err = p.read(ctx, admin, stretches, func(ctx context.Context, shares []*repair.Share) error { return w.publish(ctx, hard, shares) })
 	}
-	w.close(hard, err)
+	w.close(hard, err == nil || ctx.Err() != nil)
 	return err
 }
+
+// progressStep is how many offsets are worth a word.
+const progressStep = 1000
 
 // read goes through the stretches.
 func (p *repairer) read(ctx context.Context, cl *kgo.Client, stretches []repair.Stretch, publish func(context.Context, []*repair.Share) error) error {
@@ -215,13 +218,15 @@ func (p *repairer) read(ctx context.Context, cl *kgo.Client, stretches []repair.
 		},
 	}
 	if p.opts.Progress != nil {
-		var done, total int64
+		var done, told, total int64
 		for _, s := range stretches {
 			total += s.End - s.Start
 		}
 		g.Progress = func(offsets int64) {
-			done += offsets
-			p.opts.Progress(done, total)
+			if done += offsets; done-told >= progressStep || done == total {
+				told = done
+				p.opts.Progress(done, total)
+			}
 		}
 	}
 	return g.Run(ctx, cl, stretches, publish)

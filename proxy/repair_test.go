@@ -14,6 +14,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/config"
@@ -296,6 +297,13 @@ func TestKafkaRepairStops(t *testing.T) {
 				took := since(func() { m.end(); <-m.done })
 				if m.err != nil || took > 5*time.Second {
 					t.Errorf("stopped within %v: %v", took, m.err)
+				}
+				group := repairConfig(c.config(topic)).Group // which it may not have come to
+				if groups, err := c.adm.DescribeGroups(c.ctx, group); err != nil || len(groups[group].Members) > 0 {
+					t.Errorf("the group still has members: %+v, %v", groups[group].Members, err)
+				}
+				if l, err := c.adm.ListTopics(c.ctx, topic+".corrections"); err == nil && l.Has(topic+".corrections") {
+					c.awaitFor(5*time.Second, "the end of the transaction", func() bool { return c.settled(topic + ".corrections") })
 				}
 			}
 			c.mended(topic, nil)
@@ -591,6 +599,30 @@ func TestKafkaRepairLateRecreated(t *testing.T) {
 		}
 		c.correctedAs(topic+".corrections", want)
 	})
+}
+
+// Requests and answers that are lost leave no trace, and the report is right although
+// nobody told how a transaction ended.
+func TestKafkaRepairAnswersLost(t *testing.T) {
+	for seed := range seeds(6, 2) {
+		onKafka(t, func(t *testing.T, c *cluster) {
+			rnd := rand.New(rand.NewPCG(seed, 18))
+			topic := c.topic(1)
+			c.create(topic+".late", 1)
+			var want []*kgo.Record
+			for round := range 3 {
+				want = append(want, c.lateRecords(topic, 0, round*100, 100, rnd)...)
+				m := c.mend(topic, nil)
+				m.link.lose(0.02, seed)
+				m.link.loseAnswers(kmsg.EndTxn, 1)
+				<-m.done
+				if m.err != nil || m.published() != 100 {
+					t.Errorf("%d published: %v", m.published(), m.err)
+				}
+			}
+			c.correctedAs(topic+".corrections", want)
+		})
+	}
 }
 
 // Brokers that are away are waited for; nothing comes twice when they are back.

@@ -239,10 +239,10 @@ func (w *repairWriter) offsets(shares []*repair.Share) func(*kmsg.TxnOffsetCommi
 	}
 }
 
-// close leaves the group, unless the session is about to be back, and closes the
-// client in bounded time.
-func (w *repairWriter) close(ctx context.Context, err error) {
-	if err == nil {
+// close closes the client in bounded time, and leaves the group first unless the
+// run goes on.
+func (w *repairWriter) close(ctx context.Context, over bool) {
+	if over {
 		if err := w.leave(ctx); err != nil {
 			w.alarm.note("cannot leave the group; the brokers see to it after the session timeout", err, "group", w.cfg.Group)
 		}

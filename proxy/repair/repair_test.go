@@ -87,7 +87,7 @@ func TestReportAddsUp(t *testing.T) {
 		}
 		return s
 	}
-	var r Report
+	r := NewReport(false)
 	r.Add([]*Share{share(0), share(1, 5, 7)})
 	r.Add([]*Share{share(1, 3)})
 	if r.Read != 30 || r.Corrections != 3 || r.Others() != 6 || r.Transactions != 2 || *r.Oldest != 3 || *r.Newest != 7 {

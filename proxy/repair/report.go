@@ -58,9 +58,6 @@ func (c *Counts) Add(d Counts) {
 	c.Gone += d.Gone
 	c.Transactions += d.Transactions
 	for reason, n := range d.OtherReasons {
-		if c.OtherReasons == nil {
-			c.OtherReasons = map[string]int64{}
-		}
 		c.OtherReasons[reason] += n
 	}
 	if d.Oldest == nil {
@@ -88,6 +85,11 @@ type Report struct {
 	Partitions []Partition `json:"partitions"` // in which there was something to do, in order of topics and partitions
 }
 
+// NewReport returns one of a run that has done nothing yet.
+func NewReport(dryRun bool) Report {
+	return Report{DryRun: dryRun, Counts: Counts{OtherReasons: map[string]int64{}}, Partitions: []Partition{}}
+}
+
 // Add takes account of shares that were made durable together.
 func (rep *Report) Add(shares []*Share) {
 	for _, s := range shares {
@@ -104,7 +106,9 @@ func (rep *Report) partition(s Stretch) *Counts {
 	i := slices.IndexFunc(rep.Partitions, same)
 	if i < 0 {
 		i = len(rep.Partitions)
-		rep.Partitions = append(rep.Partitions, Partition{Topic: s.Source, Late: s.Late, To: s.To, Partition: s.Partition})
+		rep.Partitions = append(rep.Partitions, Partition{
+			Topic: s.Source, Late: s.Late, To: s.To, Partition: s.Partition, Counts: Counts{OtherReasons: map[string]int64{}},
+		})
 	}
 	return &rep.Partitions[i].Counts
 }
