@@ -11,7 +11,7 @@ import (
 // Every fault that is documented names its tests, and they exist.
 func TestFaultsAreTested(t *testing.T) {
 	var sources strings.Builder
-	for _, dir := range []string{"../reorder", "../watermark", "../emit", ".", "config", "timestamp", "repair", "../cmd/tidemark"} {
+	for _, dir := range []string{"../reorder", "../watermark", "../emit", "../emit/window", ".", "config", "timestamp", "repair", "../cmd/tidemark", "../docs/examples/windows"} {
 		files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
 		if err != nil || len(files) == 0 {
 			t.Fatalf("%s: %d tests, %v", dir, len(files), err)
