@@ -42,6 +42,8 @@ func Repair(ctx context.Context, cfg config.Config, o RepairOptions, log *slog.L
 	if err != nil {
 		return usage(err, "")
 	}
+	log.Info("starting a repair", "brokers", cfg.Brokers, "topics", cfg.Topics, "group", repairConfig(cfg).Group,
+		"reasons", o.Reasons, "ttl", o.TTL.String(), "every", o.Every.String(), "dry_run", o.DryRun, "memory", cfg.Memory.String())
 	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopTime, cancel) })()
@@ -179,6 +181,7 @@ func (p *repairer) session(ctx, hard context.Context) error {
 		return err
 	}
 	if p.opts.DryRun {
+		p.report = repair.NewReport(true) // nothing is kept of a session that failed
 		return p.read(ctx, admin, stretches, func(_ context.Context, shares []*repair.Share) error {
 			p.report.Add(shares)
 			return nil

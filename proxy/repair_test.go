@@ -312,6 +312,38 @@ func TestKafkaRepairStops(t *testing.T) {
 	}
 }
 
+// A stop in the midst of a transaction undoes it: readers of the corrections are not
+// kept waiting until it times out.
+func TestKafkaRepairStopUndoes(t *testing.T) {
+	onKafka(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		c.create(topic+".late", 1)
+		c.create(topic+".corrections", 1)
+		now := time.Now()
+		var want []*kgo.Record
+		for i := range int64(500) {
+			r := lateRecord(topic, 0, now.Add(-time.Hour).UnixMilli()+i, i, reorder.Overflow, now)
+			r.Value = make([]byte, 20_000) // several batches
+			want = append(want, r)
+		}
+		c.produce(c.cl, want...)
+		m := c.mend(topic, nil)
+		m.link.delay.Store(int64(200 * time.Millisecond))
+		c.await("an open transaction", func() bool {
+			behind, ok := c.unsettled(topic + ".corrections")
+			return ok && len(behind) > 0
+		})
+		m.end()
+		<-m.done
+		c.awaitFor(5*time.Second, "its end", func() bool { return c.settled(topic + ".corrections") })
+		if got := c.contents(topic + ".corrections"); m.err != nil || len(got[0]) > 0 {
+			t.Errorf("%d corrections: %v", len(got[0]), m.err)
+		}
+		c.mended(topic, nil)
+		c.correctedAs(topic+".corrections", want)
+	})
+}
+
 // Of two repairs at the same time one goes on, the other fails with a word about it
 // or was done before, and nothing comes twice: also when one of them stands still
 // while the other does all the work and leaves.
@@ -434,6 +466,22 @@ func TestRepairChooses(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 		c.correctedAs(topic+".others", []*kgo.Record{all[3]})
+	})
+}
+
+// The event time is that of the source record, also where one of our headers has the
+// name that it is looked for under.
+func TestRepairTakesTheTimeOfTheSource(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		c.create(topic+".late", 1)
+		at := time.Now().Add(-time.Hour).UnixMilli()
+		r := lateRecord(topic, 0, at, 7, reorder.BehindWatermark, time.Now())
+		c.produce(c.cl, r)
+		report := c.mended(topic, nil, "TIDEMARK_EVENT_TIME=header:tidemark-watermark,header:event-time")
+		if report.Corrections != 1 || *report.Oldest != at {
+			t.Errorf("the event time is %d, want %d", *report.Oldest, at)
+		}
 	})
 }
 
@@ -594,6 +642,13 @@ func TestKafkaRepairLateRecreated(t *testing.T) {
 		c.cl.Close() // it knows the topic that was
 		c.open()
 		want = append(want, c.lateRecords(topic, 0, 100, 50, rnd)...)
+		// Brokers delete what was committed for a topic with it; should one forget,
+		// the commit says for which topic it was.
+		var stale kadm.Offsets
+		stale.Add(kadm.Offset{Topic: late, Partition: 0, At: 35, LeaderEpoch: -1, Metadata: repairMetadata([16]byte{1})})
+		if err := c.adm.CommitAllOffsets(c.ctx, repairConfig(c.config(topic)).Group, stale); err != nil {
+			t.Fatal(err)
+		}
 		if r := c.mended(topic, nil); r.Corrections != 50 {
 			t.Errorf("%+v", r)
 		}
