@@ -38,6 +38,9 @@ type RepairOptions struct {
 // It ends cleanly when ctx is done: what is open is undone, and the next run does
 // it. Brokers that are away are asked again until then.
 func Repair(ctx context.Context, cfg config.Config, o RepairOptions, log *slog.Logger) error {
+	if err := refuseTarget(cfg, o); err != nil {
+		return err
+	}
 	connection, err := cfg.ClientOpts()
 	if err != nil {
 		return usage(err, "")
@@ -70,9 +73,6 @@ func repairConfig(cfg config.Config) config.Config {
 // repairRuns does one run after the other. hard ends what is under way when ctx
 // is done.
 func repairRuns(ctx, hard context.Context, cfg config.Config, o RepairOptions, connection []kgo.Opt, proc *process) error {
-	if err := refuseTarget(cfg, o); err != nil {
-		return err
-	}
 	for {
 		began := time.Now()
 		p := &repairer{
