@@ -38,6 +38,7 @@ const (
 	wordSourceTopic     = "source-topic"
 	wordSourcePartition = "source-partition"
 	wordLateAt          = "late-at" // wall clock: the one value that is no function of the log
+	wordCorrection      = "correction"
 )
 
 // Reason returns the tidemark-late-reason of a verdict, empty for those that

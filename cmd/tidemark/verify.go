@@ -112,7 +112,7 @@ func verify(ctx context.Context, cfg config.Config) ([]emit.Report, error) {
 		})
 	}
 	if term.IsTerminal(int(os.Stderr.Fd())) {
-		bar := newVerifyBar()
+		bar := newBar("verify")
 		defer bar.Finish()
 		o.Progress = func(done, total int64) {
 			bar.ChangeMax64(total)
@@ -147,11 +147,12 @@ func eventTimes(ctx context.Context, cfg config.Config, giveUp func(error)) (rea
 // patience is how long to go on without an answer.
 const patience = 30 * time.Second
 
-func newVerifyBar() *progressbar.ProgressBar {
+// newBar returns a progress bar over offsets.
+func newBar(what string) *progressbar.ProgressBar {
 	return progressbar.NewOptions64(
 		1,
 		progressbar.OptionSetWriter(os.Stderr),
-		progressbar.OptionSetDescription("verify"),
+		progressbar.OptionSetDescription(what),
 		progressbar.OptionShowCount(),
 		progressbar.OptionSetItsString("offsets"),
 		progressbar.OptionShowIts(),
