@@ -207,9 +207,16 @@ const progressStep = 1000
 
 // read goes through the stretches.
 func (p *repairer) read(ctx context.Context, cl *kgo.Client, stretches []repair.Stretch, publish func(context.Context, []*repair.Share) error) error {
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	eventTime, done, err := EventTimes(ctx, p.cfg, giveUp)
+	if err != nil {
+		return err
+	}
+	defer done()
 	g := repair.Reading{
 		Rule: repair.Rule{
-			Prefix: p.cfg.HeaderPrefix, EventTime: p.cfg.EventTime.Extract, Reasons: p.opts.Reasons, TTL: p.opts.TTL, Now: p.now,
+			Prefix: p.cfg.HeaderPrefix, EventTime: eventTime, Reasons: p.opts.Reasons, TTL: p.opts.TTL, Now: p.now,
 		},
 		Limit: p.limit,
 		Unreadable: func(r *kgo.Record, err error) {
@@ -232,7 +239,11 @@ func (p *repairer) read(ctx context.Context, cl *kgo.Client, stretches []repair.
 			}
 		}
 	}
-	return g.Run(ctx, cl, stretches, publish)
+	err = g.Run(ctx, cl, stretches, publish)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return err
 }
 
 // survey returns what there is to do, partition by partition. With a stable
