@@ -2,6 +2,7 @@ package repair
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -50,7 +51,9 @@ func (g *Reading) Run(ctx context.Context, cl *kgo.Client, stretches []Stretch, 
 			}
 			next := r.Offset + 1
 			g.progress(next - s.Next)
-			g.take(reader, s, r)
+			if err := g.take(reader, s, r); err != nil {
+				return err
+			}
 			s.Next = next
 			if bytes+s.bytes < g.Limit || next == st.End {
 				continue
@@ -87,8 +90,9 @@ func (g *Reading) progress(offsets int64) {
 	}
 }
 
-// take counts a late record, and holds the correction that is made of it.
-func (g *Reading) take(reader *emit.LateReader, s *Share, r *kgo.Record) {
+// take counts a late record, and holds the correction that is made of it. One about
+// which nothing can be said now must not be passed over, and ends the reading.
+func (g *Reading) take(reader *emit.LateReader, s *Share, r *kgo.Record) error {
 	c := &s.counts
 	c.Read++
 	what, late, t, err := g.Rule.judge(reader, r)
@@ -108,5 +112,8 @@ func (g *Reading) take(reader *emit.LateReader, s *Share, r *kgo.Record) {
 		if g.Unreadable != nil {
 			g.Unreadable(r, err)
 		}
+	case undecided:
+		return fmt.Errorf("find the event time of %s partition %d offset %d: %w", r.Topic, r.Partition, r.Offset, err)
 	}
+	return nil
 }

@@ -1,13 +1,17 @@
 package repair
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"pgregory.net/rapid"
 
+	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -73,6 +77,32 @@ func TestShareIsSorted(t *testing.T) {
 			t.Fatalf("from %d to %d", *s.counts.Oldest, *s.counts.Newest)
 		}
 	})
+}
+
+// Only a record that has no event time is left for that. One of which it cannot be
+// found out now ends the reading, and is there the next time.
+func TestEventTimeUnknown(t *testing.T) {
+	reason := kgo.RecordHeader{Key: "tidemark-late-reason", Value: []byte("overflow")}
+	late := &kgo.Record{Topic: "raw.late", Partition: 3, Offset: 9, Headers: []kgo.RecordHeader{
+		reason, {Key: "tidemark-source-offset", Value: []byte("1")}, {Key: "tidemark-late-at", Value: []byte("5")},
+	}}
+	later := errors.New("ask again later")
+	for _, test := range []struct {
+		err, want  error
+		unreadable int64
+	}{
+		{fmt.Errorf("noon: %w", timestamp.ErrInvalid), nil, 1},
+		{later, later, 0},
+	} {
+		g := Reading{Rule: Rule{
+			Prefix: "tidemark-", Reasons: Behind, TTL: time.Hour, Now: time.UnixMilli(5),
+			EventTime: func(*kgo.Record) (watermark.Time, error) { return 0, test.err },
+		}}
+		s := &Share{}
+		if err := g.take(emit.NewLateReader("tidemark-"), s, late); !errors.Is(err, test.want) || s.counts.Unreadable != test.unreadable || len(s.held) > 0 {
+			t.Errorf("%v: %v, %+v", test.err, err, s.counts)
+		}
+	}
 }
 
 // A report adds up, over the pieces of a partition and over partitions.

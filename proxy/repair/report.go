@@ -25,12 +25,15 @@ func (c *Counts) publish(ms int64) {
 	*c.Oldest, *c.Newest = min(*c.Oldest, ms), max(*c.Newest, ms)
 }
 
+// duplicate is a reason of which nothing can be corrected: the record came before.
+const duplicate = "duplicate"
+
 // unknownReason stands for all reasons that are none: whoever can write to the late
 // topic could else fill the report.
 const unknownReason = "unknown"
 
 func (c *Counts) other(reason string) {
-	if !slices.Contains(Reasons, reason) {
+	if !slices.Contains(Reasons, reason) && reason != duplicate {
 		reason = unknownReason
 	}
 	if c.OtherReasons == nil {

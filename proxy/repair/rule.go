@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -46,7 +47,7 @@ func ParseReasons(text string) ([]string, error) {
 // Rule says which late records are corrected.
 type Rule struct {
 	Prefix    string                                    // of our headers
-	EventTime func(*kgo.Record) (watermark.Time, error) // of a source record
+	EventTime func(*kgo.Record) (watermark.Time, error) // of a source record; an error is a verdict if it wraps timestamp.ErrInvalid
 	Reasons   []string
 	TTL       time.Duration // how long after they were put there
 	Now       time.Time
@@ -61,13 +62,14 @@ const (
 	otherReason
 	corrected  // before: to do it again would go round in circles
 	unreadable // it does not say what it is, or when it happened
+	undecided  // its event time could not be found out now
 )
 
 // errNoTime says that a late record cannot be put in order.
 var errNoTime = errors.New("a late record without a usable event time")
 
 // judge decides about a record; the error says what is wrong with one that is
-// unreadable.
+// unreadable, or why another is undecided.
 func (rule *Rule) judge(reader *emit.LateReader, r *kgo.Record) (fate, emit.Late, watermark.Time, error) {
 	late, err := reader.Read(r)
 	switch {
@@ -81,6 +83,9 @@ func (rule *Rule) judge(reader *emit.LateReader, r *kgo.Record) (fate, emit.Late
 		return expired, late, 0, nil
 	}
 	t, err := rule.EventTime(&late.Source)
+	if err != nil && !errors.Is(err, timestamp.ErrInvalid) {
+		return undecided, late, 0, err
+	}
 	if err != nil {
 		return unreadable, late, 0, fmt.Errorf("%w: %w", errNoTime, err)
 	}
