@@ -37,7 +37,7 @@ const (
 	wordLateByMs        = "late-by-ms"          // where behind: floor(W) - floor(t)
 	wordSourceTopic     = "source-topic"
 	wordSourcePartition = "source-partition"
-	wordLateAt          = "late-at" // wall clock: the one value that is no function of the log
+	wordLateAt          = "late-at" // wall clock: no function of the log, as no other value but the reason of a late repeat
 	wordCorrection      = "correction"
 )
 

@@ -117,7 +117,7 @@ func forGood(cfg config.Config, err error) *Fault {
 			"another program's consumers are in this group: stop them, or use a TIDEMARK_GROUP of its own")
 	case errors.Is(err, kerr.OffsetMetadataTooLarge):
 		return usage(fmt.Errorf("commit in group %q: %w", cfg.Group, err),
-			"what is to be remembered takes up to 3 KiB in an offset's metadata: raise offset.metadata.max.bytes of the brokers, to its default of 4096")
+			"what is to be remembered takes up to 4000 bytes in an offset's metadata: raise offset.metadata.max.bytes of the brokers, to its default of 4096")
 	case errors.Is(err, kerr.InvalidGroupID):
 		return usage(fmt.Errorf("join group %q: %w", cfg.Group, err), "change TIDEMARK_GROUP")
 	}

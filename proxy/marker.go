@@ -10,6 +10,9 @@ import (
 // mark lets a watermark that a record carries move the partition's. One that
 // cannot be used, or not be believed, moves nothing; the record is what it is.
 func (s *session) mark(p *partition, r *kgo.Record) {
+	if _, replaying := p.state.Replaying(); replaying {
+		return // it has moved what it could, and has been counted
+	}
 	w, present, err := s.cfg.WatermarkHeader.Time(r)
 	if !present {
 		return

@@ -34,7 +34,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		return usage(err, "")
 	}
 	log.Info("starting", "brokers", cfg.Brokers, "topics", cfg.Topics, "group", cfg.Group, "instance", cfg.Instance,
-		"delivery", string(cfg.Delivery), "max_out_of_orderness", cfg.MaxOutOfOrderness.String(), "memory", cfg.Memory.String())
+		"delivery", string(cfg.Delivery), "watermark", string(cfg.Watermark), "max_out_of_orderness", cfg.MaxOutOfOrderness.String(), "memory", cfg.Memory.String())
 	if err := runOver(ctx, cfg, connection, log); err != nil {
 		return err
 	}

@@ -78,5 +78,14 @@ func TestKafkaPunctuated(t *testing.T) {
 		if n := s.proc.alarm.snapshot().Record; n != 2 {
 			t.Errorf("%d errors of class record, want 2", n)
 		}
+
+		// Those of records that are read again have been counted.
+		s = c.start(topic, "TIDEMARK_MAX_OUT_OF_ORDERNESS=", "TIDEMARK_WATERMARK=punctuated", "TIDEMARK_WATERMARK_HEADER=Upstream:Mark", noDrain)
+		c.produce(c.cl, record(topic, 0, base+400, "400"))
+		c.awaitRead(s)
+		s.stop()
+		if n := s.proc.alarm.snapshot().Record; n != 0 {
+			t.Errorf("%d errors of class record after a restart, want none", n)
+		}
 	})
 }

@@ -42,7 +42,8 @@ type Scope struct {
 }
 
 // MaxMetadata is the default of a broker's offset.metadata.max.bytes. Encode
-// stays far below it: the guard's steps are bounded.
+// stays below it, if only by a hundred bytes at the worst: the guard's steps, what
+// Disorder holds and the spans are bounded.
 const MaxMetadata = 4096
 
 var (

@@ -151,6 +151,7 @@ func TestFaults(t *testing.T) {
 		{"MAX_DRIFT=1m IDLE_TIMEOUT=x", "TIDEMARK_IDLE_TIMEOUT: \"x\" is not a duration\nhint: a number with its unit, like 5s, 100ms or 1m30s"},
 		{"REANCHOR_AFTER=-1", "TIDEMARK_REANCHOR_AFTER: -1 is negative\nhint: 0 turns it off"},
 		{"REANCHOR_AFTER=1.5", `TIDEMARK_REANCHOR_AFTER: "1.5" is not a whole number`},
+		{"WATERMARK=punctuated MAX_FUTURE=0 CLOCK_HEADER=device-id", "TIDEMARK_CLOCK_HEADER: has no effect with TIDEMARK_WATERMARK=punctuated and TIDEMARK_MAX_FUTURE=0: nothing says how far a clock may be off\nhint: set TIDEMARK_MAX_FUTURE"},
 		{"DEDUP=id", `TIDEMARK_DEDUP: "id" is not known` + "\nhint: known: off, header:NAME, key, bytes"},
 		{"DEDUP=header:", "TIDEMARK_DEDUP: the name of the header is missing\nhint: like header:event-id"},
 		{"DEDUP=key DUPLICATES=forget", `TIDEMARK_DUPLICATES: "forget" is not known` + "\nhint: known: late, drop"},

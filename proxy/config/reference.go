@@ -26,6 +26,7 @@ const (
 	keyWatermarkHeader    = Prefix + "WATERMARK_HEADER"
 	keyIdleTimeout        = Prefix + "IDLE_TIMEOUT"
 	keyMaxFuture          = Prefix + "MAX_FUTURE"
+	keyClockHeader        = Prefix + "CLOCK_HEADER"
 	keyReanchorAfter      = Prefix + "REANCHOR_AFTER"
 	keyMaxDrift           = Prefix + "MAX_DRIFT"
 	keyDedup              = Prefix + "DEDUP"

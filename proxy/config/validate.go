@@ -164,6 +164,9 @@ func (c *Config) validateWatermark(f *faults) {
 			f.add(keyMaxOutOfOrderness, fmt.Sprintf("%s is more than the 49 days that can be learned", show(c.MaxOutOfOrderness)), "")
 		}
 	}
+	if c.Watermark == Punctuated && c.ClockHeader != "" && f.read(keyMaxFuture) && c.MaxFuture == 0 {
+		f.add(keyClockHeader, fmt.Sprintf("has no effect with %s=%s and %s=0: nothing says how far a clock may be off", keyWatermark, c.Watermark, keyMaxFuture), "set "+keyMaxFuture)
+	}
 	c.validateHold(f)
 }
 

@@ -114,6 +114,7 @@ func TestSchemaIsAskedForOnce(t *testing.T) {
 				t.Fatal(got, err)
 			}
 		}
+		synctest.Wait() // whoever waits is told first
 		if f.asked.Load() != 1 || woken.Load() != 1 || !r.Known(uint32(id)) {
 			t.Errorf("asked %d times, woken %d times", f.asked.Load(), woken.Load())
 		}
