@@ -38,6 +38,7 @@ const (
 	wordSourceTopic     = "source-topic"
 	wordSourcePartition = "source-partition"
 	wordLateAt          = "late-at" // wall clock: no function of the log, as no other value but the reason of a late repeat
+	wordCorrection      = "correction"
 )
 
 // Reason returns the tidemark-late-reason of a verdict, empty for those that

@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/registry"
 	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 )
@@ -53,7 +54,7 @@ func classify(err error) class {
 	switch {
 	case err == nil:
 		return noClass
-	case answered && aboutRecord(answer), errors.Is(err, timestamp.ErrInvalid), errors.Is(err, errMarker), errors.Is(err, kgo.ErrMaxDecompress):
+	case answered && aboutRecord(answer), errors.Is(err, timestamp.ErrInvalid), errors.Is(err, errMarker), errors.Is(err, emit.ErrNotRouted), errors.Is(err, kgo.ErrMaxDecompress):
 		return recordClass
 	case errors.As(err, new(*registry.RefusedError)):
 		return brokerClass

@@ -40,7 +40,12 @@ func preflight(ctx context.Context, adm *kadm.Client, cfg config.Config, ex *tim
 
 // preflightOver makes the first contact over a client of its own.
 func preflightOver(ctx context.Context, first, adm *kadm.Client, cfg config.Config, ex *timestamp.Extractor, a *alarm) (map[string]Topic, error) {
-	p := &inspection{first: first, adm: adm, cfg: cfg, tools: tools{cfg}, extract: ex, log: a.log, said: a.said}
+	p := &inspection{first: first, adm: adm, cfg: cfg, tools: tools{cfg}, extract: ex, log: a.log, said: a.said, examine: (*round).source}
+	return p.patiently(ctx, a)
+}
+
+// patiently asks until the brokers are ready.
+func (p *inspection) patiently(ctx context.Context, a *alarm) (map[string]Topic, error) {
 	pause := backoff{first: 250 * time.Millisecond, longest: time.Second}
 	ctx = kadm.WithAuthorizedOps(ctx) // also keeps the client from answering out of its cache
 	for {
@@ -69,6 +74,9 @@ type inspection struct {
 	extract *timestamp.Extractor
 	log     *slog.Logger
 	said    map[string]bool // warnings given, so that each is given once
+
+	examine  func(r *round, ctx context.Context, topic string) error // looks at one of the topics
+	rehearse bool                                                    // nothing is changed
 }
 
 // settled is how long a change may take to be seen by all brokers before it is
@@ -166,7 +174,7 @@ func (r *round) access(ctx context.Context) error {
 
 func (r *round) inspect(ctx context.Context) error {
 	for _, name := range r.cfg.Topics {
-		if err := r.source(ctx, name); err != nil {
+		if err := r.examine(r, ctx, name); err != nil {
 			return err
 		}
 	}
@@ -235,6 +243,9 @@ func (r *round) report(context.Context) error {
 
 // change makes the changes, and sends for another round to see them.
 func (r *round) change(ctx context.Context) error {
+	if r.rehearse {
+		return nil
+	}
 	for _, c := range r.changes {
 		if err := r.make(ctx, c, false); err != nil {
 			return err

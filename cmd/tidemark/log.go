@@ -16,6 +16,11 @@ func newLogger(f *os.File, cfg config.Config) *slog.Logger {
 	return slog.New(newLogHandler(f, cfg, terminal, terminal && os.Getenv("NO_COLOR") == ""))
 }
 
+// newBarLogger logs beside a progress bar on a terminal.
+func newBarLogger(bar io.Writer, cfg config.Config) *slog.Logger {
+	return slog.New(newLogHandler(bar, cfg, true, os.Getenv("NO_COLOR") == ""))
+}
+
 func newLogHandler(w io.Writer, cfg config.Config, terminal, color bool) slog.Handler {
 	level := cfg.LogLevel.Level()
 	if cfg.LogFormat == config.LogJSON || cfg.LogFormat == config.LogAuto && !terminal {

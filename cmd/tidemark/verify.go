@@ -21,11 +21,10 @@ import (
 	"golang.org/x/term"
 
 	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy"
 	"github.com/tidemarkhq/tidemark/proxy/config"
-	"github.com/tidemarkhq/tidemark/proxy/registry"
 	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 	"github.com/tidemarkhq/tidemark/reorder"
-	"github.com/tidemarkhq/tidemark/watermark"
 )
 
 func newVerifyCommand() *cobra.Command {
@@ -85,14 +84,14 @@ func verify(ctx context.Context, cfg config.Config) ([]emit.Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	cl, err := kgo.NewClient(append(opts, kgo.RetryTimeout(patience))...)
+	cl, err := kgo.NewClient(append(opts, kgo.RetryTimeout(proxy.Patience))...)
 	if err != nil {
 		return nil, err
 	}
 	defer cl.Close()
 	ctx, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
-	eventTime, done, err := eventTimes(ctx, cfg, giveUp)
+	eventTime, done, err := proxy.EventTimes(ctx, cfg, giveUp)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +111,7 @@ func verify(ctx context.Context, cfg config.Config) ([]emit.Report, error) {
 		})
 	}
 	if term.IsTerminal(int(os.Stderr.Fd())) {
-		bar := newVerifyBar()
+		bar := newBar("verify")
 		defer bar.Finish()
 		o.Progress = func(done, total int64) {
 			bar.ChangeMax64(total)
@@ -126,32 +125,12 @@ func verify(ctx context.Context, cfg config.Config) ([]emit.Report, error) {
 	return reports, err
 }
 
-// eventTimes returns the reading of event times, which may have to ask a schema
-// registry. One that does not answer for long is like brokers that do not.
-func eventTimes(ctx context.Context, cfg config.Config, giveUp func(error)) (read func(*kgo.Record) (watermark.Time, error), done func(), err error) {
-	if !cfg.EventTime.NeedsSchemas() {
-		return cfg.EventTime.Extract, func() {}, nil
-	}
-	o, err := cfg.RegistryOptions()
-	if err != nil {
-		return nil, nil, err
-	}
-	o.Trouble = func(error) {} // it is told when it lasts
-	r, err := registry.New(o)
-	if err != nil {
-		return nil, nil, err
-	}
-	return r.EventTimes(ctx, cfg.EventTime, patience, giveUp), r.Close, nil
-}
-
-// patience is how long to go on without an answer.
-const patience = 30 * time.Second
-
-func newVerifyBar() *progressbar.ProgressBar {
+// newBar returns a progress bar over offsets.
+func newBar(what string) *progressbar.ProgressBar {
 	return progressbar.NewOptions64(
 		1,
 		progressbar.OptionSetWriter(os.Stderr),
-		progressbar.OptionSetDescription("verify"),
+		progressbar.OptionSetDescription(what),
 		progressbar.OptionShowCount(),
 		progressbar.OptionSetItsString("offsets"),
 		progressbar.OptionShowIts(),

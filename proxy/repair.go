@@ -1,0 +1,348 @@
+package proxy
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/repair"
+)
+
+// RepairOptions say what to repair, and how.
+type RepairOptions struct {
+	To      string        // topic for the corrections; empty: the source's name with .corrections
+	Reasons []string      // of repair.Reasons
+	TTL     time.Duration // how long after they were found late records are corrected
+	Every   time.Duration // from one run to the next; 0: only one run
+	DryRun  bool          // nothing is written
+
+	Report   func(repair.Report) error // is given what each run did, also one that failed
+	Progress func(done, total int64)   // offsets of a run; may be nil
+}
+
+// Repair publishes late records, in order of event time, as corrections. One run
+// goes from where the last one ended to the ends that the late topics have when it
+// begins. Corrections and offsets are committed together, as a group and a
+// transactional id of its own, which every repair of a group takes over from the one
+// before: of two at the same time the younger one goes on and the older one fails.
+//
+// It ends cleanly when ctx is done: what is open is undone, and the next run does
+// it. Brokers that are away are asked again until then.
+func Repair(ctx context.Context, cfg config.Config, o RepairOptions, log *slog.Logger) error {
+	if err := refuseTarget(cfg, o); err != nil {
+		return err
+	}
+	connection, err := cfg.ClientOpts()
+	if err != nil {
+		return usage(err, "")
+	}
+	log.Info("starting a repair", "brokers", cfg.Brokers, "topics", cfg.Topics, "group", repairConfig(cfg).Group,
+		"reasons", o.Reasons, "ttl", o.TTL.String(), "every", o.Every.String(), "dry_run", o.DryRun, "memory", cfg.Memory.String())
+	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopTime, cancel) })()
+	return repairRuns(ctx, hard, cfg, o, connection, newProcess(log))
+}
+
+// repairInstance is who every repair of a group is, wherever it runs. The next one
+// takes the place of one that died at once, and two can never work side by side.
+const repairInstance = "repair"
+
+// repairTimeout is the least that a transaction of a repair may last. Nobody waits
+// for its records as for those of the sidecar, and to undo it costs more.
+const repairTimeout = time.Minute
+
+// repairConfig is the configuration of a repair beside that of its sidecar.
+func repairConfig(cfg config.Config) config.Config {
+	cfg.Group += ".repair"
+	cfg.Instance = repairInstance
+	cfg.Delivery = config.ExactlyOnce
+	cfg.TransactionTimeout = max(cfg.TransactionTimeout, repairTimeout)
+	return cfg
+}
+
+// repairRuns does one run after the other. hard ends what is under way when ctx
+// is done.
+func repairRuns(ctx, hard context.Context, cfg config.Config, o RepairOptions, connection []kgo.Opt, proc *process) error {
+	for {
+		began := time.Now()
+		p := &repairer{
+			process: proc, cfg: repairConfig(cfg), opts: o, limit: int64(cfg.Memory), rooms: map[string]int{},
+			connection: slices.Concat(prompt(), connection, []kgo.Opt{kgo.WithHooks(lines{proc.alarm}), kgo.WithLogger(clientLog{proc.alarm.log})}),
+			now:        proc.wallClock(), report: repair.NewReport(o.DryRun),
+		}
+		err := p.run(ctx, hard)
+		if told := o.Report(p.report); err != nil || told != nil || o.Every == 0 {
+			return cmp.Or(err, told)
+		}
+		wait := time.NewTimer(time.Until(began.Add(o.Every)))
+		select {
+		case <-wait.C:
+		case <-ctx.Done():
+			wait.Stop()
+			return nil
+		}
+	}
+}
+
+// repairer is one run.
+type repairer struct {
+	*process
+	cfg        config.Config
+	opts       RepairOptions
+	connection []kgo.Opt
+	now        time.Time
+	ends       kadm.ListedOffsets // of the late topics, when the run began
+	limit      int64              // bytes to hold
+	rooms      map[string]int     // bytes that a batch may have, by topic, where brokers refused more
+	report     repair.Report
+	doubtful   []*repair.Share // of a transaction of which we were not told how it ended
+}
+
+// run does sessions until one has come to the end.
+func (p *repairer) run(ctx, hard context.Context) error {
+	pause := betweenSessions
+	for {
+		before := p.alarm.commits.Load()
+		err := p.session(ctx, hard)
+		fault := p.forGood(err)
+		switch {
+		case err == nil, ctx.Err() != nil:
+			return nil // told to stop: what was open is done again by the next run
+		case fault != nil:
+			return fault
+		case errors.Is(err, errOverdue):
+			p.limit = max(p.limit/2, leastShare)
+		}
+		p.alarm.raise("starting over from the last commit", err)
+		if p.alarm.commits.Load() > before {
+			pause = betweenSessions
+		}
+		if pause.wait(ctx) != nil {
+			return nil
+		}
+	}
+}
+
+// leastShare is what a transaction can always take, in bytes.
+const leastShare = 1 << 20
+
+// forGood returns a fault if to try again would be no use.
+func (p *repairer) forGood(err error) error {
+	if errors.As(err, new(*Fault)) {
+		return err
+	}
+	t := tools{p.cfg}
+	switch {
+	case errors.Is(err, kerr.FencedInstanceID), isFenced(err) && !errors.Is(err, errOverdue):
+		return failed(fmt.Errorf("another repair of group %q was started: %w", p.cfg.Group, err),
+			"the younger one goes on, and nothing is corrected twice; let only one run at a time")
+	case errors.Is(err, kerr.TopicAuthorizationFailed):
+		source := p.cfg.Topics[0]
+		return usage(err, "allow it, for each of the topics: "+t.allow("--topic", p.cfg.LateTopic(source), kadm.OpRead, kadm.OpDescribe)+
+			"; and "+t.allow("--topic", correctionsTopic(p.opts, source), kadm.OpWrite, kadm.OpDescribe))
+	case errors.Is(err, kerr.InvalidTransactionTimeout):
+		return usage(err, fmt.Sprintf("a repair needs transactions of %v, and transaction.max.timeout.ms of the brokers must not be less", p.cfg.TransactionTimeout))
+	}
+	if f := forGood(p.cfg, err); f != nil {
+		return f
+	}
+	return nil
+}
+
+// session does what is left of the run, as far as it gets.
+func (p *repairer) session(ctx, hard context.Context) error {
+	first, err := kgo.NewClient(p.connection...)
+	if err != nil {
+		return usage(err, "")
+	}
+	defer first.Close()
+	admin, err := kgo.NewClient(append(slices.Clip(p.connection), kgo.AlwaysRetryEOF())...) // see prompt
+	if err != nil {
+		return usage(err, "")
+	}
+	defer admin.Close()
+	adm := kadm.NewClient(admin)
+	topics, err := p.preflight(ctx, kadm.NewClient(first), adm)
+	if err != nil {
+		return err
+	}
+	stretches, err := p.survey(ctx, adm, topics)
+	if err != nil || len(stretches) == 0 {
+		return err
+	}
+	if p.opts.DryRun {
+		p.report = repair.NewReport(true) // nothing is kept of a session that failed
+		return p.read(ctx, admin, stretches, func(_ context.Context, shares []*repair.Share) error {
+			p.report.Add(shares)
+			return nil
+		})
+	}
+	w, err := p.openWriter(admin, topics)
+	if err != nil {
+		return err
+	}
+	if err = w.takeOver(ctx); err == nil {
+		stretches, err = p.survey(kadm.RequireStable(ctx), adm, topics)
+	}
+	if err == nil {
+		p.doubtful = nil
+		err = p.read(ctx, admin, stretches, func(ctx context.Context, shares []*repair.Share) error { return w.publish(ctx, hard, shares) })
+	}
+	w.close(hard, err == nil || ctx.Err() != nil)
+	return err
+}
+
+// progressStep is how many offsets are worth a word.
+const progressStep = 1000
+
+// read goes through the stretches.
+func (p *repairer) read(ctx context.Context, cl *kgo.Client, stretches []repair.Stretch, publish func(context.Context, []*repair.Share) error) error {
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	eventTime, done, err := EventTimes(ctx, p.cfg, giveUp)
+	if err != nil {
+		return err
+	}
+	defer done()
+	g := repair.Reading{
+		Rule: repair.Rule{
+			Prefix: p.cfg.HeaderPrefix, EventTime: eventTime, Reasons: p.opts.Reasons, TTL: p.opts.TTL, Now: p.now,
+		},
+		Limit: p.limit,
+		Unreadable: func(r *kgo.Record, err error) {
+			p.alarm.raise("a late record is left where it is", err, "topic", r.Topic, "partition", r.Partition, "offset", r.Offset)
+		},
+		Split: func(s repair.Stretch) {
+			p.alarm.log.Warn("the corrections of a partition do not fit into memory: they go in several transactions, each of them in order by itself",
+				"topic", s.Late, "partition", s.Partition, "memory", config.ByteSize(p.limit).String())
+		},
+	}
+	if p.opts.Progress != nil {
+		var done, told, total int64
+		for _, s := range stretches {
+			total += s.End - s.Start
+		}
+		g.Progress = func(offsets int64) {
+			if done += offsets; done-told >= progressStep || done == total {
+				told = done
+				p.opts.Progress(done, total)
+			}
+		}
+	}
+	err = g.Run(ctx, cl, stretches, publish)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return err
+}
+
+// survey returns what there is to do, partition by partition. With a stable
+// context the offsets of transactions that are still open are waited for.
+func (p *repairer) survey(ctx context.Context, adm *kadm.Client, topics []correctable) ([]repair.Stretch, error) {
+	var names []string
+	for _, t := range topics {
+		names = append(names, t.late)
+	}
+	starts, err := listed(ctx, "first offsets", adm.ListStartOffsets, names)
+	if err != nil {
+		return nil, err
+	}
+	ends, err := listed(ctx, "last stable offsets", adm.ListCommittedOffsets, names)
+	if err != nil {
+		return nil, err
+	}
+	if p.ends == nil {
+		p.ends = ends
+	}
+	commits, err := p.commits(ctx, adm)
+	if err != nil {
+		return nil, err
+	}
+	p.settleDoubts(commits)
+	var stretches []repair.Stretch
+	for _, t := range topics {
+		for n := range t.partitions {
+			start, ok := starts.Lookup(t.late, n)
+			end, ok2 := ends.Lookup(t.late, n)
+			last, ok3 := p.ends.Lookup(t.late, n)
+			if !ok || !ok2 || !ok3 {
+				continue // it is younger than the run
+			}
+			s := repair.Stretch{Source: t.source, Late: t.late, To: t.to, Partition: n, Start: start.Offset, End: min(end.Offset, last.Offset)}
+			if c, ok := commits.Lookup(t.late, n); ok && c.At >= 0 && (c.Metadata == "" || c.Metadata == repairMetadata(t.id)) {
+				s.Start, s.Gone = max(s.Start, c.At), max(0, s.Start-c.At)
+				if c.At > end.Offset {
+					p.alarm.log.Warn("the group stands beyond the end of a late topic; nothing is corrected until that has come so far",
+						"topic", t.late, "partition", n, "committed_offset", c.At, "end_offset", end.Offset)
+				}
+			}
+			if s.Start < s.End || s.Gone > 0 {
+				s.End = max(s.Start, s.End)
+				stretches = append(stretches, s)
+			}
+		}
+	}
+	return stretches, nil
+}
+
+// repairMetadata stands in the commits of a repair. It says which topic an offset
+// is for: the name may come to mean another one.
+func repairMetadata(id [16]byte) string { return fmt.Sprintf("late topic %x", id) }
+
+func listed(ctx context.Context, what string, list func(context.Context, ...string) (kadm.ListedOffsets, error), topics []string) (kadm.ListedOffsets, error) {
+	all, err := list(ctx, topics...)
+	if err == nil {
+		err = all.Error()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list the %s of late topics: %w", what, err)
+	}
+	return all, nil
+}
+
+// commits returns where the group stands.
+func (p *repairer) commits(ctx context.Context, adm *kadm.Client) (kadm.OffsetResponses, error) {
+	pause := backoff{first: 20 * time.Millisecond, longest: time.Second}
+	for {
+		all, err := adm.FetchOffsets(ctx, p.cfg.Group)
+		if errors.Is(err, kerr.GroupIDNotFound) {
+			return nil, nil
+		}
+		if err == nil {
+			err = all.Error()
+		}
+		if err == nil {
+			return all, nil
+		}
+		if !errors.Is(err, kerr.UnstableOffsetCommit) {
+			return nil, fmt.Errorf("fetch the offsets of group %q: %w", p.cfg.Group, err)
+		}
+		p.alarm.note("waiting for a transaction to end that holds offsets of the group", err, "group", p.cfg.Group)
+		if err := pause.wait(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// settleDoubts takes account of a transaction that was committed although we were
+// not told so.
+func (p *repairer) settleDoubts(commits kadm.OffsetResponses) {
+	if len(p.doubtful) == 0 {
+		return
+	}
+	s := p.doubtful[0]
+	if c, ok := commits.Lookup(s.Late, s.Partition); ok && c.At >= s.Next {
+		p.report.Add(p.doubtful)
+		p.doubtful = nil
+	}
+}

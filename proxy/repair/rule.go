@@ -1,0 +1,93 @@
+// Package repair makes corrections of late records: it reads stretches of late
+// topics, chooses, and brings what it chose into order of event time, in as many
+// steps as memory asks for. It writes nothing; package proxy does, in
+// transactions.
+package repair
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/timestamp"
+	"github.com/tidemarkhq/tidemark/reorder"
+	"github.com/tidemarkhq/tidemark/watermark"
+)
+
+// Reasons are those for which a record is on a late topic.
+var Reasons = []string{
+	emit.Reason(reorder.BehindWatermark), emit.Reason(reorder.Overflow),
+	emit.Reason(reorder.Future), emit.Reason(reorder.InvalidTime),
+}
+
+// Behind are the reasons that are corrected unless told otherwise: the time of
+// the record can be believed, it only came too late.
+var Behind = Reasons[:2:2]
+
+// ParseReasons reads a comma-separated list of reasons.
+func ParseReasons(text string) ([]string, error) {
+	var chosen []string
+	for word := range strings.SplitSeq(text, ",") {
+		word = strings.TrimSpace(word)
+		if !slices.Contains(Reasons, word) {
+			return nil, fmt.Errorf("%q is no reason for which records are late; known: %s", word, strings.Join(Reasons, ", "))
+		}
+		if !slices.Contains(chosen, word) {
+			chosen = append(chosen, word)
+		}
+	}
+	return chosen, nil
+}
+
+// Rule says which late records are corrected.
+type Rule struct {
+	Prefix    string                                    // of our headers
+	EventTime func(*kgo.Record) (watermark.Time, error) // of a source record; an error is a verdict if it wraps timestamp.ErrInvalid
+	Reasons   []string
+	TTL       time.Duration // how long after they were put there
+	Now       time.Time
+}
+
+// fate is what becomes of a late record.
+type fate int
+
+const (
+	correct fate = iota
+	expired
+	otherReason
+	corrected  // before: to do it again would go round in circles
+	unreadable // it does not say what it is, or when it happened
+	undecided  // its event time could not be found out now
+)
+
+// errNoTime says that a late record cannot be put in order.
+var errNoTime = errors.New("a late record without a usable event time")
+
+// judge decides about a record; the error says what is wrong with one that is
+// unreadable, or why another is undecided.
+func (rule *Rule) judge(reader *emit.LateReader, r *kgo.Record) (fate, emit.Late, watermark.Time, error) {
+	late, err := reader.Read(r)
+	switch {
+	case late.Corrected:
+		return corrected, late, 0, nil
+	case err != nil:
+		return unreadable, late, 0, err
+	case !slices.Contains(rule.Reasons, late.Reason):
+		return otherReason, late, 0, nil
+	case rule.Now.UnixMilli()-late.AtMs > rule.TTL.Milliseconds():
+		return expired, late, 0, nil
+	}
+	t, err := rule.EventTime(&late.Source)
+	if err != nil && !errors.Is(err, timestamp.ErrInvalid) {
+		return undecided, late, 0, err
+	}
+	if err != nil {
+		return unreadable, late, 0, fmt.Errorf("%w: %w", errNoTime, err)
+	}
+	return correct, late, t, nil
+}

@@ -1,0 +1,121 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/tidemarkhq/tidemark/proxy/config"
+)
+
+// correctable is a late topic and where its corrections go.
+type correctable struct {
+	source, late, to string
+	id               [16]byte // of the late topic
+	partitions       int32    // that both have
+	max              int32    // what a batch of the corrections may have, in bytes; 0 if we may not know
+}
+
+// correctionsSuffix is appended to a source topic's name for its corrections.
+const correctionsSuffix = ".corrections"
+
+// correctionsTopic returns where the corrections of a source topic go.
+func correctionsTopic(o RepairOptions, source string) string {
+	if o.To != "" {
+		return o.To
+	}
+	return source + correctionsSuffix
+}
+
+// refuseTarget refuses to publish corrections to a topic that they were taken
+// from, or that has an order to keep.
+func refuseTarget(cfg config.Config, o RepairOptions) error {
+	if o.To != "" && len(cfg.Topics) > 1 {
+		return usage(fmt.Errorf("publish the corrections of %d topics to %s: they would get mixed up", len(cfg.Topics), o.To),
+			"repair one topic at a time, with TIDEMARK_TOPICS, or leave --to out")
+	}
+	for _, source := range cfg.Topics {
+		to := correctionsTopic(o, source)
+		for _, topic := range cfg.Topics {
+			what := ""
+			switch to {
+			case topic:
+				what = "a source topic, where the corrections would be late once more"
+			case cfg.OrderedTopic(topic):
+				what = "the ordered topic of " + topic + ", and the corrections would break its order"
+			case cfg.LateTopic(topic):
+				what = "the late topic of " + topic + ", where the corrections come from"
+			default:
+				continue
+			}
+			return usage(fmt.Errorf("publish corrections to %s: it is %s", to, what),
+				"name another topic with --to; consumers upsert what they read there")
+		}
+	}
+	return nil
+}
+
+// repairPreflight looks at everything that a repair needs of the cluster, and
+// creates the topics for corrections that are missing, like the late topics. It
+// needs READ and DESCRIBE on the late topics, WRITE and DESCRIBE on those for
+// corrections, READ on its group, WRITE and DESCRIBE on its transactional id; with
+// CREATE, ALTER and DESCRIBE_CONFIGS it does what preflight does with them.
+func (p *repairer) preflight(ctx context.Context, first, adm *kadm.Client) ([]correctable, error) {
+	found := map[string]correctable{}
+	i := &inspection{
+		first: first, adm: adm, cfg: p.cfg, tools: tools{p.cfg}, extract: p.cfg.EventTime, log: p.alarm.log, said: p.alarm.said,
+		rehearse: p.opts.DryRun,
+		examine: func(r *round, ctx context.Context, source string) error {
+			t, err := r.correctable(ctx, source, correctionsTopic(p.opts, source))
+			found[source] = t
+			return err
+		},
+	}
+	if _, err := i.patiently(kadm.WithAuthorizedOps(ctx), p.alarm); err != nil {
+		return nil, err
+	}
+	var topics []correctable
+	for _, source := range p.cfg.Topics {
+		topics = append(topics, found[source])
+	}
+	return topics, nil
+}
+
+// correctable inspects a late topic and the one for its corrections, that one
+// first: see source.
+func (r *round) correctable(ctx context.Context, source, to string) (t correctable, err error) {
+	out, err := r.look(ctx, "corrections topic", to)
+	if err != nil {
+		return t, err
+	}
+	late, err := r.look(ctx, "late topic", r.cfg.LateTopic(source))
+	if err != nil {
+		return t, err
+	}
+	if out.denied || out.lacks(kadm.OpWrite) {
+		r.fault(fmt.Errorf("write to the %s: we may not WRITE it: %w", out, kerr.TopicAuthorizationFailed),
+			"allow it: "+r.tools.allow("--topic", out.name, kadm.OpWrite, kadm.OpDescribe))
+		out = nil
+	}
+	switch {
+	case late.denied, late.lacks(kadm.OpRead):
+		r.fault(fmt.Errorf("read the %s: it does not exist, or we may not READ it: %w", late, kerr.TopicAuthorizationFailed),
+			"check the name, or allow it: "+r.tools.allow("--topic", late.name, kadm.OpRead, kadm.OpDescribe))
+		return t, nil
+	case late.missing():
+		r.fault(fmt.Errorf("look up the %s: it does not exist", late),
+			"`tidemark run` creates it when it starts: check TIDEMARK_TOPICS and TIDEMARK_LATE_SUFFIX")
+		return t, nil
+	case out == nil:
+		return t, nil
+	case out.partitions() > late.partitions():
+		r.fault(fmt.Errorf("write to the %s: it has %d partitions, %s has %d, and they have to correspond", out, out.partitions(), late.name, late.partitions()),
+			"name another topic with --to")
+		return t, nil
+	}
+	t = correctable{source: source, late: late.name, to: to, id: late.ID, max: out.settings.maxBatch()}
+	t.partitions, err = r.output(ctx, late, out)
+	return t, err
+}

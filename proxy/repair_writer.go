@@ -1,0 +1,278 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/repair"
+)
+
+// repairWriter publishes corrections in transactions, as the one member of the
+// repair's group. It is a member only so that the brokers know who may commit: it
+// is assigned all partitions and fetches none of them, for reading is done apart.
+type repairWriter struct {
+	*repairer
+	topics []correctable
+	admin  *kgo.Client
+	gts    *kgo.GroupTransactSession
+	joined context.Context // done once we are a member
+	die    context.CancelFunc
+}
+
+func (p *repairer) openWriter(admin *kgo.Client, topics []correctable) (*repairWriter, error) {
+	life, die := context.WithCancel(context.Background())
+	joined, join := context.WithCancel(context.Background())
+	w := &repairWriter{repairer: p, topics: topics, admin: admin, joined: joined, die: die}
+	opts := append(slices.Clip(p.connection),
+		kgo.AlwaysRetryEOF(),
+		kgo.WithContext(life),
+		kgo.ConsumerGroup(p.cfg.Group),
+		kgo.InstanceID(p.cfg.Instance),
+		kgo.SessionTimeout(p.cfg.SessionTimeout),
+		kgo.RebalanceTimeout(p.cfg.SessionTimeout),
+		kgo.HeartbeatInterval(heartbeat),
+		kgo.DisableAutoCommit(),
+		kgo.OnPartitionsAssigned(func(context.Context, *kgo.Client, map[string][]int32) { join() }),
+		kgo.AdjustFetchOffsetsFn(func(context.Context, map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+			return nil, nil
+		}),
+
+		kgo.TransactionalID(p.cfg.TransactionalID()),
+		kgo.TransactionTimeout(p.cfg.TransactionTimeout),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.MaxBufferedRecords(maxInFlight),
+		kgo.MaxBufferedBytes(batchWide+maxInFlightBytes),
+		kgo.ProducerBatchMaxBytes(batchWide), // send keeps below the limits
+		kgo.RecordRetries(produceTries),
+		kgo.UnknownTopicRetries(2*produceTries),
+	)
+	for _, t := range topics {
+		opts = append(opts, kgo.ConsumeTopics(t.late))
+	}
+	if codec, ok := codecs[p.cfg.Compression]; ok {
+		opts = append(opts, kgo.ProducerBatchCompression(codec))
+	}
+	var err error
+	if w.gts, err = kgo.NewGroupTransactSession(opts...); err != nil {
+		die()
+		return nil, usage(err, "")
+	}
+	return w, nil
+}
+
+// takeOver takes the transactional id. It ends what a repair that died left open,
+// and from here on no other can commit. So what is committed by now is all there
+// is, and that has to be asked for after this: the client itself would take the id
+// with its first record only, perhaps from a repair that has done all the work
+// meanwhile.
+func (w *repairWriter) takeOver(ctx context.Context) error {
+	if _, _, err := w.gts.Client().ProducerID(ctx); err != nil {
+		return fmt.Errorf("take over the transactional id %q: %w", w.cfg.TransactionalID(), err)
+	}
+	return w.join(ctx)
+}
+
+// join waits until we are the member that all repairs are.
+func (w *repairWriter) join(ctx context.Context) error {
+	either, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(w.joined, cancel)()
+	for {
+		fetches := w.gts.PollFetches(either)
+		switch {
+		case w.joined.Err() != nil:
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		}
+		for _, f := range fetches.Errors() {
+			if w.forGood(f.Err) != nil || !errors.As(f.Err, new(*kgo.ErrGroupSession)) {
+				return fmt.Errorf("join group %q: %w", w.cfg.Group, f.Err)
+			}
+			w.alarm.raise("cannot join the group; trying again", f.Err, "group", w.cfg.Group)
+		}
+	}
+}
+
+// publish makes shares durable: their corrections, and how far the late topics have
+// been dealt with. When ctx is done, what is open is undone; hard ends that.
+func (w *repairWriter) publish(ctx, hard context.Context, shares []*repair.Share) error {
+	began := time.Now()
+	err := w.transact(ctx, hard, shares)
+	switch {
+	case err == nil:
+		w.alarm.commits.Add(1)
+		w.report.Add(shares)
+		return nil
+	case time.Since(began) > w.cfg.TransactionTimeout:
+		err = fmt.Errorf("%w: %w", errOverdue, err)
+	}
+	w.alarm.aborts.Add(1)
+	return err
+}
+
+func (w *repairWriter) transact(ctx, hard context.Context, shares []*repair.Share) error {
+	if err := w.gts.Begin(); err != nil {
+		return fmt.Errorf("begin a transaction as %q: %w", w.cfg.TransactionalID(), err)
+	}
+	ending, cancel := context.WithTimeout(hard, w.cfg.TransactionTimeout)
+	defer cancel()
+	if err := w.send(ctx, shares); err != nil {
+		if _, abort := w.gts.End(ending, kgo.TryAbort); abort != nil {
+			w.alarm.raise("cannot undo a transaction; the next session does", abort)
+		}
+		return err
+	}
+	w.doubtful = shares
+	committed, err := w.gts.End(kgo.PreTxnCommitFnContext(ending, w.offsets(shares)), kgo.TryCommit)
+	if err != nil {
+		return fmt.Errorf("end the transaction of %q: %w", w.cfg.TransactionalID(), err)
+	}
+	w.doubtful = nil
+	if !committed {
+		return errRefused
+	}
+	return nil
+}
+
+// send produces all corrections and waits until they are acknowledged. A batch is
+// flushed before it could outgrow what its topic takes, whatever it compresses to,
+// and a record that is larger by itself goes alone: see large.go.
+func (w *repairWriter) send(ctx context.Context, shares []*repair.Share) error {
+	var failed atomic.Pointer[refusal]
+	flush := func() error {
+		if err := w.gts.Client().Flush(ctx); err != nil {
+			return err
+		}
+		if r := failed.Load(); r != nil {
+			return w.refused(r)
+		}
+		return nil
+	}
+	for _, s := range shares {
+		packed, room := 0, w.room(s.To)
+		for _, r := range s.Records {
+			n := emit.WireSize(r)
+			if packed > 0 && packed+n > room {
+				if err := flush(); err != nil {
+					return err
+				}
+				packed = 0
+			}
+			packed += n
+			w.gts.Produce(ctx, r, func(r *kgo.Record, err error) {
+				if err != nil {
+					failed.CompareAndSwap(nil, &refusal{topic: r.Topic, partition: r.Partition, size: emit.WireSize(r), err: err})
+				}
+			})
+		}
+	}
+	return flush()
+}
+
+// room is the most that a batch of a topic may have before compression.
+func (w *repairWriter) room(topic string) int {
+	room := batchDefault
+	for _, t := range w.topics {
+		if t.to == topic && t.max > 0 {
+			room = int(min(t.max, batchWide))
+		}
+	}
+	if learnt, ok := w.rooms[topic]; ok {
+		room = min(room, learnt)
+	}
+	return max(room, batchLeast)
+}
+
+// refused says what is to be done about a correction that was not acknowledged. If
+// it went with others, it may be the batch that was too large, and those that
+// follow are made smaller.
+func (w *repairWriter) refused(r *refusal) error {
+	t := tools{w.cfg}
+	err := fmt.Errorf("write to %s partition %d: %w", r.topic, r.partition, r.err)
+	room := w.room(r.topic)
+	switch {
+	case tooBig(r.err) && r.size <= room && room > batchLeast:
+		w.rooms[r.topic] = room / 2
+		return fmt.Errorf("%w: %w", errLarge, err)
+	case tooBig(r.err):
+		return failed(err, fmt.Sprintf("a correction of %d bytes does not fit, and the late topic took it; raise the limit: %s", r.size, t.set(r.topic, maxMessageBytes, fmt.Sprint(r.size+headerRoom))))
+	case errors.Is(r.err, kerr.InvalidTimestamp):
+		return failed(err, "the topic refuses times that the late topic has let in: "+
+			t.set(r.topic, timestampBefore, "9223372036854775807")+"; and the same with "+timestampAfter)
+	case errors.Is(r.err, kerr.UnknownTopicOrPartition), errors.Is(r.err, kerr.UnknownTopicID):
+		return failed(err, "the topic is gone; start again, and it is created")
+	}
+	return err
+}
+
+// offsets writes into a commit how far the late topics have been dealt with.
+func (w *repairWriter) offsets(shares []*repair.Share) func(*kmsg.TxnOffsetCommitRequest) error {
+	return func(req *kmsg.TxnOffsetCommitRequest) error {
+		req.Topics = req.Topics[:0]
+		for _, topic := range w.topics {
+			t := kmsg.NewTxnOffsetCommitRequestTopic()
+			t.Topic, t.TopicID = topic.late, topic.id
+			metadata := repairMetadata(topic.id)
+			for _, s := range shares {
+				if s.Late != topic.late {
+					continue
+				}
+				p := kmsg.NewTxnOffsetCommitRequestTopicPartition()
+				p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = s.Partition, s.Next, -1, &metadata
+				t.Partitions = append(t.Partitions, p)
+			}
+			if len(t.Partitions) > 0 {
+				req.Topics = append(req.Topics, t)
+			}
+		}
+		return nil
+	}
+}
+
+// close closes the client in bounded time, and leaves the group first unless the
+// run goes on.
+func (w *repairWriter) close(ctx context.Context, over bool) {
+	if over {
+		if err := w.leave(ctx); err != nil {
+			w.alarm.note("cannot leave the group; the brokers see to it after the session timeout", err, "group", w.cfg.Group)
+		}
+	}
+	w.die()
+	closed := make(chan struct{})
+	go func() { w.gts.CloseAllowingRebalance(); close(closed) }()
+	select {
+	case <-closed:
+	case <-time.After(closeTime): // the client waits for a broker that does not answer
+	}
+}
+
+// leave ends our own membership and never that of a repair which took our place,
+// as to leave by the instance alone would.
+func (w *repairWriter) leave(ctx context.Context) error {
+	id, _ := w.gts.Client().GroupMetadata()
+	member := kmsg.NewLeaveGroupRequestMember()
+	member.MemberID, member.InstanceID = id, &w.cfg.Instance
+	member.Reason = kmsg.StringPtr("the repair is done")
+	req := kmsg.NewPtrLeaveGroupRequest()
+	req.Group, req.MemberID = w.cfg.Group, id
+	req.Members = append(req.Members, member)
+	resp, err := req.RequestWith(ctx, w.admin)
+	if err != nil {
+		return err
+	}
+	err = kerr.ErrorForCode(resp.ErrorCode)
+	for _, m := range resp.Members {
+		err = errors.Join(err, kerr.ErrorForCode(m.ErrorCode))
+	}
+	return err
+}
