@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
@@ -36,11 +35,6 @@ See them with ` + "`tidemark config --docs`, and what is in effect with `tidemar
 	}
 }
 
-// gcPercent is how much garbage there may be, to what is in use. That is
-// mostly records held, in memory without pointers: a collection costs a few
-// milliseconds, and a third of the garbage takes a third of the memory.
-const gcPercent = 40
-
 func run(ctx context.Context) error {
 	cfg, err := config.Load(os.Environ())
 	if err != nil {
@@ -48,9 +42,7 @@ func run(ctx context.Context) error {
 	}
 	// Outside a container there is no limit to keep to, which is no error.
 	_, _ = memlimit.Set(memlimit.WithProvider(memlimit.FromCgroup), memlimit.WithRatio(heapShare))
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
+	boundGarbage()
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // from here on a signal kills, as if we had never asked
