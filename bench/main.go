@@ -200,9 +200,9 @@ func buffers() []workload.Case {
 const (
 	// warm is what a virtual machine gets to compile, after the bound.
 	warm = 15 * time.Second
-	// warmUps are the runs after which a broker that has been started does not
-	// become faster any more: for the first it takes three times as long.
-	warmUps = 5
+	// warmUps are the most runs that a broker that has been started is given to
+	// compile what it needs: for the first it takes three times as long.
+	warmUps = 16
 )
 
 func newThroughput() *cobra.Command {

@@ -5,6 +5,7 @@ package measure
 import (
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"time"
 
@@ -197,6 +198,21 @@ func (l Load) Foreign(before Load) float64 {
 		return 0
 	}
 	return max(0, (l.busy-before.busy)-(l.ours-before.ours)) / machine
+}
+
+// Compiling returns the seconds that a Java virtual machine has spent on
+// compiling so far, as far as the threads that did it are still there.
+func Compiling(id int) (sum float64) {
+	threads, err := procfs.AllThreads(id)
+	if err != nil || id == 0 {
+		return 0
+	}
+	for _, t := range threads {
+		if s, err := t.Stat(); err == nil && strings.Contains(s.Comm, "CompilerThre") {
+			sum += s.CPUTime()
+		}
+	}
+	return sum
 }
 
 // CPU returns the seconds that a process has used so far, 0 if there is none.

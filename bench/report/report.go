@@ -178,12 +178,13 @@ func spread[T any](rows []T, f func(T) float64) (low, mid, high float64) {
 	return all[0], (all[(n-1)/2] + all[n/2]) / 2, all[n-1]
 }
 
-func rate(r suite.Run) float64   { return r.Rate() }
-func whole(r suite.Run) float64  { return r.Whole }
-func peak(r suite.Run) float64   { return float64(r.Usage.Peak) / (1 << 20) }
-func broker(r suite.Run) float64 { return r.BrokerCPU }
-func inSpan(r suite.Run) float64 { return r.Usage.CPU }
-func joined(r suite.Run) float64 { return 1000 * r.Join }
+func rate(r suite.Run) float64      { return r.Rate() }
+func whole(r suite.Run) float64     { return r.Whole }
+func peak(r suite.Run) float64      { return float64(r.Usage.Peak) / (1 << 20) }
+func broker(r suite.Run) float64    { return r.BrokerCPU }
+func compiling(r suite.Run) float64 { return r.Compiling }
+func inSpan(r suite.Run) float64    { return r.Usage.CPU }
+func joined(r suite.Run) float64    { return 1000 * r.Join }
 
 func (p *page) throughput() error {
 	p.line("## Throughput")
@@ -227,8 +228,8 @@ func (p *page) runTable(name string, t table[suite.Run]) {
 	}
 	p.line("%d records, %d partitions, %s.", first.Records, first.Partitions, first.Broker)
 	p.line("")
-	p.line("| | records/s | least, most | CPU s | of it in the span | broker CPU s | peak RSS MiB | runs |")
-	p.line("|---|---|---|---|---|---|---|---|")
+	p.line("| | records/s | least, most | CPU s | of it in the span | broker CPU s | of it compiling | peak RSS MiB | runs |")
+	p.line("|---|---|---|---|---|---|---|---|---|")
 	for _, n := range t.names {
 		rows := t.rows[n]
 		low, mid, high := spread(rows, rate)
@@ -236,8 +237,8 @@ func (p *page) runTable(name string, t table[suite.Run]) {
 		if slices.ContainsFunc(rows, func(r suite.Run) bool { return r.Noisy }) {
 			noise = ", NOISY"
 		}
-		p.line("| %s | **%s** | %s, %s | %.2f | %.2f | %.2f | %.0f | %d%s |", n, thousands(mid), thousands(low), thousands(high),
-			median(rows, whole), median(rows, inSpan), median(rows, broker), median(rows, peak), len(rows), noise)
+		p.line("| %s | **%s** | %s, %s | %.2f | %.2f | %.2f | %.2f | %.0f | %d%s |", n, thousands(mid), thousands(low), thousands(high),
+			median(rows, whole), median(rows, inSpan), median(rows, broker), median(rows, compiling), median(rows, peak), len(rows), noise)
 	}
 	p.line("")
 }

@@ -58,7 +58,8 @@ type Run struct {
 	Ready      float64 `json:"ready"`   // s from start to having the partitions
 	Whole      float64 `json:"whole"`   // CPU s from start to end of the process
 	BrokerCPU  float64 `json:"broker_cpu"`
-	Foreign    float64 `json:"foreign"` // share of the machine that others used meanwhile
+	Compiling  float64 `json:"broker_compiling"` // s of it that went into compiling
+	Foreign    float64 `json:"foreign"`          // share of the machine that others used meanwhile
 	Noisy      bool    `json:"noisy"`
 
 	Usage  measure.Usage `json:"usage"`

@@ -20,7 +20,7 @@ type Suite struct {
 	Command string // as the user gave it
 	Log     io.Writer
 	Cluster *cluster.Cluster
-	Warm    int           // runs that are done first and thrown away
+	Warm    int           // runs that are done first and thrown away, at the most
 	Settle  time.Duration // between a candidate being ready and its work
 	Tries   int           // of a run that others disturb, at the most
 	Still   time.Duration // how long nothing must come out for a run to be over
