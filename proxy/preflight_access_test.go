@@ -126,7 +126,10 @@ func TestPreflightLogin(t *testing.T) {
 func TestPreflightLetInBefore(t *testing.T) {
 	f := fakeDeparture(t, kfake.SeedTopics(1, "raw"))
 	cfg := f.config()
-	adm := f.client(cfg)
+	a := newAlarm(f.logger())
+	if _, err := preflight(t.Context(), f.client(cfg), cfg, cfg.EventTime, a); err != nil {
+		t.Fatal(err)
+	}
 	var refusals atomic.Int64
 	f.cluster.ControlKey(int16(kmsg.SASLAuthenticate), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		f.cluster.KeepControl()
@@ -137,9 +140,7 @@ func TestPreflightLetInBefore(t *testing.T) {
 		resp.ErrorCode = kerr.SaslAuthenticationFailed.Code
 		return resp, nil, true
 	})
-	a := newAlarm(f.logger())
-	a.welcomed.Store(true)
-	if _, err := preflight(t.Context(), adm, cfg, cfg.EventTime, a); err != nil {
+	if _, err := preflight(t.Context(), f.client(cfg), cfg, cfg.EventTime, a); err != nil {
 		t.Fatal(err)
 	}
 	if n := strings.Count(f.log.String(), "do not let us in any more"); n != 1 || refusals.Load() <= 3 {
