@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -79,6 +80,7 @@ type alarm struct {
 
 	said      map[string]bool // what the preflight has warned of
 	fruitless atomic.Bool     // the last session committed nothing
+	welcomed  atomic.Bool     // the brokers have let us in before
 
 	mu     sync.Mutex
 	told   map[string]*complaint // by message, and what it is about
@@ -206,5 +208,6 @@ func (l lines) failed(msg string, broker kgo.BrokerMetadata, err error) {
 		return // it was behind the one that failed, or the client is closing
 	}
 	l.count(c, err)
-	l.tell("", slog.LevelWarn, c, msg, "broker", net.JoinHostPort(broker.Host, strconv.Itoa(int(broker.Port))), "err", err)
+	args := []any{"broker", net.JoinHostPort(broker.Host, strconv.Itoa(int(broker.Port))), "err", err}
+	l.tell("", slog.LevelWarn, c, msg, append(args, hinted(cmp.Or(discord(err), suspicion(err)))...)...)
 }

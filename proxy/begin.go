@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemarkhq/tidemark/emit"
@@ -104,6 +105,9 @@ func (s *session) groupOffset(ctx context.Context, p *partition, group string) (
 	if err == nil {
 		err = groups.Error()
 	}
+	if errors.Is(err, kerr.GroupAuthorizationFailed) {
+		return doing(fmt.Errorf("we may not DESCRIBE it: %w", err), "allow it: "+tools{s.cfg}.allow("--group", group, kadm.OpDescribe))
+	}
 	if err != nil {
 		return kgo.EpochOffset{}, fmt.Errorf("describe group %q: %w", group, err)
 	}
@@ -141,6 +145,10 @@ func (s *session) outputs(ctx context.Context, p *partition) (written bool, epoc
 	}
 	for _, topic := range []string{p.Ordered, p.Late} {
 		last, err := s.lastRecord(ctx, topic, p.Partition)
+		if errors.Is(err, kerr.TopicAuthorizationFailed) {
+			return written, 0, usage(fmt.Errorf("read the last record of %s, for the epoch after its own: we may not READ it: %w", topic, err),
+				"allow it: "+tools{s.cfg}.allow("--topic", topic, kadm.OpRead))
+		}
 		if err != nil {
 			return written, 0, fmt.Errorf("read the last record of %s partition %d: %w", topic, p.Partition, err)
 		}

@@ -17,7 +17,7 @@ import (
 // class is what an error means to whoever runs Tidemark, and with that what is
 // done about it:
 //
-//	broker   the brokers (or the schema registry) answered, with an error: what
+//	broker   the brokers (or another server that was asked) answered, with an error: what
 //	         was under way is undone
 //	         and done again, or, where that can never work, the process ends
 //	         with a hint
@@ -56,7 +56,7 @@ func classify(err error) class {
 		return noClass
 	case answered && aboutRecord(answer), errors.Is(err, timestamp.ErrInvalid), errors.Is(err, errMarker), errors.Is(err, emit.ErrNotRouted), errors.Is(err, kgo.ErrMaxDecompress):
 		return recordClass
-	case errors.As(err, new(*registry.RefusedError)):
+	case errors.As(err, new(*registry.RefusedError)), refusedToken(err):
 		return brokerClass
 	case answered, errors.Is(err, errAnswer), errors.Is(err, errRefused), errors.Is(err, errFew), errors.Is(err, errLostSchema), errors.As(err, new(*kgo.ErrDataLoss)):
 		return brokerClass

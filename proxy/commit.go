@@ -172,7 +172,7 @@ func (s *session) commitTransaction(ctx context.Context, offsets []offset) error
 	}
 	switch {
 	case err != nil:
-		return fmt.Errorf("end the transaction of %q: %w", s.cfg.TransactionalID(), err)
+		return s.uncommittable(fmt.Errorf("end the transaction of %q: %w", s.cfg.TransactionalID(), err))
 	case !committed:
 		if try == kgo.TryCommit {
 			s.alarm.raise("a commit was undone; going back to the one before", errRefused, "group", s.cfg.Group)
@@ -259,12 +259,12 @@ func (s *session) commitPlain(ctx context.Context, offsets []offset) error {
 	}
 	resp, err := req.RequestWith(ctx, s.cl)
 	if err != nil {
-		return fmt.Errorf("commit offsets of group %q: %w", s.cfg.Group, err)
+		return s.uncommittable(fmt.Errorf("commit offsets of group %q: %w", s.cfg.Group, err))
 	}
 	for _, t := range resp.Topics {
 		for _, p := range t.Partitions {
 			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-				return fmt.Errorf("commit offset of partition %d in group %q: %w", p.Partition, s.cfg.Group, err)
+				return s.uncommittable(fmt.Errorf("commit offset of partition %d in group %q: %w", p.Partition, s.cfg.Group, err))
 			}
 		}
 	}

@@ -21,7 +21,7 @@ func EventTimes(ctx context.Context, cfg config.Config, giveUp func(error)) (rea
 	if !cfg.EventTime.NeedsSchemas() {
 		return cfg.EventTime.Extract, func() {}, nil
 	}
-	o, err := cfg.RegistryOptions()
+	o, err := cfg.RegistryOptions(func(error) {})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
@@ -93,7 +94,7 @@ func forbidden(cfg config.Config, err error) *Fault {
 			"allow it: "+t.allow("--group", group, kadm.OpRead))
 	case errors.Is(err, kerr.TransactionalIDAuthorizationFailed):
 		return usage(fmt.Errorf("use the transactional id %q: we may not WRITE it: %w", id, err),
-			"allow it: "+t.allow("--transactional-id", id, kadm.OpWrite, kadm.OpDescribe))
+			"allow it: "+t.allowTransactions())
 	}
 	return nil
 }
@@ -122,6 +123,19 @@ func forGood(cfg config.Config, err error) *Fault {
 		return usage(fmt.Errorf("join group %q: %w", cfg.Group, err), "change TIDEMARK_GROUP")
 	}
 	return forbidden(cfg, err)
+}
+
+// uncommittable returns a fault if brokers do not take offsets of a source because we
+// may not read it.
+func (s *session) uncommittable(err error) error {
+	if !errors.Is(err, kerr.TopicAuthorizationFailed) {
+		return err
+	}
+	var lines []string
+	for _, topic := range s.cfg.Topics {
+		lines = append(lines, tools{s.cfg}.allow("--topic", topic, kadm.OpRead, kadm.OpDescribe))
+	}
+	return usage(fmt.Errorf("%w: we may not READ the source", err), "allow it: "+strings.Join(lines, "; "))
 }
 
 // denied reports that brokers refused what we are not allowed to do.
@@ -156,17 +170,19 @@ func (t tools) allow(resource, name string, ops ...kadm.ACLOperation) string {
 	return t.line("kafka-acls", append(args, resource, name)...)
 }
 
-// principal is who the brokers take us for. With a certificate alone that is
-// its subject, written as the brokers are told to read it.
-func (t tools) principal() string {
-	switch {
-	case t.cfg.SASLUsername != "":
-		return "User:" + t.cfg.SASLUsername
-	case t.cfg.TLS:
-		return "User:NAME"
+// allowTransactions returns the command that permits us transactions: as any
+// instance of the group, for whoever takes over ends those of the dead. The repair
+// is always the same instance.
+func (t tools) allowTransactions() string {
+	args := []string{"--add", "--allow-principal", t.principal(), "--operation", operation(kadm.OpWrite), "--operation", operation(kadm.OpDescribe)}
+	if t.cfg.Instance == repairInstance {
+		return t.line("kafka-acls", append(args, "--transactional-id", t.cfg.TransactionalID())...)
 	}
-	return "User:ANONYMOUS"
+	return t.line("kafka-acls", append(args, "--resource-pattern-type", "prefixed", "--transactional-id", t.cfg.Group+"/")...)
 }
+
+// principal is who the brokers take us for.
+func (t tools) principal() string { return "User:" + cmp.Or(t.cfg.Principal(), "NAME") }
 
 // create returns the command that makes a topic. A count of 0 leaves the
 // replication to the brokers.
@@ -209,4 +225,22 @@ func quoted(word string) string {
 		return word
 	}
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+// Denied returns what allows an operation that brokers refused to somebody who only
+// reads, and nothing for any other error.
+func Denied(cfg config.Config, err error) string {
+	t := tools{cfg}
+	switch {
+	case errors.Is(err, kerr.TopicAuthorizationFailed):
+		topic := cfg.Topics[0]
+		var lines []string
+		for _, name := range []string{topic, cfg.OrderedTopic(topic), cfg.LateTopic(topic)} {
+			lines = append(lines, t.allow("--topic", name, kadm.OpRead))
+		}
+		return "allow it, for each of the topics: " + strings.Join(lines, "; ")
+	case errors.Is(err, kerr.GroupAuthorizationFailed):
+		return "allow it: " + t.allow("--group", cfg.Group, kadm.OpDescribe)
+	}
+	return discord(err)
 }

@@ -3,12 +3,10 @@ package proxy
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"slices"
 	"strings"
 	"time"
@@ -25,8 +23,8 @@ import (
 // reads a record, creates outputs that are missing, and returns the topics by
 // the name of the source.
 //
-// Brokers that cannot be reached, or are not ready, are asked again until ctx
-// is done. Everything else is decided at once: the error is a Fault, or the
+// Brokers that cannot be reached, or are not ready, or that let us in before and do
+// not now, are asked again until ctx is done. Everything else is decided at once: the error is a Fault, or the
 // Faults of all topics together. Nothing is changed while there is a fault.
 //
 // It needs no more than a run does: READ and DESCRIBE on the sources, WRITE
@@ -46,24 +44,34 @@ func preflightOver(ctx context.Context, first, adm *kadm.Client, cfg config.Conf
 
 // patiently asks until the brokers are ready.
 func (p *inspection) patiently(ctx context.Context, a *alarm) (map[string]Topic, error) {
-	pause := backoff{first: 250 * time.Millisecond, longest: time.Second}
+	pause := backoff{first: 250 * time.Millisecond}
 	ctx = kadm.WithAuthorizedOps(ctx) // also keeps the client from answering out of its cache
 	for {
 		topics, err := p.settle(ctx)
 		switch {
 		case err == nil:
+			a.welcomed.Store(true)
 			return topics, nil
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
+		case a.welcomed.Load() && discord(err) != "":
+			pause.longest = refusedPause
+			a.cry("", "the brokers do not let us in any more; asking again", err, "hint", discord(err))
 		case !transient(err):
 			return nil, p.final(err)
+		default:
+			pause.longest = time.Second
+			a.raise("the brokers are not ready; asking again", err, hinted(suspicion(err))...)
 		}
-		a.raise("the brokers are not ready; asking again", err)
 		if err := pause.wait(ctx); err != nil {
 			return nil, err
 		}
 	}
 }
+
+// refusedPause is the longest pause between logins that are refused: too many of them,
+// and some lock the account.
+const refusedPause = 10 * time.Second
 
 // inspection is what preflight knows across its attempts.
 type inspection struct {
@@ -129,12 +137,16 @@ func (r *round) fault(err error, hint string) { r.faults = append(r.faults, usag
 func (p *inspection) warn(msg, topic, hint string) {
 	if key := msg + "\x00" + topic; !p.said[key] {
 		p.said[key] = true
-		args := []any{"topic", topic}
-		if hint != "" {
-			args = append(args, "hint", hint)
-		}
-		p.log.Warn(msg, args...)
+		p.log.Warn(msg, append([]any{"topic", topic}, hinted(hint)...)...)
 	}
+}
+
+// hinted returns a hint for the log, if there is one.
+func hinted(hint string) []any {
+	if hint == "" {
+		return nil
+	}
+	return []any{"hint", hint}
 }
 
 // reach finds a broker that answers. A firewall that drops packets, or a broker
@@ -393,15 +405,7 @@ func transient(err error) bool {
 	if answer, ok := errors.AsType[*kerr.Error](err); ok {
 		return answer.Retriable || answer == kerr.UnknownServerError // a fault of a broker, and no answer to the question
 	}
-	return !untrusted(err) && !errors.Is(err, kgo.ErrClientClosed)
-}
-
-// untrusted reports whether the two ends do not agree on TLS.
-func untrusted(err error) bool {
-	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
-	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
-	op, alert := errors.AsType[*net.OpError](err)
-	return certificate || noTLS || alert && op.Op == "remote error" // what crypto/tls calls an alert
+	return discord(err) == "" && !errors.Is(err, kgo.ErrClientClosed)
 }
 
 // final makes a fault of an error that nothing is known about.
@@ -409,11 +413,8 @@ func (p *inspection) final(err error) error {
 	if errors.As(err, new(*Fault)) {
 		return err
 	}
-	switch {
-	case errors.Is(err, kerr.SaslAuthenticationFailed), errors.Is(err, kerr.UnsupportedSaslMechanism), errors.Is(err, kerr.IllegalSaslState):
-		return usage(err, "the brokers refuse the login: compare TIDEMARK_SASL_MECHANISM, TIDEMARK_SASL_USERNAME and TIDEMARK_SASL_PASSWORD with what they are set up with")
-	case untrusted(err):
-		return usage(err, "compare TIDEMARK_TLS, TIDEMARK_TLS_CA_FILE, TIDEMARK_TLS_SERVER_NAME and the client's certificate with the brokers' listener")
+	if hint := discord(err); hint != "" {
+		return usage(err, hint)
 	}
 	return failed(err, "the brokers refuse it for good: see their logs for the reason")
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -32,7 +33,7 @@ var least = []grant{
 	{ACL: acl(kmsg.ACLResourceTypeTopic, "raw.ordered", kmsg.ACLOperationWrite), fault: []string{"ordered output raw.ordered", "WRITE", "kafka-acls", "--operation Write", "--topic raw.ordered"}},
 	{ACL: acl(kmsg.ACLResourceTypeTopic, "raw.late", kmsg.ACLOperationWrite), fault: []string{"late output raw.late", "WRITE", "kafka-acls", "--operation Write", "--topic raw.late"}},
 	{ACL: acl(kmsg.ACLResourceTypeGroup, "g", kmsg.ACLOperationRead), fault: []string{`group "g"`, "READ", "GROUP_AUTHORIZATION_FAILED", "kafka-acls", "--operation Read --group g"}},
-	{ACL: acl(kmsg.ACLResourceTypeTransactionalId, "g/i", kmsg.ACLOperationWrite), fault: []string{`transactional id "g/i"`, "WRITE", "TRANSACTIONAL_ID_AUTHORIZATION_FAILED", "kafka-acls", "--operation Write --operation Describe --transactional-id g/i"}},
+	{ACL: acl(kmsg.ACLResourceTypeTransactionalId, "g/i", kmsg.ACLOperationWrite), fault: []string{`transactional id "g/i"`, "WRITE", "TRANSACTIONAL_ID_AUTHORIZATION_FAILED", "kafka-acls", "--operation Write --operation Describe --resource-pattern-type prefixed --transactional-id g/"}},
 	{ACL: acl(kmsg.ACLResourceTypeTopic, "raw.late", kmsg.ACLOperationRead), warning: "raw.late"},
 	{ACL: acl(kmsg.ACLResourceTypeTopic, "raw.ordered", kmsg.ACLOperationDescribeConfigs), warning: "raw.ordered"},
 	{ACL: acl(kmsg.ACLResourceTypeTopic, "raw", kmsg.ACLOperationDescribeConfigs), warning: "topic=raw"},
@@ -83,7 +84,7 @@ func TestPreflightNoPermission(t *testing.T) {
 	f.login("tm")
 	_, err := f.run([]string{"raw"})
 	wrong(t, err, `group "g"`, `transactional id "g/i"`,
-		"look up the source topic raw: it does not exist, or we may not DESCRIBE it", "--operation Read --operation Describe --topic raw\n",
+		"look up the source topic raw: it does not exist, or we may not READ it", "--operation Read --operation Describe --topic raw\n",
 		"write to the ordered output raw.ordered: we may not WRITE it", "write to the late output raw.late: we may not WRITE it",
 		"--operation Write --operation Describe --operation Read --topic raw.late")
 	if faults, ok := err.(Faults); !ok || len(faults) != 5 || f.warnings() != "" {
@@ -121,6 +122,33 @@ func TestPreflightLogin(t *testing.T) {
 	wrong(t, err, "reach the brokers 127.0.0.1", "SASL_AUTHENTICATION_FAILED", "TIDEMARK_SASL_USERNAME")
 }
 
+// Brokers that have let us in before are asked until they do again.
+func TestPreflightLetInBefore(t *testing.T) {
+	f := fakeDeparture(t, kfake.SeedTopics(1, "raw"))
+	cfg := f.config()
+	a := newAlarm(f.logger())
+	if _, err := preflight(t.Context(), f.client(cfg), cfg, cfg.EventTime, a); err != nil {
+		t.Fatal(err)
+	}
+	var refusals atomic.Int64
+	f.cluster.ControlKey(int16(kmsg.SASLAuthenticate), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		f.cluster.KeepControl()
+		if refusals.Add(1) > 3 {
+			return nil, nil, false
+		}
+		resp := req.ResponseKind().(*kmsg.SASLAuthenticateResponse)
+		resp.ErrorCode = kerr.SaslAuthenticationFailed.Code
+		return resp, nil, true
+	})
+	if _, err := preflight(t.Context(), f.client(cfg), cfg, cfg.EventTime, a); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(f.log.String(), "do not let us in any more"); n != 1 || refusals.Load() <= 3 {
+		t.Errorf("told %d times of %d refusals", n, refusals.Load())
+	}
+	contains(t, f.log.String(), "level=ERROR", "SASL_AUTHENTICATION_FAILED", "hint=", "TIDEMARK_SASL_PASSWORD", "class=broker")
+}
+
 func TestPreflightTLS(t *testing.T) {
 	server := httptest.NewTLSServer(nil) // for its certificate
 	defer server.Close()
@@ -132,10 +160,11 @@ func TestPreflightTLS(t *testing.T) {
 		broker tls.ClientAuthType
 		env    []string
 		fault  string
+		hint   string
 	}{
-		{tls.NoClientCert, []string{"TIDEMARK_TLS=true"}, "certificate signed by unknown authority"},
-		{tls.RequireAnyClientCert, []string{"TIDEMARK_TLS=true", "TIDEMARK_TLS_CA_FILE=" + ours}, "certificate required"},
-		{tls.NoClientCert, []string{"TIDEMARK_TLS=true", "TIDEMARK_TLS_CA_FILE=" + ours}, ""},
+		{tls.NoClientCert, []string{"TIDEMARK_TLS=true"}, "certificate signed by unknown authority", "TIDEMARK_TLS_CA_FILE has to hold"},
+		{tls.RequireAnyClientCert, []string{"TIDEMARK_TLS=true", "TIDEMARK_TLS_CA_FILE=" + ours}, "certificate required", "set TIDEMARK_TLS_CERT_FILE"},
+		{tls.NoClientCert, []string{"TIDEMARK_TLS=true", "TIDEMARK_TLS_CA_FILE=" + ours}, "", ""},
 	} {
 		f := fakeDeparture(t, kfake.SeedTopics(1, "raw"), kfake.TLS(&tls.Config{Certificates: server.TLS.Certificates, ClientAuth: test.broker}))
 		_, err := f.run([]string{"raw"}, test.env...)
@@ -145,7 +174,7 @@ func TestPreflightTLS(t *testing.T) {
 			}
 			continue
 		}
-		wrong(t, err, "reach the brokers 127.0.0.1", test.fault, "TIDEMARK_TLS_CA_FILE")
+		wrong(t, err, "reach the brokers 127.0.0.1", test.fault, test.hint)
 	}
 }
 

@@ -94,7 +94,7 @@ func (s *session) load(ctx context.Context, partitions map[string][]int32) (posi
 	for _, p := range waiting {
 		s.await(p)
 	}
-	s.alarm.inform("partitions taken up", "partitions", list(partitions), "first_start", len(begins), "offsets_to_read_again", again)
+	s.alarm.inform("partitions taken up", "partitions", list(partitions), "first_starts", len(begins), "offsets_to_read_again", again)
 	return at, nil
 }
 

@@ -41,16 +41,18 @@ func Repair(ctx context.Context, cfg config.Config, o RepairOptions, log *slog.L
 	if err := refuseTarget(cfg, o); err != nil {
 		return err
 	}
-	connection, err := cfg.ClientOpts()
+	proc := newProcess(log)
+	connection, err := cfg.ClientOpts(proc.alarm.stale)
 	if err != nil {
 		return usage(err, "")
 	}
 	log.Info("starting a repair", "brokers", cfg.Brokers, "topics", cfg.Topics, "group", repairConfig(cfg).Group,
 		"reasons", o.Reasons, "ttl", o.TTL.String(), "every", o.Every.String(), "dry_run", o.DryRun, "memory", cfg.Memory.String())
+	warnInClear(cfg, log)
 	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopTime, cancel) })()
-	return repairRuns(ctx, hard, cfg, o, connection, newProcess(log))
+	return repairRuns(ctx, hard, cfg, o, connection, proc)
 }
 
 // repairInstance is who every repair of a group is, wherever it runs. The next one

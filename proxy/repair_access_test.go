@@ -59,7 +59,7 @@ func TestRepairLeastPrivilege(t *testing.T) {
 		if _, err := f.adm.AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Name: maxMessageBytes, Value: &size}}, "raw.corrections"); err != nil {
 			t.Fatal(err)
 		}
-		connection, err := f.config().ClientOpts()
+		connection, err := f.config().ClientOpts(func(err error) { t.Error(err) })
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -54,7 +54,7 @@ func (c *cluster) mend(topic string, change func(*RepairOptions), env ...string)
 	}
 	cfg := c.config(topic, env...)
 	connection := append([]kgo.Opt{kgo.Dialer(m.link.DialContext)}, c.connection...)
-	proc := newProcess(slog.New(slog.NewTextHandler(m.voice, nil)).With("repair", topic))
+	proc := newProcess(slog.New(keyed{slog.NewTextHandler(m.voice, nil), c.t}).With("repair", topic))
 	c.writers.Go(func() {
 		defer close(m.done)
 		m.err = repairRuns(ctx, hard, cfg, o, connection, proc)

@@ -29,13 +29,15 @@ const stopTime = 8 * time.Second
 // cleanly: what is open is committed, the group is left. An error has a hint
 // and an exit code where there is a cure; see Fault.
 func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
-	connection, err := cfg.ClientOpts()
+	proc := newProcess(log)
+	connection, err := cfg.ClientOpts(proc.alarm.stale)
 	if err != nil {
 		return usage(err, "")
 	}
 	log.Info("starting", "brokers", cfg.Brokers, "topics", cfg.Topics, "group", cfg.Group, "instance", cfg.Instance,
 		"delivery", string(cfg.Delivery), "watermark", string(cfg.Watermark), "max_out_of_orderness", cfg.MaxOutOfOrderness.String(), "memory", cfg.Memory.String())
-	if err := runOver(ctx, cfg, connection, log); err != nil {
+	warnInClear(cfg, log)
+	if err := runOver(ctx, cfg, connection, proc); err != nil {
 		return err
 	}
 	log.Info("stopped")
@@ -43,12 +45,12 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 }
 
 // runOver runs over connections made as told.
-func runOver(ctx context.Context, cfg config.Config, connection []kgo.Opt, log *slog.Logger) error {
+func runOver(ctx context.Context, cfg config.Config, connection []kgo.Opt, proc *process) error {
 	// What is under way when ctx ends gets some time to finish.
 	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopTime, cancel) })()
-	return runSessions(ctx, hard, cfg, connection, newProcess(log))
+	return runSessions(ctx, hard, cfg, connection, proc)
 }
 
 // runSessions does one session after the other until ctx is done. hard ends

@@ -42,7 +42,7 @@ func (p *process) askRegistry(cfg config.Config) error {
 	if !cfg.EventTime.NeedsSchemas() {
 		return nil
 	}
-	o, err := cfg.RegistryOptions()
+	o, err := cfg.RegistryOptions(p.alarm.stale)
 	if err != nil {
 		return usage(err, "")
 	}

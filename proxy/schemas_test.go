@@ -83,7 +83,7 @@ func (c *cluster) eventTimes(cfg config.Config) (read func(*kgo.Record) (waterma
 	if !cfg.EventTime.NeedsSchemas() {
 		return cfg.EventTime.Extract, func() {}
 	}
-	o, err := cfg.RegistryOptions()
+	o, err := cfg.RegistryOptions(func(err error) { c.t.Error(err) })
 	if err != nil {
 		c.t.Fatal(err)
 	}

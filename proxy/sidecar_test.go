@@ -61,7 +61,7 @@ func (c *cluster) start(topic string, env ...string) *sidecar {
 	}
 	c.sidecars = append(c.sidecars, s)
 	connection := append([]kgo.Opt{kgo.Dialer(s.link.DialContext)}, c.connection...)
-	log := slog.New(slog.NewTextHandler(s.voice, &slog.HandlerOptions{Level: slog.LevelInfo})).With("instance", s.cfg.Instance)
+	log := slog.New(keyed{slog.NewTextHandler(s.voice, &slog.HandlerOptions{Level: slog.LevelInfo}), c.t}).With("instance", s.cfg.Instance)
 	s.proc = newProcess(log)
 	if c.books != nil {
 		s.proc.transport = c.books

@@ -163,7 +163,7 @@ func (s *session) outputsGrown(ctx context.Context, t Topic, wanted int32) error
 	if err == nil && min(len(listed[t.Ordered].Partitions), len(listed[t.Late].Partitions)) > int(t.Usable) {
 		return fmt.Errorf("the outputs of %s have grown: %w", t.Name, errTopology)
 	}
-	s.alarm.cry(t.Name, "partitions wait for their outputs", cmp.Or(err, errFew), "topic", t.Name, "partitions", wanted-t.Usable,
+	s.alarm.cry(t.Name, "partitions wait for their outputs", cmp.Or(err, errFew), "topic", t.Name, "missing_partitions", wanted-t.Usable,
 		"hint", s.growThem(t))
 	return nil
 }

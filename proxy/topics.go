@@ -179,7 +179,7 @@ func (r *round) source(ctx context.Context, name string) error {
 func (r *round) readable(ctx context.Context, src *view) (bool, error) {
 	switch {
 	case src.denied:
-		r.fault(fmt.Errorf("look up the %s: it does not exist, or we may not DESCRIBE it: %w", src, kerr.TopicAuthorizationFailed),
+		r.fault(fmt.Errorf("look up the %s: it does not exist, or we may not READ it: %w", src, kerr.TopicAuthorizationFailed),
 			"check the name, or allow it: "+r.tools.allow("--topic", src.name, kadm.OpRead, kadm.OpDescribe))
 		return false, nil
 	case src.missing():

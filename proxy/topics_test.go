@@ -75,7 +75,7 @@ func TestKafkaPreflightOutputsTakeWhatTheSourceTook(t *testing.T) {
 	if _, err := f.run([]string{name}); err != nil {
 		t.Fatal(err)
 	}
-	connection, err := f.config().ClientOpts()
+	connection, err := f.config().ClientOpts(func(err error) { t.Error(err) })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,7 +47,7 @@ It needs the configuration of the run that it checks.`,
 			}
 			reports, err := verify(cmd.Context(), cfg)
 			if err != nil {
-				return &exitError{exitFailed, fmt.Errorf("verify: %w", err), verifyHint(err)}
+				return &exitError{exitFailed, fmt.Errorf("verify: %w", err), verifyHint(cfg, err)}
 			}
 			return showReports(cmd.OutOrStdout(), reports, asJSON)
 		},
@@ -80,7 +80,7 @@ func verifyConfig(topics []string, group string) (config.Config, error) {
 func verify(ctx context.Context, cfg config.Config) ([]emit.Report, error) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	opts, err := cfg.ClientOpts()
+	opts, err := cfg.ClientOpts(func(error) {})
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +139,7 @@ func newBar(what string) *progressbar.ProgressBar {
 	)
 }
 
-func verifyHint(err error) string {
+func verifyHint(cfg config.Config, err error) string {
 	switch {
 	case errors.Is(err, emit.ErrNoCommit):
 		return "is this the group of `tidemark run`, and has it run on this topic?"
@@ -150,7 +150,7 @@ func verifyHint(err error) string {
 	case errors.Is(err, reorder.ErrForeign):
 		return "has somebody else committed for this group?"
 	}
-	return ""
+	return proxy.Denied(cfg, err)
 }
 
 // topicReport is one topic in the JSON that is shown.

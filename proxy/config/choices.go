@@ -168,11 +168,15 @@ const (
 	Plain       SASLMechanism = "PLAIN"
 	ScramSHA256 SASLMechanism = "SCRAM-SHA-256"
 	ScramSHA512 SASLMechanism = "SCRAM-SHA-512"
+	OAuthBearer SASLMechanism = "OAUTHBEARER"
+	AWSMSKIAM   SASLMechanism = "AWS_MSK_IAM"
 )
+
+var allMechanisms = []SASLMechanism{Plain, ScramSHA256, ScramSHA512, OAuthBearer, AWSMSKIAM}
 
 // UnmarshalText accepts the known mechanisms.
 func (m *SASLMechanism) UnmarshalText(text []byte) error {
-	return choose(m, text, Plain, ScramSHA256, ScramSHA512)
+	return choose(m, text, allMechanisms...)
 }
 
 // HeaderSet says which headers are added to records in order.

@@ -2,38 +2,28 @@ package config
 
 import (
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/sasl"
-	"github.com/twmb/franz-go/pkg/sasl/plain"
-	"github.com/twmb/franz-go/pkg/sasl/scram"
 )
 
 // ClientOpts returns what every Kafka client of the process needs: where the
-// brokers are, who is asking, and how to log in. The error names the file that
-// cannot be used, and why.
-func (c Config) ClientOpts() ([]kgo.Opt, error) {
+// brokers are, who is asking, and how to log in. Files with certificates, passwords
+// and tokens are read again when they have changed; one that cannot be used any
+// more, warn is told at every connection, and what it said before stays in use. The
+// error names the file that cannot be used now, and why.
+func (c Config) ClientOpts(warn func(error)) ([]kgo.Opt, error) {
 	opts := []kgo.Opt{kgo.SeedBrokers(c.Brokers...), kgo.ClientID("tidemark"), kgo.DisableClientMetrics()}
 	if c.TLS {
-		config, err := c.brokerTLS().config()
+		dial, err := c.brokerTLS().dialer(warn)
 		if err != nil {
 			return nil, err
 		}
-		opts = append(opts, kgo.DialTLSConfig(config))
+		opts = append(opts, kgo.Dialer(dial))
 	}
-	if m := c.saslMechanism(); m != nil {
+	m, err := c.login(warn)
+	if err != nil {
+		return nil, err
+	}
+	if m != nil {
 		opts = append(opts, kgo.SASL(m))
 	}
 	return opts, nil
-}
-
-func (c Config) saslMechanism() sasl.Mechanism {
-	scramAuth := scram.Auth{User: c.SASLUsername, Pass: c.SASLPassword.Reveal()}
-	switch c.SASLMechanism {
-	case Plain:
-		return plain.Auth{User: c.SASLUsername, Pass: c.SASLPassword.Reveal()}.AsMechanism()
-	case ScramSHA256:
-		return scramAuth.AsSha256Mechanism()
-	case ScramSHA512:
-		return scramAuth.AsSha512Mechanism()
-	}
-	return nil
 }

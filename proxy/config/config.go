@@ -146,25 +146,49 @@ type Config struct {
 	// always verified.
 	TLS bool `env:"TLS" envDefault:"false" group:"TLS and SASL"`
 	// PEM file with the authorities that may vouch for the brokers, in place of
-	// the system's.
+	// the system's. This file and the two below may be renewed without a restart: the
+	// next connection heeds a change.
 	TLSCAFile string `env:"TLS_CA_FILE"`
-	// PEM file with the client's certificate. Read again for every connection, so
-	// that it can be renewed without a restart; so is the key.
+	// PEM file with the client's certificate, and those between it and its authority.
 	TLSCertFile string `env:"TLS_CERT_FILE"`
 	// PEM file with the key of the client's certificate.
 	TLSKeyFile string `env:"TLS_KEY_FILE"`
 	// Name that the brokers' certificates must carry, if it is not the one that
 	// they are addressed by.
 	TLSServerName string `env:"TLS_SERVER_NAME"`
-	// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`. Not set: no SASL.
+	// `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512`, `OAUTHBEARER` or `AWS_MSK_IAM`, which
+	// takes its credentials from `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and
+	// `AWS_SESSION_TOKEN`. Not set: no SASL. More: [security.md](security.md).
 	SASLMechanism SASLMechanism `env:"SASL_MECHANISM"`
-	// SASL user name.
+	// User name, for `PLAIN` and `SCRAM`.
 	SASLUsername string `env:"SASL_USERNAME"`
-	// SASL password. Better given as a file, for other processes may see this one's
-	// environment.
+	// Password, for `PLAIN` and `SCRAM`. Better given as a file, for other processes may
+	// see this one's environment.
 	SASLPassword Secret `env:"SASL_PASSWORD"`
-	// File with the SASL password. A newline at its end does not count.
+	// File with the password. A newline at its end does not count. It may be renewed
+	// without a restart: the next login heeds a change.
 	SASLPasswordFile string `env:"SASL_PASSWORD_FILE"`
+	// For `OAUTHBEARER`: file with a token. It may be renewed without a restart: the next
+	// login heeds a change. A newline at its end does not count.
+	SASLTokenFile string `env:"SASL_TOKEN_FILE"`
+	// For `OAUTHBEARER`, in place of a file: https URL at which an authorization server
+	// gives out tokens (OAuth 2, client credentials grant).
+	SASLTokenURL string `env:"SASL_TOKEN_URL"`
+	// PEM file with the authorities that may vouch for that server, in place of the
+	// system's.
+	SASLTokenCAFile string `env:"SASL_TOKEN_CA_FILE"`
+	// Client id to ask that server with.
+	SASLClientID string `env:"SASL_CLIENT_ID"`
+	// Client secret to ask that server with.
+	SASLClientSecret Secret `env:"SASL_CLIENT_SECRET"`
+	// File with the client secret. A newline at its end does not count. It may be
+	// renewed without a restart.
+	SASLClientSecretFile string `env:"SASL_CLIENT_SECRET_FILE"`
+	// Scopes to ask that server for, comma-separated.
+	SASLScopes []string `env:"SASL_SCOPES"`
+	// For `OAUTHBEARER`: what the brokers want to know besides the token, as
+	// KEY=VALUE, comma-separated.
+	SASLExtensions []string `env:"SASL_EXTENSIONS"`
 
 	// URLs of the schema registry for `avro` and `protobuf` event times,
 	// comma-separated. If one does not answer, the next is asked. While none does,
@@ -175,18 +199,18 @@ type Config struct {
 	// Password for the schema registry.
 	SchemaRegistryPassword Secret `env:"SCHEMA_REGISTRY_PASSWORD"`
 	// File with the password for the schema registry. A newline at its end does not
-	// count.
+	// count. It may be renewed without a restart.
 	SchemaRegistryPasswordFile string `env:"SCHEMA_REGISTRY_PASSWORD_FILE"`
 	// Bearer token for the schema registry, in place of user name and password.
 	SchemaRegistryToken Secret `env:"SCHEMA_REGISTRY_TOKEN"`
 	// File with the token for the schema registry. A newline at its end does not
-	// count.
+	// count. It may be renewed without a restart.
 	SchemaRegistryTokenFile string `env:"SCHEMA_REGISTRY_TOKEN_FILE"`
 	// PEM file with the authorities that may vouch for the schema registry, in place
 	// of the system's.
 	SchemaRegistryTLSCAFile string `env:"SCHEMA_REGISTRY_TLS_CA_FILE"`
-	// PEM file with the client's certificate for the schema registry. Read again for
-	// every connection; so is the key.
+	// PEM file with the client's certificate for the schema registry. The next
+	// connection heeds a change of this file, its key or the authorities.
 	SchemaRegistryTLSCertFile string `env:"SCHEMA_REGISTRY_TLS_CERT_FILE"`
 	// PEM file with the key of that certificate.
 	SchemaRegistryTLSKeyFile string `env:"SCHEMA_REGISTRY_TLS_KEY_FILE"`
@@ -194,6 +218,8 @@ type Config struct {
 	// its URL.
 	SchemaRegistryTLSServerName string `env:"SCHEMA_REGISTRY_TLS_SERVER_NAME"`
 
+	// aws is what AWS's own variables say.
+	aws awsCredentials
 	// origins says of every variable that was not set where its value came from.
 	origins map[string]string
 }

@@ -111,9 +111,10 @@ func (c *Config) fill(vars map[string]string, f *faults) {
 	if vars[keyMemory] == "" {
 		c.Memory, c.origins[keyMemory] = defaultMemory(cgroupMemory, systemMemory)
 	}
+	c.aws = awsFrom(vars)
 	for _, secret := range c.secrets() {
 		if secret.file != "" && vars[secret.key] == "" {
-			*secret.value = c.readSecret(secret, f)
+			*secret.value = c.fromFile(secret, f)
 		}
 	}
 }
@@ -128,6 +129,7 @@ type secretSetting struct {
 func (c *Config) secrets() []secretSetting {
 	return []secretSetting{
 		{keyPassword, keyPasswordFile, &c.SASLPassword, c.SASLPasswordFile},
+		{keyClientSecret, keyClientSecretFile, &c.SASLClientSecret, c.SASLClientSecretFile},
 		{keyRegistryPassword, keyRegistryPasswordFile, &c.SchemaRegistryPassword, c.SchemaRegistryPasswordFile},
 		{keyRegistryToken, keyRegistryTokenFile, &c.SchemaRegistryToken, c.SchemaRegistryTokenFile},
 	}
@@ -141,17 +143,25 @@ func (c *Config) fillInstance(f *faults) {
 	c.Instance, c.origins[keyInstance] = host, "default: the host name"
 }
 
-// readSecret leaves out the newline that editors and echo put at the end of a
-// file. One at the start or in the middle stays, for it may be meant.
-func (c *Config) readSecret(s secretSetting, f *faults) Secret {
-	b, err := os.ReadFile(s.file)
-	text := strings.TrimRight(string(b), "\r\n")
-	switch {
-	case err != nil:
-		f.broken(s.keyFile, errors.New(err.Error()))
-	case text == "":
-		f.broken(s.keyFile, fmt.Errorf("%s is empty", s.file))
+func (c *Config) fromFile(s secretSetting, f *faults) Secret {
+	secret, err := readSecret(s.file)
+	if err != nil {
+		f.broken(s.keyFile, err)
 	}
 	c.origins[s.key] = "from " + s.keyFile
-	return NewSecret(text)
+	return secret
+}
+
+// readSecret leaves out the newline that editors and echo put at the end of a
+// file. One at the start or in the middle stays, for it may be meant.
+func readSecret(file string) (Secret, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return Secret{}, errors.New(err.Error()) // without a hint from elsewhere
+	}
+	text := strings.TrimRight(string(b), "\r\n")
+	if text == "" {
+		return Secret{}, fmt.Errorf("%s is empty", file)
+	}
+	return NewSecret(text), nil
 }

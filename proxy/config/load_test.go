@@ -2,6 +2,8 @@ package config
 
 import (
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -9,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/sr"
 
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -184,12 +188,22 @@ func TestFaults(t *testing.T) {
 		{"TLS=true TLS_CERT_FILE=/c", "TIDEMARK_TLS_KEY_FILE: not set, but TIDEMARK_TLS_CERT_FILE is\nhint: a certificate needs its key"},
 		{"TLS=true TLS_KEY_FILE=/k", "TIDEMARK_TLS_CERT_FILE: not set, but TIDEMARK_TLS_KEY_FILE is\nhint: a key needs its certificate"},
 		{"TLS=true TLS_CERT_FILE=/nowhere/c TLS_KEY_FILE=/k", "TIDEMARK_TLS_CERT_FILE: client certificate /nowhere/c with key /k: open /nowhere/c: no such file or directory"},
-		{"SASL_MECHANISM=GSSAPI", `TIDEMARK_SASL_MECHANISM: "GSSAPI" is not known` + "\nhint: known: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512"},
-		{"SASL_USERNAME=u", "TIDEMARK_SASL_MECHANISM: not set, but a user name or a password is\nhint: known: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512"},
+		{"SASL_MECHANISM=GSSAPI", `TIDEMARK_SASL_MECHANISM: "GSSAPI" is not known` + "\nhint: known: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER, AWS_MSK_IAM"},
+		{"SASL_USERNAME=u", "TIDEMARK_SASL_MECHANISM: not set, but TIDEMARK_SASL_USERNAME is\nhint: known: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER, AWS_MSK_IAM"},
 		{"SASL_MECHANISM=PLAIN", "TIDEMARK_SASL_USERNAME: not set, but TIDEMARK_SASL_MECHANISM is\nTIDEMARK_SASL_PASSWORD: not set, but TIDEMARK_SASL_MECHANISM is\nhint: set it, or TIDEMARK_SASL_PASSWORD_FILE"},
 		{"SASL_MECHANISM=PLAIN SASL_USERNAME=u SASL_PASSWORD_FILE=/nowhere/p", "TIDEMARK_SASL_PASSWORD_FILE: open /nowhere/p: no such file or directory"},
 		{"SASL_MECHANISM=PLAIN SASL_USERNAME=u SASL_PASSWORD_FILE=/dev/null", "TIDEMARK_SASL_PASSWORD_FILE: /dev/null is empty"},
 		{"SASL_MECHANISM=PLAIN SASL_USERNAME=u SASL_PASSWORD=hunter2 SASL_PASSWORD_FILE=/p", "TIDEMARK_SASL_PASSWORD_FILE: set together with TIDEMARK_SASL_PASSWORD\nhint: set one of them"},
+		{"SASL_MECHANISM=PLAIN SASL_USERNAME=u SASL_PASSWORD=p SASL_TOKEN_FILE=/t SASL_SCOPES=s", "TIDEMARK_SASL_TOKEN_FILE: has no effect with TIDEMARK_SASL_MECHANISM=PLAIN\nhint: it is for OAUTHBEARER\nTIDEMARK_SASL_SCOPES: has no effect with TIDEMARK_SASL_MECHANISM=PLAIN\nhint: it is for OAUTHBEARER"},
+		{"SASL_CLIENT_SECRET=hunter2", "TIDEMARK_SASL_MECHANISM: not set, but TIDEMARK_SASL_CLIENT_SECRET is\nhint: known: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER, AWS_MSK_IAM"},
+		{"SASL_MECHANISM=OAUTHBEARER", "TIDEMARK_SASL_TOKEN_FILE: not set, but TIDEMARK_SASL_MECHANISM is\nhint: set it, or TIDEMARK_SASL_TOKEN_URL"},
+		{"SASL_MECHANISM=OAUTHBEARER SASL_USERNAME=u SASL_TOKEN_FILE=/nowhere/t", "TIDEMARK_SASL_USERNAME: has no effect with TIDEMARK_SASL_MECHANISM=OAUTHBEARER\nhint: it is for PLAIN, SCRAM-SHA-256, SCRAM-SHA-512\nTIDEMARK_SASL_TOKEN_FILE: open /nowhere/t: no such file or directory"},
+		{"SASL_MECHANISM=OAUTHBEARER SASL_TOKEN_FILE=/dev/null SASL_CLIENT_ID=c", "TIDEMARK_SASL_TOKEN_FILE: /dev/null is empty\nTIDEMARK_SASL_CLIENT_ID: has no effect with TIDEMARK_SASL_TOKEN_FILE\nhint: it is for TIDEMARK_SASL_TOKEN_URL"},
+		{"SASL_MECHANISM=OAUTHBEARER SASL_TOKEN_FILE=/t SASL_TOKEN_URL=https://i", "TIDEMARK_SASL_TOKEN_URL: set together with TIDEMARK_SASL_TOKEN_FILE\nhint: set one of them"},
+		{"SASL_MECHANISM=OAUTHBEARER SASL_TOKEN_URL=https://i/token SASL_TOKEN_CA_FILE=/nowhere/ca", "TIDEMARK_SASL_TOKEN_CA_FILE: certificate authorities: open /nowhere/ca: no such file or directory\nTIDEMARK_SASL_CLIENT_ID: not set, but TIDEMARK_SASL_TOKEN_URL is\nTIDEMARK_SASL_CLIENT_SECRET: not set, but TIDEMARK_SASL_TOKEN_URL is\nhint: set it, or TIDEMARK_SASL_CLIENT_SECRET_FILE"},
+		{"SASL_MECHANISM=OAUTHBEARER SASL_TOKEN_URL=http://i/token SASL_CLIENT_ID=c SASL_CLIENT_SECRET=s SASL_EXTENSIONS=a=b,c", "TIDEMARK_SASL_TOKEN_URL: the secret would go there unencrypted\nhint: use https://\nTIDEMARK_SASL_EXTENSIONS: \"c\" is not KEY=VALUE\nhint: like logicalCluster=lkc-123"},
+		{"SASL_MECHANISM=OAUTHBEARER SASL_TOKEN_URL=https://c:hunter2@i/token SASL_CLIENT_ID=c SASL_CLIENT_SECRET=s", "TIDEMARK_SASL_TOKEN_URL: a user name or a password is written into a URL\nhint: like https://login.example.com/oauth2/token; id and secret have settings of their own"},
+		{"SASL_MECHANISM=AWS_MSK_IAM", "TIDEMARK_SASL_MECHANISM: AWS_MSK_IAM without TLS\nhint: set TIDEMARK_TLS=true\nAWS_ACCESS_KEY_ID: not set, but TIDEMARK_SASL_MECHANISM is\nhint: the credentials are those of AWS's own variables\nAWS_SECRET_ACCESS_KEY: not set, but TIDEMARK_SASL_MECHANISM is\nhint: the credentials are those of AWS's own variables"},
 		{"EVENT_TIME=avro:ts", "TIDEMARK_SCHEMA_REGISTRY: not set, but a source of TIDEMARK_EVENT_TIME needs schemas\nhint: like TIDEMARK_SCHEMA_REGISTRY=http://schema-registry:8081"},
 		{"SCHEMA_REGISTRY=registry:8081,http://r/?a,ftp://r", `TIDEMARK_SCHEMA_REGISTRY: "registry:8081" is not an http or https URL` + registryHint + `TIDEMARK_SCHEMA_REGISTRY: "http://r/?a" has a query or a fragment` + registryHint + `TIDEMARK_SCHEMA_REGISTRY: "ftp://r" is not an http or https URL` + strings.TrimSuffix(registryHint, "\n")},
 		{"SCHEMA_REGISTRY=http://u:hunter2@r", "TIDEMARK_SCHEMA_REGISTRY: a user name or a password is written into a URL" + strings.TrimSuffix(registryHint, "\n")},
@@ -286,12 +300,43 @@ func TestRegistryOptions(t *testing.T) {
 	if c.SchemaRegistryToken.Reveal() != "hunter2" {
 		t.Errorf("token %q", c.SchemaRegistryToken.Reveal())
 	}
-	o, err := c.RegistryOptions()
-	if err != nil || len(o.Auth) != 1 || o.TLS.ServerName != "r" || !slices.Equal(o.URLs, []string{"https://a/contexts/x", "https://b"}) {
+	o, err := c.RegistryOptions(func(err error) { t.Error(err) })
+	if err != nil || len(o.Auth) != 1 || o.DialTLS == nil || !slices.Equal(o.URLs, []string{"https://a/contexts/x", "https://b"}) {
 		t.Errorf("%+v, %v", o, err)
 	}
 	c = mustLoad(t, "SCHEMA_REGISTRY=http://a", "SCHEMA_REGISTRY_USERNAME=u", "SCHEMA_REGISTRY_PASSWORD=p")
-	if o, err := c.RegistryOptions(); err != nil || len(o.Auth) != 1 {
+	if o, err := c.RegistryOptions(func(err error) { t.Error(err) }); err != nil || len(o.Auth) != 1 {
 		t.Errorf("%+v, %v", o, err)
+	}
+}
+
+// A token or password for the registry is renewed without a restart.
+func TestRegistryLoginIsRenewed(t *testing.T) {
+	var got []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got = append(got, r.Header.Get("Authorization"))
+	}))
+	defer server.Close()
+	file := filepath.Join(t.TempDir(), "secret")
+	for vars, want := range map[string][]string{
+		"SCHEMA_REGISTRY_TOKEN_FILE=" + file:                               {"Bearer one", "Bearer two"},
+		"SCHEMA_REGISTRY_USERNAME=u SCHEMA_REGISTRY_PASSWORD_FILE=" + file: {"Basic dTpvbmU=", "Basic dTp0d28="},
+	} {
+		got = nil
+		write(t, file, []byte("one"))
+		o, err := mustLoad(t, append(splitVars(vars), "SCHEMA_REGISTRY="+server.URL)...).RegistryOptions(func(err error) { t.Error(err) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		cl, err := sr.NewClient(append(o.Auth, sr.URLs(server.URL))...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = cl.SchemaByID(t.Context(), 1) // there is no answer to it
+		write(t, file, []byte("two"))
+		_, _ = cl.SchemaByID(t.Context(), 2)
+		if !slices.Equal(slices.Compact(got), want) {
+			t.Errorf("%s: %q", vars, got)
+		}
 	}
 }

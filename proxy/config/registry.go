@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/http"
 	"net/url"
 	"strings"
 
@@ -10,19 +11,30 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/registry"
 )
 
-// RegistryOptions returns where the schema registry is, who is asking, and how. The
-// error names the file that cannot be used, and why.
-func (c Config) RegistryOptions() (registry.Options, error) {
-	config, err := c.registryTLS().config()
+// RegistryOptions returns where the schema registry is, who is asking, and how. It
+// treats renewed files as ClientOpts does. The error names the file that cannot be
+// used, and why.
+func (c Config) RegistryOptions(warn func(error)) (registry.Options, error) {
+	dial, err := c.registryTLS().dialer(warn)
 	if err != nil {
 		return registry.Options{}, err
 	}
-	o := registry.Options{URLs: c.SchemaRegistry, TLS: config, Compile: c.EventTime.Compile, Unusable: c.EventTime.Unusable}
+	o := registry.Options{URLs: c.SchemaRegistry, DialTLS: dial, Compile: c.EventTime.Compile, Unusable: c.EventTime.Unusable}
+	token := secretOf(c.SchemaRegistryToken, c.SchemaRegistryTokenFile, warn)
+	password := secretOf(c.SchemaRegistryPassword, c.SchemaRegistryPasswordFile, warn)
 	switch {
 	case c.SchemaRegistryToken.IsSet():
-		o.Auth = append(o.Auth, sr.BearerToken(c.SchemaRegistryToken.Reveal()))
+		o.Auth = append(o.Auth, sr.PreReq(func(req *http.Request) error {
+			now, err := token.get()
+			req.Header.Set("Authorization", "Bearer "+now.Reveal())
+			return err
+		}))
 	case c.SchemaRegistryUsername != "":
-		o.Auth = append(o.Auth, sr.BasicAuth(c.SchemaRegistryUsername, c.SchemaRegistryPassword.Reveal()))
+		o.Auth = append(o.Auth, sr.PreReq(func(req *http.Request) error {
+			now, err := password.get()
+			req.SetBasicAuth(c.SchemaRegistryUsername, now.Reveal())
+			return err
+		}))
 	}
 	return o, nil
 }

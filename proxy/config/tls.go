@@ -1,10 +1,13 @@
 package config
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"net"
 	"os"
+	"time"
 )
 
 // tlsFiles is how TLS is spoken with one kind of server, and the variables that
@@ -28,25 +31,62 @@ func (c Config) registryTLS() tlsFiles {
 	}
 }
 
+// tokenTLS is that of the server that gives out tokens.
+func (c Config) tokenTLS() tlsFiles { return tlsFiles{ca: c.SASLTokenCAFile, keyCA: keyTokenCAFile} }
+
 // settings returns the variables with their values.
 func (t tlsFiles) settings() [4][2]string {
 	return [4][2]string{{t.keyCA, t.ca}, {t.keyCert, t.cert}, {t.keyKey, t.key}, {t.keyServerName, t.serverName}}
 }
 
-// config leaves the server's name to the client, which fills in the one that it
-// dials, unless one is set.
-func (t tlsFiles) config() (*tls.Config, error) {
-	roots, err := t.roots()
-	if err != nil {
+// dialer makes connections. Authorities and certificate are those that the files
+// hold when a connection is made, so that both can be renewed without a restart;
+// which of them cannot be used, warn is told. The error is about the files as they
+// are now.
+//
+// The server's name is the one that is dialled, unless another is set.
+func (t tlsFiles) dialer(warn func(error)) (func(ctx context.Context, network, address string) (net.Conn, error), error) {
+	roots := &reread[*x509.CertPool]{files: named(t.ca), from: t.roots, warn: warn}
+	cert := &reread[*tls.Certificate]{files: named(t.cert, t.key), from: t.certificate, warn: warn}
+	config := func() (*tls.Config, error) {
+		pool, err := roots.get()
+		if err != nil {
+			return nil, err
+		}
+		config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.serverName, RootCAs: pool}
+		ours, err := cert.get()
+		if err != nil || ours == nil {
+			return config, err
+		}
+		if expired := ours.Leaf.NotAfter; time.Now().After(expired) {
+			warn(fmt.Errorf("client certificate %s: it expired at %s", t.cert, expired.UTC().Format(time.RFC3339)))
+		}
+		// Not in Certificates: from those only one is sent that the server seems
+		// to trust, and for another it would say that there was none.
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return ours, nil }
+		return config, nil
+	}
+	if _, err := config(); err != nil {
 		return nil, err
 	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.serverName, RootCAs: roots}
-	if t.cert != "" {
-		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			return t.certificate()
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		config, err := config()
+		if err != nil {
+			return nil, err
 		}
+		d := tls.Dialer{NetDialer: &net.Dialer{Timeout: dialTimeout}, Config: config}
+		return d.DialContext(ctx, network, address)
+	}, nil
+}
+
+// dialTimeout is how long a connection and its handshake may take.
+const dialTimeout = 10 * time.Second
+
+func named(files ...string) []string {
+	if files[0] == "" {
+		return nil
 	}
-	return config, nil
+	return files
 }
 
 // roots returns nil, which means the system's, when no file is set.
@@ -65,7 +105,11 @@ func (t tlsFiles) roots() (*x509.CertPool, error) {
 	return pool, nil
 }
 
+// certificate returns nil when no file is set.
 func (t tlsFiles) certificate() (*tls.Certificate, error) {
+	if t.cert == "" {
+		return nil, nil
+	}
 	cert, err := tls.LoadX509KeyPair(t.cert, t.key)
 	if err != nil {
 		return nil, fmt.Errorf("client certificate %s with key %s: %w", t.cert, t.key, err)

@@ -260,19 +260,3 @@ func (c *Config) validateTLS(f *faults) {
 	}
 	c.brokerTLS().validate(f)
 }
-
-func (c *Config) validateSASL(f *faults) {
-	if !f.read(keyMechanism, keyPasswordFile) {
-		return
-	}
-	on := c.SASLMechanism != NoSASL
-	switch {
-	case !on && (c.SASLUsername != "" || c.SASLPassword.IsSet()):
-		f.add(keyMechanism, "not set, but a user name or a password is", "known: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512")
-	case on && c.SASLUsername == "":
-		f.add(keyUsername, fmt.Sprintf("not set, but %s is", keyMechanism), "")
-	}
-	if on && !c.SASLPassword.IsSet() {
-		f.add(keyPassword, fmt.Sprintf("not set, but %s is", keyMechanism), "set it, or "+keyPasswordFile)
-	}
-}

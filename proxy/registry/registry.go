@@ -5,10 +5,10 @@ package registry
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -38,7 +38,8 @@ const (
 type Options struct {
 	URLs []string       // of one registry; the next is asked where one fails
 	Auth []sr.ClientOpt // who is asking
-	TLS  *tls.Config    // nil: Go's own
+	// DialTLS makes connections to https URLs. nil: Go does.
+	DialTLS func(ctx context.Context, network, address string) (net.Conn, error)
 	// Compile makes readers of a schema, and Unusable of one that cannot be had.
 	Compile  func(timestamp.Schema) *timestamp.Readers
 	Unusable func(why string) *timestamp.Readers
@@ -93,7 +94,7 @@ func New(o Options) (*Registry, error) {
 	transport := o.Transport
 	if transport == nil {
 		t := http.DefaultTransport.(*http.Transport).Clone()
-		t.TLSClientConfig = o.TLS
+		t.DialTLSContext = o.DialTLS
 		transport = t
 	}
 	web := &http.Client{Timeout: answerTime, Transport: bounded{transport}}

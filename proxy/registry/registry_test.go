@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -334,7 +335,7 @@ func TestOverTheNetwork(t *testing.T) {
 	for password, want := range map[string]string{"hunter2": "", "wrong": "status 403"} {
 		r, err := New(Options{
 			URLs: []string{server.URL}, Auth: []sr.ClientOpt{sr.BasicAuth("u", password)},
-			TLS: server.Client().Transport.(*http.Transport).TLSClientConfig, Compile: e.Compile, Unusable: e.Unusable, Trouble: func(error) {},
+			DialTLS: (&tls.Dialer{Config: server.Client().Transport.(*http.Transport).TLSClientConfig}).DialContext, Compile: e.Compile, Unusable: e.Unusable, Trouble: func(error) {},
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -1,0 +1,61 @@
+package proxy
+
+// logKey is a key of log lines. One key means the same in every line.
+type logKey struct{ name, unit, meaning string }
+
+// logKeys are all keys of log lines, but for those of the Kafka client's own lines.
+var logKeys = []logKey{
+	{"time", "RFC 3339", "when the line was written"},
+	{"level", "word", "`DEBUG`, `INFO`, `WARN` or `ERROR`"},
+	{"msg", "text", "what happened; the same words for the same thing"},
+	{"err", "text", "the error behind it"},
+	{"hint", "text", "what mends it, often a command"},
+	{"class", "word", "of the error: `broker`, `network` or `record`"},
+	{"suppressed", "lines", "not written since the last one like it"},
+
+	{"instance", "name", "`TIDEMARK_INSTANCE`"},
+	{"group", "name", "the consumer group"},
+	{"brokers", "list", "`TIDEMARK_BROKERS`"},
+	{"broker", "host:port", "the one that it is about"},
+	{"topics", "list", "the source topics"},
+	{"delivery", "word", "`TIDEMARK_DELIVERY`"},
+	{"watermark", "word", "`TIDEMARK_WATERMARK`, the strategy"},
+	{"max_out_of_orderness", "duration", "`TIDEMARK_MAX_OUT_OF_ORDERNESS`"},
+	{"memory", "bytes, with unit", "the budget for records that are held"},
+	{"transactional_id", "name", "whose transaction it is"},
+
+	{"topic", "name", "that it is about; several are separated by commas"},
+	{"partition", "number", "that it is about"},
+	{"partitions", "list", "that it is about, by topic"},
+	{"missing_partitions", "partitions", "that the outputs lack"},
+	{"offset", "offset", "in the source, of the record that it is about"},
+	{"source_offset", "offset", "the same, where the topic is an output"},
+	{"committed_offset", "offset", "of the group: the oldest record that is still owed"},
+	{"next_offset", "offset", "to be read next"},
+	{"end_offset", "offset", "at which the topic ends"},
+	{"epoch", "number", "the epoch from here on"},
+	{"records", "records", "that it is about"},
+	{"buffered", "records", "that are held"},
+	{"offsets_to_read_again", "offsets", "between the committed and the next one, all partitions together"},
+	{"first_start", "true or false", "whether the group had no offset for the partition"},
+	{"first_starts", "partitions", "for which the group had no offset"},
+	{"schema", "number", "the id of the schema that it is about"},
+	{"steps", "steps", "in which headers were left out, see operations.md"},
+
+	{"paused", "list", "the partitions that wait"},
+	{"slowest_topic", "name", "of the partition that they wait for"},
+	{"slowest_partition", "number", "that they wait for"},
+	{"slowest_watermark_ms", "ms since 1970", "where that stands"},
+
+	{"header", "name", "`TIDEMARK_CLOCK_HEADER`"},
+	{"producer", "text", "the value of that header"},
+	{"finding", "word", "what is wrong with its clock: `ahead` or `behind`"},
+	{"off_by", "duration", "by how much"},
+
+	{"reasons", "list", "which late records are corrected"},
+	{"ttl", "duration", "for how long they are corrected"},
+	{"every", "duration", "from one run to the next; 0s: one run"},
+	{"dry_run", "true or false", "whether nothing is written"},
+
+	{"client_level", "word", "of a line of the Kafka client's own"},
+}
