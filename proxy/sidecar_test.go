@@ -74,6 +74,9 @@ func (c *cluster) start(topic string, env ...string) *sidecar {
 	return s
 }
 
+// status returns what its board shows.
+func (s *sidecar) status() *Status { return s.proc.board.Status(s.c.ctx) }
+
 // stop ends the sidecar politely.
 func (s *sidecar) stop() {
 	s.c.t.Helper()
