@@ -81,7 +81,8 @@ func (h *Histogram) Add(o *Histogram) {
 	}
 }
 
-// HistogramLimit returns the upper limit of a class.
-func HistogramLimit(class int) time.Duration {
-	return time.Duration(math.Exp2(float64(class+1)/HistogramPerOctave+HistogramLeast) * float64(time.Second))
+// HistogramLimit returns the upper limit of a class, in seconds; of class -1, that of
+// Zero.
+func HistogramLimit(class int) float64 {
+	return math.Exp2(float64(class+1)/HistogramPerOctave + HistogramLeast)
 }

@@ -47,8 +47,8 @@ func TestHistogram(t *testing.T) {
 			t.Fatalf("%v is in class %d, want %d (%g)", d, got, want, exact)
 		}
 	}
-	if HistogramLimit(39) != time.Second || HistogramLimit(119) != 1<<20*time.Second {
-		t.Errorf("limits: %v, %v", HistogramLimit(39), HistogramLimit(119))
+	if HistogramLimit(-1) != 1./1024 || HistogramLimit(39) != 1 || HistogramLimit(119) != 1<<20 {
+		t.Errorf("limits: %v, %v, %v", HistogramLimit(-1), HistogramLimit(39), HistogramLimit(119))
 	}
 	var a, b Histogram
 	a.observe(time.Second, 2)

@@ -102,6 +102,9 @@ const (
 	Stopped           PartitionState = "stopped" // a record does not fit, and needs a hand
 )
 
+// PartitionStates are all of them.
+var PartitionStates = []PartitionState{Active, Idle, Draining, Paused, Recovering, WaitingForSchema, WaitingForOutputs, Stopped}
+
 // StandsStill reports that a partition is in a state in which it is not worked on
 // until something else happens.
 func (s PartitionState) StandsStill() bool {

@@ -128,6 +128,7 @@ type secretSetting struct {
 func (c *Config) secrets() []secretSetting {
 	return []secretSetting{
 		{keyPassword, keyPasswordFile, &c.SASLPassword, c.SASLPasswordFile},
+		{keyAdminPassword, keyAdminPasswordFile, &c.AdminPassword, c.AdminPasswordFile},
 		{keyRegistryPassword, keyRegistryPasswordFile, &c.SchemaRegistryPassword, c.SchemaRegistryPasswordFile},
 		{keyRegistryToken, keyRegistryTokenFile, &c.SchemaRegistryToken, c.SchemaRegistryTokenFile},
 	}
