@@ -65,15 +65,14 @@ func (c *cluster) accounted(p *PartitionStatus) {
 	if off := p.Unaccounted(); off != 0 {
 		c.t.Errorf("%s partition %d: %d records are unaccounted for: %+v", p.Topic, p.Partition, off, p.Tally)
 	}
-	if p.Committed > p.Next || p.Low > p.Next || p.Records > p.Owed || p.Hold.Words == "" || p.State == "" || p.Backlog() < -1 ||
-		p.Watermark > p.Newest && p.Newest != watermark.None {
+	if p.Committed > p.Next || p.Low > p.Next || p.Records > p.Owed || p.Hold.Words == "" || p.State == "" || p.Backlog() < -1 {
 		c.t.Errorf("makes no sense: %+v", p)
 	}
 	held := int64(0)
 	for _, n := range p.Density.Cells {
 		held += n
 	}
-	if held != int64(p.Records) {
+	if held != int64(p.Records) && !c.looks { // the simulation has repeats, which are set aside
 		c.t.Errorf("%s partition %d: %d are spread over time, and %d are held", p.Topic, p.Partition, held, p.Records)
 	}
 }

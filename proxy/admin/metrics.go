@@ -86,6 +86,7 @@ var families = []family{
 	}},
 	{"tidemark_records_dropped_total", counter, "Duplicates that went to no output, with TIDEMARK_DUPLICATES=drop.", ofPartition, each(func(p *proxy.PartitionStatus) float64 { return float64(p.Dropped) })},
 	{"tidemark_records_lost_total", counter, "Records that were held and are gone from the source, with TIDEMARK_ON_DATA_LOSS=continue.", ofPartition, each(func(p *proxy.PartitionStatus) float64 { return float64(p.Lost) })},
+	{"tidemark_source_records_missing_total", counter, "Records of the source that were gone when they were to be read, held before or not, with TIDEMARK_ON_DATA_LOSS=continue.", nil, count(func(c *proxy.Counts) int64 { return c.Lost })},
 	{"tidemark_buffered_records", gauge, "Records that were read and have not come out.", ofPartition, each(func(p *proxy.PartitionStatus) float64 { return float64(p.Held) })},
 	{"tidemark_records_unaccounted", gauge, "Read + carried over - ordered - late - dropped - lost - buffered. Anything but 0 is a fault of Tidemark.", ofPartition, each(func(p *proxy.PartitionStatus) float64 { return float64(p.Unaccounted()) })},
 	{"tidemark_buffered_bytes", gauge, "What holding them takes.", ofPartition, each(func(p *proxy.PartitionStatus) float64 { return float64(p.Bytes) })},
