@@ -60,7 +60,6 @@ func (as accounts) open(src emit.Source, held uint32, now watermark.Instant) *ac
 		a = &account{marked: now}
 		as[src] = a
 	}
-	a.now = a.kept
 	a.now.Carried += int64(held) - a.now.Held
 	a.now.Held = int64(held)
 	a.kept = a.now
