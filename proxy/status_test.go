@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,7 +27,7 @@ import (
 // has looked.
 func (c *cluster) watching(sidecars ...*sidecar) (done func() int) {
 	stop := make(chan struct{})
-	looks := 0
+	var looks atomic.Int64
 	var watchers sync.WaitGroup
 	for _, s := range sidecars {
 		before := map[string]Tally{}
@@ -39,7 +40,7 @@ func (c *cluster) watching(sidecars ...*sidecar) (done func() int) {
 				}
 				st := s.status()
 				if st.Ready || len(st.Partitions) > 0 {
-					looks++
+					looks.Add(1)
 				}
 				for i := range st.Partitions {
 					p := &st.Partitions[i]
@@ -54,7 +55,7 @@ func (c *cluster) watching(sidecars ...*sidecar) (done func() int) {
 	return func() int {
 		close(stop)
 		watchers.Wait()
-		return looks
+		return int(looks.Load())
 	}
 }
 

@@ -152,7 +152,7 @@ var families = []family{
 func scrape(board Board) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		all := gather(board.Status(r.Context()), time.Now())
-		format := expfmt.Negotiate(r.Header)
+		format := expfmt.NegotiateAccept(r.Header, expfmt.NewFormat(expfmt.TypeTextPlain), expfmt.NewFormat(expfmt.TypeProtoDelim))
 		w.Header().Set("Content-Type", string(format))
 		var to io.Writer = w
 		if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
