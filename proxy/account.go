@@ -60,6 +60,8 @@ func (s *session) tell(what string, f faulty) {
 func (s *session) undone() {
 	s.alarm.aborts.Add(1)
 	s.invalid = invalid{}
+	s.accounts.undo()
+	s.takings.undo()
 }
 
 // slow is how long brokers may take to acknowledge before it is told.

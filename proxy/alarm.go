@@ -26,16 +26,19 @@ type process struct {
 	limits    *limits
 	wallClock func() time.Time
 	producers *clocks.Producers
-	status    atomic.Pointer[Status] // nil between sessions
-	schemas   *registry.Registry     // nil where nothing needs it
-	transport http.RoundTripper      // to it; nil: the network
-	looked    map[string]bool        // topics; see session.arrives
+	board     *Board
+	accounts  accounts
+	latency   Histogram
+	schemas   *registry.Registry // nil where nothing needs it
+	transport http.RoundTripper  // to it; nil: the network
+	looked    map[string]bool    // topics; see session.arrives
 }
 
 func newProcess(log *slog.Logger) *process {
 	return &process{
 		alarm: newAlarm(log), limits: newLimits(), wallClock: time.Now,
 		producers: clocks.NewProducers(), looked: map[string]bool{},
+		board: NewBoard(""), accounts: accounts{},
 	}
 }
 

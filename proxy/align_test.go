@@ -45,10 +45,7 @@ func (c *cluster) fill(records []*kgo.Record) {
 // apart returns how far the watermarks of the partitions are from each other,
 // and what is held, by the status.
 func (s *sidecar) apart() (apart time.Duration, bytes int64) {
-	st := s.proc.status.Load()
-	if st == nil {
-		return 0, 0
-	}
+	st := s.status()
 	least, most := watermark.Max, watermark.None
 	for _, p := range st.Partitions {
 		bytes += p.Bytes
@@ -61,10 +58,7 @@ func (s *sidecar) apart() (apart time.Duration, bytes int64) {
 
 // of returns the status of a partition, nil while there is none.
 func (s *sidecar) of(topic string, partition int32) *PartitionStatus {
-	st := s.proc.status.Load()
-	if st == nil {
-		return nil
-	}
+	st := s.status()
 	i := slices.IndexFunc(st.Partitions, func(p PartitionStatus) bool { return p.Topic == topic && p.Partition == partition })
 	if i < 0 {
 		return nil

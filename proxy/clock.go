@@ -25,6 +25,7 @@ func (s *session) look(p *partition, f *kgo.FetchTopicPartition) {
 	if n := len(f.Records); n > 0 {
 		p.fresh = p.atEnd && s.punctual
 		p.atEnd = f.Records[n-1].Offset+1 >= f.HighWatermark
+		p.end, p.stable, p.heard = max(p.end, f.HighWatermark), f.LastStableOffset, s.now()
 		p.clocks.Poll(s.now(), n)
 	}
 }

@@ -182,7 +182,7 @@ func TestStatusHasTheClocks(t *testing.T) {
 			}
 		}
 		send(-2 * time.Second)
-		st := s.proc.status.Load()
+		st := s.status()
 		p := s.of(topic, 0)
 		near := func(got, want time.Duration) bool { return (got - want).Abs() <= want.Abs()/50+50*time.Millisecond }
 		if e := p.Clocks; e.Records < 200 || !e.Appended || !e.Fresh || !near(e.Written.Mean, 2*time.Second) || !near(e.Written.P99, 2*time.Second) ||
@@ -198,8 +198,8 @@ func TestStatusHasTheClocks(t *testing.T) {
 			t.Errorf("a clock that jumped: %+v", p)
 		}
 		s.stop()
-		if s.proc.status.Load() != nil {
-			t.Error("there is a status after the end")
+		if st := s.status(); len(st.Partitions) > 0 || st.Ready {
+			t.Errorf("after the end: %+v", st)
 		}
 	})
 }

@@ -38,6 +38,7 @@ type cluster struct {
 	writers    sync.WaitGroup
 	sidecars   []*sidecar
 	books      *books // the schema registry, if there is one
+	looks      bool   // somebody looks at the status of sidecars all the time
 	run        string // part of names on clusters that outlive the test
 	topics     int
 }

@@ -69,6 +69,7 @@ func (s *session) commit(ctx context.Context) error {
 		return nil
 	}
 	offsets := s.snapshots()
+	s.tally()
 	var err error
 	if s.gts != nil {
 		err = s.commitTransaction(ctx, offsets)
@@ -86,6 +87,7 @@ func (s *session) commit(ctx context.Context) error {
 	s.forgive()
 	s.done()
 	s.each(func(p *partition) { p.state.Advance() })
+	s.settle()
 	s.takeOff()
 	return nil
 }
@@ -168,6 +170,9 @@ func (s *session) commitTransaction(ctx context.Context, offsets []offset) error
 	})
 	committed, err := s.end(withOurs, try)
 	if s.rebalanced && err == nil {
+		if committed {
+			s.settle()
+		}
 		return errVoid // or committed, but not all that was there is ours any more
 	}
 	switch {

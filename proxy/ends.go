@@ -39,12 +39,13 @@ func (s *session) watch(ctx context.Context) {
 
 // needEnds tells the watcher which topics' ends matter: those of which records
 // are held or are being read again; and all where partitions are aligned, for
-// one that is idle with nothing held is not to hold the others up.
+// one that is idle with nothing held is not to hold the others up. Whoever looks at
+// the status is told the end of a partition of which nothing has come yet.
 func (s *session) needEnds() {
 	var topics []string
 	for topic, ps := range s.parts {
 		for _, p := range ps {
-			if s.cfg.MaxDrift > 0 || p.state.Low() < p.state.NextOffset() {
+			if s.cfg.MaxDrift > 0 || p.state.Low() < p.state.NextOffset() || p.end < 0 && s.shown != nil {
 				topics = append(topics, topic)
 				break
 			}
@@ -106,6 +107,7 @@ func (s *session) takeAnswer(ctx context.Context, p *partition, e ends) error {
 		p.state.Observe(e.sent, false)
 		return nil
 	}
+	p.end, p.stable = high.Offset, stable.Offset
 	if end, replaying := p.state.Replaying(); replaying {
 		// Only what the leader says of now counts: not an answer from before,
 		// and not one of a broker that does not know yet that it no longer

@@ -49,10 +49,10 @@ func (s *session) gone(ctx context.Context, p *partition, cause error) error {
 		s.skip(p, start)
 	} else {
 		if _, replaying := p.state.Replaying(); replaying {
-			p.state.EndReplay(diverged, true)
+			p.endReplay(diverged, true)
 		}
 		s.invalid.lost += max(at-diverged, 0)
-		p.state.Rewind(diverged)
+		p.rewind(diverged)
 	}
 	if err := s.endReplay(ctx, p, p.state.Position()); err != nil {
 		return err
@@ -68,7 +68,7 @@ func (s *session) skip(p *partition, start kadm.ListedOffset) {
 			p.state.Skip(start.Offset, start.LeaderEpoch) // what is missing is counted when it has been read again
 			return
 		}
-		if loss := p.state.EndReplay(math.MaxInt64, true); loss != nil {
+		if loss := p.endReplay(math.MaxInt64, true); loss != nil {
 			s.invalid.lost += loss.Records()
 		}
 	}

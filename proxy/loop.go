@@ -37,13 +37,14 @@ func (s *session) loop(stop, hard context.Context) error {
 		fetches := s.poll(stop, wait)
 		s.readClocks()
 		s.polled, s.punctual = s.wall, began.Sub(ended) <= readAtOnce
+		s.takings.poll(s.now())
 		if err := s.turn(hard, fetches); err != nil {
 			return err
 		}
 		ended = s.now()
 		s.align()
 		s.needEnds()
-		s.publish()
+		s.answer()
 	}
 	s.readClocks()
 	if err := s.commit(hard); !errors.Is(err, errVoid) {
@@ -155,6 +156,7 @@ func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) e
 		Invalid: invalid != nil, Outside: errors.Is(invalid, timestamp.ErrUnknownSchema),
 	}
 	s.codec.saw(r.Attrs.CompressionType())
+	first, newest := in.Offset >= p.state.NextOffset(), p.state.Newest()
 	verdict, body := p.state.Step(in, s.wall)
 	if p.clocks.Due() && !in.Invalid && verdict != reorder.Settled {
 		s.witness(p, r, t)
@@ -165,7 +167,11 @@ func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) e
 		}
 		s.log.Warn("event time jumped back; a new epoch begins", "topic", p.Topic, "partition", p.Partition,
 			"offset", r.Offset, "epoch", p.state.Epoch()+1)
+		newest = watermark.None
 		verdict, body = p.state.Step(in, s.wall)
+	}
+	if first {
+		p.account.judged(newest, t, verdict)
 	}
 	w := p.state.Watermark()
 	if s.cfg.Watermark == config.Punctuated {
@@ -186,6 +192,7 @@ func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) e
 		if s.released.repeats(p, verdict, t, r) {
 			why.Verdict = reorder.Duplicate
 		}
+		p.account.now.Late[why.Verdict]++
 		late := s.flight.outbox.Late(p.Source, r, why)
 		r.Recycle()
 		return s.produce(ctx, p, in.Offset, false, late)
@@ -224,6 +231,7 @@ func (s *session) relieve(ctx context.Context) error {
 		if state == nil {
 			return nil
 		}
+		s.relieved = s.now()
 		if err := goneOn(s.releaseByClock(ctx, s.owner(state))); err != nil {
 			return err
 		}
@@ -320,7 +328,7 @@ func (s *session) endReplay(ctx context.Context, p *partition, position int64) e
 // before. After an accepted loss reading begins anew where the logs part.
 func (s *session) endReplayAt(ctx context.Context, p *partition, logEnd int64) error {
 	accept := s.cfg.OnDataLoss == config.LossContinues
-	loss := p.state.EndReplay(logEnd, accept)
+	loss := p.endReplay(logEnd, accept)
 	if loss == nil {
 		return s.release(ctx, p)
 	}

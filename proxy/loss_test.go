@@ -185,6 +185,10 @@ func TestLossIsCountedOnce(t *testing.T) {
 		c.deleteBelow(topic, 25) // all that is held, and 5 more
 		s = c.start(topic, noDrain, goOn)
 		c.awaitRead(s)
+		st := s.status()
+		if sum := st.sum(); sum.Lost != 20 || sum.Carried != 20 || sum.Read != 5 || sum.Unaccounted() != 0 {
+			t.Errorf("the account of 20 that were held and are gone, and 5 that were read: %+v", sum)
+		}
 		s.stop()
 		if n := s.proc.alarm.snapshot().Lost; n != 25 {
 			t.Errorf("%d counted as lost, 25 are", n)

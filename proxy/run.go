@@ -29,7 +29,13 @@ const stopTime = 8 * time.Second
 // cleanly: what is open is committed, the group is left. An error has a hint
 // and an exit code where there is a cure; see Fault.
 func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
+	return RunOn(ctx, cfg, log, NewBoard(""))
+}
+
+// RunOn does what Run does, and board shows what it is doing.
+func RunOn(ctx context.Context, cfg config.Config, log *slog.Logger, board *Board) error {
 	proc := newProcess(log)
+	proc.board = board
 	connection, err := cfg.ClientOpts(proc.alarm.stale)
 	if err != nil {
 		return usage(err, "")
@@ -60,6 +66,7 @@ func runSessions(ctx, hard context.Context, cfg config.Config, connection []kgo.
 		return err
 	}
 	defer proc.closeRegistry()
+	defer proc.showOn(ctx, cfg)()
 	connection = slices.Concat(prompt(), connection, []kgo.Opt{kgo.WithHooks(lines{proc.alarm})})
 	var fenced []time.Time
 	pause := betweenSessions
@@ -84,6 +91,7 @@ func runSessions(ctx, hard context.Context, cfg config.Config, connection []kgo.
 			}
 		}
 		proc.alarm.raise("starting over from the last commit", err)
+		proc.board.says(fmt.Sprintf("starting over from the last commit: %v", err))
 		proc.alarm.fruitless.Store(proc.alarm.commits.Load() == before)
 		if proc.alarm.commits.Load() > before {
 			pause = betweenSessions
@@ -125,6 +133,8 @@ func runSession(ctx, hard context.Context, cfg config.Config, connection []kgo.O
 	}
 	defer admin.Close()
 	adm := kadm.NewClient(admin)
+	proc.board.reach(adm)
+	defer proc.board.reach(nil)
 	topics, err := preflightOver(ctx, kadm.NewClient(first), adm, cfg, cfg.EventTime, proc.alarm)
 	if ctx.Err() != nil {
 		return nil // told to stop before there was anything to commit
@@ -151,6 +161,7 @@ func runSession(ctx, hard context.Context, cfg config.Config, connection []kgo.O
 	if err != nil {
 		return usage(err, "")
 	}
+	proc.board.says("joining the group")
 	close(s.ready)
 	if err = s.run(ctx, hard); errors.Is(err, kerr.FencedInstanceID) || isFenced(err) && s.replaced(ctx) {
 		return failed(fmt.Errorf("instance %q of group %q was started a second time: %w", cfg.Instance, cfg.Group, err),
@@ -209,7 +220,8 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 	life, die := context.WithCancel(context.Background())
 	s := &session{
 		life: life, die: die,
-		cfg: cfg, log: proc.alarm.log, alarm: proc.alarm, wallClock: proc.wallClock, limits: proc.limits, producers: proc.producers, seen: &proc.status,
+		cfg: cfg, log: proc.alarm.log, alarm: proc.alarm, wallClock: proc.wallClock, limits: proc.limits, producers: proc.producers, board: proc.board,
+		accounts: proc.accounts, latency: &proc.latency,
 		topics: topics, connection: connection, extract: proc.extractor(cfg), schemas: proc.schemas, adm: adm,
 		stamps: cfg.EventTime.UsesTimestamp(), looked: proc.looked,
 		engine:   reorder.NewEngine(opts, int64(cfg.Memory)),
@@ -218,6 +230,7 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 		refusals: map[emit.Source]refused{},
 		stuck:    map[emit.Source]place{},
 		stopped:  map[emit.Source]watermark.Instant{},
+		reasons:  map[emit.Source]standing{},
 		waiting:  map[emit.Source]wanted{},
 		recoil:   recoil,
 		slowest:  watermark.None,
@@ -228,6 +241,7 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 		start:    time.Now(), committed: time.Now(),
 		released: newReleased(cfg),
 	}
+	s.accounts.undo()
 	s.takeOff()
 	return s
 }
@@ -244,8 +258,9 @@ func (s *session) run(ctx, hard context.Context) error {
 	watching, stop := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() { s.watch(watching); close(done) }()
+	s.board.opened(s.poke)
 	err := s.loop(ctx, hard)
-	s.seen.Store(nil)
+	s.board.closed()
 	stop()
 	<-done
 	s.leave(hard, err)

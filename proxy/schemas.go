@@ -182,7 +182,7 @@ func (s *session) waitFor(ctx context.Context, p *partition, want wanted) error 
 	if err := s.commit(ctx); err != nil {
 		return err
 	}
-	s.setAside(p)
+	s.setAside(p, standing{state: WaitingForSchema, why: fmt.Sprintf("schema %d, of the record at offset %d: %v", want.id, want.offset, want.why), hint: want.hint})
 	s.waiting[p.Source] = want
 	s.alarm.waits(p.Source, want)
 	return errStopped

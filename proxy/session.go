@@ -81,8 +81,14 @@ type session struct {
 	producers  *clocks.Producers
 	told       telling // of producers
 	trips      clocks.Trips
-	seen       *atomic.Pointer[Status]
-	published  watermark.Instant
+	board      *Board
+	shown      *Status // what was answered last,
+	shownAt    watermark.Instant
+	accounts   accounts
+	takings    takings
+	latency    *Histogram               // beyond the bound; see takings
+	reasons    map[emit.Source]standing // why those in stopped do
+	relieved   watermark.Instant        // when records were released early for want of memory, last
 	committed  time.Time
 	start      time.Time // monotonic zero
 
@@ -105,14 +111,19 @@ type partition struct {
 	scope reorder.Scope
 	since watermark.Instant // when it was taken up
 
-	paused   bool              // until slower ones have caught up; see align
-	pausedAt watermark.Instant // since when
-	atEnd    bool              // what was read of it last was the end of the log
-	fresh    bool              // what is worked off of it now was read at once
-	clocks   clocks.Gathering
-	life     uint64 // as released knows it
-	dropped  int64  // duplicates, since the last commit
-	arrivals bool   // a timestamp was that of arrival
+	paused    bool              // until slower ones have caught up; see align
+	pausedAt  watermark.Instant // since when
+	atEnd     bool              // what was read of it last was the end of the log
+	fresh     bool              // what is worked off of it now was read at once
+	clocks    clocks.Gathering
+	life      uint64 // as released knows it
+	dropped   int64  // duplicates, since the last commit
+	account   *account
+	end       int64             // of the log, as far as it is known; -1: not yet
+	stable    int64             // the same, without open transactions
+	heard     watermark.Instant // when records came, last
+	committed int64             // L, in the last commit
+	arrivals  bool              // a timestamp was that of arrival
 
 	packed [2]packed // ordered and late; kept only in a wide session
 }

@@ -67,12 +67,22 @@ func (c *cluster) start(topic string, env ...string) *sidecar {
 		s.proc.transport = c.books
 	}
 	s.proc.wallClock = func() time.Time { return time.Now().Add(time.Duration(s.jump.Load())) }
+	if c.looks {
+		go func() {
+			done := c.watching(s)
+			<-s.done
+			done()
+		}()
+	}
 	go func() {
 		defer close(s.done)
 		s.err = runSessions(ctx, hard, s.cfg, connection, s.proc)
 	}()
 	return s
 }
+
+// status returns what its board shows.
+func (s *sidecar) status() *Status { return s.proc.board.Status(s.c.ctx) }
 
 // stop ends the sidecar politely.
 func (s *sidecar) stop() {

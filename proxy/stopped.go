@@ -9,7 +9,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
-	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/reorder"
+	"github.com/tidemarkhq/tidemark/watermark"
 )
 
 // A partition may have to stop while the others go on: the record that it owes
@@ -95,12 +96,31 @@ func (s *session) swollen(ctx context.Context, p *partition, err error) error {
 
 // standStill keeps a partition that has nothing uncommitted from being read.
 func (s *session) standStill(p *partition, why error, hint string) {
-	s.setAside(p)
+	state := Stopped
+	if errors.Is(why, errFew) {
+		state = WaitingForOutputs
+	}
+	s.setAside(p, standing{state: state, why: why.Error(), hint: hint})
 	s.alarm.cry(fmt.Sprint(p.Topic, p.Partition), "a partition stands still; it is tried again every "+retryStopped.String(), why,
 		"topic", p.Topic, "partition", p.Partition, "hint", hint)
 }
 
-func (s *session) setAside(p *partition) {
+// standing is why a partition stands still, and how it stood when it was stopped.
+type standing struct {
+	state     PartitionState
+	why, hint string
+	last      reorder.Status
+	committed int64
+	end       int64
+}
+
+func (s *session) setAside(p *partition, why standing) {
+	why.last.Watermark, why.last.Newest, why.last.Next = watermark.None, watermark.None, p.committed
+	if p.state != nil {
+		why.last = p.state.Status()
+	}
+	why.committed, why.end = p.committed, p.end
+	s.reasons[p.Source] = why
 	s.remove(p.Topic, p.Partition)
 	s.stopped[p.Source] = s.now()
 	s.cl.PauseFetchPartitions(map[string][]int32{p.Topic: {p.Partition}})
@@ -111,8 +131,7 @@ func (s *session) standsStill(topic string, n int32) bool {
 	if len(s.stopped) == 0 {
 		return false
 	}
-	t := s.topics[topic]
-	_, still := s.stopped[emit.Source{Topic: topic, Ordered: t.Ordered, Late: t.Late, Partition: n}]
+	_, still := s.stopped[s.source(topic, n)]
 	return still
 }
 

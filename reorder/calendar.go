@@ -395,7 +395,7 @@ func (c *calendar) alloc() int32 {
 // release gives a pack back and returns the next of its chain.
 func (c *calendar) release(i int32) (next int32) {
 	p := c.at(i)
-	next, p.next = p.next, c.free
+	next, p.next, p.n = p.next, c.free, 0
 	c.free = i
 	return next
 }

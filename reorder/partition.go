@@ -349,24 +349,39 @@ type Status struct {
 	Epoch     uint32
 	Low, Next int64         // committed if everything were durable, and next to read
 	Records   int           // held
+	Owed      int           // read, and not yet put out: the same, or while replaying what has to be found again
 	Bytes     int64         // what holding them costs
 	Bound     time.Duration // Adaptive: what has been learned so far
 	Idle      bool
+	Quiet     time.Duration // for how long nothing new has provably come; see watermark.Idle
 	Replaying bool
+	Again     int64 // while replaying: the next offset to read again
 }
 
 // Status returns the present state.
 func (p *Partition) Status() Status {
 	s := Status{
 		Watermark: p.clock.W, Newest: p.clock.Max, Epoch: p.epoch,
-		Low: p.Low(), Next: p.next, Records: int(p.count), Bytes: p.bytes,
-		Idle: p.idle.Idle(), Replaying: p.replay != nil,
+		Low: p.Low(), Next: p.next, Records: int(p.count), Owed: p.Owed(), Bytes: p.bytes,
+		Idle: p.idle.Idle(), Quiet: p.idle.Quiet(), Replaying: p.replay != nil, Again: p.read,
 	}
 	if p.disorder != nil {
 		s.Bound = p.bound()
 	}
 	return s
 }
+
+// Owed returns how many records have been judged on time and not come out: those
+// held, or while replaying those that have to be found again.
+func (p *Partition) Owed() int {
+	if p.replay != nil {
+		return int(p.replay.Count)
+	}
+	return int(p.count)
+}
+
+// Newest returns the largest event time seen, None before the first record.
+func (p *Partition) Newest() watermark.Time { return p.clock.Max }
 
 // Watermark returns the watermark that judges, None before the first record.
 func (p *Partition) Watermark() watermark.Time { return p.clock.W }

@@ -70,6 +70,14 @@ func (i *Idle) Observe(sent Instant, quiet bool) time.Duration {
 	return step
 }
 
+// Quiet returns for how long the partition has provably had nothing new.
+func (i *Idle) Quiet() time.Duration {
+	if !i.proven {
+		return 0
+	}
+	return i.last.Sub(i.since)
+}
+
 // Idle reports whether the partition has been idle for the timeout.
 func (i *Idle) Idle() bool {
 	return i.Timeout > 0 && i.proven && i.last.Sub(i.since) >= i.Timeout

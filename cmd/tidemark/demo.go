@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 )
 
@@ -37,7 +38,7 @@ holds. It touches nothing else and takes no notice of TIDEMARK_* variables.`,
 			d.events = tellStory(seed)
 			d.screen = newScreen(cmd.OutOrStdout(), cmd.ErrOrStderr())
 			d.log = d.screen.logger(verbose)
-			d.sidecar, d.verify = runProxy, verify
+			d.sidecar, d.verify = quietly, verify
 			return d.run(ctx)
 		},
 	}
@@ -83,12 +84,18 @@ func (d *demo) run(ctx context.Context) error {
 	return err
 }
 
+// quietly runs the proxy with nobody to look at it.
+func quietly(ctx context.Context, cfg config.Config, log *slog.Logger) error {
+	return runProxy(ctx, cfg, log, proxy.NewBoard(""))
+}
+
 // demoConfig is what a user would set, and nothing of what the user has set.
 func demoConfig(broker string) (config.Config, error) {
 	return config.Load([]string{
 		"TIDEMARK_BROKERS=" + broker,
 		"TIDEMARK_TOPICS=" + storyTopic,
 		"TIDEMARK_INSTANCE=demo",
+		"TIDEMARK_ADMIN=off",
 		"TIDEMARK_MAX_OUT_OF_ORDERNESS=" + storyBound.String(),
 		"TIDEMARK_IDLE_TIMEOUT=" + storyIdle.String(),
 	})

@@ -36,7 +36,7 @@ func newRootCommand() *cobra.Command {
 	root.Args = knownCommand
 	root.Version = thisBuild().Version
 	root.SetVersionTemplate(thisBuild().String() + "\n")
-	root.AddCommand(newRunCommand(), newDemoCommand(), newVerifyCommand(), newRepairCommand(), newConfigCommand(), newVersionCommand())
+	root.AddCommand(newRunCommand(), newDemoCommand(), newVerifyCommand(), newRepairCommand(), newCheckCommand(), newConfigCommand(), newVersionCommand())
 	root.SetHelpCommand(newHelpCommand())
 	root.SuggestionsMinimumDistance = 2
 	root.CompletionOptions.HiddenDefaultCmd = true

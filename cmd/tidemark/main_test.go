@@ -18,6 +18,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/tidemarkhq/tidemark/proxy"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 )
 
@@ -35,11 +36,14 @@ func TestMain(m *testing.M) {
 	})
 }
 
-func with(proxy func(context.Context) error) func() {
+func with(body func(context.Context) error) func() {
 	return func() {
-		runProxy = func(ctx context.Context, _ config.Config, log *slog.Logger) error {
+		if os.Getenv("TIDEMARK_ADMIN") == "" {
+			os.Setenv("TIDEMARK_ADMIN", "off") // several run at once
+		}
+		runProxy = func(ctx context.Context, _ config.Config, log *slog.Logger, _ *proxy.Board) error {
 			log.Info("started")
-			return proxy(ctx)
+			return body(ctx)
 		}
 		main()
 	}
@@ -66,7 +70,7 @@ func TestScripts(t *testing.T) {
 // cannot: exits CODE COMMAND ARGS...
 func exits(ts *testscript.TestScript, _ bool, args []string) {
 	cmd := exec.Command(args[1], args[2:]...)
-	for _, key := range []string{"PATH", "GORACE", "TIDEMARK_TOPICS", "TIDEMARK_GRUOP", "TIDEMARK_DELIVERY"} {
+	for _, key := range []string{"PATH", "GORACE", "TIDEMARK_TOPICS", "TIDEMARK_ADMIN", "TIDEMARK_GRUOP", "TIDEMARK_DELIVERY"} {
 		if v := ts.Getenv(key); v != "" {
 			cmd.Env = append(cmd.Env, key+"="+v)
 		}
@@ -81,10 +85,10 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // start runs a proxy until it has logged its first line.
-func start(t *testing.T, name string) (*exec.Cmd, *bufio.Reader) {
+func start(t *testing.T, name string, env ...string) (*exec.Cmd, *bufio.Reader) {
 	t.Helper()
 	cmd := exec.Command(name)
-	cmd.Env = []string{"TIDEMARK_TOPICS=orders"}
+	cmd.Env = append([]string{"TIDEMARK_TOPICS=orders"}, env...)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

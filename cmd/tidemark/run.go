@@ -11,11 +11,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tidemarkhq/tidemark/proxy"
+	"github.com/tidemarkhq/tidemark/proxy/admin"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 )
 
 // runProxy is what tests put a failure in the place of.
-var runProxy = proxy.Run
+var runProxy = proxy.RunOn
 
 // heapShare is how much of a container's memory limit the Go runtime may plan
 // with. Near it the collector works harder; without it, it would learn of the
@@ -46,7 +47,13 @@ func run(ctx context.Context) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // from here on a signal kills, as if we had never asked
-	err = runProxy(ctx, cfg, newLogger(os.Stderr, cfg))
+	log, board := newLogger(os.Stderr, cfg), proxy.NewBoard(thisBuild().Version)
+	port, err := admin.Listen(cfg)
+	if err != nil {
+		return err
+	}
+	defer admin.Serve(port, cfg, board, log)()
+	err = runProxy(ctx, cfg, log, board)
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil // we were told to stop, and did
 	}

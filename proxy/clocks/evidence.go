@@ -52,6 +52,9 @@ const (
 
 // Poll says that n records, at least one, have been read at now.
 func (g *Gathering) Poll(now watermark.Instant, n int) {
+	if now.Sub(g.began) >= Window {
+		g.Evidence(now)
+	}
 	if now.Sub(g.looked) >= unlooked {
 		g.looked, g.left = now, min(g.left, rand.Uint32N(uint32(n)))
 	}
@@ -88,8 +91,7 @@ func (g *Gathering) Add(r Reading) {
 	g.transit.add(r.Read.Since(r.Timestamp))
 }
 
-// Evidence returns what is known at now. It has to be asked now and then for
-// windows to end.
+// Evidence returns what is known at now.
 func (g *Gathering) Evidence(now watermark.Instant) Evidence {
 	over := now.Sub(g.began) >= Window
 	if g.whole && !over {

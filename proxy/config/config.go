@@ -137,6 +137,22 @@ type Config struct {
 	// What the names of all added headers begin with.
 	HeaderPrefix string `env:"HEADER_PREFIX" envDefault:"tidemark-"`
 
+	// Where health, status and metrics are served: `host:port`, with the host left out
+	// for all addresses, or `off`. See [operations.md](operations.md).
+	Admin AdminAddress `env:"ADMIN" envDefault:":9840" group:"Admin port"`
+	// PEM file with the certificate to speak TLS with there. Read again for every
+	// connection; so is the key. Not set: no TLS.
+	AdminTLSCertFile string `env:"ADMIN_TLS_CERT_FILE"`
+	// PEM file with the key of that certificate.
+	AdminTLSKeyFile string `env:"ADMIN_TLS_KEY_FILE"`
+	// User name that is asked for there (HTTP basic authentication), except for
+	// `/livez` and `/readyz`. Not set: nobody is asked.
+	AdminUsername string `env:"ADMIN_USERNAME"`
+	// Password that belongs to it.
+	AdminPassword Secret `env:"ADMIN_PASSWORD"`
+	// File with that password. A newline at its end does not count.
+	AdminPasswordFile string `env:"ADMIN_PASSWORD_FILE"`
+
 	// Least important message to log: `debug`, `info`, `warn` or `error`.
 	LogLevel LogLevel `env:"LOG_LEVEL" envDefault:"info" group:"Logs"`
 	// `text`, `json`, or `auto`: text on a terminal, JSON elsewhere.

@@ -130,6 +130,7 @@ func (c *Config) secrets() []secretSetting {
 	return []secretSetting{
 		{keyPassword, keyPasswordFile, &c.SASLPassword, c.SASLPasswordFile},
 		{keyClientSecret, keyClientSecretFile, &c.SASLClientSecret, c.SASLClientSecretFile},
+		{keyAdminPassword, keyAdminPasswordFile, &c.AdminPassword, c.AdminPasswordFile},
 		{keyRegistryPassword, keyRegistryPasswordFile, &c.SchemaRegistryPassword, c.SchemaRegistryPasswordFile},
 		{keyRegistryToken, keyRegistryTokenFile, &c.SchemaRegistryToken, c.SchemaRegistryTokenFile},
 	}

@@ -58,6 +58,13 @@ const (
 	keyScopes             = Prefix + "SASL_SCOPES"
 	keyExtensions         = Prefix + "SASL_EXTENSIONS"
 
+	keyAdmin             = Prefix + "ADMIN"
+	keyAdminTLSCertFile  = Prefix + "ADMIN_TLS_CERT_FILE"
+	keyAdminTLSKeyFile   = Prefix + "ADMIN_TLS_KEY_FILE"
+	keyAdminUsername     = Prefix + "ADMIN_USERNAME"
+	keyAdminPassword     = Prefix + "ADMIN_PASSWORD"
+	keyAdminPasswordFile = Prefix + "ADMIN_PASSWORD_FILE"
+
 	keyEventTime             = Prefix + "EVENT_TIME"
 	keyRegistry              = Prefix + "SCHEMA_REGISTRY"
 	keyRegistryUsername      = Prefix + "SCHEMA_REGISTRY_USERNAME"

@@ -25,7 +25,7 @@ type hidden struct {
 func places(t *testing.T) map[string]any {
 	s := NewSecret(canary)
 	c := mustLoad(t, "SASL_MECHANISM=PLAIN", "SASL_USERNAME=u", "SASL_PASSWORD="+canary,
-		"SCHEMA_REGISTRY=http://r", "SCHEMA_REGISTRY_USERNAME=u", "SCHEMA_REGISTRY_PASSWORD="+canary)
+		"ADMIN_USERNAME=u", "ADMIN_PASSWORD="+canary, "SCHEMA_REGISTRY=http://r", "SCHEMA_REGISTRY_USERNAME=u", "SCHEMA_REGISTRY_PASSWORD="+canary)
 	return map[string]any{
 		"secret": s, "pointer": &s, "config": c, "pointer to config": &c, "slice": []Secret{s}, "map": map[string]Secret{"a": s},
 		"hidden": hidden{c, s, &s, []Secret{s}, map[string]Secret{"a": s}}, "effective": c.Effective(),

@@ -48,6 +48,7 @@ func (c *Config) validate(f *faults) {
 	c.validateTLS(f)
 	c.validateSASL(f)
 	c.validateRegistry(f)
+	c.validateAdmin(f)
 	c.validateSecrets(f)
 }
 

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tidemarkhq/tidemark/proxy/config"
+)
+
+// liveTimeout is how long a process that lives may take to say so.
+const liveTimeout = 2 * time.Second
+
+func newCheckCommand() *cobra.Command {
+	var live bool
+	cmd := &cobra.Command{
+		Use:   "check --live",
+		Short: "Ask whether the Tidemark of this machine lives",
+		Long: `Ask the Tidemark that runs on this machine, with the same configuration, whether it
+lives: by its admin port (TIDEMARK_ADMIN). Kafka is not asked. It is what the health
+check of the container image does.
+
+Exit code 0: it lives. 3: it does not answer, or not as it should. 2: it cannot be
+asked.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !live {
+				return &exitError{exitUsage, errors.New("there is nothing to check"), "add --live"}
+			}
+			return checkLive(cmd.Context())
+		},
+	}
+	cmd.Flags().BoolVar(&live, "live", false, "whether the process answers")
+	return cmd
+}
+
+func checkLive(ctx context.Context) error {
+	cfg, err := config.Load(os.Environ())
+	if err != nil {
+		return err
+	}
+	if cfg.Admin == "" {
+		return &exitError{exitUsage, errors.New("nobody can be asked: the admin port is off"), "set TIDEMARK_ADMIN"}
+	}
+	url := liveURL(cfg)
+	if err := askLive(ctx, url); err != nil {
+		return &exitError{exitNotHeld, fmt.Errorf("ask %s: %w", url, err), ""}
+	}
+	return nil
+}
+
+// liveURL is where to ask. A port that is open for all addresses is open for that of
+// this machine.
+func liveURL(cfg config.Config) string {
+	scheme := "http"
+	if cfg.AdminTLS() != nil {
+		scheme = "https"
+	}
+	host, port, _ := net.SplitHostPort(string(cfg.Admin))
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return scheme + "://" + net.JoinHostPort(host, port) + "/livez"
+}
+
+func askLive(ctx context.Context, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, liveTimeout)
+	defer cancel()
+	// The certificate is for those who ask by name, from elsewhere. Nothing is told
+	// here that others must not hear, and a lie would come from this machine.
+	line := &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true}}
+	defer line.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := (&http.Client{Transport: line}).Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		said, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
+		return fmt.Errorf("%s: %s", resp.Status, strings.TrimSpace(string(said)))
+	}
+	return nil
+}

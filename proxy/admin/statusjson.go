@@ -1,0 +1,157 @@
+package admin
+
+import (
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy"
+	"github.com/tidemarkhq/tidemark/reorder"
+	"github.com/tidemarkhq/tidemark/watermark"
+)
+
+// statusJSON is the form of /status. Names end in their unit. Times of events are ms
+// since 1970, null where there are none; other times are RFC 3339.
+type statusJSON struct {
+	State     proxy.State `json:"state"`
+	Reason    string      `json:"reason"`
+	Ready     bool        `json:"ready"`
+	NotReady  string      `json:"not_ready,omitempty"`
+	Instance  string      `json:"instance"`
+	Group     string      `json:"group"`
+	Version   string      `json:"version"`
+	StartedAt time.Time   `json:"started_at"`
+	At        time.Time   `json:"at"` // when the partitions were as they are shown
+
+	Topics        []string `json:"topics"`
+	Delivery      string   `json:"delivery"`
+	Watermark     string   `json:"watermark"`
+	BoundMs       int64    `json:"bound_ms"`
+	IdleTimeoutMs int64    `json:"idle_timeout_ms"`
+	MemoryBytes   int64    `json:"memory_bytes"`
+	BufferedBytes int64    `json:"buffered_bytes"`
+
+	Commits    int64            `json:"commits"`
+	Aborts     int64            `json:"aborts"`
+	Rebalances int64            `json:"rebalances"`
+	Errors     map[string]int64 `json:"errors"` // by class
+
+	Probes     map[string]*probeJSON `json:"probes"`
+	Partitions []partitionJSON       `json:"partitions"`
+}
+
+type probeJSON struct {
+	At     time.Time `json:"at"`
+	TookMs float64   `json:"took_ms"`
+	Error  string    `json:"error,omitempty"`
+}
+
+type partitionJSON struct {
+	Topic     string               `json:"topic"`
+	Partition int32                `json:"partition"`
+	State     proxy.PartitionState `json:"state"`
+	Epoch     uint32               `json:"epoch"`
+
+	WatermarkMs *int64 `json:"watermark_ms"`
+	NewestMs    *int64 `json:"newest_ms"` // event time
+	BoundMs     *int64 `json:"bound_ms,omitempty"`
+
+	NextOffset      int64  `json:"next_offset"`
+	CommittedOffset int64  `json:"committed_offset"`
+	EndOffset       *int64 `json:"end_offset"`
+	Backlog         *int64 `json:"backlog"`
+
+	BufferedRecords int64 `json:"buffered_records"`
+	BufferedBytes   int64 `json:"buffered_bytes"`
+
+	Read             int64            `json:"read"`
+	CarriedOver      int64            `json:"carried_over"`
+	Ordered          int64            `json:"ordered"`
+	Late             map[string]int64 `json:"late"`
+	Dropped          int64            `json:"dropped"`
+	Lost             int64            `json:"lost"`
+	OrderedPerSecond float64          `json:"ordered_per_second"`
+	LatePerSecond    float64          `json:"late_per_second"`
+
+	WaitsFor string     `json:"waits_for"`
+	NextMs   *int64     `json:"next_event_time_ms"`
+	DueAt    *time.Time `json:"next_release_due_at"`
+}
+
+// reasons are those for which a record may be late.
+var reasons = []reorder.Verdict{reorder.BehindWatermark, reorder.Overflow, reorder.Future, reorder.InvalidTime, reorder.Duplicate}
+
+func status(board Board) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(toJSON(board.Status(r.Context())))
+	}
+}
+
+func toJSON(st *proxy.Status) statusJSON {
+	j := statusJSON{
+		State: st.State, Reason: st.Reason, Ready: st.Ready, NotReady: st.NotReady,
+		Instance: st.Instance, Group: st.Group, Version: st.Version, StartedAt: st.Started.UTC(), At: st.At.UTC(),
+		Topics: st.Topics, Delivery: string(st.Delivery), Watermark: string(st.Strategy),
+		BoundMs: st.Bound.Milliseconds(), IdleTimeoutMs: st.IdleTimeout.Milliseconds(), MemoryBytes: st.Memory, BufferedBytes: st.Bytes,
+		Commits: st.Counts.Commits, Aborts: st.Counts.Aborts, Rebalances: st.Counts.Rebalances,
+		Errors:     map[string]int64{"broker": st.Counts.Broker, "network": st.Counts.Network, "record": st.Counts.Record},
+		Probes:     map[string]*probeJSON{"metadata": probe(st.Probes.Metadata), "admin": probe(st.Probes.Admin)},
+		Partitions: make([]partitionJSON, 0, len(st.Partitions)),
+	}
+	for i := range st.Partitions {
+		j.Partitions = append(j.Partitions, partition(&st.Partitions[i]))
+	}
+	return j
+}
+
+func probe(p proxy.Probe) *probeJSON {
+	if p.At.IsZero() {
+		return nil
+	}
+	j := &probeJSON{At: p.At.UTC(), TookMs: float64(p.Took) / float64(time.Millisecond)}
+	if p.Err != nil {
+		j.Error = p.Err.Error()
+	}
+	return j
+}
+
+func partition(p *proxy.PartitionStatus) partitionJSON {
+	j := partitionJSON{
+		Topic: p.Topic, Partition: p.Partition, State: p.State, Epoch: p.Epoch,
+		WatermarkMs: millis(p.Watermark), NewestMs: millis(p.Newest),
+		NextOffset: p.Next, CommittedOffset: p.Committed, EndOffset: known(p.End), Backlog: known(p.Backlog()),
+		BufferedRecords: p.Held, BufferedBytes: p.Bytes,
+		Read: p.Read, CarriedOver: p.Carried, Ordered: p.Ordered, Late: map[string]int64{}, Dropped: p.Dropped, Lost: p.Lost,
+		OrderedPerSecond: p.OrderedRate, LatePerSecond: p.LateRate,
+		WaitsFor: p.Hold.Words, NextMs: millis(p.Hold.Event),
+	}
+	for _, v := range reasons {
+		j.Late[emit.Reason(v)] = p.Late[v]
+	}
+	if p.Bound > 0 {
+		ms := p.Bound.Milliseconds()
+		j.BoundMs = &ms
+	}
+	if !p.Hold.At.IsZero() {
+		at := p.Hold.At.UTC()
+		j.DueAt = &at
+	}
+	return j
+}
+
+func millis(t watermark.Time) *int64 {
+	if t == watermark.None {
+		return nil
+	}
+	ms := t.Millis()
+	return &ms
+}
+
+func known(n int64) *int64 {
+	if n < 0 {
+		return nil
+	}
+	return &n
+}

@@ -1,0 +1,94 @@
+package config
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+)
+
+// AdminAddress is where health, status and metrics are served: host:port, or
+// nothing for nowhere.
+type AdminAddress string
+
+const adminOff = "off"
+
+// UnmarshalText reads host:port, with the host left out for all addresses, or "off".
+func (a *AdminAddress) UnmarshalText(text []byte) error {
+	if strings.EqualFold(string(text), adminOff) {
+		*a = ""
+		return nil
+	}
+	_, port, err := net.SplitHostPort(string(text))
+	if n, bad := strconv.ParseUint(port, 10, 16); err != nil || bad != nil || n == 0 {
+		return problem{fmt.Sprintf("%q is not host:port", text), "like :9840 for all addresses, 127.0.0.1:9840 for this machine alone, or off"}
+	}
+	*a = AdminAddress(text)
+	return nil
+}
+
+// String returns the address as UnmarshalText reads it.
+func (a AdminAddress) String() string {
+	if a == "" {
+		return adminOff
+	}
+	return string(a)
+}
+
+// AdminTLS returns how TLS is spoken at the admin port, nil if it is not. The
+// certificate is read again for every connection, so that it can be renewed without
+// a restart.
+func (c Config) AdminTLS() *tls.Config {
+	if c.AdminTLSCertFile == "" {
+		return nil
+	}
+	return &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.adminCertificate() },
+	}
+}
+
+func (c Config) adminCertificate() (*tls.Certificate, error) {
+	cert, err := tls.LoadX509KeyPair(c.AdminTLSCertFile, c.AdminTLSKeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("certificate %s with key %s: %w", c.AdminTLSCertFile, c.AdminTLSKeyFile, err)
+	}
+	return &cert, nil
+}
+
+func (c *Config) validateAdmin(f *faults) {
+	if !f.read(keyAdmin, keyAdminPasswordFile) {
+		return
+	}
+	user, password := c.AdminUsername != "", c.AdminPassword.IsSet()
+	if c.Admin == "" {
+		for _, s := range [][2]string{
+			{keyAdminTLSCertFile, c.AdminTLSCertFile},
+			{keyAdminTLSKeyFile, c.AdminTLSKeyFile},
+			{keyAdminUsername, c.AdminUsername},
+			{keyAdminPassword, c.AdminPassword.String()},
+		} {
+			if s[1] != "" {
+				f.add(s[0], "has no effect without the admin port", "set "+keyAdmin)
+			}
+		}
+		return
+	}
+	switch cert, key := c.AdminTLSCertFile, c.AdminTLSKeyFile; {
+	case cert != "" && key == "":
+		f.add(keyAdminTLSKeyFile, "not set, but "+keyAdminTLSCertFile+" is", "a certificate needs its key")
+	case cert == "" && key != "":
+		f.add(keyAdminTLSCertFile, "not set, but "+keyAdminTLSKeyFile+" is", "a key needs its certificate")
+	case cert != "":
+		if _, err := c.adminCertificate(); err != nil {
+			f.add(keyAdminTLSCertFile, err.Error(), "")
+		}
+	}
+	switch {
+	case user && !password:
+		f.add(keyAdminPassword, "not set, but "+keyAdminUsername+" is", "set it, or "+keyAdminPasswordFile)
+	case password && !user:
+		f.add(keyAdminUsername, "not set, but "+keyAdminPassword+" is", "")
+	}
+}

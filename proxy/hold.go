@@ -1,0 +1,64 @@
+package proxy
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/watermark"
+)
+
+// Hold is what keeps the next record of a partition from coming out.
+type Hold struct {
+	Words string         // what it waits for
+	Event watermark.Time // the event time of the next record; None when nothing is held
+	Lacks time.Duration  // how far the watermark is from it
+	// At is when it will be due by the wall clock: if nothing new comes, or, as long as
+	// records do come, if their event times go on as fast as the clock. Zero where nobody
+	// can tell.
+	At time.Time
+}
+
+// holdOf tells what holds a partition back at the wall clock's now.
+func (s *session) holdOf(p *PartitionStatus, now time.Time) Hold {
+	h := Hold{Event: p.Density.From}
+	if h.Event != watermark.None && p.Watermark != watermark.None {
+		h.Lacks = max(h.Event.Since(p.Watermark), 0)
+	}
+	silence := s.cfg.IdleTimeout - p.Quiet
+	switch {
+	case p.State == Recovering:
+		h.Words = fmt.Sprintf("reads again what was held at the last commit: %d of %d offsets to go", p.Next-p.Again, p.Next-p.Low)
+	case h.Event == watermark.None && p.Uncommitted > 0:
+		h.Words = fmt.Sprintf("%d records are out and wait for the commit", p.Uncommitted)
+	case h.Event == watermark.None && p.State == Paused:
+		h.Words = s.pausedWords(p)
+	case h.Event == watermark.None:
+		h.Words = "nothing is held"
+	case p.State == Draining:
+		h.At = now.Add(h.Lacks)
+		h.Words = fmt.Sprintf("nothing new has come for %s; what is held comes out by the clock", rounded(p.Quiet))
+	case p.State == Paused:
+		h.Words = s.pausedWords(p)
+	case p.Quiet > 0 && s.cfg.IdleTimeout == 0:
+		h.Words = "waits for newer records, however long that takes: there is no idle timeout"
+	case p.Quiet > 0:
+		h.At = now.Add(silence + h.Lacks)
+		h.Words = fmt.Sprintf("waits for newer records, or until nothing has come for %s: another %s", s.cfg.IdleTimeout, rounded(silence))
+	case s.cfg.Watermark == config.Punctuated:
+		h.Words = "waits for a record that carries a watermark of its event time"
+	case p.Watermark == watermark.None:
+		h.Words = "waits for a watermark"
+	default:
+		h.At = now.Add(h.Lacks)
+		h.Words = fmt.Sprintf("waits for the watermark, which has %s to go", rounded(h.Lacks))
+	}
+	return h
+}
+
+func (s *session) pausedWords(p *PartitionStatus) string {
+	return fmt.Sprintf("is %s of event time ahead of the slowest partition and waits for it (TIDEMARK_MAX_DRIFT=%s)",
+		rounded(p.Watermark.Since(s.slowest)), s.cfg.MaxDrift)
+}
+
+func rounded(d time.Duration) time.Duration { return d.Round(10 * time.Millisecond) }
