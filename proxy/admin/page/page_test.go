@@ -220,16 +220,16 @@ func TestExtremes(t *testing.T) {
 	times := []watermark.Time{watermark.None, watermark.None + 1, -1, 0, before(0), before(-time.Hour), watermark.Max}
 	for _, newest := range times {
 		for _, w := range times {
-			for _, from := range times {
-				st := status()
-				st.Bound = time.Duration(math.MaxInt64)
-				p := &st.Partitions[0]
+			st := status()
+			st.Bound = time.Duration(math.MaxInt64)
+			for i, from := range times {
+				p := &st.Partitions[i]
 				p.Newest, p.Watermark, p.Density.From, p.Density.To, p.Hold.Event = newest, w, from, newest, from
-				p.Disorder.Over = math.MaxInt64
-				wellFormed(t, Write(st, noon.Add(-time.Hour), everything))
-				if t.Failed() {
-					t.Fatalf("newest %d, watermark %d, from %d", newest, w, from)
-				}
+			}
+			st.Partitions[0].Disorder.Over = math.MaxInt64
+			wellFormed(t, Write(st, noon.Add(-time.Hour), everything))
+			if t.Failed() {
+				t.Fatalf("newest %d, watermark %d", newest, w)
 			}
 		}
 	}
@@ -275,7 +275,6 @@ func TestManyPartitions(t *testing.T) {
 		if len(text) > c.kilobytes*1000 || packed.Len() > c.packed*1000 {
 			t.Errorf("the %s of 500 partitions are %d bytes, packed %d", c.name, len(text), packed.Len())
 		}
-		wellFormed(t, text)
 	}
 }
 
