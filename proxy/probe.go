@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
@@ -81,6 +82,9 @@ func (b *Board) probeOnce(ctx context.Context, cfg config.Config) (asked bool) {
 		groups, err := adm.DescribeGroups(ctx, cfg.Group)
 		if err == nil {
 			err = groups.Error()
+		}
+		if errors.Is(err, kerr.GroupIDNotFound) {
+			err = nil // the coordinator does answer; nobody has joined yet
 		}
 		return err
 	})

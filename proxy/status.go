@@ -79,12 +79,20 @@ type PartitionStatus struct {
 	Tally             // what became of its records, by the last commit
 	Uncommitted int64 // put out since, to the ordered topic
 	OrderedRate float64
-	LateRate    float64      // records a second, since somebody looked last
-	Density     reorder.Held // how what is held lies over event time
-	Disorder    Histogram    // how far behind the newest event time before them records came
-	Paused      bool         // it waits for slower ones
+	LateRate    float64                        // records a second, since somebody looked last
+	LateRates   [reorder.Duplicate + 1]float64 // the same, by reason
+	Density     reorder.Held                   // how what is held lies over event time
+	Disorder    Histogram                      // how far behind the newest event time before them records came
+	Paused      bool                           // it waits for slower ones
 	Clocks      clocks.Evidence
 	Finding     clocks.Finding // what the evidence points to
+}
+
+func (p *PartitionStatus) rates(a *account, now watermark.Instant) {
+	p.OrderedRate, p.LateRates = a.rates(now)
+	for _, r := range p.LateRates {
+		p.LateRate += r
+	}
 }
 
 // PartitionState is what a partition is doing, in a word.
@@ -164,7 +172,7 @@ func (s *session) status() *Status {
 			Tally: a.kept, Uncommitted: a.now.Ordered - a.kept.Ordered, Disorder: a.disorder,
 			Density: p.state.Held(look), Paused: p.paused, Clocks: evidence, Finding: evidence.Finding(slack),
 		}
-		shown.OrderedRate, shown.LateRate = a.rates(now)
+		shown.rates(a, now)
 		shown.State = s.stateOf(p, &shown)
 		shown.Hold = s.holdOf(&shown, st.At)
 		st.Partitions = append(st.Partitions, shown)
@@ -178,7 +186,7 @@ func (s *session) status() *Status {
 			Density: reorder.Held{From: watermark.None, To: watermark.None},
 		}
 		shown.Records, shown.Bytes, shown.Owed = 0, 0, int(a.kept.Held)
-		shown.OrderedRate, shown.LateRate = a.rates(now)
+		shown.rates(a, now)
 		st.Partitions = append(st.Partitions, shown)
 	}
 	slices.SortFunc(st.Partitions, func(a, b PartitionStatus) int {

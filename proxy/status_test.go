@@ -344,6 +344,12 @@ func TestProbes(t *testing.T) {
 		}
 		fault.Remove()
 		c.await("it to be healthy again", func() bool { return s.status().State == Healthy })
+		young := c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeGroups}, Err: kerr.GroupIDNotFound, Count: -1})
+		c.await("two probes before anybody has joined", func() bool { return young.Hits() >= 2 })
+		if st := s.status(); st.State != Healthy {
+			t.Errorf("that nobody has joined is an answer: %s, %s", st.State, st.Reason)
+		}
+		young.Remove()
 		s.link.cut()
 		c.await("it to be unreachable", func() bool { return s.status().State == Unreachable })
 		s.crash()

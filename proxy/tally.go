@@ -47,7 +47,7 @@ type account struct {
 	marked  watermark.Instant // when rates were last worked out,
 	at      Tally             // and from what
 	ordered float64           // records a second, since then
-	late    float64
+	late    [reorder.Duplicate + 1]float64
 }
 
 // accounts are those of all partitions that the process has had.
@@ -82,10 +82,12 @@ func (as accounts) undo() {
 
 // rates works out the records a second since the last time, and not more often than
 // every second.
-func (a *account) rates(now watermark.Instant) (ordered, late float64) {
+func (a *account) rates(now watermark.Instant) (ordered float64, late [reorder.Duplicate + 1]float64) {
 	if since := now.Sub(a.marked); since >= publishEvery {
 		a.ordered = float64(a.kept.Ordered-a.at.Ordered) / since.Seconds()
-		a.late = float64(a.kept.AllLate()-a.at.AllLate()) / since.Seconds()
+		for v := range a.late {
+			a.late[v] = float64(a.kept.Late[v]-a.at.Late[v]) / since.Seconds()
+		}
 		a.marked, a.at = now, a.kept
 	}
 	return a.ordered, a.late

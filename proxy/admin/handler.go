@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"net/http"
 
+	"github.com/tidemarkhq/tidemark/proxy/admin/page"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 )
 
@@ -17,6 +18,7 @@ func Handler(cfg config.Config, board Board) http.Handler {
 	closed := http.NewServeMux()
 	closed.Handle("/status", status(board))
 	closed.Handle("/metrics", scrape(board))
+	closed.Handle("/", page.Handler(board))
 	closed.Handle("/debug/pprof/", loopbackOnly(profiles()))
 	open.Handle("/", known.only(closed))
 	return reading(open)

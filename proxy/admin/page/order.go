@@ -1,0 +1,47 @@
+package page
+
+import (
+	"cmp"
+	"math/bits"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tidemarkhq/tidemark/proxy"
+	"github.com/tidemarkhq/tidemark/watermark"
+)
+
+// worstFirst sorts partitions for whoever looks for trouble: those that stand still,
+// those that are behind, the rest. How far they are behind counts in steps that
+// double: else those that get on alike would change places at every look.
+func worstFirst(ps []proxy.PartitionStatus, now time.Time) []*proxy.PartitionStatus {
+	sorted := make([]*proxy.PartitionStatus, len(ps))
+	for i := range ps {
+		sorted[i] = &ps[i]
+	}
+	slices.SortStableFunc(sorted, func(a, b *proxy.PartitionStatus) int {
+		return cmp.Or(
+			cmp.Compare(trouble(b, now), trouble(a, now)),
+			strings.Compare(a.Topic, b.Topic),
+			cmp.Compare(a.Partition, b.Partition),
+		)
+	})
+	return sorted
+}
+
+// trouble is the more, the worse.
+func trouble(p *proxy.PartitionStatus, now time.Time) int {
+	const (
+		unnoticed = 10 * time.Second
+		most      = 64 // steps are fewer
+	)
+	switch {
+	case p.State.StandsStill():
+		return most + 2
+	case p.Unaccounted() != 0:
+		return most + 1
+	case p.State == proxy.Idle || p.Newest == watermark.None:
+		return 0
+	}
+	return bits.Len64(uint64(max(ago(p.Newest, now), 0) / unnoticed))
+}
