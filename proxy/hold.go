@@ -49,6 +49,9 @@ func (s *session) holdOf(p *PartitionStatus, now time.Time) Hold {
 		h.Words = "waits for a record that carries a watermark of its event time"
 	case p.Watermark == watermark.None:
 		h.Words = "waits for a watermark"
+	case h.Lacks < 10*time.Millisecond:
+		h.At = now.Add(h.Lacks)
+		h.Words = "comes out as soon as the watermark moves"
 	default:
 		h.At = now.Add(h.Lacks)
 		h.Words = fmt.Sprintf("waits for the watermark, which has %s to go", rounded(h.Lacks))
