@@ -309,7 +309,7 @@ func TestRegistryOptions(t *testing.T) {
 		t.Errorf("token %q", c.SchemaRegistryToken.Reveal())
 	}
 	o, err := c.RegistryOptions(func(err error) { t.Error(err) })
-	if err != nil || len(o.Auth) != 1 || o.DialTLS == nil || !slices.Equal(o.URLs, []string{"https://a/contexts/x", "https://b"}) {
+	if err != nil || len(o.Auth) != 1 || o.DialTLS == nil || o.ProxiedTLS == nil || !slices.Equal(o.URLs, []string{"https://a/contexts/x", "https://b"}) {
 		t.Errorf("%+v, %v", o, err)
 	}
 	c = mustLoad(t, "SCHEMA_REGISTRY=http://a", "SCHEMA_REGISTRY_USERNAME=u", "SCHEMA_REGISTRY_PASSWORD=p")
