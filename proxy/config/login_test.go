@@ -2,6 +2,8 @@ package config
 
 import (
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
@@ -271,6 +273,8 @@ func TestPrincipal(t *testing.T) {
 	subject := a.cert.Subject
 	subject.CommonName, subject.Organization, subject.OrganizationalUnit = "tide, mark", []string{"Example"}, []string{"Billing"}
 	cert, key, _ := a.issue(t, "client", &x509.Certificate{SerialNumber: a.cert.SerialNumber, Subject: subject})
+	subject.ExtraNames = []pkix.AttributeTypeAndValue{{Type: asn1.ObjectIdentifier{0, 9, 2342, 19200300, 100, 1, 25}, Value: "example"}}
+	inDomain, domainKey, _ := a.issue(t, "domain", &x509.Certificate{SerialNumber: a.cert.SerialNumber, Subject: subject})
 	token := filepath.Join(t.TempDir(), "token")
 	tls := []string{"TLS=true", "TLS_CA_FILE=" + a.file}
 	for _, test := range []struct {
@@ -280,6 +284,7 @@ func TestPrincipal(t *testing.T) {
 		{nil, "ANONYMOUS"},
 		{tls, "ANONYMOUS"},
 		{append(tls, "TLS_CERT_FILE="+cert, "TLS_KEY_FILE="+key), `CN=tide\, mark,OU=Billing,O=Example`},
+		{append(tls, "TLS_CERT_FILE="+inDomain, "TLS_KEY_FILE="+domainKey), ""}, // to brokers DC=example, to Go a number
 		{[]string{"SASL_MECHANISM=PLAIN", "SASL_USERNAME=u", "SASL_PASSWORD=p"}, "u"},
 		{[]string{"SASL_MECHANISM=OAUTHBEARER", "SASL_TOKEN_FILE=" + token}, "svc"},
 	} {
