@@ -90,10 +90,10 @@ func illegalURL(text string) (why string, secure bool) {
 	switch {
 	case strings.Contains(text, "@"):
 		return "a user name or a password is written into a URL", true
+	case strings.ContainsAny(text, "?#"):
+		return "a query or a fragment is written into a URL", true
 	case err != nil, u.Host == "", u.Scheme != "http" && u.Scheme != "https":
 		return fmt.Sprintf("%q is not an http or https URL", text), true
-	case u.RawQuery != "" || u.Fragment != "":
-		return fmt.Sprintf("%q has a query or a fragment", text), true
 	}
 	return "", u.Scheme == "https"
 }
