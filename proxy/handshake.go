@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -79,7 +80,7 @@ func distrust(err error) string {
 func untrusted(err error) bool { return distrust(err) != "" || rejection(err) != "" }
 
 func namesOf(cert *x509.Certificate) string {
-	names := cert.DNSNames
+	names := slices.Clone(cert.DNSNames)
 	for _, ip := range cert.IPAddresses {
 		names = append(names, ip.String())
 	}

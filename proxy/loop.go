@@ -395,6 +395,11 @@ func (s *session) takeError(ctx context.Context, f kgo.FetchError) error {
 		if f := forGood(s.cfg, err); f != nil {
 			return f
 		}
+		if discord(err) != "" {
+			// The client would log in again several times a second. The next
+			// session's preflight takes its time: see refusedPause.
+			return fmt.Errorf("join group %q: %w", s.cfg.Group, err)
+		}
 		s.alarm.raise("lost the group; joining again", err, "group", s.cfg.Group)
 		return nil
 	case p != nil && errors.As(err, new(*kgo.ErrDecompressTooLarge)):

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -281,7 +282,7 @@ func (p *repairer) survey(ctx context.Context, adm *kadm.Client, topics []correc
 				continue // it is younger than the run
 			}
 			s := repair.Stretch{Source: t.source, Late: t.late, To: t.to, Partition: n, Start: start.Offset, End: min(end.Offset, last.Offset)}
-			if c, ok := commits.Lookup(t.late, n); ok && c.At >= 0 && (c.Metadata == "" || c.Metadata == repairMetadata(t.id)) {
+			if c, ok := commits.Lookup(t.late, n); ok && c.At >= 0 && !ofAnother(c.Metadata, t.id) {
 				s.Start, s.Gone = max(s.Start, c.At), max(0, s.Start-c.At)
 				if c.At > end.Offset {
 					p.alarm.log.Warn("the group stands beyond the end of a late topic; nothing is corrected until that has come so far",
@@ -299,7 +300,15 @@ func (p *repairer) survey(ctx context.Context, adm *kadm.Client, topics []correc
 
 // repairMetadata stands in the commits of a repair. It says which topic an offset
 // is for: the name may come to mean another one.
-func repairMetadata(id [16]byte) string { return fmt.Sprintf("late topic %x", id) }
+func repairMetadata(id [16]byte) string { return fmt.Sprintf(repairWords+"%x", id) }
+
+const repairWords = "late topic "
+
+// ofAnother reports whether a commit is for a topic that had the name before. Tools
+// that set offsets write what they like, and mean the one that they see.
+func ofAnother(metadata string, id [16]byte) bool {
+	return strings.HasPrefix(metadata, repairWords) && metadata != repairMetadata(id)
+}
 
 func listed(ctx context.Context, what string, list func(context.Context, ...string) (kadm.ListedOffsets, error), topics []string) (kadm.ListedOffsets, error) {
 	all, err := list(ctx, topics...)

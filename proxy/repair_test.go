@@ -656,6 +656,27 @@ func TestKafkaRepairLateRecreated(t *testing.T) {
 	})
 }
 
+// Whoever sets the group's offset back gets corrected what is behind it and no more,
+// whatever their tool writes beside the offset.
+func TestKafkaRepairSetBack(t *testing.T) {
+	for _, metadata := range []string{"", "set by hand"} {
+		onKafka(t, func(t *testing.T, c *cluster) {
+			topic := c.topic(1)
+			c.create(topic+".late", 1)
+			c.lateRecords(topic, 0, 0, 10, rand.New(rand.NewPCG(1, 19)))
+			c.mended(topic, nil)
+			var back kadm.Offsets
+			back.Add(kadm.Offset{Topic: topic + ".late", Partition: 0, At: 4, LeaderEpoch: -1, Metadata: metadata})
+			if err := c.adm.CommitAllOffsets(c.ctx, repairConfig(c.config(topic)).Group, back); err != nil {
+				t.Fatal(err)
+			}
+			if r := c.mended(topic, nil); r.Corrections != 6 {
+				t.Errorf("metadata %q: %+v", metadata, r)
+			}
+		})
+	}
+}
+
 // Requests and answers that are lost leave no trace, and the report is right although
 // nobody told how a transaction ended.
 func TestKafkaRepairAnswersLost(t *testing.T) {

@@ -95,7 +95,7 @@ func (w *repairWriter) join(ctx context.Context) error {
 			return ctx.Err()
 		}
 		for _, f := range fetches.Errors() {
-			if w.forGood(f.Err) != nil || !errors.As(f.Err, new(*kgo.ErrGroupSession)) {
+			if w.forGood(f.Err) != nil || discord(f.Err) != "" || !errors.As(f.Err, new(*kgo.ErrGroupSession)) {
 				return fmt.Errorf("join group %q: %w", w.cfg.Group, f.Err)
 			}
 			w.alarm.raise("cannot join the group; trying again", f.Err, "group", w.cfg.Group)

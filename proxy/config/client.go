@@ -12,7 +12,7 @@ import (
 func (c Config) ClientOpts(warn func(error)) ([]kgo.Opt, error) {
 	opts := []kgo.Opt{kgo.SeedBrokers(c.Brokers...), kgo.ClientID("tidemark"), kgo.DisableClientMetrics()}
 	if c.TLS {
-		dial, err := c.brokerTLS().dialer(warn)
+		dial, _, err := c.brokerTLS().dialer(warn)
 		if err != nil {
 			return nil, err
 		}

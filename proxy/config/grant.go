@@ -1,9 +1,12 @@
 package config
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -27,8 +30,9 @@ type grant struct {
 	scopes  []string
 	web     *http.Client
 
-	mu   sync.Mutex // also keeps all but one from asking
-	last *oauth2.Token
+	mu    sync.Mutex // also keeps all but one from asking
+	last  *oauth2.Token
+	style oauth2.AuthStyle // in which the secret was taken
 }
 
 // TokenError says that there is no token to log in with.
@@ -44,17 +48,17 @@ func (e *TokenError) Error() string { return e.err.Error() }
 func (e *TokenError) Unwrap() error { return e.err }
 
 func (c Config) grant(warn func(error)) (*grant, error) {
-	dial, err := c.tokenTLS().dialer(warn)
+	dial, proxied, err := c.tokenTLS().dialer(warn)
 	if err != nil {
 		return nil, err
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.DialTLSContext = dial
+	transport.DialTLSContext, transport.TLSClientConfig = dial, proxied
 	return &grant{
 		url: c.SASLTokenURL, id: c.SASLClientID, scopes: c.SASLScopes,
 		secret: secretOf(c.SASLClientSecret, c.SASLClientSecretFile, warn),
 		web: &http.Client{
-			Transport: transport, Timeout: grantTimeout,
+			Transport: whole{transport}, Timeout: grantTimeout,
 			// A token endpoint has no reason to send us elsewhere with the secret.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
@@ -71,12 +75,59 @@ func (g *grant) token(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	asked := clientcredentials.Config{ClientID: g.id, ClientSecret: secret.Reveal(), TokenURL: g.url, Scopes: g.scopes}
-	g.last, err = asked.Token(context.WithValue(ctx, oauth2.HTTPClient, g.web))
+	g.last, err = g.ask(context.WithValue(ctx, oauth2.HTTPClient, g.web), secret)
 	if err != nil {
 		return "", g.explain(err, secret)
 	}
 	return g.last.AccessToken, nil
+}
+
+// ask sends the secret in the header, as every server has to take it (RFC 6749, section
+// 2.3.1), and to one that refuses that, in the body. What was taken is remembered: the
+// library would try both each time, and some servers lock an account that is refused
+// again and again. It would also try the other for want of an answer, and take what
+// comes of that for the server's word.
+func (g *grant) ask(ctx context.Context, secret Secret) (*oauth2.Token, error) {
+	asked := clientcredentials.Config{
+		ClientID: g.id, ClientSecret: secret.Reveal(), TokenURL: g.url, Scopes: g.scopes,
+		AuthStyle: cmp.Or(g.style, oauth2.AuthStyleInHeader),
+	}
+	token, err := asked.Token(ctx)
+	if answer, ok := errors.AsType[*oauth2.RetrieveError](err); ok && refuses(answer) && g.style == oauth2.AuthStyleAutoDetect {
+		asked.AuthStyle = oauth2.AuthStyleInParams
+		token, err = asked.Token(ctx)
+	}
+	if err == nil {
+		g.style = asked.AuthStyle
+	}
+	return token, err
+}
+
+// refuses reports whether an answer is the last word. A server that is in trouble, or
+// asked too often, may yet give a token; some refuse with status 200.
+func refuses(answer *oauth2.RetrieveError) bool {
+	status := answer.Response.StatusCode
+	return status/100 != 5 && status != http.StatusTooManyRequests && status != http.StatusRequestTimeout
+}
+
+// whole reads an answer to its end before it passes it on, so that one that breaks
+// off is a failure of the network, and none of the server's answers.
+type whole struct{ http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (w whole) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := w.RoundTripper.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	const most = 1 << 20
+	body, err := io.ReadAll(io.LimitReader(resp.Body, most))
+	if err != nil {
+		return nil, err
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	return resp, nil
 }
 
 // forget drops a token that the brokers refuse: it may have been revoked.
@@ -91,14 +142,11 @@ func (g *grant) forget() {
 func (g *grant) explain(err error, secret Secret) error {
 	doing := "ask " + g.url + " for a token"
 	if answer, ok := errors.AsType[*oauth2.RetrieveError](err); ok && answer.Response != nil {
-		status := answer.Response.StatusCode
 		why := short(strings.ReplaceAll(answer.ErrorCode+" "+answer.ErrorDescription, secret.Reveal(), redacted))
 		if why == "" {
 			why = "no reason given"
 		}
-		// A server that is in trouble, or asked too often, may yet give one.
-		refused := status/100 == 3 || status/100 == 4 && status != http.StatusTooManyRequests && status != http.StatusRequestTimeout
-		return &TokenError{refused, fmt.Errorf("%s: status %d: %s", doing, status, why)}
+		return &TokenError{refuses(answer), fmt.Errorf("%s: status %d: %s", doing, answer.Response.StatusCode, why)}
 	}
 	if failed, ok := errors.AsType[*url.Error](err); ok {
 		return &TokenError{false, fmt.Errorf("%s: %w", doing, failed.Err)}

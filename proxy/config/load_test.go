@@ -213,7 +213,7 @@ func TestFaults(t *testing.T) {
 		{"SASL_MECHANISM=OAUTHBEARER SASL_TOKEN_URL=https://c:hunter2@i/token SASL_CLIENT_ID=c SASL_CLIENT_SECRET=s", "TIDEMARK_SASL_TOKEN_URL: a user name or a password is written into a URL\nhint: like https://login.example.com/oauth2/token; id and secret have settings of their own"},
 		{"SASL_MECHANISM=AWS_MSK_IAM", "TIDEMARK_SASL_MECHANISM: AWS_MSK_IAM without TLS\nhint: set TIDEMARK_TLS=true\nAWS_ACCESS_KEY_ID: not set, but TIDEMARK_SASL_MECHANISM is\nhint: the credentials are those of AWS's own variables\nAWS_SECRET_ACCESS_KEY: not set, but TIDEMARK_SASL_MECHANISM is\nhint: the credentials are those of AWS's own variables"},
 		{"EVENT_TIME=avro:ts", "TIDEMARK_SCHEMA_REGISTRY: not set, but a source of TIDEMARK_EVENT_TIME needs schemas\nhint: like TIDEMARK_SCHEMA_REGISTRY=http://schema-registry:8081"},
-		{"SCHEMA_REGISTRY=registry:8081,http://r/?a,ftp://r", `TIDEMARK_SCHEMA_REGISTRY: "registry:8081" is not an http or https URL` + registryHint + `TIDEMARK_SCHEMA_REGISTRY: "http://r/?a" has a query or a fragment` + registryHint + `TIDEMARK_SCHEMA_REGISTRY: "ftp://r" is not an http or https URL` + strings.TrimSuffix(registryHint, "\n")},
+		{"SCHEMA_REGISTRY=registry:8081,http://r/?a,ftp://r", `TIDEMARK_SCHEMA_REGISTRY: "registry:8081" is not an http or https URL` + registryHint + `TIDEMARK_SCHEMA_REGISTRY: a query or a fragment is written into a URL` + registryHint + `TIDEMARK_SCHEMA_REGISTRY: "ftp://r" is not an http or https URL` + strings.TrimSuffix(registryHint, "\n")},
 		{"SCHEMA_REGISTRY=http://u:hunter2@r", "TIDEMARK_SCHEMA_REGISTRY: a user name or a password is written into a URL" + strings.TrimSuffix(registryHint, "\n")},
 		{"SCHEMA_REGISTRY_USERNAME=u SCHEMA_REGISTRY_PASSWORD=hunter2", "TIDEMARK_SCHEMA_REGISTRY_USERNAME: has no effect without a schema registry\nhint: set TIDEMARK_SCHEMA_REGISTRY\nTIDEMARK_SCHEMA_REGISTRY_PASSWORD: has no effect without a schema registry\nhint: set TIDEMARK_SCHEMA_REGISTRY"},
 		{"SCHEMA_REGISTRY=http://r SCHEMA_REGISTRY_USERNAME=u", "TIDEMARK_SCHEMA_REGISTRY_PASSWORD: not set, but TIDEMARK_SCHEMA_REGISTRY_USERNAME is\nhint: set it, or TIDEMARK_SCHEMA_REGISTRY_PASSWORD_FILE"},
@@ -309,7 +309,7 @@ func TestRegistryOptions(t *testing.T) {
 		t.Errorf("token %q", c.SchemaRegistryToken.Reveal())
 	}
 	o, err := c.RegistryOptions(func(err error) { t.Error(err) })
-	if err != nil || len(o.Auth) != 1 || o.DialTLS == nil || !slices.Equal(o.URLs, []string{"https://a/contexts/x", "https://b"}) {
+	if err != nil || len(o.Auth) != 1 || o.DialTLS == nil || o.ProxiedTLS == nil || !slices.Equal(o.URLs, []string{"https://a/contexts/x", "https://b"}) {
 		t.Errorf("%+v, %v", o, err)
 	}
 	c = mustLoad(t, "SCHEMA_REGISTRY=http://a", "SCHEMA_REGISTRY_USERNAME=u", "SCHEMA_REGISTRY_PASSWORD=p")

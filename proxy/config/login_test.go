@@ -2,13 +2,18 @@ package config
 
 import (
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -72,6 +77,7 @@ type authorization struct {
 	*httptest.Server
 	ca     string
 	asked  int
+	inBody bool // takes the secret there only
 	secret string
 	answer func(http.ResponseWriter)
 }
@@ -81,7 +87,7 @@ func newAuthorization(t *testing.T) *authorization {
 	a.Server = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a.asked++
 		id, secret, inHeader := r.BasicAuth()
-		if !inHeader {
+		if a.inBody || !inHeader {
 			id, secret = r.FormValue("client_id"), r.FormValue("client_secret")
 		}
 		w.Header().Set("Content-Type", "application/json")
@@ -130,6 +136,57 @@ func TestTokenFromServer(t *testing.T) {
 	}
 }
 
+// A server that takes the secret in the body only refuses it in the header once.
+func TestTokenFromServerByBody(t *testing.T) {
+	a := newAuthorization(t)
+	a.inBody = true
+	m := loginOf(t, func(err error) { t.Error(err) }, a.vars("SASL_CLIENT_SECRET="+canary)...)
+	for i := range 2 {
+		session, first := says(t, m)
+		if want := fmt.Sprintf("n,,\x01auth=Bearer token-%d\x01\x01", i+2); first != want || a.asked != i+2 {
+			t.Errorf("%q after %d questions", first, a.asked)
+		}
+		_, _, _ = session.Challenge([]byte(`{"status":"invalid_token"}`))
+	}
+}
+
+// The authorities are those of the file through a proxy as well.
+func TestTokenThroughProxy(t *testing.T) {
+	a := newAuthorization(t)
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		there, err := net.Dial("tcp", r.Host)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		here, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		fmt.Fprint(here, "HTTP/1.1 200 OK\r\n\r\n")
+		go func() { _, _ = io.Copy(there, here); there.Close() }()
+		_, _ = io.Copy(here, there)
+		here.Close()
+	}))
+	defer proxy.Close()
+	for _, ca := range []string{a.ca, newAuthority(t).file} {
+		g, err := mustLoad(t, a.vars("SASL_CLIENT_SECRET="+canary, "SASL_TOKEN_CA_FILE="+ca)...).grant(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		through, err := url.Parse(proxy.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.web.Transport.(whole).RoundTripper.(*http.Transport).Proxy = http.ProxyURL(through)
+		if _, err := g.token(t.Context()); (err == nil) != (ca == a.ca) {
+			t.Errorf("with %s: %v", ca, err)
+		}
+		g.web.CloseIdleConnections()
+	}
+}
+
 // Whatever the server does instead of giving a token is told, and for how long it
 // will last, and the secret never.
 func TestNoTokenFromServer(t *testing.T) {
@@ -139,6 +196,18 @@ func TestNoTokenFromServer(t *testing.T) {
 			w.WriteHeader(status)
 			fmt.Fprint(w, body)
 		}
+	}
+	silent := true
+	aborts := func(w http.ResponseWriter) {
+		if silent {
+			silent = false
+			panic(http.ErrAbortHandler)
+		}
+		w.WriteHeader(http.StatusUnauthorized)
+	}
+	breaksOff := func(w http.ResponseWriter) {
+		w.Header().Set("Content-Length", "100")
+		fmt.Fprint(w, `{"access_token":"`)
 	}
 	for _, test := range []struct {
 		answer  func(http.ResponseWriter)
@@ -152,6 +221,9 @@ func TestNoTokenFromServer(t *testing.T) {
 		{answers(302, ""), nil, true, "status 302"},
 		{answers(200, `{"token_type":"Bearer"}`), nil, true, "the answer holds none"},
 		{answers(200, canary), nil, true, "the answer holds none"},
+		{answers(200, `{"error":"invalid_client"}`), nil, true, "status 200: invalid_client"},
+		{breaksOff, nil, false, "unexpected EOF"},
+		{aborts, nil, false, "EOF"},
 		{nil, []string{"SASL_TOKEN_CA_FILE="}, false, "certificate signed by unknown authority"},
 		{nil, []string{"SASL_TOKEN_URL=https://127.0.0.1:1/token"}, false, "connection refused"},
 	} {
@@ -201,6 +273,8 @@ func TestPrincipal(t *testing.T) {
 	subject := a.cert.Subject
 	subject.CommonName, subject.Organization, subject.OrganizationalUnit = "tide, mark", []string{"Example"}, []string{"Billing"}
 	cert, key, _ := a.issue(t, "client", &x509.Certificate{SerialNumber: a.cert.SerialNumber, Subject: subject})
+	subject.ExtraNames = []pkix.AttributeTypeAndValue{{Type: asn1.ObjectIdentifier{0, 9, 2342, 19200300, 100, 1, 25}, Value: "example"}}
+	inDomain, domainKey, _ := a.issue(t, "domain", &x509.Certificate{SerialNumber: a.cert.SerialNumber, Subject: subject})
 	token := filepath.Join(t.TempDir(), "token")
 	tls := []string{"TLS=true", "TLS_CA_FILE=" + a.file}
 	for _, test := range []struct {
@@ -210,6 +284,7 @@ func TestPrincipal(t *testing.T) {
 		{nil, "ANONYMOUS"},
 		{tls, "ANONYMOUS"},
 		{append(tls, "TLS_CERT_FILE="+cert, "TLS_KEY_FILE="+key), `CN=tide\, mark,OU=Billing,O=Example`},
+		{append(tls, "TLS_CERT_FILE="+inDomain, "TLS_KEY_FILE="+domainKey), ""}, // to brokers DC=example, to Go a number
 		{[]string{"SASL_MECHANISM=PLAIN", "SASL_USERNAME=u", "SASL_PASSWORD=p"}, "u"},
 		{[]string{"SASL_MECHANISM=OAUTHBEARER", "SASL_TOKEN_FILE=" + token}, "svc"},
 	} {

@@ -15,11 +15,11 @@ import (
 // treats renewed files as ClientOpts does. The error names the file that cannot be
 // used, and why.
 func (c Config) RegistryOptions(warn func(error)) (registry.Options, error) {
-	dial, err := c.registryTLS().dialer(warn)
+	dial, proxied, err := c.registryTLS().dialer(warn)
 	if err != nil {
 		return registry.Options{}, err
 	}
-	o := registry.Options{URLs: c.SchemaRegistry, DialTLS: dial, Compile: c.EventTime.Compile, Unusable: c.EventTime.Unusable}
+	o := registry.Options{URLs: c.SchemaRegistry, DialTLS: dial, ProxiedTLS: proxied, Compile: c.EventTime.Compile, Unusable: c.EventTime.Unusable}
 	token := secretOf(c.SchemaRegistryToken, c.SchemaRegistryTokenFile, warn)
 	password := secretOf(c.SchemaRegistryPassword, c.SchemaRegistryPasswordFile, warn)
 	switch {
@@ -90,10 +90,10 @@ func illegalURL(text string) (why string, secure bool) {
 	switch {
 	case strings.Contains(text, "@"):
 		return "a user name or a password is written into a URL", true
+	case strings.ContainsAny(text, "?#"):
+		return "a query or a fragment is written into a URL", true
 	case err != nil, u.Host == "", u.Scheme != "http" && u.Scheme != "https":
 		return fmt.Sprintf("%q is not an http or https URL", text), true
-	case u.RawQuery != "" || u.Fragment != "":
-		return fmt.Sprintf("%q has a query or a fragment", text), true
 	}
 	return "", u.Scheme == "https"
 }

@@ -45,7 +45,10 @@ func (t tlsFiles) settings() [4][2]string {
 // are now.
 //
 // The server's name is the one that is dialled, unless another is set.
-func (t tlsFiles) dialer(warn func(error)) (func(ctx context.Context, network, address string) (net.Conn, error), error) {
+//
+// Through a proxy net/http dials by itself, and only then heeds proxied: the same, with
+// the files as they are now.
+func (t tlsFiles) dialer(warn func(error)) (dial func(ctx context.Context, network, address string) (net.Conn, error), proxied *tls.Config, err error) {
 	roots := &reread[*x509.CertPool]{files: named(t.ca), from: t.roots, warn: warn}
 	cert := &reread[*tls.Certificate]{files: named(t.cert, t.key), from: t.certificate, warn: warn}
 	config := func() (*tls.Config, error) {
@@ -66,8 +69,8 @@ func (t tlsFiles) dialer(warn func(error)) (func(ctx context.Context, network, a
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return ours, nil }
 		return config, nil
 	}
-	if _, err := config(); err != nil {
-		return nil, err
+	if proxied, err = config(); err != nil {
+		return nil, nil, err
 	}
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		config, err := config()
@@ -76,7 +79,7 @@ func (t tlsFiles) dialer(warn func(error)) (func(ctx context.Context, network, a
 		}
 		d := tls.Dialer{NetDialer: &net.Dialer{Timeout: dialTimeout}, Config: config}
 		return d.DialContext(ctx, network, address)
-	}, nil
+	}, proxied, nil
 }
 
 // dialTimeout is how long a connection and its handshake may take.

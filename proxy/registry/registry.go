@@ -5,6 +5,7 @@ package registry
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -40,6 +41,8 @@ type Options struct {
 	Auth []sr.ClientOpt // who is asking
 	// DialTLS makes connections to https URLs. nil: Go does.
 	DialTLS func(ctx context.Context, network, address string) (net.Conn, error)
+	// ProxiedTLS is for those that are reached through a proxy, where DialTLS is not asked.
+	ProxiedTLS *tls.Config
 	// Compile makes readers of a schema, and Unusable of one that cannot be had.
 	Compile  func(timestamp.Schema) *timestamp.Readers
 	Unusable func(why string) *timestamp.Readers
@@ -94,7 +97,7 @@ func New(o Options) (*Registry, error) {
 	transport := o.Transport
 	if transport == nil {
 		t := http.DefaultTransport.(*http.Transport).Clone()
-		t.DialTLSContext = o.DialTLS
+		t.DialTLSContext, t.TLSClientConfig = o.DialTLS, o.ProxiedTLS
 		transport = t
 	}
 	web := &http.Client{Timeout: answerTime, Transport: bounded{transport}}
