@@ -30,9 +30,10 @@ type Status struct {
 
 	Counts        Counts
 	Probes        Probes
-	Latency       Histogram // from the poll that let a record go to the end of the commit
-	Bytes         int64     // what all that is held costs
-	ShortOfMemory bool      // lately, records had to be released early
+	Latency       Histogram             // from the poll that let a record go to the end of the commit
+	Disorder      map[string]*Histogram // by topic, over all partitions that this process has had
+	Bytes         int64                 // what all that is held costs
+	ShortOfMemory bool                  // lately, records had to be released early
 	Slowest       watermark.Time
 	Fetches       clocks.Spread // how long they took, the broker's wait for records included
 	Partitions    []PartitionStatus
@@ -147,7 +148,7 @@ func (s *session) status() *Status {
 	now := s.now()
 	st := &Status{
 		At: s.wallClock(), NotReady: s.notReady(), Latency: *s.latency, Slowest: s.slowest, Fetches: s.trips.Spread(now),
-		Bytes: s.engine.Bytes(), ShortOfMemory: s.relieved != 0 && now.Sub(s.relieved) < time.Minute,
+		Disorder: s.accounts.disorder(), Bytes: s.engine.Bytes(), ShortOfMemory: s.relieved != 0 && now.Sub(s.relieved) < time.Minute,
 	}
 	n := len(s.stopped)
 	for _, ps := range s.parts {
@@ -161,10 +162,10 @@ func (s *session) status() *Status {
 		shown := PartitionStatus{
 			Topic: p.Topic, Partition: p.Partition, Status: p.state.Status(),
 			Committed: p.committed, End: p.end, Stable: p.stable,
-			Tally: a.kept, Uncommitted: a.now.Ordered - a.kept.Ordered, Disorder: a.disorder,
+			Tally: a.kept, Uncommitted: a.now.Ordered - a.kept.Ordered, Disorder: a.committed,
 			Density: p.state.Held(look), Paused: p.paused, Clocks: evidence, Finding: evidence.Finding(slack),
 		}
-		shown.OrderedRate, shown.LateRate = a.rates(now)
+		shown.OrderedRate, shown.LateRate = a.rates(time.Now())
 		shown.State = s.stateOf(p, &shown)
 		shown.Hold = s.holdOf(&shown, st.At)
 		st.Partitions = append(st.Partitions, shown)
@@ -173,12 +174,12 @@ func (s *session) status() *Status {
 		why, a := s.reasons[src], s.accounts[src]
 		shown := PartitionStatus{
 			Topic: src.Topic, Partition: src.Partition, State: why.state, Status: why.last,
-			Committed: why.committed, End: why.end, Stable: -1, Tally: a.kept, Disorder: a.disorder,
+			Committed: why.committed, End: why.end, Stable: -1, Tally: a.kept, Disorder: a.committed,
 			Hold:    Hold{Words: why.why + "; " + why.hint, Event: watermark.None},
 			Density: reorder.Held{From: watermark.None, To: watermark.None},
 		}
 		shown.Records, shown.Bytes, shown.Owed = 0, 0, int(a.kept.Held)
-		shown.OrderedRate, shown.LateRate = a.rates(now)
+		shown.OrderedRate, shown.LateRate = a.rates(time.Now())
 		st.Partitions = append(st.Partitions, shown)
 	}
 	slices.SortFunc(st.Partitions, func(a, b PartitionStatus) int {

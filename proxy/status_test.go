@@ -30,7 +30,7 @@ func (c *cluster) watching(sidecars ...*sidecar) (done func() int) {
 	var looks atomic.Int64
 	var watchers sync.WaitGroup
 	for _, s := range sidecars {
-		before := map[string]Tally{}
+		before, disorder := map[string]Tally{}, map[string]*Histogram{}
 		watchers.Go(func() {
 			for {
 				select {
@@ -49,6 +49,12 @@ func (c *cluster) watching(sidecars ...*sidecar) (done func() int) {
 					c.onward(before[name], p.Tally)
 					before[name] = p.Tally
 				}
+				for topic, is := range st.Disorder {
+					if was := disorder[topic]; was != nil && (is.Count() < was.Count() || is.Seconds < was.Seconds) {
+						c.t.Errorf("the disorder of %s went back from %d to %d records, %g to %g s", topic, was.Count(), is.Count(), was.Seconds, is.Seconds)
+					}
+					disorder[topic] = is
+				}
 			}
 		})
 	}
@@ -65,6 +71,9 @@ func (c *cluster) accounted(p *PartitionStatus) {
 	c.t.Helper()
 	if off := p.Unaccounted(); off != 0 {
 		c.t.Errorf("%s partition %d: %d records are unaccounted for: %+v", p.Topic, p.Partition, off, p.Tally)
+	}
+	if n := p.Read - p.Late[reorder.Future] - p.Late[reorder.InvalidTime]; int64(p.Disorder.Count()) != n {
+		c.t.Errorf("%s partition %d: the disorder is that of %d records, %d have been judged by it", p.Topic, p.Partition, p.Disorder.Count(), n)
 	}
 	if p.Committed > p.Next || p.Low > p.Next || p.Records > p.Owed || p.Hold.Words == "" || p.State == "" || p.Backlog() < -1 {
 		c.t.Errorf("makes no sense: %+v", p)
@@ -219,6 +228,34 @@ func TestStatusAccountsAcrossOwners(t *testing.T) {
 	})
 }
 
+// A session that begins anew has a clock that begins anew; the rates go on all the same.
+func TestRatesOutliveSessions(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		s := c.start(topic)
+		c.awaitRead(s)
+		for range 60 {
+			s.status()
+			time.Sleep(time.Second)
+		}
+		w := workload{seed: 43, records: 4000, pause: 100 * time.Millisecond, plain: true}
+		written := c.writing(topic, &w)
+		time.Sleep(time.Second)
+		if err := fenceOwn(c.ctx, c.cl, s.cfg.TransactionalID(), 10*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		c.await("another session", func() bool { return s.status().Counts.Sessions == 2 && s.of(topic, 0) != nil })
+		was := s.of(topic, 0)
+		time.Sleep(2 * time.Second)
+		is := s.of(topic, 0)
+		if is.Ordered < was.Ordered+100 || is.OrderedRate < 50 || is.OrderedRate == was.OrderedRate {
+			t.Errorf("from %d records to %d within 2 s: %g a second, and %g before", was.Ordered, is.Ordered, is.OrderedRate, was.OrderedRate)
+		}
+		<-written
+		s.stop()
+	})
+}
+
 // A status that nobody asks for is not made; who asks gets one not older than a second,
 // also when nothing happens; and all who ask at once get the same.
 func TestStatusIsMadeWhenAsked(t *testing.T) {
@@ -360,7 +397,7 @@ func shownSession(partitions, held int) *session {
 	rnd := rand.New(rand.NewPCG(3, 0))
 	for n := range partitions {
 		p := &partition{Source: emit.Source{Topic: "raw", Partition: int32(n)}, state: s.engine.Assign(reorder.Fresh(0, 0, 0))}
-		p.account = s.accounts.open(p.Source, 0, 0)
+		p.account = s.accounts.open(p.Source, 0)
 		s.install(p)
 		for i := range int64(held) {
 			at := watermark.Time(rnd.Int64N(int64(4 * time.Second)))

@@ -89,6 +89,7 @@ func example() *proxy.Status {
 	h.Zero, h.Over, h.Seconds = 100, 1, 2e6
 	h.Classes[0], h.Classes[1], h.Classes[4], h.Classes[40] = 3, 2, 1, 2
 	st.Partitions[2].Disorder.Zero = 3
+	st.Disorder = map[string]*proxy.Histogram{"orders": h, "returns": &st.Partitions[2].Disorder}
 	st.Latency.Zero, st.Latency.Classes[10], st.Latency.Seconds = 50, 50, 0.3
 	return st
 }

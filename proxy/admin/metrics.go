@@ -3,8 +3,10 @@ package admin
 import (
 	"compress/gzip"
 	"io"
+	"maps"
 	"net/http"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -239,17 +241,10 @@ func (s *sampling) probes(value func(proxy.Probe) float64) {
 	}
 }
 
-// disorder adds up the partitions of each topic: a histogram of every partition would
-// be many series.
+// disorder is one histogram for each topic: one for every partition would be many series.
 func disorder(s *sampling) {
-	var all proxy.Histogram
-	for i := range s.Partitions {
-		p := &s.Partitions[i]
-		all.Add(&p.Disorder)
-		if i+1 == len(s.Partitions) || s.Partitions[i+1].Topic != p.Topic { // they are sorted
-			s.distribution(&all, p.Topic)
-			all = proxy.Histogram{}
-		}
+	for _, topic := range slices.Sorted(maps.Keys(s.Disorder)) {
+		s.distribution(s.Disorder[topic], topic)
 	}
 }
 
