@@ -61,7 +61,7 @@ func checkLive(ctx context.Context) error {
 // this machine.
 func liveURL(cfg config.Config) string {
 	scheme := "http"
-	if cfg.AdminTLS() != nil {
+	if cfg.AdminTLSCertFile != "" {
 		scheme = "https"
 	}
 	host, port, _ := net.SplitHostPort(string(cfg.Admin))

@@ -37,15 +37,17 @@ func (a AdminAddress) String() string {
 }
 
 // AdminTLS returns how TLS is spoken at the admin port, nil if it is not. The
-// certificate is read again for every connection, so that it can be renewed without
-// a restart.
-func (c Config) AdminTLS() *tls.Config {
+// certificate is read again when its files have changed, so that it can be renewed
+// without a restart. If nothing can be made of them, warn is told, and what they were
+// before stays in use: who asks whether the process lives is to get an answer.
+func (c Config) AdminTLS(warn func(error)) *tls.Config {
 	if c.AdminTLSCertFile == "" {
 		return nil
 	}
+	cert := &reread[*tls.Certificate]{files: []string{c.AdminTLSCertFile, c.AdminTLSKeyFile}, from: c.adminCertificate, warn: warn}
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.adminCertificate() },
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert.get() },
 	}
 }
 
