@@ -109,7 +109,8 @@ var families = []family{
 	}},
 	{"tidemark_watermark_lag_seconds", gauge, "How far the watermark is behind the wall clock.", ofPartition, func(s *sampling) {
 		s.each(func(p *proxy.PartitionStatus) (float64, bool) {
-			return float64(s.At.UnixNano())/1e9 - seconds(p.Watermark), p.Watermark != watermark.None
+			// By now and not by s.At: while the loop waits, the watermark does too.
+			return float64(s.now.UnixNano())/1e9 - seconds(p.Watermark), p.Watermark != watermark.None
 		})
 	}},
 	{"tidemark_newest_event_seconds", gauge, "The newest event time that was read: seconds since 1970. Absent until there is one.", ofPartition, func(s *sampling) {
