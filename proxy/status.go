@@ -22,6 +22,7 @@ type Status struct {
 	Started time.Time // of the process
 
 	At     time.Time // by the wall clock, when the partitions were as they are shown
+	made   time.Time // the same, by the clock that nobody sets
 	State  State
 	Reason string // in words, why it is not Healthy
 
@@ -147,7 +148,7 @@ const (
 func (s *session) status() *Status {
 	now := s.now()
 	st := &Status{
-		At: s.wallClock(), NotReady: s.notReady(), Latency: *s.latency, Slowest: s.slowest, Fetches: s.trips.Spread(now),
+		At: s.wallClock(), made: time.Now(), NotReady: s.notReady(), Latency: *s.latency, Slowest: s.slowest, Fetches: s.trips.Spread(now),
 		Disorder: s.accounts.disorder(), Bytes: s.engine.Bytes(), ShortOfMemory: s.relieved != 0 && now.Sub(s.relieved) < time.Minute,
 	}
 	n := len(s.stopped)
@@ -174,7 +175,7 @@ func (s *session) status() *Status {
 		why, a := s.reasons[src], s.accounts[src]
 		shown := PartitionStatus{
 			Topic: src.Topic, Partition: src.Partition, State: why.state, Status: why.last,
-			Committed: why.committed, End: why.end, Stable: -1, Tally: a.kept, Disorder: a.committed,
+			Committed: why.committed, End: why.end, Stable: why.stable, Tally: a.kept, Disorder: a.committed,
 			Hold:    Hold{Words: why.why + "; " + why.hint, Event: watermark.None},
 			Density: reorder.Held{From: watermark.None, To: watermark.None},
 		}

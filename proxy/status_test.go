@@ -14,6 +14,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/emit"
@@ -288,6 +289,21 @@ func TestStatusIsMadeWhenAsked(t *testing.T) {
 	})
 }
 
+// Who looks all the time wakes the loop once a second.
+func TestLooksAreRare(t *testing.T) {
+	s := shownSession(1, 10)
+	wakes := 0
+	s.board.opened(func() { wakes++; s.answer() })
+	for range 100 {
+		if st := s.board.Status(t.Context()); len(st.Partitions) != 1 {
+			t.Fatalf("%+v", st)
+		}
+	}
+	if wakes > 2 { // a second may pass
+		t.Errorf("the loop was woken %d times", wakes)
+	}
+}
+
 // What the next release waits for is said in words, and when it will be.
 func TestHoldTellsWhatIsWaitedFor(t *testing.T) {
 	onFake(t, func(t *testing.T, c *cluster) {
@@ -334,6 +350,38 @@ func TestStatusOfStandstill(t *testing.T) {
 		}
 		if p := st.Partitions[1]; p.State != WaitingForOutputs || !strings.Contains(p.Hold.Words, "kafka-topics") || !strings.Contains(st.Reason, p.Hold.Words) || st.State != Degraded {
 			t.Errorf("%s: %s: %+v", st.State, st.Reason, p)
+		}
+		base := time.Now().UnixMilli()
+		c.produce(c.cl, record(topic, 1, base, "a"), record(topic, 1, base, "b"))
+		c.await("what has come since to be seen", func() bool { return s.of(topic, 1).Backlog() == 2 })
+		s.stop()
+	})
+}
+
+// What may not be read yet is seen, also where nothing is held and nothing is read.
+func TestStatusOfOpenTransaction(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		s := c.start(topic)
+		c.awaitRead(s)
+		s.status()
+		time.Sleep(10 * time.Second)
+		tx := c.client(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.TransactionalID("open-"+topic))
+		defer tx.Close()
+		if err := tx.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		base := time.Now().UnixMilli()
+		c.produce(tx, record(topic, 0, base, "a"), record(topic, 0, base, "b"))
+		c.await("the transaction to be seen", func() bool {
+			p := s.of(topic, 0)
+			return p.Backlog() == 2 && p.Stable == 0 && p.State == Active && strings.Contains(p.Hold.Words, "transaction")
+		})
+		c.wrote(tx.EndTransaction(c.ctx, kgo.TryCommit))
+		c.awaitDrained(s)
+		time.Sleep(time.Second)
+		if p := s.of(topic, 0); p.Backlog() != 0 || p.Stable != p.End || p.Ordered != 2 {
+			t.Errorf("it has ended: %+v", p)
 		}
 		s.stop()
 	})
