@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -197,13 +198,15 @@ func (c *cluster) agrees(st *Status, s *sidecar) {
 func TestStatusAccountsAcrossOwners(t *testing.T) {
 	severalMembers(t)
 	onFake(t, func(t *testing.T, c *cluster) {
-		w := workload{seed: 42, records: 3000, partitions: 4, pause: 60 * time.Millisecond}
+		w := workload{seed: 42, records: 6000, partitions: 4, pause: 60 * time.Millisecond}
 		topic := c.topic(w.partitions)
 		a := c.start(topic, noDrain)
 		written := c.writing(topic, &w)
 		c.await("a to have all", func() bool { return len(c.owned(a)) == 4 })
+		doneA := c.watching(a) // also while it gives up half of much
+		time.Sleep(4 * time.Second)
 		b := c.start(topic, noDrain, instance("b"))
-		done := c.watching(a, b)
+		doneB := c.watching(b)
 		c.await("each to have half", func() bool { return len(c.owned(a)) == 2 && len(c.owned(b)) == 2 })
 		time.Sleep(time.Second)
 		if st := a.status(); len(st.Partitions) != 2 || !st.Ready {
@@ -217,7 +220,8 @@ func TestStatusAccountsAcrossOwners(t *testing.T) {
 		if st := a.status(); len(st.Partitions) != 4 || st.sum().Read == 0 {
 			t.Errorf("%+v", st.sum())
 		}
-		done()
+		doneA()
+		doneB()
 		a.stop()
 		again := c.start(topic, noDrain)
 		c.await("it to be ready", func() bool { return again.status().Ready })
@@ -302,6 +306,32 @@ func TestLooksAreRare(t *testing.T) {
 	if wakes > 2 { // a second may pass
 		t.Errorf("the loop was woken %d times", wakes)
 	}
+}
+
+// Who looks does not wait for a loop that waits for something itself, however many look;
+// and those who gave up are not in the way when it goes on.
+func TestLookDoesNotHang(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := shownSession(1, 10)
+		s.board.says("joining")
+		s.board.opened(func() {}) // it does not answer
+		var looking sync.WaitGroup
+		for range 10 * cap(s.board.asks) {
+			looking.Go(func() {
+				began := time.Now()
+				if st := s.board.Status(t.Context()); st.Ready || st.NotReady != "joining" || time.Since(began) > lookPatience {
+					t.Errorf("after %v: %+v", time.Since(began), st)
+				}
+			})
+		}
+		looking.Wait()
+		s.answer()
+		s.board.opened(s.answer)
+		time.Sleep(publishEvery)
+		if st := s.board.Status(t.Context()); len(st.Partitions) != 1 || time.Since(st.made) > 0 {
+			t.Errorf("it goes on, and what is shown is %v old: %+v", time.Since(st.made), st)
+		}
+	})
 }
 
 // What the next release waits for is said in words, and when it will be.
