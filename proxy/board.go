@@ -61,11 +61,15 @@ func (b *Board) Status(ctx context.Context) *Status {
 	return &st
 }
 
-// look asks the loop, if there is one.
+// look asks the loop, if there is one and its last answer has grown old: who looks all
+// the time wakes it no more than others do.
 func (b *Board) look(ctx context.Context) *Status {
 	wake := b.wake.Load()
 	if wake == nil {
 		return nil
+	}
+	if last := b.last.Load(); last != nil && time.Since(last.made) < publishEvery {
+		return last
 	}
 	answer := make(chan *Status, 1) // so that the loop need not wait
 	select {

@@ -3,10 +3,13 @@ package proxy
 import (
 	"cmp"
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 
+	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
@@ -20,6 +23,13 @@ type ends struct {
 	sent   watermark.Instant
 	stable kadm.ListedOffsets // last stable offsets
 	high   kadm.ListedOffsets // high watermarks
+}
+
+// of returns what the answer says of a partition, if it does.
+func (e ends) of(src emit.Source) (high, stable kadm.ListedOffset, ok bool) {
+	high, ok = e.high.Lookup(src.Topic, src.Partition)
+	stable, ok2 := e.stable.Lookup(src.Topic, src.Partition)
+	return high, stable, ok && ok2 && high.Err == nil && stable.Err == nil
 }
 
 // watch asks for the ends of the log until ctx is done. An answer that fails
@@ -39,19 +49,25 @@ func (s *session) watch(ctx context.Context) {
 
 // needEnds tells the watcher which topics' ends matter: those of which records
 // are held or are being read again; and all where partitions are aligned, for
-// one that is idle with nothing held is not to hold the others up. Whoever looks at
-// the status is told the end of a partition of which nothing has come yet.
+// one that is idle with nothing held is not to hold the others up. And each time
+// somebody has looked at the status the ends are asked for once: of a partition that
+// stands still, or that waits for a producer's transaction, nothing else tells how
+// much has come.
 func (s *session) needEnds() {
-	var topics []string
-	for topic, ps := range s.parts {
-		for _, p := range ps {
-			if s.cfg.MaxDrift > 0 || p.state.Low() < p.state.NextOffset() || p.end < 0 && s.shown != nil {
-				topics = append(topics, topic)
-				break
-			}
+	topics := map[string]bool{}
+	shown := func(end int64, told watermark.Instant) bool { return s.shown != nil && (end < 0 || told < s.shownAt) }
+	s.each(func(p *partition) {
+		if s.cfg.MaxDrift > 0 || p.state.Low() < p.state.NextOffset() || shown(p.end, p.told) {
+			topics[p.Topic] = true
+		}
+	})
+	for src := range s.stopped {
+		if why := s.reasons[src]; shown(why.end, why.told) {
+			topics[src.Topic] = true
 		}
 	}
-	s.watched.Store(&topics)
+	all := slices.Collect(maps.Keys(topics))
+	s.watched.Store(&all)
 }
 
 func (s *session) ask(ctx context.Context, topics []string) {
@@ -94,6 +110,13 @@ func (s *session) takeAnswers(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
+			for src := range s.stopped {
+				why := s.reasons[src]
+				if high, stable, ok := e.of(src); ok {
+					why.end, why.stable, why.told = high.Offset, stable.Offset, e.sent
+					s.reasons[src] = why
+				}
+			}
 		default:
 			return nil
 		}
@@ -101,13 +124,12 @@ func (s *session) takeAnswers(ctx context.Context) error {
 }
 
 func (s *session) takeAnswer(ctx context.Context, p *partition, e ends) error {
-	high, ok := e.high.Lookup(p.Topic, p.Partition)
-	stable, ok2 := e.stable.Lookup(p.Topic, p.Partition)
-	if !ok || !ok2 || high.Err != nil || stable.Err != nil {
+	high, stable, ok := e.of(p.Source)
+	if !ok {
 		p.state.Observe(e.sent, false)
 		return nil
 	}
-	p.end, p.stable = high.Offset, stable.Offset
+	p.end, p.stable, p.told = high.Offset, stable.Offset, e.sent
 	if end, replaying := p.state.Replaying(); replaying {
 		// Only what the leader says of now counts: not an answer from before,
 		// and not one of a broker that does not know yet that it no longer

@@ -33,6 +33,8 @@ func (s *session) holdOf(p *PartitionStatus, now time.Time) Hold {
 		h.Words = fmt.Sprintf("%d records are out and wait for the commit", p.Uncommitted)
 	case h.Event == watermark.None && p.State == Paused:
 		h.Words = s.pausedWords(p)
+	case h.Event == watermark.None && p.Next == p.Stable && p.Stable < p.End:
+		h.Words = "nothing is held, and what has come may not be read before a producer ends its transaction"
 	case h.Event == watermark.None:
 		h.Words = "nothing is held"
 	case p.State == Draining:

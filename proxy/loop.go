@@ -43,8 +43,8 @@ func (s *session) loop(stop, hard context.Context) error {
 		}
 		ended = s.now()
 		s.align()
-		s.needEnds()
 		s.answer()
+		s.needEnds()
 	}
 	s.readClocks()
 	if err := s.commit(hard); !errors.Is(err, errVoid) {

@@ -42,7 +42,7 @@ func (p Probes) verdict() (asked bool, failed []string) {
 	for _, probe := range []struct {
 		Probe
 		what string
-	}{{p.Metadata, "the brokers do not tell where partitions are"}, {p.Admin, "the group's coordinator does not answer"}} {
+	}{{p.Metadata, "the brokers do not tell where partitions are"}, {p.Admin, "the group's coordinator does not tell of the group"}} {
 		if probe.Err != nil {
 			failed = append(failed, fmt.Sprintf("%s: %v", probe.what, probe.Err))
 		}

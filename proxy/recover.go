@@ -69,7 +69,7 @@ func (s *session) load(ctx context.Context, partitions map[string][]int32) (posi
 				begins = append(begins, offsetOf(p, snap))
 			}
 			at[topic][n] = kgo.NewOffset().At(snap.Low).WithEpoch(snap.LowEpoch)
-			p.account, p.committed, p.end = s.accounts.open(p.Source, snap.Count, s.now()), snap.Low, -1
+			p.account, p.committed, p.end, p.stable = s.accounts.open(p.Source, snap.Count), snap.Low, -1, -1
 			if n >= s.topics[topic].Usable {
 				waiting = append(waiting, p)
 				continue

@@ -121,6 +121,7 @@ type partition struct {
 	account   *account
 	end       int64             // of the log, as far as it is known; -1: not yet
 	stable    int64             // the same, without open transactions
+	told      watermark.Instant // when brokers were asked for both, last
 	heard     watermark.Instant // when records came, last
 	committed int64             // L, in the last commit
 	arrivals  bool              // a timestamp was that of arrival

@@ -22,6 +22,7 @@ type Status struct {
 	Started time.Time // of the process
 
 	At     time.Time // by the wall clock, when the partitions were as they are shown
+	made   time.Time // the same, by the clock that nobody sets
 	State  State
 	Reason string // in words, why it is not Healthy
 
@@ -30,9 +31,10 @@ type Status struct {
 
 	Counts        Counts
 	Probes        Probes
-	Latency       Histogram // from the poll that let a record go to the end of the commit
-	Bytes         int64     // what all that is held costs
-	ShortOfMemory bool      // lately, records had to be released early
+	Latency       Histogram             // from the poll that let a record go to the end of the commit
+	Disorder      map[string]*Histogram // by topic, over all partitions that this process has had
+	Bytes         int64                 // what all that is held costs
+	ShortOfMemory bool                  // lately, records had to be released early
 	Slowest       watermark.Time
 	Fetches       clocks.Spread // how long they took, the broker's wait for records included
 	Partitions    []PartitionStatus
@@ -88,7 +90,7 @@ type PartitionStatus struct {
 	Finding     clocks.Finding // what the evidence points to
 }
 
-func (p *PartitionStatus) rates(a *account, now watermark.Instant) {
+func (p *PartitionStatus) rates(a *account, now time.Time) {
 	p.OrderedRate, p.LateRates = a.rates(now)
 	for _, r := range p.LateRates {
 		p.LateRate += r
@@ -154,8 +156,8 @@ const (
 func (s *session) status() *Status {
 	now := s.now()
 	st := &Status{
-		At: s.wallClock(), NotReady: s.notReady(), Latency: *s.latency, Slowest: s.slowest, Fetches: s.trips.Spread(now),
-		Bytes: s.engine.Bytes(), ShortOfMemory: s.relieved != 0 && now.Sub(s.relieved) < time.Minute,
+		At: s.wallClock(), made: time.Now(), NotReady: s.notReady(), Latency: *s.latency, Slowest: s.slowest, Fetches: s.trips.Spread(now),
+		Disorder: s.accounts.disorder(), Bytes: s.engine.Bytes(), ShortOfMemory: s.relieved != 0 && now.Sub(s.relieved) < time.Minute,
 	}
 	n := len(s.stopped)
 	for _, ps := range s.parts {
@@ -169,10 +171,10 @@ func (s *session) status() *Status {
 		shown := PartitionStatus{
 			Topic: p.Topic, Partition: p.Partition, Status: p.state.Status(),
 			Committed: p.committed, End: p.end, Stable: p.stable,
-			Tally: a.kept, Uncommitted: a.now.Ordered - a.kept.Ordered, Disorder: a.disorder,
+			Tally: a.kept, Uncommitted: a.now.Ordered - a.kept.Ordered, Disorder: a.committed,
 			Density: p.state.Held(look), Paused: p.paused, Clocks: evidence, Finding: evidence.Finding(slack),
 		}
-		shown.rates(a, now)
+		shown.rates(a, time.Now())
 		shown.State = s.stateOf(p, &shown)
 		shown.Hold = s.holdOf(&shown, st.At)
 		st.Partitions = append(st.Partitions, shown)
@@ -181,12 +183,12 @@ func (s *session) status() *Status {
 		why, a := s.reasons[src], s.accounts[src]
 		shown := PartitionStatus{
 			Topic: src.Topic, Partition: src.Partition, State: why.state, Status: why.last,
-			Committed: why.committed, End: why.end, Stable: -1, Tally: a.kept, Disorder: a.disorder,
+			Committed: why.committed, End: why.end, Stable: why.stable, Tally: a.kept, Disorder: a.committed,
 			Hold:    Hold{Words: why.why + "; " + why.hint, Event: watermark.None},
 			Density: reorder.Held{From: watermark.None, To: watermark.None},
 		}
 		shown.Records, shown.Bytes, shown.Owed = 0, 0, int(a.kept.Held)
-		shown.rates(a, now)
+		shown.rates(a, time.Now())
 		st.Partitions = append(st.Partitions, shown)
 	}
 	slices.SortFunc(st.Partitions, func(a, b PartitionStatus) int {

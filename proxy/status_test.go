@@ -10,10 +10,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/emit"
@@ -30,7 +32,7 @@ func (c *cluster) watching(sidecars ...*sidecar) (done func() int) {
 	var looks atomic.Int64
 	var watchers sync.WaitGroup
 	for _, s := range sidecars {
-		before := map[string]Tally{}
+		before, disorder := map[string]Tally{}, map[string]*Histogram{}
 		watchers.Go(func() {
 			for {
 				select {
@@ -49,6 +51,12 @@ func (c *cluster) watching(sidecars ...*sidecar) (done func() int) {
 					c.onward(before[name], p.Tally)
 					before[name] = p.Tally
 				}
+				for topic, is := range st.Disorder {
+					if was := disorder[topic]; was != nil && (is.Count() < was.Count() || is.Seconds < was.Seconds) {
+						c.t.Errorf("the disorder of %s went back from %d to %d records, %g to %g s", topic, was.Count(), is.Count(), was.Seconds, is.Seconds)
+					}
+					disorder[topic] = is
+				}
 			}
 		})
 	}
@@ -65,6 +73,9 @@ func (c *cluster) accounted(p *PartitionStatus) {
 	c.t.Helper()
 	if off := p.Unaccounted(); off != 0 {
 		c.t.Errorf("%s partition %d: %d records are unaccounted for: %+v", p.Topic, p.Partition, off, p.Tally)
+	}
+	if n := p.Read - p.Late[reorder.Future] - p.Late[reorder.InvalidTime]; int64(p.Disorder.Count()) != n {
+		c.t.Errorf("%s partition %d: the disorder is that of %d records, %d have been judged by it", p.Topic, p.Partition, p.Disorder.Count(), n)
 	}
 	if p.Committed > p.Next || p.Low > p.Next || p.Records > p.Owed || p.Hold.Words == "" || p.State == "" || p.Backlog() < -1 {
 		c.t.Errorf("makes no sense: %+v", p)
@@ -187,13 +198,15 @@ func (c *cluster) agrees(st *Status, s *sidecar) {
 func TestStatusAccountsAcrossOwners(t *testing.T) {
 	severalMembers(t)
 	onFake(t, func(t *testing.T, c *cluster) {
-		w := workload{seed: 42, records: 3000, partitions: 4, pause: 60 * time.Millisecond}
+		w := workload{seed: 42, records: 6000, partitions: 4, pause: 60 * time.Millisecond}
 		topic := c.topic(w.partitions)
 		a := c.start(topic, noDrain)
 		written := c.writing(topic, &w)
 		c.await("a to have all", func() bool { return len(c.owned(a)) == 4 })
+		doneA := c.watching(a) // also while it gives up half of much
+		time.Sleep(4 * time.Second)
 		b := c.start(topic, noDrain, instance("b"))
-		done := c.watching(a, b)
+		doneB := c.watching(b)
 		c.await("each to have half", func() bool { return len(c.owned(a)) == 2 && len(c.owned(b)) == 2 })
 		time.Sleep(time.Second)
 		if st := a.status(); len(st.Partitions) != 2 || !st.Ready {
@@ -207,7 +220,8 @@ func TestStatusAccountsAcrossOwners(t *testing.T) {
 		if st := a.status(); len(st.Partitions) != 4 || st.sum().Read == 0 {
 			t.Errorf("%+v", st.sum())
 		}
-		done()
+		doneA()
+		doneB()
 		a.stop()
 		again := c.start(topic, noDrain)
 		c.await("it to be ready", func() bool { return again.status().Ready })
@@ -216,6 +230,34 @@ func TestStatusAccountsAcrossOwners(t *testing.T) {
 			t.Errorf("nothing is new, and the account says %+v", sum)
 		}
 		again.stop()
+	})
+}
+
+// A session that begins anew has a clock that begins anew; the rates go on all the same.
+func TestRatesOutliveSessions(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		s := c.start(topic)
+		c.awaitRead(s)
+		for range 60 {
+			s.status()
+			time.Sleep(time.Second)
+		}
+		w := workload{seed: 43, records: 4000, pause: 100 * time.Millisecond, plain: true}
+		written := c.writing(topic, &w)
+		time.Sleep(time.Second)
+		if err := fenceOwn(c.ctx, c.cl, s.cfg.TransactionalID(), 10*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		c.await("another session", func() bool { return s.status().Counts.Sessions == 2 && s.of(topic, 0) != nil })
+		was := s.of(topic, 0)
+		time.Sleep(2 * time.Second)
+		is := s.of(topic, 0)
+		if is.Ordered < was.Ordered+100 || is.OrderedRate < 50 || is.OrderedRate == was.OrderedRate {
+			t.Errorf("from %d records to %d within 2 s: %g a second, and %g before", was.Ordered, is.Ordered, is.OrderedRate, was.OrderedRate)
+		}
+		<-written
+		s.stop()
 	})
 }
 
@@ -248,6 +290,47 @@ func TestStatusIsMadeWhenAsked(t *testing.T) {
 			}
 		}
 		s.stop()
+	})
+}
+
+// Who looks all the time wakes the loop once a second.
+func TestLooksAreRare(t *testing.T) {
+	s := shownSession(1, 10)
+	wakes := 0
+	s.board.opened(func() { wakes++; s.answer() })
+	for range 100 {
+		if st := s.board.Status(t.Context()); len(st.Partitions) != 1 {
+			t.Fatalf("%+v", st)
+		}
+	}
+	if wakes > 2 { // a second may pass
+		t.Errorf("the loop was woken %d times", wakes)
+	}
+}
+
+// Who looks does not wait for a loop that waits for something itself, however many look;
+// and those who gave up are not in the way when it goes on.
+func TestLookDoesNotHang(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := shownSession(1, 10)
+		s.board.says("joining")
+		s.board.opened(func() {}) // it does not answer
+		var looking sync.WaitGroup
+		for range 10 * cap(s.board.asks) {
+			looking.Go(func() {
+				began := time.Now()
+				if st := s.board.Status(t.Context()); st.Ready || st.NotReady != "joining" || time.Since(began) > lookPatience {
+					t.Errorf("after %v: %+v", time.Since(began), st)
+				}
+			})
+		}
+		looking.Wait()
+		s.answer()
+		s.board.opened(s.answer)
+		time.Sleep(publishEvery)
+		if st := s.board.Status(t.Context()); len(st.Partitions) != 1 || time.Since(st.made) > 0 {
+			t.Errorf("it goes on, and what is shown is %v old: %+v", time.Since(st.made), st)
+		}
 	})
 }
 
@@ -297,6 +380,38 @@ func TestStatusOfStandstill(t *testing.T) {
 		}
 		if p := st.Partitions[1]; p.State != WaitingForOutputs || !strings.Contains(p.Hold.Words, "kafka-topics") || !strings.Contains(st.Reason, p.Hold.Words) || st.State != Degraded {
 			t.Errorf("%s: %s: %+v", st.State, st.Reason, p)
+		}
+		base := time.Now().UnixMilli()
+		c.produce(c.cl, record(topic, 1, base, "a"), record(topic, 1, base, "b"))
+		c.await("what has come since to be seen", func() bool { return s.of(topic, 1).Backlog() == 2 })
+		s.stop()
+	})
+}
+
+// What may not be read yet is seen, also where nothing is held and nothing is read.
+func TestStatusOfOpenTransaction(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		s := c.start(topic)
+		c.awaitRead(s)
+		s.status()
+		time.Sleep(10 * time.Second)
+		tx := c.client(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.TransactionalID("open-"+topic))
+		defer tx.Close()
+		if err := tx.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		base := time.Now().UnixMilli()
+		c.produce(tx, record(topic, 0, base, "a"), record(topic, 0, base, "b"))
+		c.await("the transaction to be seen", func() bool {
+			p := s.of(topic, 0)
+			return p.Backlog() == 2 && p.Stable == 0 && p.State == Active && strings.Contains(p.Hold.Words, "transaction")
+		})
+		c.wrote(tx.EndTransaction(c.ctx, kgo.TryCommit))
+		c.awaitDrained(s)
+		time.Sleep(time.Second)
+		if p := s.of(topic, 0); p.Backlog() != 0 || p.Stable != p.End || p.Ordered != 2 {
+			t.Errorf("it has ended: %+v", p)
 		}
 		s.stop()
 	})
@@ -366,7 +481,7 @@ func shownSession(partitions, held int) *session {
 	rnd := rand.New(rand.NewPCG(3, 0))
 	for n := range partitions {
 		p := &partition{Source: emit.Source{Topic: "raw", Partition: int32(n)}, state: s.engine.Assign(reorder.Fresh(0, 0, 0))}
-		p.account = s.accounts.open(p.Source, 0, 0)
+		p.account = s.accounts.open(p.Source, 0)
 		s.install(p)
 		for i := range int64(held) {
 			at := watermark.Time(rnd.Int64N(int64(4 * time.Second)))

@@ -1,6 +1,11 @@
 package proxy
 
 import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
@@ -41,48 +46,76 @@ func (t *Tally) Unaccounted() int64 {
 // account keeps the tally of one partition for as long as the process lives, whoever
 // has the partition meanwhile.
 type account struct {
-	now, kept Tally // with what is not committed, and without
-	disorder  Histogram
+	now, kept           Tally     // with what is not committed, and without
+	disorder, committed Histogram // the same of how far behind records came
 
-	marked  watermark.Instant // when rates were last worked out,
-	at      Tally             // and from what
-	ordered float64           // records a second, since then
+	marked  time.Time // when rates were last worked out,
+	at      Tally     // and from what
+	ordered float64   // records a second, since then
 	late    [reorder.Duplicate + 1]float64
+}
+
+// keep says that everything counted so far is committed.
+func (a *account) keep() {
+	if a.kept.Read != a.now.Read { // it is large, and changes with Read alone
+		a.committed = a.disorder
+	}
+	a.kept = a.now
+}
+
+// undo says that what was not is void.
+func (a *account) undo() {
+	if a.kept.Read != a.now.Read {
+		a.disorder = a.committed
+	}
+	a.now = a.kept
 }
 
 // accounts are those of all partitions that the process has had.
 type accounts map[emit.Source]*account
 
 // open returns the account of a partition that is taken up where a commit left it.
-func (as accounts) open(src emit.Source, held uint32, now watermark.Instant) *account {
+func (as accounts) open(src emit.Source, held uint32) *account {
 	a := as[src]
 	if a == nil {
-		a = &account{marked: now}
+		a = &account{marked: time.Now()}
 		as[src] = a
 	}
 	a.now.Carried += int64(held) - a.now.Held
 	a.now.Held = int64(held)
-	a.kept = a.now
+	a.keep()
 	return a
 }
 
-// keep says that everything counted so far is committed.
 func (as accounts) keep() {
 	for _, a := range as {
-		a.kept = a.now
+		a.keep()
 	}
 }
 
-// undo says that what was not is void.
 func (as accounts) undo() {
 	for _, a := range as {
-		a.now = a.kept
+		a.undo()
 	}
+}
+
+// disorder adds up the partitions of each topic, those included that others have by now:
+// what is counted must not go back. For the same reason they are always added in the same
+// order, since the last digit of the sum depends on it.
+func (as accounts) disorder() map[string]*Histogram {
+	of := map[string]*Histogram{}
+	for _, src := range slices.SortedFunc(maps.Keys(as), func(a, b emit.Source) int { return cmp.Compare(a.Partition, b.Partition) }) {
+		if of[src.Topic] == nil {
+			of[src.Topic] = new(Histogram)
+		}
+		of[src.Topic].Add(&as[src].committed)
+	}
+	return of
 }
 
 // rates works out the records a second since the last time, and not more often than
-// every second.
-func (a *account) rates(now watermark.Instant) (ordered float64, late [reorder.Duplicate + 1]float64) {
+// every second. The time is that of the process: sessions have clocks of their own.
+func (a *account) rates(now time.Time) (ordered float64, late [reorder.Duplicate + 1]float64) {
 	if since := now.Sub(a.marked); since >= publishEvery {
 		a.ordered = float64(a.kept.Ordered-a.at.Ordered) / since.Seconds()
 		for v := range a.late {
@@ -145,7 +178,7 @@ func (p *partition) endReplay(end int64, accept bool) *reorder.Loss {
 	had := p.state.Owed()
 	loss := p.state.EndReplay(end, accept)
 	if loss != nil && accept {
-		p.account.now.Lost += int64(had - p.state.Owed())
+		p.account.lose(int64(had - p.state.Owed()))
 	}
 	return loss
 }
@@ -154,7 +187,15 @@ func (p *partition) endReplay(end int64, accept bool) *reorder.Loss {
 func (p *partition) rewind(end int64) {
 	had := p.state.Owed()
 	p.state.Rewind(end)
-	p.account.now.Lost += int64(had - p.state.Owed())
+	p.account.lose(int64(had - p.state.Owed()))
+}
+
+// lose counts records that were held and are gone. It may be less than none: where
+// event times are others than they were, more of what is read again is to be held than
+// the commit says. Nobody has read that, so it counts as carried over.
+func (a *account) lose(n int64) {
+	a.now.Lost += max(n, 0)
+	a.now.Carried += max(-n, 0)
 }
 
 // judged counts a record that has been judged for the first time, when the newest

@@ -43,14 +43,14 @@ asked.`,
 }
 
 func checkLive(ctx context.Context) error {
-	cfg, err := config.Load(os.Environ())
+	address, secured, err := config.AdminPort(os.Environ())
 	if err != nil {
 		return err
 	}
-	if cfg.Admin == "" {
+	if address == "" {
 		return &exitError{exitUsage, errors.New("nobody can be asked: the admin port is off"), "set TIDEMARK_ADMIN"}
 	}
-	url := liveURL(cfg)
+	url := liveURL(address, secured)
 	if err := askLive(ctx, url); err != nil {
 		return &exitError{exitNotHeld, fmt.Errorf("ask %s: %w", url, err), ""}
 	}
@@ -59,12 +59,12 @@ func checkLive(ctx context.Context) error {
 
 // liveURL is where to ask. A port that is open for all addresses is open for that of
 // this machine.
-func liveURL(cfg config.Config) string {
+func liveURL(address config.AdminAddress, secured bool) string {
 	scheme := "http"
-	if cfg.AdminTLS() != nil {
+	if secured {
 		scheme = "https"
 	}
-	host, port, _ := net.SplitHostPort(string(cfg.Admin))
+	host, port, _ := net.SplitHostPort(string(address))
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -51,7 +52,7 @@ func Listen(cfg config.Config) (net.Listener, error) {
 		}
 		return nil, &proxy.Fault{Code: 2, Err: fmt.Errorf("open the admin port TIDEMARK_ADMIN=%s: %w", cfg.Admin, err), Advice: hint}
 	}
-	return &fewConns{Listener: l, free: make(chan struct{}, maxConns)}, nil
+	return &fewConns{Listener: l, most: maxConns}, nil
 }
 
 // Serve answers at the listener until stop is called, which waits until all is closed.
@@ -66,7 +67,14 @@ func Serve(l net.Listener, cfg config.Config, board Board, log *slog.Logger) (st
 		MaxHeaderBytes: maxHeader,
 		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug), // broken handshakes and the like
 	}
-	if t := cfg.AdminTLS(); t != nil {
+	said := ""
+	warn := func(err error) { // of every handshake; one after the other
+		if said != err.Error() {
+			said = err.Error()
+			log.Warn("the certificate of the admin port is of no use as it is; what it was before stays in use", "err", err)
+		}
+	}
+	if t := cfg.AdminTLS(warn); t != nil {
 		t.NextProtos = []string{"http/1.1"}
 		l = tls.NewListener(l, t)
 	}
@@ -87,30 +95,44 @@ func Serve(l net.Listener, cfg config.Config, board Board, log *slog.Logger) (st
 	}
 }
 
-// fewConns lets so many connections be open at once; others wait to be accepted.
+// fewConns lets so many connections be open at once. One more, and the oldest has to go:
+// whoever keeps connections open must not keep the probes out, for want of whose answer
+// the process would be killed.
 type fewConns struct {
 	net.Listener
-	free chan struct{}
+	most int
+
+	mu   sync.Mutex
+	open []*counted // the oldest first
 }
 
-// Accept waits for a connection, and for one of those open to end if there are many.
+// Accept waits for a connection.
 func (l *fewConns) Accept() (net.Conn, error) {
-	l.free <- struct{}{}
 	c, err := l.Listener.Accept()
 	if err != nil {
-		<-l.free
 		return nil, err
 	}
-	return &counted{Conn: c, done: sync.OnceFunc(func() { <-l.free })}, nil
+	young := &counted{c, l}
+	l.mu.Lock()
+	l.open = append(l.open, young)
+	old := l.open[0]
+	many := len(l.open) > l.most
+	l.mu.Unlock()
+	if many {
+		_ = old.Close()
+	}
+	return young, nil
 }
 
 type counted struct {
 	net.Conn
-	done func()
+	of *fewConns
 }
 
-// Close lets another connection in.
+// Close also takes the connection off the list.
 func (c *counted) Close() error {
-	defer c.done()
+	c.of.mu.Lock()
+	c.of.open = slices.DeleteFunc(c.of.open, func(o *counted) bool { return o == c })
+	c.of.mu.Unlock()
 	return c.Conn.Close()
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -89,6 +90,7 @@ func example() *proxy.Status {
 	h.Zero, h.Over, h.Seconds = 100, 1, 2e6
 	h.Classes[0], h.Classes[1], h.Classes[4], h.Classes[40] = 3, 2, 1, 2
 	st.Partitions[2].Disorder.Zero = 3
+	st.Disorder = map[string]*proxy.Histogram{"orders": h, "returns": &st.Partitions[2].Disorder}
 	st.Latency.Zero, st.Latency.Classes[10], st.Latency.Seconds = 50, 50, 0.3
 	return st
 }
@@ -105,7 +107,8 @@ func load(t *testing.T, env ...string) config.Config {
 // get asks a handler, from an address.
 func get(h http.Handler, path, from string, change ...func(*http.Request)) *http.Response {
 	r := httptest.NewRequest(http.MethodGet, path, nil)
-	r.RemoteAddr = from
+	r.RemoteAddr, r.Host = from, "localhost:9840"
+	r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, net.Addr(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9840})))
 	for _, c := range change {
 		c(r)
 	}
@@ -163,7 +166,7 @@ func TestLogin(t *testing.T) {
 	for _, path := range []string{"/status", "/metrics", "/debug/pprof/heap", "/", "/nowhere"} {
 		for _, c := range [][2]string{{"", ""}, {"u", ""}, {"u", "P"}, {"", "p"}, {"v", "p"}} {
 			r := get(h, path, here, func(r *http.Request) {
-				if c[0] != "" {
+				if c != [2]string{} {
 					r.SetBasicAuth(c[0], c[1])
 				}
 			})
@@ -208,12 +211,30 @@ func TestProfilesAreLocal(t *testing.T) {
 	header := func(key, value string) func(*http.Request) {
 		return func(r *http.Request) { r.Header.Set(key, value) }
 	}
+	at := func(address string) func(*http.Request) {
+		return func(r *http.Request) {
+			to := net.Addr(net.TCPAddrFromAddrPort(netip.MustParseAddrPort(address)))
+			*r = *r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, to))
+		}
+	}
+	host := func(name string) func(*http.Request) { return func(r *http.Request) { r.Host = name } }
 	for _, c := range []struct {
 		from   string
 		change func(*http.Request)
 		want   int
 	}{
 		{here, nil, 200},
+		{here, at("[::1]:9840"), 200},
+		{here, at("[::ffff:127.0.0.1]:9840"), 200},
+		{"[::ffff:127.0.0.1]:5", nil, 200},
+		{"[::ffff:192.0.2.7]:5", nil, 403},
+		{"127.0.0.6:5", at("10.0.0.5:9840"), 403}, // the proxy of a mesh
+		{here, host("127.0.0.1:9840"), 200},
+		{here, host("[::1]"), 200},
+		{here, host("LOCALHOST"), 200},
+		{here, host("evil.example:9840"), 403}, // a name that leads here
+		{here, host("localhost.evil.example"), 403},
+		{here, host(""), 403},
 		{"[::1]:5", nil, 200},
 		{"127.8.9.10:5", nil, 200},
 		{elsewhere, nil, 403},
@@ -222,7 +243,6 @@ func TestProfilesAreLocal(t *testing.T) {
 		{"localhost:5", nil, 403},
 		{elsewhere, header("X-Forwarded-For", "127.0.0.1"), 403},
 		{elsewhere, header("X-Real-IP", "127.0.0.1"), 403},
-		{elsewhere, header("Host", "localhost"), 403},
 		{here, header("X-Forwarded-For", "192.0.2.7"), 403},
 		{here, header("Forwarded", "for=192.0.2.7"), 403},
 	} {
@@ -308,46 +328,36 @@ func TestAbuse(t *testing.T) {
 	}
 }
 
-// Connections beyond those that may be open wait, and are answered when others end.
-func TestFewConnections(t *testing.T) {
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := &fewConns{Listener: inner, free: make(chan struct{}, 2)}
-	defer l.Close()
-	accepted := make(chan net.Conn, 8)
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				close(accepted)
-				return
-			}
-			accepted <- c
-		}
-	}()
-	for range 3 {
-		c, err := net.Dial("tcp", l.Addr().String())
+// Whoever keeps connections open, and says nothing, does not keep a probe out.
+func TestManyConnections(t *testing.T) {
+	address := serve(t, load(t), (*shown)(example()))
+	open := func() net.Conn {
+		c, err := net.Dial("tcp", address)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.Close()
+		t.Cleanup(func() { c.Close() })
+		return c
 	}
-	first, second := <-accepted, <-accepted
-	select {
-	case <-accepted:
-		t.Error("a third is accepted")
-	case <-time.After(50 * time.Millisecond):
+	oldest := open()
+	for range maxConns + 10 {
+		open()
 	}
-	first.Close()
-	first.Close() // frees one only
-	third := <-accepted
-	if len(l.free) > 2 {
-		t.Errorf("%d places are taken", len(l.free))
+	asking := http.Client{Timeout: headerTimeout / 2} // sooner they do not go by themselves
+	for range 2 * maxConns {                          // nor does one that asks again and again use up the places
+		r, err := asking.Get("http://" + address + "/livez")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := body(r); got != "alive\n" {
+			t.Fatal(got)
+		}
+		asking.CloseIdleConnections()
 	}
-	second.Close()
-	third.Close()
+	_ = oldest.SetReadDeadline(time.Now().Add(headerTimeout / 2))
+	if _, err := oldest.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the oldest is still open")
+	}
 }
 
 // No secret is in any answer, whatever fails.

@@ -3,8 +3,10 @@ package admin
 import (
 	"compress/gzip"
 	"io"
+	"maps"
 	"net/http"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -107,7 +109,8 @@ var families = []family{
 	}},
 	{"tidemark_watermark_lag_seconds", gauge, "How far the watermark is behind the wall clock.", ofPartition, func(s *sampling) {
 		s.each(func(p *proxy.PartitionStatus) (float64, bool) {
-			return float64(s.At.UnixNano())/1e9 - seconds(p.Watermark), p.Watermark != watermark.None
+			// By now and not by s.At: while the loop waits, the watermark does too.
+			return float64(s.now.UnixNano())/1e9 - seconds(p.Watermark), p.Watermark != watermark.None
 		})
 	}},
 	{"tidemark_newest_event_seconds", gauge, "The newest event time that was read: seconds since 1970. Absent until there is one.", ofPartition, func(s *sampling) {
@@ -239,17 +242,10 @@ func (s *sampling) probes(value func(proxy.Probe) float64) {
 	}
 }
 
-// disorder adds up the partitions of each topic: a histogram of every partition would
-// be many series.
+// disorder is one histogram for each topic: one for every partition would be many series.
 func disorder(s *sampling) {
-	var all proxy.Histogram
-	for i := range s.Partitions {
-		p := &s.Partitions[i]
-		all.Add(&p.Disorder)
-		if i+1 == len(s.Partitions) || s.Partitions[i+1].Topic != p.Topic { // they are sorted
-			s.distribution(&all, p.Topic)
-			all = proxy.Histogram{}
-		}
+	for _, topic := range slices.Sorted(maps.Keys(s.Disorder)) {
+		s.distribution(s.Disorder[topic], topic)
 	}
 }
 

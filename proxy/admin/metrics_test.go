@@ -44,7 +44,7 @@ func TestMetricsText(t *testing.T) {
 	}
 	var ours strings.Builder
 	for line := range strings.Lines(text) {
-		changes := strings.Contains(line, "go_version") || strings.HasPrefix(line, "tidemark_status_age_seconds ")
+		changes := strings.Contains(line, "go_version") || strings.HasPrefix(line, "tidemark_status_age_seconds ") || strings.HasPrefix(line, "tidemark_watermark_lag_seconds{")
 		if strings.Contains(line, "tidemark_") && !changes {
 			ours.WriteString(line)
 		}
@@ -72,6 +72,21 @@ func TestFamilies(t *testing.T) {
 			}
 			series[key] = true
 		}
+	}
+}
+
+// While the status grows old the watermark stands still, and falls behind.
+func TestLagGrowsWhileTheLoopWaits(t *testing.T) {
+	lag := func(now time.Time) float64 {
+		for _, f := range gather(example(), now) {
+			if f.GetName() == "tidemark_watermark_lag_seconds" {
+				return f.Metric[0].GetGauge().GetValue()
+			}
+		}
+		return -1
+	}
+	if early, late := lag(noon), lag(noon.Add(time.Minute)); early != 7 || late != 67 {
+		t.Errorf("%g s, and after a minute %g s", early, late)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"runtime/pprof"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -50,21 +51,37 @@ func processor(w http.ResponseWriter, r *http.Request) {
 // forwarded are headers by which something in between says for whom it asks.
 var forwarded = []string{"Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via"}
 
-// loopbackOnly lets only those in who ask from this machine. That is who the connection
-// comes from; what headers say can only keep somebody out, for something on this
-// machine may ask for others.
+// loopbackOnly lets only those in who ask from this machine: both ends of the connection
+// are on it. What headers say can only keep somebody out, for something on this machine
+// may ask for others. The proxy of a mesh asks from a loopback address, for whoever it
+// is, but at the address of the pod; and a browser asks for a page from elsewhere, which
+// may have had its own name resolved to 127.0.0.1.
 func loopbackOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host, _, _ := net.SplitHostPort(r.RemoteAddr)
-		ip := net.ParseIP(host)
-		local := ip != nil && ip.IsLoopback()
+		at, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+		local := at != nil && loopback(at.String()) && loopback(r.RemoteAddr) && named(r.Host)
 		for _, key := range forwarded {
 			local = local && len(r.Header.Values(key)) == 0
 		}
 		if !local {
-			http.Error(w, "profiles are only for this machine: use kubectl port-forward or the like", http.StatusForbidden)
+			http.Error(w, "profiles are only for this machine, asked for at localhost: use kubectl port-forward or the like", http.StatusForbidden)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+func loopback(address string) bool {
+	host, _, _ := net.SplitHostPort(address)
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// named reports whether a request was made to this machine by name or by address.
+func named(host string) bool {
+	name, _, err := net.SplitHostPort(host)
+	if err != nil { // it is the usual port
+		name, host = host, net.JoinHostPort(strings.Trim(host, "[]"), "80")
+	}
+	return strings.EqualFold(name, "localhost") || loopback(host)
 }

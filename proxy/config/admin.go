@@ -6,6 +6,8 @@ import (
 	"net"
 	"strconv"
 	"strings"
+
+	"github.com/caarlos0/env/v11"
 )
 
 // AdminAddress is where health, status and metrics are served: host:port, or
@@ -36,16 +38,30 @@ func (a AdminAddress) String() string {
 	return string(a)
 }
 
+// AdminPort returns where the admin port of a process with this environment is, and
+// whether TLS is spoken there. Nothing else is looked at: a process that lives goes on
+// with what it has read, and is not to be called sick because one of its files is just
+// being renewed. The error is an *Error.
+func AdminPort(environ []string) (address AdminAddress, secured bool, err error) {
+	vars := env.ToMap(environ)
+	var c Config
+	f := newFaults()
+	f.parsing(env.ParseWithOptions(&c, env.Options{Environment: map[string]string{keyAdmin: vars[keyAdmin]}, Prefix: Prefix, FuncMap: parsers}))
+	return c.Admin, vars[keyAdminTLSCertFile] != "", f.err()
+}
+
 // AdminTLS returns how TLS is spoken at the admin port, nil if it is not. The
-// certificate is read again for every connection, so that it can be renewed without
-// a restart.
-func (c Config) AdminTLS() *tls.Config {
+// certificate is read again when its files have changed, so that it can be renewed
+// without a restart. If nothing can be made of them, warn is told, and what they were
+// before stays in use: who asks whether the process lives is to get an answer.
+func (c Config) AdminTLS(warn func(error)) *tls.Config {
 	if c.AdminTLSCertFile == "" {
 		return nil
 	}
+	cert := &reread[*tls.Certificate]{files: []string{c.AdminTLSCertFile, c.AdminTLSKeyFile}, from: c.adminCertificate, warn: warn}
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.adminCertificate() },
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert.get() },
 	}
 }
 

@@ -190,3 +190,49 @@ func TestReadOnceUntilItChanges(t *testing.T) {
 		}
 	}
 }
+
+// The certificate of the admin port is renewed without a restart, and half of a renewal
+// leaves the one before in use.
+func TestRenewedAdminCertificate(t *testing.T) {
+	authority := newAuthority(t)
+	dir := t.TempDir()
+	cert, key := filepath.Join(dir, "cert"), filepath.Join(dir, "key")
+	renew := func() (pair [2][]byte) {
+		certFile, keyFile := authority.leaf(t, "localhost")
+		return [2][]byte{read(t, certFile), read(t, keyFile)}
+	}
+	first, second := renew(), renew()
+	write(t, cert, first[0])
+	write(t, key, first[1])
+	var warnings []string
+	config := mustLoad(t, "TOPICS=orders", "ADMIN_TLS_CERT_FILE="+cert, "ADMIN_TLS_KEY_FILE="+key).
+		AdminTLS(func(err error) { warnings = append(warnings, err.Error()) })
+	served := func(when string, want [2][]byte) {
+		t.Helper()
+		got, err := config.GetCertificate(nil)
+		if err != nil {
+			t.Errorf("%s: %v", when, err)
+			return
+		}
+		if pair, err := tls.X509KeyPair(want[0], want[1]); err != nil || !pair.Leaf.Equal(got.Leaf) {
+			t.Errorf("%s: another certificate (%v)", when, err)
+		}
+	}
+	served("at first", first)
+	write(t, cert, second[0])
+	served("with half of a pair", first)
+	if len(warnings) != 1 || !strings.Contains(warnings[0], "private key does not match") {
+		t.Errorf("warned of %q", warnings)
+	}
+	write(t, key, second[1])
+	served("renewed", second)
+	for _, file := range []string{cert, key} {
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	served("without files", second)
+	if len(warnings) != 2 {
+		t.Errorf("warned of %q", warnings)
+	}
+}
