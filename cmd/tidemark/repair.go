@@ -71,7 +71,7 @@ of the run that it repairs. See docs/repair.md.`,
 }
 
 func runRepair(ctx context.Context, o proxy.RepairOptions) error {
-	cfg, err := config.Load(os.Environ())
+	cfg, err := config.Load(config.WithoutAdmin(os.Environ()))
 	if err != nil {
 		return err
 	}

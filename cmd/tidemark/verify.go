@@ -60,7 +60,7 @@ It needs the configuration of the run that it checks.`,
 
 // verifyConfig puts the flags in the place of their variables.
 func verifyConfig(topics []string, group string) (config.Config, error) {
-	environ := os.Environ()
+	environ := config.WithoutAdmin(os.Environ())
 	if len(topics) > 0 {
 		environ = append(environ, "TIDEMARK_TOPICS="+strings.Join(topics, ","))
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -48,6 +49,17 @@ func AdminPort(environ []string) (address AdminAddress, secured bool, err error)
 	f := newFaults()
 	f.parsing(env.ParseWithOptions(&c, env.Options{Environment: map[string]string{keyAdmin: vars[keyAdmin]}, Prefix: Prefix, FuncMap: parsers}))
 	return c.Admin, vars[keyAdminTLSCertFile] != "", f.err()
+}
+
+// WithoutAdmin returns an environment without what it says of the admin port, for a
+// command that opens none. It often shares the environment of a sidecar, but not the
+// files that only the sidecar needs.
+func WithoutAdmin(environ []string) []string {
+	of := []string{keyAdmin, keyAdminTLSCertFile, keyAdminTLSKeyFile, keyAdminUsername, keyAdminPassword, keyAdminPasswordFile}
+	return slices.DeleteFunc(slices.Clone(environ), func(v string) bool {
+		key, _, _ := strings.Cut(v, "=")
+		return slices.Contains(of, key)
+	})
 }
 
 // AdminTLS returns how TLS is spoken at the admin port, nil if it is not. The

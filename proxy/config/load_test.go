@@ -348,3 +348,21 @@ func TestRegistryLoginIsRenewed(t *testing.T) {
 		}
 	}
 }
+
+// What a sidecar's environment says of its admin port is nothing to a command that
+// has none, be it wrong for where that runs.
+func TestWithoutAdmin(t *testing.T) {
+	environ := []string{
+		"TIDEMARK_TOPICS=raw", "TIDEMARK_ADMIN=nowhere", "TIDEMARK_ADMIN_TLS_CERT_FILE=/nowhere/cert",
+		"TIDEMARK_ADMIN_TLS_KEY_FILE=/nowhere/key", "TIDEMARK_ADMIN_USERNAME=u", "TIDEMARK_ADMIN_PASSWORD_FILE=/nowhere/password",
+	}
+	if _, err := Load(environ); err == nil {
+		t.Error("files that are not there were not missed")
+	}
+	if c, err := Load(WithoutAdmin(environ)); err != nil || c.Topics[0] != "raw" {
+		t.Errorf("%v, %v", c.Topics, err)
+	}
+	if _, err := Load(WithoutAdmin(append(environ, "TIDEMARK_ADMIM=off"))); err == nil {
+		t.Error("a misspelt variable was taken")
+	}
+}
