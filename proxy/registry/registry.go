@@ -100,7 +100,7 @@ func New(o Options) (*Registry, error) {
 		t.DialTLSContext, t.TLSClientConfig = o.DialTLS, o.ProxiedTLS
 		transport = t
 	}
-	web := &http.Client{Timeout: answerTime, Transport: bounded{transport}}
+	web := &http.Client{Timeout: answerTime, Transport: bounded{transport}, CheckRedirect: keepTLS}
 	r := &Registry{opts: o, questions: map[uint32]*question{}, answered: func() {}}
 	for _, url := range o.URLs {
 		opts := append([]sr.ClientOpt{sr.URLs(url), sr.HTTPClient(web), sr.UserAgent("tidemark")}, o.Auth...)
@@ -117,6 +117,19 @@ func New(o Options) (*Registry, error) {
 	r.known = known
 	r.life, r.end = context.WithCancel(context.Background())
 	return r, nil
+}
+
+// keepTLS lets a registry send us elsewhere, as http.Client would, but not from TLS to
+// where everybody can read the login along.
+func keepTLS(req *http.Request, via []*http.Request) error {
+	const most = 10
+	switch {
+	case len(via) >= most:
+		return fmt.Errorf("sent elsewhere %d times", most)
+	case via[len(via)-1].URL.Scheme == "https" && req.URL.Scheme != "https":
+		return errors.New("sent from https to " + req.URL.Scheme)
+	}
+	return nil
 }
 
 // Close ends all questions, and waits until they have.

@@ -350,3 +350,32 @@ func TestOverTheNetwork(t *testing.T) {
 		r.Close()
 	}
 }
+
+// A login is not carried from TLS to where everybody can read it.
+func TestRedirectWithoutTLS(t *testing.T) {
+	asked := make(chan string, 10)
+	plain := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { asked <- r.Header.Get("Authorization") }))
+	defer plain.Close()
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, plain.URL+r.URL.Path, http.StatusFound)
+	}))
+	defer server.Close()
+	trouble := make(chan error, 10)
+	e, _ := timestamp.Parse("avro:ts")
+	r, err := New(Options{
+		URLs: []string{server.URL}, Auth: []sr.ClientOpt{sr.BasicAuth("u", "hunter2")},
+		DialTLS: (&tls.Dialer{Config: server.Client().Transport.(*http.Transport).TLSClientConfig}).DialContext,
+		Compile: e.Compile, Unusable: e.Unusable, Trouble: func(err error) { trouble <- err },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	_, _ = extract(r, "avro:ts", 1, 10)
+	if err := <-trouble; !strings.Contains(err.Error(), "sent from https to http") {
+		t.Error(err)
+	}
+	if len(asked) > 0 {
+		t.Errorf("it was asked with %q", <-asked)
+	}
+}
