@@ -23,12 +23,14 @@ func boundGarbage() {
 	}
 }
 
-// collection is what the collector finds to be garbage at each collection; that
-// is how we learn of its end.
+// collection is told of the end of each collection by something that each finds to be
+// garbage.
 type collection struct {
 	live    []metrics.Sample
 	percent int
 }
+
+type leftover struct{ _ *leftover }
 
 // ended says anew how much garbage there may be until the next collection, as the
 // share of what is in use that Go asks for.
@@ -40,5 +42,5 @@ func (c *collection) ended() {
 		c.percent = percent
 		debug.SetGCPercent(max(percent, 1))
 	}
-	runtime.SetFinalizer(c, (*collection).ended)
+	runtime.AddCleanup(new(leftover), (*collection).ended, c)
 }
