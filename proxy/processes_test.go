@@ -42,7 +42,8 @@ func (c *cluster) processes(topic string, env ...string) *processes {
 func (ps *processes) spawn(name string) {
 	ps.c.t.Helper()
 	cmd := exec.Command(ps.binary)
-	cmd.Env = slices.Concat(ps.c.env(ps.topic, "TIDEMARK_INSTANCE="+name, "TIDEMARK_LOG_FORMAT=text"), ps.env)
+	cmd.Env = slices.Concat(ps.c.env(ps.topic, "TIDEMARK_INSTANCE="+name, "TIDEMARK_LOG_FORMAT=text",
+		"TIDEMARK_ADMIN=off"), ps.env) // several have this machine
 	if level := os.Getenv("TIDEMARK_LOG_LEVEL"); level != "" {
 		cmd.Env = append(cmd.Env, "TIDEMARK_LOG_LEVEL="+level)
 	}

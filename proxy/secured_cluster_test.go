@@ -377,7 +377,7 @@ type visit struct {
 func base(env ...string) []string {
 	return append([]string{
 		"TIDEMARK_TOPICS=payments", "TIDEMARK_GROUP=tidemark", "TIDEMARK_INSTANCE=a", "TIDEMARK_MEMORY=64MiB",
-		"TIDEMARK_MAX_OUT_OF_ORDERNESS=50ms", "TIDEMARK_IDLE_TIMEOUT=200ms", "TIDEMARK_SESSION_TIMEOUT=6s",
+		"TIDEMARK_MAX_OUT_OF_ORDERNESS=50ms", "TIDEMARK_IDLE_TIMEOUT=200ms", "TIDEMARK_SESSION_TIMEOUT=6s", "TIDEMARK_ADMIN=off",
 	}, env...)
 }
 
