@@ -129,22 +129,21 @@ func (a *account) rates(now time.Time) (ordered float64, late [reorder.Duplicate
 // takings are the records that were put out since the last commit, by the poll that
 // let them: each poll's share waits as long as the poll has been back.
 type takings struct {
-	polled watermark.Instant
-	n      uint64 // since then
+	taking // of the last poll
 	before []taking
 }
 
 type taking struct {
 	polled watermark.Instant
-	n      uint64
+	n      uint64 // records put out since then
 }
 
 // poll says that what is put out from now on was let by what was polled at now.
 func (t *takings) poll(now watermark.Instant) {
 	if t.n > 0 {
-		t.before = append(t.before, taking{t.polled, t.n})
+		t.before = append(t.before, t.taking)
 	}
-	t.polled, t.n = now, 0
+	t.taking = taking{polled: now}
 }
 
 // committed counts for how long each record has been waiting for the commit that has
