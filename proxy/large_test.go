@@ -30,6 +30,25 @@ func (c *cluster) set(topic, key, value string) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	c.settle()
+}
+
+// settle waits until the brokers go by what was set. They answer before they do, and
+// tell of it before they do; but they take in what is new batch by batch, in each of
+// them topics before settings. So when they have a topic that was made after another
+// was there, they are done with the batch of that other, and with all before it.
+func (c *cluster) settle() {
+	c.t.Helper()
+	if c.fake != nil {
+		return
+	}
+	brokers, err := c.adm.ListBrokers(c.ctx)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for range 2 {
+		c.topic(int32(len(brokers))) // one that each of them leads
+	}
 }
 
 // timed is a record of a second after base.
