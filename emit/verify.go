@@ -173,19 +173,51 @@ func scopeOf(s reorder.Snapshot) Scope {
 	}
 }
 
-// commits returns the group's commits of a topic. They are stable: what an
-// open transaction is about to commit is waited for.
+// unstableTime is how long a commit that is under way may take to become stable. A
+// transaction that lasts longer is one of a sidecar that died.
+const unstableTime = 10 * time.Second
+
+// commits returns the group's commits of a topic. They are stable: what an open
+// transaction is about to commit is waited for, partition by partition, for a group
+// that is at work always has some under way.
 func (v *verification) commits(ctx context.Context, topic string) (map[int32]kadm.OffsetResponse, error) {
-	all, err := v.adm.FetchOffsets(kadm.RequireStable(ctx), v.Group)
-	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
-		return nil, fmt.Errorf("fetch offsets of group %q: %w", v.Group, err)
-	}
-	for partition, commit := range all[topic] {
-		if commit.Err != nil {
-			return nil, fmt.Errorf("fetch offset of group %q, %s partition %d: %w", v.Group, topic, partition, commit.Err)
+	stable := map[int32]kadm.OffsetResponse{}
+	for began := time.Now(); ; {
+		all, err := v.adm.FetchOffsets(kadm.RequireStable(ctx), v.Group)
+		if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
+			return nil, fmt.Errorf("fetch offsets of group %q: %w", v.Group, err)
+		}
+		for partition, commit := range all[topic] {
+			if _, ok := stable[partition]; ok {
+				continue
+			}
+			switch {
+			case commit.Err == nil:
+				stable[partition] = commit
+			case !errors.Is(commit.Err, kerr.UnstableOffsetCommit):
+				return nil, fmt.Errorf("fetch offset of group %q, %s partition %d: %w", v.Group, topic, partition, commit.Err)
+			case time.Since(began) > unstableTime:
+				return nil, fmt.Errorf("fetch offset of group %q, %s partition %d: a transaction holds it for more than %v, one that has not ended: %w",
+					v.Group, topic, partition, unstableTime, commit.Err)
+			}
+		}
+		if len(stable) == len(all[topic]) {
+			return stable, nil
+		}
+		if err := pause(ctx); err != nil {
+			return nil, err
 		}
 	}
-	return all[topic], nil
+}
+
+// pause waits before the brokers are asked again.
+func pause(ctx context.Context) error {
+	select {
+	case <-time.After(20 * time.Millisecond):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // settleTime is more than brokers take to mark the end of a transaction on all
@@ -220,10 +252,8 @@ func (v *verification) settle(ctx context.Context, topic string) error {
 		if !behind || time.Since(began) > settleTime {
 			return nil
 		}
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := pause(ctx); err != nil {
+			return err
 		}
 	}
 }

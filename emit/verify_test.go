@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -317,6 +318,64 @@ func TestVerifyStopsBeforeOpenTransactions(t *testing.T) {
 	reports, err := Verify(t.Context(), c.cl, testOptions())
 	if err != nil || !reports[0].Holds() || reports[0].Ordered != int64(len(h.ordered)) {
 		t.Errorf("%v, %+v", err, reports)
+	}
+}
+
+// A group that is at work has transactions under way, which hold its offsets for a
+// moment.
+func TestVerifyWaitsForStableOffsets(t *testing.T) {
+	c := newTestCluster(t, 3)
+	for p := range int32(3) {
+		c.load(mixed(p))
+	}
+	end := c.hold(1)
+	var released atomic.Bool
+	time.AfterFunc(100*time.Millisecond, func() {
+		released.Store(true)
+		end()
+	})
+	reports, err := Verify(t.Context(), c.cl, testOptions())
+	if err != nil || len(reports) != 3 || !released.Load() {
+		t.Fatalf("%d reports, %v, the offset is released: %v", len(reports), err, released.Load())
+	}
+	for _, r := range reports {
+		if !r.Holds() {
+			t.Errorf("%+v", r)
+		}
+	}
+}
+
+// hold has a transaction hold the group's offset of a partition, until end is called.
+func (c *testCluster) hold(partition int32) (end func()) {
+	c.t.Helper()
+	const id = "holder"
+	ctx, tx := c.t.Context(), c.client(kgo.TransactionalID(id))
+	producer, epoch, err := tx.ProducerID(ctx)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	add := kmsg.NewPtrAddOffsetsToTxnRequest()
+	add.TransactionalID, add.ProducerID, add.ProducerEpoch, add.Group = id, producer, epoch, "group"
+	if res, err := add.RequestWith(ctx, tx); err != nil || res.ErrorCode != 0 {
+		c.t.Fatal(err, kerr.ErrorForCode(res.ErrorCode))
+	}
+	commit := kmsg.NewPtrTxnOffsetCommitRequest()
+	commit.TransactionalID, commit.ProducerID, commit.ProducerEpoch, commit.Group = id, producer, epoch, "group"
+	at := kmsg.NewTxnOffsetCommitRequestTopicPartition()
+	at.Partition, at.Offset = partition, 1
+	topic := kmsg.NewTxnOffsetCommitRequestTopic()
+	topic.Topic, topic.TopicID, topic.Partitions = testTopic, c.fake.TopicInfo(testTopic).TopicID, append(topic.Partitions, at)
+	commit.Topics = append(commit.Topics, topic)
+	res, err := commit.RequestWith(ctx, tx)
+	if err != nil || res.Topics[0].Partitions[0].ErrorCode != 0 {
+		c.t.Fatalf("%v, %+v", err, res)
+	}
+	return func() {
+		abort := kmsg.NewPtrEndTxnRequest()
+		abort.TransactionalID, abort.ProducerID, abort.ProducerEpoch = id, producer, epoch
+		if res, err := abort.RequestWith(ctx, tx); err != nil || res.ErrorCode != 0 {
+			c.t.Errorf("%v, %+v", err, res)
+		}
 	}
 }
 
