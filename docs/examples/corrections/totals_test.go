@@ -66,7 +66,13 @@ func TestKafkaCorrections(t *testing.T) {
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- proxy.Run(ctx, cfg, log) }()
+	stopped := func() {
+		t.Helper()
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
 
 	database := filepath.Join(t.TempDir(), "totals.db")
 	rnd := rand.New(rand.NewPCG(7, 7))
@@ -116,6 +122,7 @@ func TestKafkaCorrections(t *testing.T) {
 		t.Helper()
 		for deadline := time.Now().Add(90 * time.Second); !ok(); time.Sleep(200 * time.Millisecond) {
 			if time.Now().After(deadline) {
+				stopped()
 				t.Fatalf("waited in vain for: %s", what)
 			}
 		}
@@ -126,7 +133,8 @@ func TestKafkaCorrections(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	write(2000)
+	write(2000) // the brokers know the topic once it is written to
+	go func() { ended <- proxy.Run(ctx, cfg, log) }()
 	for range 3 {
 		kill := consume()
 		rows := func() int { sums, _ := table(); return len(sums) }
@@ -153,8 +161,5 @@ func TestKafkaCorrections(t *testing.T) {
 		sums, corrections := table()
 		return corrections == late && maps.Equal(sums, want)
 	})
-	stop()
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
+	stopped()
 }

@@ -68,6 +68,10 @@ func newStage(t *testing.T, brokers, name string) *stage {
 	if _, err := s.adm.CreateTopic(t.Context(), 1, -1, map[string]*string{"cleanup.policy": &compact}, s.output); err != nil {
 		t.Fatal(err)
 	}
+	s.await("the topics", func() bool {
+		ends, err := s.adm.ListEndOffsets(t.Context(), s.topic, s.output)
+		return err == nil && ends.Error() == nil
+	})
 	s.tidemark()
 	return s
 }
