@@ -56,8 +56,11 @@ func (s *session) tell(what string, f faulty) {
 	}
 }
 
-// undone takes account of an abort.
-func (s *session) undone() {
+// undone takes account of an abort, unless it came after a commit.
+func (s *session) undone(err error) {
+	if errors.Is(err, errMoved) {
+		return
+	}
 	s.alarm.aborts.Add(1)
 	s.invalid = invalid{}
 	s.accounts.undo()

@@ -63,7 +63,8 @@ func (s *session) since() time.Time {
 }
 
 // commit makes durable, together, everything put out since the last one and
-// the snapshots it belongs to. errVoid: it was undone instead, together.
+// the snapshots it belongs to. errVoid: it was undone instead, together, unless it is
+// errMoved.
 func (s *session) commit(ctx context.Context) error {
 	if s.clean() {
 		return nil
@@ -81,13 +82,16 @@ func (s *session) commit(ctx context.Context) error {
 	if err != nil && overdue {
 		return fmt.Errorf("%w: %w", errOverdue, err)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, errMoved) {
 		return err
 	}
 	s.forgive()
 	s.done()
 	s.each(func(p *partition) { p.state.Advance() })
 	s.settle()
+	if err != nil {
+		return err
+	}
 	s.takeOff()
 	return nil
 }
@@ -171,9 +175,9 @@ func (s *session) commitTransaction(ctx context.Context, offsets []offset) error
 	committed, err := s.end(withOurs, try)
 	if s.rebalanced && err == nil {
 		if committed {
-			s.settle()
+			return errMoved
 		}
-		return errVoid // or committed, but not all that was there is ours any more
+		return errVoid
 	}
 	switch {
 	case err != nil:

@@ -47,10 +47,11 @@ func (s *session) loop(stop, hard context.Context) error {
 		s.needEnds()
 	}
 	s.readClocks()
-	if err := s.commit(hard); !errors.Is(err, errVoid) {
+	err := s.commit(hard)
+	if !errors.Is(err, errVoid) {
 		return err
 	}
-	s.undone()
+	s.undone(err)
 	return nil // undone as a whole: the next start does it again
 }
 
@@ -58,7 +59,7 @@ func (s *session) loop(stop, hard context.Context) error {
 func (s *session) turn(ctx context.Context, fetches kgo.Fetches) error {
 	err := s.work(ctx, fetches)
 	if errors.Is(err, errVoid) {
-		s.undone()
+		s.undone(err)
 		s.voided = time.Now()
 		defer func() { s.voided = time.Time{} }()
 		return s.reload(ctx)
@@ -99,6 +100,10 @@ func (s *session) work(ctx context.Context, fetches kgo.Fetches) error {
 
 // errVoid says that everything since the last commit has been undone.
 var errVoid = errors.New("aborted")
+
+// errMoved is the errVoid of a commit that went through, after which not all that was
+// there is ours any more.
+var errMoved = fmt.Errorf("%w after the commit: partitions have moved", errVoid)
 
 // takeRecords works off what was polled of one partition.
 func (s *session) takeRecords(ctx context.Context, p *partition, records []*kgo.Record) error {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
 )
@@ -40,6 +41,48 @@ func TestKafkaJoinAndLeave(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A commit takes so long that a rebalance has to be let through meanwhile, and then it
+// goes through. It counts as what it is, though half of the partitions have moved.
+func TestCommitGoesThroughBesideRebalance(t *testing.T) {
+	severalMembers(t)
+	onFake(t, func(t *testing.T, c *cluster) {
+		w := workload{seed: 31, records: 4000, partitions: 4, pause: 60 * time.Millisecond}
+		topic := c.topic(w.partitions)
+		a := c.start(topic, noDrain)
+		// So that its heartbeats do not wait behind the end of its transaction.
+		for c.fake.CoordinatorFor(a.cfg.Group) == c.fake.CoordinatorFor(a.cfg.TransactionalID()) {
+			c.fake.RehashCoordinators()
+		}
+		written := c.writing(topic, &w)
+		c.await("a to have all", func() bool { return len(c.owned(a)) == 4 && a.status().sum().Ordered > 0 })
+		slow, aborts := false, int64(0)
+		c.fake.ControlKey(kmsg.EndTxn.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
+			c.fake.KeepControl()
+			end := r.(*kmsg.EndTxnRequest)
+			switch {
+			case end.TransactionalID != a.cfg.TransactionalID():
+			case !end.Commit:
+				aborts++
+			case !slow:
+				slow = true
+				c.fake.SleepControl(func() { time.Sleep(2 * stuckAfter) })
+			}
+			return nil, nil, false
+		})
+		b := c.start(topic, noDrain, instance("b"))
+		c.await("each to have half", func() bool { return len(c.owned(a)) == 2 && len(c.owned(b)) == 2 })
+		<-written
+		c.awaitRead(a)
+		c.awaitRead(b)
+		if n := a.status().Counts.Aborts; n != aborts {
+			t.Errorf("%d aborts are counted, and there were %d", n, aborts)
+		}
+		a.stop()
+		b.stop()
+		c.holds(a.cfg, &w)
+	})
 }
 
 // owned returns the partitions that the group has assigned to an instance.
