@@ -103,7 +103,9 @@ func TestKafkaCorrections(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		return func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }
+		kill = func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }
+		t.Cleanup(kill)
+		return kill
 	}
 	table := func() (map[string]int64, int) {
 		out, err := exec.Command(python, "-c", totals, database).Output()
@@ -149,13 +151,12 @@ func TestKafkaCorrections(t *testing.T) {
 	})
 	mend()
 	kill := consume()
-	defer func() { kill() }()
 	await("corrections", func() bool {
 		_, corrections := table()
 		return corrections > 0 && corrections == late
 	})
 	kill()
-	kill = consume()
+	consume()
 	await("what a batch job says", func() bool {
 		mend() // what the sidecar has come to meanwhile
 		sums, corrections := table()
