@@ -50,7 +50,8 @@ const (
 // open starts reading a stretch. It ends with the context.
 func (v *verification) open(ctx context.Context, s stretch) *stream {
 	ctx, cancel := context.WithCancel(ctx)
-	f := &fetcher{cl: v.cl, stretch: s, next: s.start, leader: -1, unzip: kgo.DefaultDecompressor()}
+	unzip, _ := v.cl.OptValue(kgo.WithDecompressor).(kgo.Decompressor) // it has the client's bound
+	f := &fetcher{cl: v.cl, stretch: s, next: s.start, leader: -1, unzip: unzip}
 	st := &stream{
 		stretch: s, next: s.start, ended: s.start >= s.end,
 		answers: make(chan answer, 1), cancel: cancel, count: v.progress,

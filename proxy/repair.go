@@ -80,7 +80,7 @@ func repairRuns(ctx, hard context.Context, cfg config.Config, o RepairOptions, c
 		began := time.Now()
 		p := &repairer{
 			process: proc, cfg: repairConfig(cfg), opts: o, limit: int64(cfg.Memory), rooms: map[string]int{},
-			connection: slices.Concat(prompt(), connection, []kgo.Opt{kgo.WithHooks(lines{proc.alarm}), kgo.WithLogger(clientLog{proc.alarm.log})}),
+			connection: slices.Concat(prompt(), connection, []kgo.Opt{kgo.WithHooks(lines{proc.alarm}), kgo.WithLogger(clientLog{proc.alarm.log}), kgo.MaxDecompressBatchBytes(inflated(int64(cfg.Memory)))}),
 			now:        proc.wallClock(), report: repair.NewReport(o.DryRun),
 		}
 		err := p.run(ctx, hard)
@@ -153,6 +153,9 @@ func (p *repairer) forGood(err error) error {
 		source := p.cfg.Topics[0]
 		return usage(err, "allow it, for each of the topics: "+t.allow("--topic", p.cfg.LateTopic(source), kadm.OpRead, kadm.OpDescribe)+
 			"; and "+t.allow("--topic", correctionsTopic(p.opts, source), kadm.OpWrite, kadm.OpDescribe))
+	case errors.Is(err, kgo.ErrMaxDecompress):
+		return failed(fmt.Errorf("%w (%v)", err, config.ByteSize(inflated(int64(p.cfg.Memory)))),
+			"Tidemark itself wrote no such batch; to repair it all the same, raise TIDEMARK_MEMORY")
 	case errors.Is(err, kerr.InvalidTransactionTimeout):
 		return usage(err, fmt.Sprintf("a repair needs transactions of %v, and transaction.max.timeout.ms of the brokers must not be less", p.cfg.TransactionTimeout))
 	}

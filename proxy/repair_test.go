@@ -559,12 +559,33 @@ func TestKafkaRepairLargeRecord(t *testing.T) {
 		if !ok || fault.Code != 1 || !strings.Contains(fault.Advice, "max.message.bytes=") {
 			t.Fatalf("%v", m.err)
 		}
-		limit := "4000000"
-		if _, err := c.adm.AlterTopicConfigs(c.ctx, []kadm.AlterConfig{{Name: maxMessageBytes, Value: &limit}}, topic+".corrections"); err != nil {
-			t.Fatal(err)
-		}
+		c.set(topic+".corrections", maxMessageBytes, "4000000")
 		c.mended(topic, nil)
 		c.correctedAs(topic+".corrections", all)
+	})
+}
+
+// A batch of somebody else's that would fill the memory ends the repair, and with
+// enough of it nothing is missing.
+func TestRepairBatchInflates(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		c.create(topic+".late", 1, "max.message.bytes=90000000")
+		now := time.Now()
+		late := lateRecord(topic, 0, now.Add(-time.Hour).UnixMilli(), 0, reorder.BehindWatermark, now)
+		late.Value = make([]byte, 80<<20)
+		bomb := c.client(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(99<<20), kgo.ProducerBatchCompression(kgo.GzipCompression()))
+		defer bomb.Close()
+		c.produce(bomb, late)
+		m := c.mend(topic, nil, "TIDEMARK_MEMORY=16MiB")
+		<-m.done
+		fault, ok := errors.AsType[*Fault](m.err)
+		if !ok || fault.Code != 1 || !strings.Contains(fault.Error(), topic+".late partition 0 at offset 0: ") || !strings.Contains(fault.Advice, "TIDEMARK_MEMORY") {
+			t.Fatalf("%v", m.err)
+		}
+		if r := c.mended(topic, nil, "TIDEMARK_MEMORY=512MiB"); r.Corrections != 1 {
+			t.Errorf("%+v", r)
+		}
 	})
 }
 
