@@ -153,6 +153,15 @@ func (c Config) InClear() bool {
 	return !c.TLS && (c.SASLMechanism == Plain || c.SASLMechanism == OAuthBearer)
 }
 
+// RegistryInClear reports the same of what the schema registry is asked with.
+func (c Config) RegistryInClear() bool {
+	secret := c.SchemaRegistryToken.IsSet() || c.SchemaRegistryPassword.IsSet()
+	return secret && slices.ContainsFunc(c.SchemaRegistry, func(u string) bool {
+		_, secure := illegalURL(u)
+		return !secure
+	})
+}
+
 // validateSASL refuses a login that lacks something, and what the chosen mechanism
 // does not heed: whoever set it expects something of it.
 func (c *Config) validateSASL(f *faults) {
