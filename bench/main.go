@@ -55,7 +55,8 @@ var (
 	paced     = []string{
 		"tidemark", "tidemark-10ms", "tidemark-alo", "streams-memory", "streams-rocksdb", "flink-heap-1s", "flink-heap",
 	}
-	limit = []string{"copy", "tidemark"}
+	limit   = []string{"copy", "tidemark"}
+	limited = []string{"copy", "copy-headers", "tidemark"}
 )
 
 func newCommand() *cobra.Command {
@@ -142,7 +143,7 @@ func all(ctx context.Context, s *suite.Suite, o *settings) error {
 		name string
 		run  func() error
 	}{
-		{"limit", throughput("limit", limit, o.rounds+2, main)},
+		{"limit", throughput("limit", limited, o.rounds+2, main)},
 		{"main", throughput("main", everybody, o.rounds, main)},
 		{"main-8M", throughput("main-8M", peers, min(3, o.rounds), long)},
 		{"latency", func() error {
@@ -156,7 +157,7 @@ func all(ctx context.Context, s *suite.Suite, o *settings) error {
 		{"kfake", func() error {
 			s.Cluster = fake
 			defer func() { s.Cluster = real }()
-			return throughput("kfake", limit, o.rounds, main)()
+			return throughput("kfake", limited, o.rounds, main)()
 		}},
 		{"cases", throughput("cases", limit, min(3, o.rounds), workload.Cases...)},
 		{"partitions", throughput("partitions", limit, min(3, o.rounds), partitions()...)},
@@ -351,6 +352,7 @@ func newCopy() *cobra.Command {
 	f.DurationVar(&o.Interval, "interval", 100*time.Millisecond, "between commits")
 	f.StringVar(&o.Codec, "codec", "none", "compression of the outputs")
 	f.BoolVar(&o.AtLeastOnce, "at-least-once", false, "without transactions")
+	f.BoolVar(&o.Label, "label", false, "add two headers to each record, as long as Tidemark's")
 	f.BoolVar(&o.Split, "split", false, "send what is late to the late topic")
 	f.Int32Var(&o.PartitionSize, "partition-bytes", 1<<20, "most bytes fetched of a partition at a time")
 	return cmd

@@ -28,6 +28,7 @@ type Rules struct {
 	Orders  bool // and what is late goes to the late topic
 	Splits  bool // does not order, but knows what is late
 	Repeats bool // at least once
+	Labels  bool // adds workload.LabelHeader
 }
 
 // Result is what was found.
@@ -165,6 +166,9 @@ func (v *verification) ordered(r *kgo.Record) {
 	id, _ := workload.Identity(r.Value)
 	if _, late := p.late[id]; late && (v.rules.Orders || v.rules.Splits) {
 		v.faultf("partition %d: source offset %d is late and came out as if it were not", r.Partition, id)
+	}
+	if v.rules.Labels {
+		r.Headers = slices.DeleteFunc(r.Headers, func(h kgo.RecordHeader) bool { return h.Key == workload.LabelHeader })
 	}
 	if !has(r, "tidemark-source-offset") {
 		add(r, "source-offset", id)

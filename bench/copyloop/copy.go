@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +24,7 @@ type Options struct {
 	Codec         string        // of the outputs
 	AtLeastOnce   bool          // no transactions: commit what is acknowledged
 	Split         bool          // what Tidemark would call late goes to .late
+	Label         bool          // two headers more on each record, as long as Tidemark's
 	PartitionSize int32         // most bytes fetched of a partition at a time
 }
 
@@ -121,14 +123,38 @@ func (c *copier) copy(fetches kgo.Fetches) error {
 			}
 		}
 	}
+	var text []byte // a new one for each poll: the client reads it later
+	if c.Label {
+		text = make([]byte, 0, labelBytes*fetches.NumRecords())
+	}
 	fetches.EachRecord(func(r *kgo.Record) {
 		r.Topic = c.ordered
+		if c.Label {
+			text = label(r, text)
+		}
 		if c.Split && c.isLate(r) {
 			r.Topic = c.late
 		}
 		c.cl.Produce(context.Background(), r, c.acknowledged)
 	})
 	return nil
+}
+
+// labelBytes is what the numbers in the labels need at the most.
+const labelBytes = 2 * 20
+
+// label appends the headers that Tidemark adds: one with a time in ms, and one with
+// the record's offset. The first has another name, since it says nothing true.
+func label(r *kgo.Record, text []byte) []byte {
+	for _, h := range [...]struct {
+		name string
+		n    int64
+	}{{workload.LabelHeader, r.Timestamp.UnixMilli()}, {"tidemark-source-offset", r.Offset}} {
+		from := len(text)
+		text = strconv.AppendInt(text, h.n, 10)
+		r.Headers = append(r.Headers, kgo.RecordHeader{Key: h.name, Value: text[from:len(text):len(text)]})
+	}
+	return text
 }
 
 func (c *copier) acknowledged(_ *kgo.Record, err error) {

@@ -41,6 +41,7 @@ const commitInterval = 100 * time.Millisecond
 var Candidates = []Candidate{
 	copying("copy", "the limit: exactly once, no order", commitInterval, check.Rules{}),
 	copying("copy-split", "the same, and what is late to the second topic", commitInterval, check.Rules{Splits: true}, "--split"),
+	copying("copy-headers", "the same, with two headers more on each record, as many bytes as Tidemark adds", commitInterval, check.Rules{Labels: true}, "--label"),
 	copying("copy-alo", "at least once, no order", commitInterval, check.Rules{Repeats: true}, "--at-least-once"),
 	tidemark("tidemark", "exactly once", commitInterval, check.Rules{Orders: true}),
 	tidemark("tidemark-10ms", "exactly once, commits ten times as often", commitInterval/10, check.Rules{Orders: true}),

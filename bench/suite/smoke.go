@@ -16,7 +16,7 @@ func (s *Suite) Smoke(ctx context.Context) error {
 		c.Records, c.Partitions = 4000, min(c.Partitions, 8)
 		candidates, err := Choose([]string{"tidemark"})
 		if i == 0 {
-			candidates, err = Choose([]string{"copy", "copy-split", "copy-alo", "tidemark", "tidemark-alo"})
+			candidates, err = Choose([]string{"copy", "copy-split", "copy-headers", "copy-alo", "tidemark", "tidemark-alo"})
 		}
 		if err != nil {
 			return err

@@ -15,6 +15,10 @@ import (
 // EventTimeHeader carries the event time, in ms since 1970, as decimal text.
 const EventTimeHeader = "event-time"
 
+// LabelHeader stands where Tidemark's watermark would, on records that nobody has put
+// in order. Its name is as long.
+const LabelHeader = "measured-watermark"
+
 // A value begins with the offset that the record has in its source partition
 // (8 bytes, big-endian), so that a check can tell which record an output is
 // even if whoever made it added nothing to it.
