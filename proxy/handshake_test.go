@@ -13,8 +13,8 @@ func TestSecretsInClearAreWarnedOf(t *testing.T) {
 	login := " TIDEMARK_SASL_USERNAME=u TIDEMARK_SASL_PASSWORD=hunter2 "
 	asking := " TIDEMARK_SCHEMA_REGISTRY_TOKEN=hunter2 TIDEMARK_SCHEMA_REGISTRY="
 	for env, want := range map[string]string{
-		"":                                       "",
-		"TIDEMARK_SASL_MECHANISM=PLAIN" + login:  brokers,
+		"":                                      "",
+		"TIDEMARK_SASL_MECHANISM=PLAIN" + login: brokers,
 		"TIDEMARK_SASL_MECHANISM=PLAIN TIDEMARK_TLS=true" + login: "",
 		"TIDEMARK_SASL_MECHANISM=SCRAM-SHA-512" + login:           "", // it is not sent
 		"TIDEMARK_SCHEMA_REGISTRY=http://registry":                "",
