@@ -187,6 +187,7 @@ func (v *verification) commits(ctx context.Context, topic string) (map[int32]kad
 		if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
 			return nil, fmt.Errorf("fetch offsets of group %q: %w", v.Group, err)
 		}
+		waiting := false
 		for partition, commit := range all[topic] {
 			if _, ok := stable[partition]; ok {
 				continue
@@ -199,9 +200,11 @@ func (v *verification) commits(ctx context.Context, topic string) (map[int32]kad
 			case time.Since(began) > unstableTime:
 				return nil, fmt.Errorf("fetch offset of group %q, %s partition %d: a transaction holds it for more than %v, one that has not ended: %w",
 					v.Group, topic, partition, unstableTime, commit.Err)
+			default:
+				waiting = true
 			}
 		}
-		if len(stable) == len(all[topic]) {
+		if !waiting {
 			return stable, nil
 		}
 		if err := pause(ctx); err != nil {
