@@ -79,10 +79,10 @@ func (s *session) commit(ctx context.Context) error {
 	}
 	overdue := s.gts != nil && !s.began.IsZero() && time.Since(s.began) > s.cfg.TransactionTimeout
 	s.began, s.committed = time.Time{}, time.Now()
-	if err != nil && overdue {
-		return fmt.Errorf("%w: %w", errOverdue, err)
-	}
 	if err != nil && !errors.Is(err, errMoved) {
+		if overdue {
+			return fmt.Errorf("%w: %w", errOverdue, err)
+		}
 		return err
 	}
 	s.forgive()
