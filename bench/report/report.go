@@ -57,7 +57,8 @@ type page struct {
 	runs      map[string]table[suite.Run]
 	latencies table[suite.Latency]
 	core      []suite.Core
-	binary    int64
+	binary    int64     // the size of the one that was measured last,
+	built     time.Time // then
 }
 
 // table holds the runs of each candidate that are valid, in the order in which
@@ -78,7 +79,9 @@ func (t *table[T]) add(name string, row T) {
 }
 
 func (p *page) add(r *suite.Results) {
-	p.binary = max(p.binary, r.Binary)
+	if r.Binary > 0 && r.Started.After(p.built) {
+		p.binary, p.built = r.Binary, r.Started
+	}
 	p.core = append(p.core, r.Core...)
 	for _, l := range r.Latencies {
 		if l.Holds() {

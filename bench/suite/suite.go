@@ -41,8 +41,8 @@ func New(ctx context.Context, root, out, command string, log io.Writer) (*Suite,
 		return nil, err
 	}
 	s.tidemark = filepath.Join(s.work, "tidemark")
-	// As a release is built.
-	if err := s.do(ctx, root, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", s.tidemark, "./cmd/tidemark"); err != nil {
+	// As the image's is built.
+	if err := s.do(ctx, root, "env", "CGO_ENABLED=0", "go", "build", "-trimpath", "-tags=nethttpomithttp2", "-ldflags=-s -w", "-o", s.tidemark, "./cmd/tidemark"); err != nil {
 		s.Close()
 		return nil, err
 	}
