@@ -32,6 +32,13 @@ func (e ends) of(src emit.Source) (high, stable kadm.ListedOffset, ok bool) {
 	return high, stable, ok && ok2 && high.Err == nil && stable.Err == nil
 }
 
+// extent is how far the log of a partition goes, as far as it is known.
+type extent struct {
+	end    int64             // -1: not yet
+	stable int64             // the same, without open transactions
+	told   watermark.Instant // when brokers were asked for both, last
+}
+
 // watch asks for the ends of the log until ctx is done. An answer that fails
 // or comes late is no answer: idle time then starts anew.
 func (s *session) watch(ctx context.Context) {
@@ -55,14 +62,14 @@ func (s *session) watch(ctx context.Context) {
 // much has come.
 func (s *session) needEnds() {
 	topics := map[string]bool{}
-	shown := func(end int64, told watermark.Instant) bool { return s.shown != nil && (end < 0 || told < s.shownAt) }
+	shown := func(x extent) bool { return s.shown != nil && (x.end < 0 || x.told < s.shownAt) }
 	s.each(func(p *partition) {
-		if s.cfg.MaxDrift > 0 || p.state.Low() < p.state.NextOffset() || shown(p.end, p.told) {
+		if s.cfg.MaxDrift > 0 || p.state.Low() < p.state.NextOffset() || shown(p.extent) {
 			topics[p.Topic] = true
 		}
 	})
 	for src := range s.stopped {
-		if why := s.reasons[src]; shown(why.end, why.told) {
+		if why := s.reasons[src]; shown(why.extent) {
 			topics[src.Topic] = true
 		}
 	}
@@ -113,7 +120,7 @@ func (s *session) takeAnswers(ctx context.Context) error {
 			for src := range s.stopped {
 				why := s.reasons[src]
 				if high, stable, ok := e.of(src); ok {
-					why.end, why.stable, why.told = high.Offset, stable.Offset, e.sent
+					why.extent = extent{high.Offset, stable.Offset, e.sent}
 					s.reasons[src] = why
 				}
 			}
@@ -129,7 +136,7 @@ func (s *session) takeAnswer(ctx context.Context, p *partition, e ends) error {
 		p.state.Observe(e.sent, false)
 		return nil
 	}
-	p.end, p.stable, p.told = high.Offset, stable.Offset, e.sent
+	p.extent = extent{high.Offset, stable.Offset, e.sent}
 	if end, replaying := p.state.Replaying(); replaying {
 		// Only what the leader says of now counts: not an answer from before,
 		// and not one of a broker that does not know yet that it no longer

@@ -111,17 +111,15 @@ type partition struct {
 	scope reorder.Scope
 	since watermark.Instant // when it was taken up
 
-	paused    bool              // until slower ones have caught up; see align
-	pausedAt  watermark.Instant // since when
-	atEnd     bool              // what was read of it last was the end of the log
-	fresh     bool              // what is worked off of it now was read at once
-	clocks    clocks.Gathering
-	life      uint64 // as released knows it
-	dropped   int64  // duplicates, since the last commit
-	account   *account
-	end       int64             // of the log, as far as it is known; -1: not yet
-	stable    int64             // the same, without open transactions
-	told      watermark.Instant // when brokers were asked for both, last
+	paused   bool              // until slower ones have caught up; see align
+	pausedAt watermark.Instant // since when
+	atEnd    bool              // what was read of it last was the end of the log
+	fresh    bool              // what is worked off of it now was read at once
+	clocks   clocks.Gathering
+	life     uint64 // as released knows it
+	dropped  int64  // duplicates, since the last commit
+	account  *account
+	extent
 	heard     watermark.Instant // when records came, last
 	committed int64             // L, in the last commit
 	arrivals  bool              // a timestamp was that of arrival

@@ -111,9 +111,7 @@ type standing struct {
 	why, hint string
 	last      reorder.Status
 	committed int64
-	end       int64 // as of a partition, see there
-	stable    int64
-	told      watermark.Instant
+	extent
 }
 
 func (s *session) setAside(p *partition, why standing) {
@@ -121,7 +119,7 @@ func (s *session) setAside(p *partition, why standing) {
 	if p.state != nil {
 		why.last = p.state.Status()
 	}
-	why.committed, why.end, why.stable, why.told = p.committed, p.end, p.stable, p.told
+	why.committed, why.extent = p.committed, p.extent
 	s.reasons[p.Source] = why
 	s.remove(p.Topic, p.Partition)
 	s.stopped[p.Source] = s.now()
