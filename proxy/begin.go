@@ -75,10 +75,9 @@ func (s *session) startOffset(ctx context.Context, p *partition, first bool) (kg
 	case start.Kind == config.StartLatest:
 		listed, err = s.listed.once(ctx, "latest", s.adm.ListCommittedOffsets, p.Topic)
 	case start.Kind == config.StartTime:
-		after := func(ctx context.Context, topics ...string) (kadm.ListedOffsets, error) {
-			return s.adm.ListOffsetsAfterMilli(ctx, start.Time.Millis(), topics...)
-		}
-		listed, err = s.listed.once(ctx, "after", after, p.Topic)
+		listed, err = s.listed.once(ctx, "after", func(ctx context.Context, topics ...string) (kadm.ListedOffsets, error) {
+			return firstSince(ctx, s.adm, start.Time.Millis(), topics...)
+		}, p.Topic)
 	case start.Kind == config.StartGroup:
 		return s.groupOffset(ctx, p, start.Group)
 	}
@@ -93,6 +92,26 @@ func (s *session) startOffset(ctx context.Context, p *partition, first bool) (kg
 		return doing(o.Err)
 	}
 	return kgo.EpochOffset{Epoch: o.LeaderEpoch, Offset: o.Offset}, nil
+}
+
+// firstSince lists the first offset of each partition whose record has a timestamp
+// at or after the given one, in ms; where there is none, the end. The end is asked for
+// first: kadm asks for it afterwards, and would pass over what comes between.
+func firstSince(ctx context.Context, adm *kadm.Client, ms int64, topics ...string) (kadm.ListedOffsets, error) {
+	ends, err := adm.ListEndOffsets(ctx, topics...)
+	if err != nil {
+		return nil, err
+	}
+	since, err := adm.ListOffsetsAfterMilli(ctx, ms, topics...)
+	for topic, partitions := range since {
+		for n, o := range partitions {
+			const none = -1 // the timestamp of an end
+			if end, ok := ends.Lookup(topic, n); ok && o.Err == nil && o.Timestamp == none {
+				since[topic][n] = end
+			}
+		}
+	}
+	return since, err
 }
 
 // groupOffset returns where another group stands. It must be at rest: what

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // Where a group begins that has no commit.
@@ -31,6 +33,41 @@ func TestKafkaStart(t *testing.T) {
 			if r := c.verify(s.cfg); r.Read != want+1 {
 				t.Errorf("start %s: %d read, want %d", start, r.Read, want+1)
 			}
+		}
+	})
+}
+
+// A record that arrives while brokers are asked where to begin is from after a START
+// that all others are from before: it is read.
+func TestStartAtATimeMissesNothing(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		start := time.Now().Add(-10 * time.Minute)
+		old := record(topic, 0, start.Add(-time.Hour).UnixMilli(), "before")
+		old.Timestamp = start.Add(-time.Hour)
+		c.produce(c.cl, old)
+		asked := map[bool]int{} // by time or not
+		c.fake.ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			c.fake.KeepControl()
+			asks := req.(*kmsg.ListOffsetsRequest).Topics[0]
+			if byTime := asks.Partitions[0].Timestamp >= 0; asks.Topic == topic {
+				// Before the first question of a kind, and after the other kind's.
+				if asked[byTime]++; asked[byTime] == 1 && asked[!byTime] > 0 {
+					c.fake.SleepControl(func() { c.produce(c.cl, record(topic, 0, start.UnixMilli(), "between")) })
+				}
+			}
+			return nil, nil, false
+		})
+		s := c.start(topic, "TIDEMARK_START="+start.UTC().Format(time.RFC3339))
+		c.await("the first commit", func() bool { return len(c.commits(s.cfg)) == 1 })
+		c.produce(c.cl, record(topic, 0, start.UnixMilli()+1, "after"))
+		c.awaitDrained(s)
+		s.stop()
+		if asked[true] == 0 || asked[false] == 0 {
+			t.Fatalf("asked by time or not: %v", asked)
+		}
+		if r := c.verify(s.cfg); r.Read != 2 || r.Ordered != 2 {
+			t.Errorf("%d read, %d ordered", r.Read, r.Ordered)
 		}
 	})
 }
