@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"slices"
 	"sync/atomic"
 
@@ -33,12 +34,21 @@ const (
 	flightBytes = 1 << 20
 )
 
-// add takes note of a record that is about to be handed over, and reports whether it
-// is to be the flight's last.
-func (f *flight) add(r *kgo.Record) (full bool) {
+// add takes note of a record that is handed over now. One that is counted and then
+// not handed over would never be acknowledged: its flight, and all behind it, would
+// never land.
+func (f *flight) add(r *kgo.Record) {
 	f.n++
 	f.bytes += len(r.Key) + len(r.Value)
-	return f.n == flightSize || f.bytes > flightBytes
+}
+
+// full reports whether the flight is to get no more records.
+func (f *flight) full() bool { return f.n >= flightSize || f.bytes > flightBytes }
+
+// send hands a record to the client, which may wait for room.
+func (s *session) send(ctx context.Context, r *kgo.Record) {
+	s.flight.add(r)
+	s.cl.Produce(ctx, r, s.flight.land)
 }
 
 func (s *session) newFlight() *flight {

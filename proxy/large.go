@@ -133,7 +133,7 @@ func (s *session) fit(ctx context.Context, p *partition, r *kgo.Record, offset i
 		*batch = packed{flush: s.flushes}
 	}
 	batch.bytes += size
-	s.cl.Produce(ctx, r, s.flight.land)
+	s.send(ctx, r)
 	return nil
 }
 
@@ -147,6 +147,7 @@ func (s *session) alone(ctx context.Context, p *partition, r *kgo.Record, offset
 	if err := s.heed(ctx); err != nil {
 		return err
 	}
+	s.flight.add(r)
 	for shed := 0; ; shed++ {
 		s.sinceClock += clockEvery
 		wait, cancel := context.WithTimeout(ctx, s.cfg.TransactionTimeout) // later it is of no use

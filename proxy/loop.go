@@ -275,15 +275,14 @@ func (s *session) produce(ctx context.Context, p *partition, offset int64, held 
 	if err := s.begin(); err != nil {
 		return err
 	}
-	full := s.flight.add(r)
 	if s.limits.wide {
 		if err := s.fit(ctx, p, r, offset, held); err != nil {
 			return err
 		}
 	} else {
-		s.cl.Produce(ctx, r, s.flight.land)
+		s.send(ctx, r)
 	}
-	if full {
+	if s.flight.full() {
 		s.takeOff()
 	}
 	return nil
