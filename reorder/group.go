@@ -37,18 +37,32 @@ func (nobody) Of([]byte) []byte { return nil }
 // The payloads of what is out stay in the arena until all of the group is out.
 // There the identities are compared, and as long as they are there, L does not
 // pass them: a recovery in the midst of the group reads them again.
+//
+// What had been set aside when a commit cut the group is a repeat, whatever records
+// are known by afterwards. What it repeats need not be known any more, for the
+// identity may be another one by now, so it may be the first of its identity that
+// is. Then its payload is kept like that of an original.
+//
+// While nobody tells repeats apart, what is remembered of a group that was cut stays
+// where it is until the group is out: repeats may be told apart again before that.
 type group struct {
 	of   Identity
 	time watermark.Time
 	open bool // some of it is out, and not all
 
-	named bool     // the next of the queue is of the group and has an identity
-	out   []uint64 // payloads of those that came out and have one
-	aside []entry  // repeats; aside[head:] are to come out next
+	named bool       // the next of the queue is of the group and has an identity
+	out   []uint64   // payloads of those that came out and have one
+	aside []setAside // repeats; aside[head:] are to come out next
 	head  int
 
 	heads []int32 // of the chains in known, by hash, from 1 on; 0 is none
 	known []known
+}
+
+// setAside is a repeat that has not come out.
+type setAside struct {
+	entry
+	known bool // it is the first that is known by its identity
 }
 
 // known is an identity of the group, and the payload it stands in.
@@ -78,7 +92,13 @@ func (p *Partition) duplicate(out *Release) bool {
 	}
 	e := g.aside[g.head]
 	g.head++
-	*out = Release{Position: e.Position, Epoch: p.epoch, Duplicate: true, Body: p.store.take(e.ref)}
+	*out = Release{Position: e.Position, Epoch: p.epoch, Duplicate: true}
+	if e.known {
+		g.out = append(g.out, e.ref)
+		out.Body = p.store.look(e.ref)
+	} else {
+		out.Body = p.store.take(e.ref)
+	}
 	p.dirty = true
 	p.endGroup()
 	p.drop(e.Offset)
@@ -120,13 +140,13 @@ func (p *Partition) lookAhead() {
 		}
 		p.queue.pop()
 		p.warm = max(p.warm-1, 0)
-		g.aside = append(g.aside, e)
+		g.aside = append(g.aside, setAside{entry: e})
 	}
 	p.endGroup()
 }
 
-// setAside returns the last offset of what has been set aside, 0 if nothing has.
-func (p *Partition) setAside() int64 {
+// lastAside returns the last offset of what has been set aside, 0 if nothing has.
+func (p *Partition) lastAside() int64 {
 	if g := p.group; g != nil && g.head < len(g.aside) {
 		return g.aside[len(g.aside)-1].Offset
 	}
@@ -146,6 +166,23 @@ func (p *Partition) endGroup() {
 	g.aside, g.head = g.aside[:0], 0
 	g.forget()
 	p.account()
+	if g.of == (nobody{}) {
+		p.group = nil
+	}
+}
+
+// remembers reports whether a record that is read again and not owed belongs to a
+// group that is still to be known. Where nobody asks for repeats it does if there is
+// no other reason for L to stand where it stands.
+func (p *Partition) remembers(r Record) bool {
+	s := p.replay
+	if !s.Releasing || r.Time != s.Frontier.Time {
+		return false
+	}
+	if p.group == nil && r.Offset == s.Low {
+		p.group = &group{of: nobody{}}
+	}
+	return p.group != nil
 }
 
 // remember keeps a record that came out before the commit that cut its group.
@@ -160,13 +197,19 @@ func (p *Partition) remember(r Record) (body []byte) {
 // been read again. Payloads that tell nothing new are given back.
 func (p *Partition) resumeGroup(s *Snapshot) {
 	g := p.group
-	if g == nil || len(g.out) == 0 && s.Repeats == 0 {
+	switch {
+	case g == nil:
+		return
+	case len(g.out) == 0 && s.Repeats == 0:
+		if g.of == (nobody{}) {
+			p.group = nil
+		}
 		return
 	}
 	g.open, g.time = true, s.Frontier.Time
 	n := 0
 	for _, ref := range g.out {
-		if g.add(&p.store, ref) == original {
+		if g.of == (nobody{}) || g.add(&p.store, ref) == original {
 			g.out[n] = ref
 			n++
 		} else {
@@ -181,7 +224,7 @@ func (p *Partition) resumeGroup(s *Snapshot) {
 			break
 		}
 		p.queue.pop()
-		g.aside = append(g.aside, e)
+		g.aside = append(g.aside, setAside{e, g.add(&p.store, e.ref) == original})
 	}
 	p.lookAhead()
 }

@@ -30,6 +30,9 @@ import (
 // there is a record of the next, so L is above all of it. What had been set aside
 // stays so, by whatever records are known now: a watermark that has come out says
 // that it is not in order.
+//
+// A process that does not tell repeats apart keeps L there too, for the next one
+// may. It knows such a commit by L, which is not owed.
 
 // Assign takes up a partition where a snapshot left it.
 func (e *Engine) Assign(s Snapshot) *Partition {
@@ -92,7 +95,7 @@ func (p *Partition) again(r Record) (Verdict, []byte) {
 		return Settled, nil
 	}
 	if !p.replay.owed(Position{r.Time, r.Offset}) {
-		if p.group != nil && p.replay.Releasing && r.Time == p.replay.Frontier.Time {
+		if p.remembers(r) {
 			return Remembered, p.remember(r)
 		}
 		return Settled, nil
@@ -166,7 +169,7 @@ func (p *Partition) EndReplay(end int64, accept bool) *Loss {
 	p.guard.Rewind(p.next)
 	p.settled.rewind(p.next)
 	p.resumeGroup(s)
-	p.dirty = loss != nil || p.Low() != s.Low || p.setAside() != s.Repeats // where records are known by something else now
+	p.dirty = loss != nil || p.Low() != s.Low || p.lastAside() != s.Repeats // where records are known by something else now
 	return loss
 }
 

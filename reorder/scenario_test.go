@@ -38,6 +38,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the scenarios put out into
 //	relieve               make room
 //	commit                make durable what came out, with a snapshot
 //	crash OPTIONS         lose the rest, start again, perhaps otherwise
+//	passed N              what is committed has its L at N
 //	delete N | cut N | rewritten N
 //	                      the log loses a record, its end; a new leader
 //	                      writes it from N on
@@ -116,7 +117,7 @@ func (s *stage) do(args []string) {
 	cmd, args := args[0], args[1:]
 	switch cmd {
 	case "start":
-		s.eng = s.engine(args)
+		s.world = world{eng: s.engine(args)}
 		s.all = map[int]*world{}
 		s.partition(0)
 	case "partition":
@@ -175,6 +176,9 @@ func (s *stage) do(args []string) {
 			s.opts = s.eng.opts
 		}
 		s.assign(false)
+	case "passed":
+		s.was.Low = number(args[0])
+		s.low, s.text = s.was.Low, s.was.Encode(s.at)
 	case "accept":
 		s.p.EndReplay(s.end, true)
 		s.accepted()

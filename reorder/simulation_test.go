@@ -41,7 +41,7 @@ var features = []string{
 	"options changed", "owner with other options",
 	"settled on an outside word", "settled although it can be told now", "settled and not told yet", "waits for an outside word", "an outside service changes its mind", "no room to settle",
 	"log cut", "log rewritten", "records deleted", "loss accepted", "loss noticed by the client", "loss between two commits", "read again as new",
-	"duplicate", "duplicate of a record before a restart", "commit before a duplicate", "group taken up again", "identity switched",
+	"duplicate", "duplicate of a record before a restart", "commit before a duplicate", "group taken up again", "identity switched", "identity switched inside a group", "what nobody asks for is kept",
 	"as without incident", "as without incident, with new epochs", "as without incident, with the guard", "as without incident, with duplicates",
 }
 
@@ -99,6 +99,7 @@ type simulation struct {
 	memory bool // it may run short
 	jumpy  bool // the wall clock is no part of the log
 	vague  bool // much is for an outside service to say
+	fickle bool // what records are known by changes, and nothing else
 	losses bool // the logs lose records
 	calm   bool // no more faults
 }
@@ -170,6 +171,11 @@ func newSimulation(s source, trace *strings.Builder, saw coverage) *simulation {
 	if doubtful {
 		m.opts.Bound, m.memory = 5*time.Second, false
 	}
+	m.fickle = !steep && !doubtful && s.maybe(20)
+	if m.fickle {
+		m.opts.Bound, m.opts.Strategy, m.opts.MaxFuture = 5*time.Millisecond, watermark.Bounded, 0
+		m.alike, m.rate = false, 12
+	}
 	m.tracef("%+v alike=%v clock=%v memory=%v jumpy=%v losses=%v vague=%v", m.opts, m.alike, m.clock, m.memory, m.jumpy, m.losses, m.vague)
 	m.gen = 1
 	for i := range m.procs {
@@ -181,10 +187,13 @@ func newSimulation(s source, trace *strings.Builder, saw coverage) *simulation {
 		t.at = Scope{Group: "g", Partition: int32(i)}
 		t.heavy = oneOf(s, 1, 1, 40)
 		t.apart = m.alike && !m.losses && m.opts.Identity != nil
+		t.known = !m.losses
 		if steep && i == 0 {
 			t.log = s.steep(m.opts)
 		} else if doubtful && i == 0 {
 			t.log = s.doubtful()
+		} else if m.fickle {
+			t.log = s.repeating()
 		} else {
 			t.log = m.log(25)
 		}
@@ -234,6 +243,18 @@ func (s source) doubtful() (log []logged) {
 			r.Invalid, r.Outside, r.doubtful = true, true, true
 		}
 		log = append(log, r)
+	}
+	return log
+}
+
+// repeating makes a log in which records of one event time stand together.
+func (s source) repeating() (log []logged) {
+	wall := watermark.Time(1_763_700_000_000e6)
+	for i := range int64(30 + s(20)) {
+		if s.maybe(12) {
+			wall = wall.Add(20 * time.Millisecond)
+		}
+		log = append(log, logged{Record: Record{Offset: i, Time: wall}, wall: wall, marker: watermark.None})
 	}
 	return log
 }
@@ -312,10 +333,14 @@ func failf(format string, a ...any) { panic(violation(fmt.Sprintf(format, a...))
 // boot starts a process: nothing is left of what it knew.
 func (m *simulation) boot(p *process) {
 	o, budget := m.opts, int64(1)<<40
-	if !m.alike {
-		if o = m.s.options(); p.eng != nil && o != p.eng.opts {
-			m.saw["options changed"]++
-		}
+	switch {
+	case m.fickle:
+		o.Identity = oneOf[Identity](m.s, nil, firstByte{}, firstByte{}, secondByte{})
+	case !m.alike:
+		o = m.s.options()
+	}
+	if p.eng != nil && o != p.eng.opts {
+		m.saw["options changed"]++
 	}
 	if m.memory {
 		budget = oneOf[int64](m.s, 1000, 6000, 1<<40)
@@ -376,6 +401,8 @@ func (m *simulation) take(p *process, t *shared) {
 	}}
 	p.has = append(p.has, k)
 	k.begin()
+	k.teller = len(t.asked)
+	t.asked = append(t.asked, k.opts.Identity)
 	was := t.twin.o
 	k.twin, k.base, k.good = t.twin.copied(), len(t.out), len(t.out)
 	k.twin.restart(p.eng.opts, p.now, len(t.out), k.taken.Low)
@@ -387,6 +414,11 @@ func (m *simulation) take(p *process, t *shared) {
 		}
 		if was.Identity != p.eng.opts.Identity && len(k.twin.owed(len(t.out))) > 0 {
 			m.saw["identity switched"]++
+			if len(k.twin.before) > 0 && k.opts.Identity != nil {
+				m.saw["identity switched inside a group"]++
+			} else if len(k.twin.before) > 0 {
+				m.saw["what nobody asks for is kept"]++
+			}
 		}
 	}
 	switch _, replaying := k.p.Replaying(); {
@@ -498,7 +530,7 @@ func (m *simulation) apart(k *member) {
 	}
 	m.saw["duplicate"]++
 	if !slices.ContainsFunc(k.twin.out[k.twin.from:], func(b output) bool {
-		return b.verdict == OnTime && b.Time == o.Time && b.epoch == o.epoch && idOf(b.Offset) == idOf(o.Offset)
+		return b.verdict == OnTime && b.Time == o.Time && b.epoch == o.epoch && idOf(k.opts.Identity, b.Offset) == idOf(k.opts.Identity, o.Offset)
 	}) {
 		m.saw["duplicate of a record before a restart"]++
 	}

@@ -62,6 +62,6 @@ func (p *Partition) Snapshot() Snapshot {
 	if at, due := p.front(); due {
 		s.Releasing, s.Frontier = true, at
 	}
-	s.Repeats = p.setAside()
+	s.Repeats = p.lastAside()
 	return s
 }

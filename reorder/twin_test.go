@@ -292,19 +292,27 @@ func (t *twin) restart(o Options, now watermark.Instant, n int, low int64) {
 	}
 	t.o, t.life, t.quiet = o, now, nil
 	t.fade()
-	t.before, t.from = nil, 0 // what is known, it is from the log
+	t.before, t.from = slices.Clip(t.out[:n]), n // what is known, it is from the log
 	t.lose(n, func(offset int64) bool { return offset < low })
+	if t.o.Identity == nil && len(t.aside) == 0 && !slices.ContainsFunc(t.before, func(o output) bool { return o.Offset == low }) {
+		t.before = nil // nobody has asked
+	}
 }
 
 // group is what of the first n outputs may be repeated by what is due next:
-// those of its event time that are known by something.
+// those of its event time that are known by something. Where nobody asks, it is
+// what was known to those who did.
 func (t *twin) group(n int) (of []output) {
-	if n == len(t.out) || t.o.Identity == nil {
+	if n == len(t.out) {
 		return nil
 	}
-	for _, o := range append(slices.Clip(t.before), t.out[t.from:n]...) {
+	all := t.before
+	if t.o.Identity != nil {
+		all = append(slices.Clip(t.before), t.out[t.from:n]...)
+	}
+	for _, o := range all {
 		out := o.verdict == OnTime || o.verdict == Duplicate
-		if out && o.epoch == t.epoch && o.Time == t.out[n].Time && idOf(o.Offset) != 0 {
+		if out && o.epoch == t.epoch && o.Time == t.out[n].Time && (t.o.Identity == nil || idOf(t.o.Identity, o.Offset) != 0) {
 			of = append(of, o)
 		}
 	}
@@ -327,12 +335,13 @@ func (t *twin) repeats(r logged, before []logged) bool {
 	if slices.ContainsFunc(t.aside, func(o output) bool { return o.Position == Position{r.Time, r.Offset} && o.epoch == t.epoch }) {
 		return true
 	}
-	id := idOf(r.Offset)
-	if t.o.Identity == nil || id == 0 {
+	by := t.o.Identity
+	id := idOf(by, r.Offset)
+	if by == nil || id == 0 {
 		return false
 	}
-	return slices.ContainsFunc(before, func(b logged) bool { return b.Time == r.Time && idOf(b.Offset) == id }) ||
-		slices.ContainsFunc(t.before, func(b output) bool { return b.epoch == t.epoch && b.Time == r.Time && idOf(b.Offset) == id })
+	return slices.ContainsFunc(before, func(b logged) bool { return b.Time == r.Time && idOf(by, b.Offset) == id }) ||
+		slices.ContainsFunc(t.before, func(b output) bool { return b.epoch == t.epoch && b.Time == r.Time && idOf(by, b.Offset) == id })
 }
 
 // owed is what is held, or due and not among the first n outputs.

@@ -67,6 +67,9 @@ type durable struct {
 	base int            // records that are not expected to come out
 
 	apart bool           // repeats have always been told from originals
+	known bool           // they have been told as asked says
+	asked []Identity     // by what records were known to those who had the partition, one after another
+	by    map[int64]int  // which of them put an ordered record out
 	ids   map[int64]byte // what records are known by, where that is not a matter of chance
 }
 
@@ -83,6 +86,7 @@ type world struct {
 	gaps        []gap    // losses accepted since the last commit
 	due         bool     // a release is under way
 	disbelieved bool     // the marker of the last record
+	teller      int      // which of asked it is
 	now         watermark.Instant
 	trace       *strings.Builder
 	name        string // before each line of the trace
@@ -110,7 +114,7 @@ func newWorld(eng *Engine, log []logged) *world {
 // start commits where a group begins.
 func (d *durable) start(s Snapshot) {
 	d.low, d.lowE, d.text, d.was = s.Low, s.LowEpoch, s.Encode(d.at), s
-	d.base, d.put = d.pick(s.Next), map[int64]bool{}
+	d.base, d.put, d.by = d.pick(s.Next), map[int64]bool{}, map[int64]int{}
 }
 
 // size is that of what a record carries; now and then nothing, now and then
@@ -123,29 +127,44 @@ func (w *world) size(offset int64) int {
 		size *= max(w.heavy, 1)
 	}
 	if w.opts.Identity != nil {
-		size++
+		size += 2
 	}
 	return size
 }
 
-// id is what the record at an offset is known by; 0: nothing.
-func (d *durable) id(offset int64) byte {
+// id is what the record at an offset is known by, by an identity; 0: nothing.
+func (d *durable) id(by Identity, offset int64) byte {
 	if d.ids != nil {
 		return d.ids[offset]
 	}
-	return idOf(offset)
+	return idOf(by, offset)
 }
 
-func idOf(offset int64) byte { return "\x00\x01\x01\x02"[OffsetHash(^offset)%4] }
+func idOf(by Identity, offset int64) byte {
+	switch by {
+	case firstByte{}:
+		return "\x00\x01\x01\x02"[OffsetHash(^offset)%4]
+	case secondByte{}:
+		return "\x00\x01\x02\x02"[OffsetHash(offset+1000)%4]
+	}
+	return 0
+}
 
 // firstByte takes the first byte of a payload for its identity.
 type firstByte struct{}
 
-func (firstByte) Of(body []byte) []byte {
-	if body[0] == 0 {
+func (firstByte) Of(body []byte) []byte { return byteOf(body[:1]) }
+
+// secondByte takes the second.
+type secondByte struct{}
+
+func (secondByte) Of(body []byte) []byte { return byteOf(body[1:2]) }
+
+func byteOf(id []byte) []byte {
+	if id[0] == 0 {
 		return nil
 	}
-	return body[:1]
+	return id
 }
 
 // fill writes what the record at an offset carries, and intact says whether
@@ -155,7 +174,7 @@ func (w *world) fill(body []byte, offset int64) {
 		body[i] = byte(offset)
 	}
 	if w.opts.Identity != nil {
-		body[0] = w.id(offset)
+		body[0], body[1] = w.id(firstByte{}, offset), idOf(secondByte{}, offset)
 	}
 }
 
@@ -348,6 +367,10 @@ func (w *world) enter(o *output, lost bool) {
 	if w.apart {
 		w.repeats(o)
 	}
+	if w.known && o.verdict == OnTime {
+		w.by[o.Offset] = w.teller
+		w.unknown(o)
+	}
 	if o.verdict != OnTime {
 		return
 	}
@@ -370,10 +393,27 @@ func (w *world) enter(o *output, lost bool) {
 // event time and identity had before.
 func (w *world) repeats(o *output) {
 	before := slices.ContainsFunc(append(slices.Clip(w.out), w.pending...), func(b output) bool {
-		return b.verdict == OnTime && b.epoch == o.epoch && b.Time == o.Time && b.Offset < o.Offset && w.id(b.Offset) == w.id(o.Offset)
+		return b.verdict == OnTime && b.epoch == o.epoch && b.Time == o.Time && b.Offset < o.Offset && w.id(w.opts.Identity, b.Offset) == w.id(w.opts.Identity, o.Offset)
 	})
-	if before = before && w.id(o.Offset) != 0; before && o.verdict == OnTime || !before && o.verdict == Duplicate {
+	if before = before && w.id(w.opts.Identity, o.Offset) != 0; before && o.verdict == OnTime || !before && o.verdict == Duplicate {
 		w.failf("#%d is %v, but repeats another: %v", o.Offset, o.verdict, before)
+	}
+}
+
+// unknown checks that a record that comes out in order repeats none that was told
+// from its repeats by the same identity when it came out, however often the identity
+// has been switched off and on again since.
+func (w *world) unknown(o *output) {
+	id := w.asked[w.teller]
+	for _, b := range append(slices.Clip(w.out), w.pending...) {
+		by := w.by[b.Offset]
+		if id == nil || b.verdict != OnTime || b.epoch != o.epoch || b.Time != o.Time || b.Offset >= o.Offset || w.asked[by] != id {
+			continue
+		}
+		other := slices.ContainsFunc(w.asked[by:w.teller], func(i Identity) bool { return i != nil && i != id })
+		if known := w.id(id, o.Offset); known != 0 && w.id(id, b.Offset) == known && !other {
+			w.failf("#%d comes out in order, but repeats #%d", o.Offset, b.Offset)
+		}
 	}
 }
 
@@ -685,12 +725,15 @@ func init() {
 }
 
 // histories is how many random histories a test tries; TIDEMARK_TEST_HISTORIES
-// asks for another number, TIDEMARK_TEST_SEED for one of them alone.
+// asks for another number, TIDEMARK_TEST_SEED for one of them alone, and both for so
+// many from that one on.
 func histories(usual int) (from, to uint64) {
+	n, err := strconv.ParseUint(os.Getenv("TIDEMARK_TEST_HISTORIES"), 10, 64)
+	more := err == nil
 	if seed, err := strconv.ParseUint(os.Getenv("TIDEMARK_TEST_SEED"), 10, 64); err == nil {
-		return seed, seed + 1
+		return seed, seed + max(n, 1)
 	}
-	if n, err := strconv.ParseUint(os.Getenv("TIDEMARK_TEST_HISTORIES"), 10, 64); err == nil {
+	if more {
 		return 0, n
 	}
 	if testing.Short() {
