@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemarkhq/tidemark/proxy/config"
 )
 
 // An open transaction on an output partition holds back everyone who reads
@@ -80,9 +81,9 @@ func (s *session) deadTransactions(ctx context.Context, added map[string][]int32
 	}
 	var dead []string
 	for _, id := range open.TransactionalIDs() {
-		instance, ours := strings.CutPrefix(id, s.cfg.Group+"/")
+		group, instance, ok := config.SplitTransactionalID(id)
 		switch {
-		case !ours:
+		case !ok || group != s.cfg.Group:
 			s.log.Warn("a stranger has a transaction open on an output; readers wait for it", "transactional_id", id)
 		case !slices.Contains(members, instance):
 			dead = append(dead, id)

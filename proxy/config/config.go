@@ -3,6 +3,7 @@
 package config
 
 import (
+	"strings"
 	"time"
 
 	"github.com/tidemarkhq/tidemark/emit/window"
@@ -26,7 +27,8 @@ type Config struct {
 	// GROUP/INSTANCE.
 	Group string `env:"GROUP" envDefault:"tidemark"`
 	// Name of this process among those of the group: the same again after a
-	// restart, and never used by two at once. It is also the static member id.
+	// restart, and never used by two at once. Of up to 249 of the characters a-z A-Z
+	// 0-9 . _ - since it is also the static member id.
 	Instance string `env:"INSTANCE" unset:"the host name"`
 
 	// Where the event time of a record is found: comma-separated sources, of
@@ -246,6 +248,20 @@ func (c Config) OrderedTopic(topic string) string { return topic + c.OrderedSuff
 // LateTopic returns the topic that gets the records of topic that came too late.
 func (c Config) LateTopic(topic string) string { return topic + c.LateSuffix }
 
-// TransactionalID returns the transactional id of this process. An instance
-// has no slash, so no two pairs of group and instance share one.
-func (c Config) TransactionalID() string { return c.Group + "/" + c.Instance }
+// TransactionalID returns the transactional id of this process.
+func (c Config) TransactionalID() string { return c.Group + transactionalSlash + c.Instance }
+
+// transactionalSlash is between group and instance. A group may have slashes of its
+// own, an instance has none (see illegal), so the last slash of an id is this one and
+// no two pairs of group and instance share an id.
+const transactionalSlash = "/"
+
+// SplitTransactionalID takes apart what TransactionalID makes. An id that cannot be
+// one of those is not ok.
+func SplitTransactionalID(id string) (group, instance string, ok bool) {
+	at := strings.LastIndex(id, transactionalSlash)
+	if at < 0 || illegal(id[at+1:]) != "" {
+		return "", "", false
+	}
+	return id[:at], id[at+1:], true
+}

@@ -90,6 +90,26 @@ func TestDerivedNames(t *testing.T) {
 	}
 }
 
+// The transactional id says which group and which instance it is of: another group
+// whose name only begins the same is a stranger, who must not be fenced.
+func TestTransactionalIDsAreTakenApart(t *testing.T) {
+	for _, c := range []struct{ group, instance string }{{"a", "c"}, {"a/b", "c"}, {"a/", "c"}, {"/", "c"}, {"", "c.d-e_f"}} {
+		id := Config{Group: c.group, Instance: c.instance}.TransactionalID()
+		group, instance, ok := SplitTransactionalID(id)
+		if group != c.group || instance != c.instance || !ok {
+			t.Errorf("%q: group %q, instance %q, %v; want %q", id, group, instance, ok, c)
+		}
+	}
+	for _, id := range []string{"", "a", "a/", "a/b c", "a/.", "/", "a/" + strings.Repeat("i", 250)} {
+		if group, instance, ok := SplitTransactionalID(id); ok {
+			t.Errorf("%q was made of %q and %q", id, group, instance)
+		}
+	}
+	if _, err := load("INSTANCE=b/c"); err == nil || !strings.Contains(err.Error(), `"b/c" has characters other than`) {
+		t.Errorf("an instance with a slash: %v", err)
+	}
+}
+
 func TestValues(t *testing.T) {
 	c := mustLoad(t,
 		"BROKERS=a:1, b , [::1]:9092", "TOPICS=x, y", "DELIVERY=At-Least-Once", "HEADERS=event-time,event-time", "MEMORY=1GB",
