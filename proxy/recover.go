@@ -48,7 +48,8 @@ func (s *session) load(ctx context.Context, partitions map[string][]int32) (posi
 	}
 	s.listed = listings{}
 	var loaded, waiting []*partition
-	var begins []offset
+	var begins []offset // what is committed before anything is read
+	first := 0
 	defer func() {
 		for _, p := range loaded {
 			if s.find(p.Topic, p.Partition) != p {
@@ -66,6 +67,9 @@ func (s *session) load(ctx context.Context, partitions map[string][]int32) (posi
 				return nil, err
 			}
 			if begun {
+				first++
+			}
+			if begun || p.adopt(mine[topic][n].metadata) {
 				begins = append(begins, offsetOf(p, snap))
 			}
 			at[topic][n] = kgo.NewOffset().At(snap.Low).WithEpoch(snap.LowEpoch)
@@ -95,7 +99,7 @@ func (s *session) load(ctx context.Context, partitions map[string][]int32) (posi
 	for _, p := range waiting {
 		s.await(p)
 	}
-	s.alarm.inform("partitions taken up", "partitions", list(partitions), "first_starts", len(begins), "offsets_to_read_again", again)
+	s.alarm.inform("partitions taken up", "partitions", list(partitions), "first_starts", first, "offsets_to_read_again", again)
 	return at, nil
 }
 
@@ -138,6 +142,21 @@ func (s *session) resume(ctx context.Context, t Topic, n int32, was committed, k
 	snap, err = s.beginAt(ctx, p, was, n < known, err)
 	snap.Known = known
 	return p, snap, true, err
+}
+
+// adopt compares the topic ids of a commit that was taken up and of the topic, and
+// reports whether the commit should say another one. Brokers before 2.8 have no ids:
+// of a commit from there it gets the topic's as soon as there is one, and the one that
+// it has is kept while the brokers that answer show none.
+func (p *partition) adopt(metadata string) bool {
+	switch written := reorder.TopicID(metadata); {
+	case written == p.scope.TopicID:
+		return false
+	case p.scope.TopicID == [16]byte{}:
+		p.scope.TopicID = written
+		return false
+	}
+	return true
 }
 
 func (s *session) scope(t Topic, n int32) reorder.Scope {
@@ -264,9 +283,9 @@ func (s *session) fetchOnce(ctx context.Context, req *kmsg.OffsetFetchRequest, n
 			all[topic][p.Partition] = c
 		}
 	}
-	for _, topic := range names {
-		if all[topic] == nil {
-			return nil, doing(fmt.Errorf("%w: it leaves out %s", errAnswer, topic))
+	for _, asked := range req.Groups[0].Topics {
+		if all[asked.Topic] == nil {
+			return nil, doing(fmt.Errorf("%w: it leaves out %s", errAnswer, asked.Topic))
 		}
 	}
 	return all, nil

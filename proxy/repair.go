@@ -308,9 +308,12 @@ func repairMetadata(id [16]byte) string { return fmt.Sprintf(repairWords+"%x", i
 const repairWords = "late topic "
 
 // ofAnother reports whether a commit is for a topic that had the name before. Tools
-// that set offsets write what they like, and mean the one that they see.
+// that set offsets write what they like, and mean the one that they see. Brokers
+// before 2.8 have no ids and show zero, which is that of no topic.
 func ofAnother(metadata string, id [16]byte) bool {
-	return strings.HasPrefix(metadata, repairWords) && metadata != repairMetadata(id)
+	none := [16]byte{}
+	return strings.HasPrefix(metadata, repairWords) && metadata != repairMetadata(id) &&
+		metadata != repairMetadata(none) && id != none
 }
 
 func listed(ctx context.Context, what string, list func(context.Context, ...string) (kadm.ListedOffsets, error), topics []string) (kadm.ListedOffsets, error) {

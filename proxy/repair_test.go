@@ -688,6 +688,20 @@ func TestKafkaRepairLateRecreated(t *testing.T) {
 	})
 }
 
+// Brokers before 2.8 have no topic ids: what was committed there, or is read there, is
+// of the topic that has the name.
+func TestRepairWithoutTopicIDs(t *testing.T) {
+	none, one, two := [16]byte{}, [16]byte{1}, [16]byte{2}
+	for _, c := range []struct {
+		written, now [16]byte
+		another      bool
+	}{{none, none, false}, {none, one, false}, {one, none, false}, {one, one, false}, {one, two, true}} {
+		if got := ofAnother(repairMetadata(c.written), c.now); got != c.another {
+			t.Errorf("written for %x, now %x: of another topic %v", c.written[0], c.now[0], got)
+		}
+	}
+}
+
 // Whoever sets the group's offset back gets corrected what is behind it and no more,
 // whatever their tool writes beside the offset.
 func TestKafkaRepairSetBack(t *testing.T) {

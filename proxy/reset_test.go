@@ -146,10 +146,15 @@ func (c *cluster) commit(cfg config.Config, at int64, metadata string) {
 
 func (c *cluster) committed(cfg config.Config) (at int64, metadata string) {
 	c.t.Helper()
+	return c.committedAt(cfg, 0)
+}
+
+func (c *cluster) committedAt(cfg config.Config, partition int32) (at int64, metadata string) {
+	c.t.Helper()
 	all, err := c.adm.FetchOffsets(c.ctx, cfg.Group)
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	o, _ := all.Lookup(cfg.Topics[0], 0)
+	o, _ := all.Lookup(cfg.Topics[0], partition)
 	return o.At, o.Metadata
 }

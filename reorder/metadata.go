@@ -52,7 +52,9 @@ var (
 	ErrForeign = errors.New("written for another group, partition or offset, or damaged")
 	// ErrNewer: a later version of Tidemark wrote it.
 	ErrNewer = errors.New("written by a newer version of Tidemark")
-	// ErrRecreated: the topic of this name is not the one it was written for.
+	// ErrRecreated: the topic of this name is not the one it was written for. Brokers
+	// before 2.8 have no topic ids, and show zero: where either id is zero, nothing
+	// says so.
 	ErrRecreated = errors.New("written for an earlier topic of the same name")
 	// ErrFingerprint: event times are now made in another way, and records
 	// are buffered whose times decided what is still owed.
@@ -157,12 +159,25 @@ func Decode(text string, low int64, lowEpoch int32, at Scope) (Snapshot, error) 
 		return s, ErrForeign
 	}
 	switch {
-	case written.TopicID != at.TopicID:
+	case written.TopicID != at.TopicID && written.TopicID != noTopicID && at.TopicID != noTopicID:
 		return s, ErrRecreated
 	case written.Fingerprint != at.Fingerprint && s.Low < s.Next:
 		return s, ErrFingerprint
 	}
 	return s, nil
+}
+
+// noTopicID is that of every topic where brokers have none.
+var noTopicID [16]byte
+
+// TopicID returns the topic id that metadata was written with, zero where brokers had
+// none. Decode has to have taken the metadata.
+func TopicID(metadata string) (id [16]byte) {
+	_, text, _ := strings.Cut(metadata, ";id=")
+	text, _, _ = strings.Cut(text, ";")
+	b, _ := base64.RawURLEncoding.DecodeString(text)
+	copy(id[:], b)
+	return id
 }
 
 func (s *Snapshot) read(fields map[string]string, at *Scope) error {

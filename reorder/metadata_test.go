@@ -96,6 +96,7 @@ func TestDecodeRefuses(t *testing.T) {
 		return at
 	}
 	topic := other(func(at *Scope) { at.TopicID[15]++ })
+	idless := other(func(at *Scope) { at.TopicID = noTopicID })
 	for _, c := range []struct {
 		why  string
 		text string
@@ -110,6 +111,9 @@ func TestDecodeRefuses(t *testing.T) {
 		{"another partition", good, s.Low, other(func(at *Scope) { at.Partition = 8 }), ErrForeign},
 		{"a recreated topic", good, s.Low, topic, ErrRecreated},
 		{"a recreated topic, and L shifted", good, s.Low + 1, topic, ErrForeign},
+		{"brokers that show no topic ids", good, s.Low, idless, nil},
+		{"written where brokers had none", s.Encode(idless), s.Low, here, nil},
+		{"neither", s.Encode(idless), s.Low, idless, nil},
 		{"empty", "", s.Low, here, ErrForeign},
 		{"of another program", "nothing;to=see", s.Low, here, ErrForeign},
 		{"v1 and nothing else", "v1", s.Low, here, ErrForeign},
@@ -127,6 +131,9 @@ func TestDecodeRefuses(t *testing.T) {
 		got, err := Decode(c.text, c.low, s.LowEpoch, c.at)
 		if !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", c.why, err, c.want)
+		}
+		if at := TopicID(c.text); err == nil && at != here.TopicID && at != noTopicID {
+			t.Errorf("%s: topic id %x", c.why, at)
 		}
 		if (err == ErrRecreated || err == ErrFingerprint) && !same(got, s) {
 			t.Errorf("%s: the snapshot reported is %+v, want %+v", c.why, got, s)
