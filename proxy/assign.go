@@ -40,6 +40,17 @@ type positions map[string]map[int32]kgo.Offset
 type ownership struct {
 	kgo.GroupBalancer
 	latest atomic.Pointer[map[string][]int32]
+	asked  atomic.Bool // the client has asked to join
+}
+
+func newOwnership() *ownership {
+	return &ownership{GroupBalancer: kgo.CooperativeStickyBalancer()}
+}
+
+// JoinGroupMetadata is called with every question to join the group.
+func (o *ownership) JoinGroupMetadata(topics []string, mine map[string][]int32, generation int32) []byte {
+	o.asked.Store(true)
+	return o.GroupBalancer.JoinGroupMetadata(topics, mine, generation)
 }
 
 // ParseSyncAssignment takes note of a new assignment.
@@ -148,7 +159,7 @@ func (s *session) takeUp(ctx context.Context, partitions map[string][]int32) (po
 	if err := s.commit(ctx); err != nil {
 		return nil, err
 	}
-	return s.load(ctx, partitions)
+	return s.load(partitions)
 }
 
 // reload takes up again, from what is committed, everything the session owns.
@@ -161,13 +172,13 @@ func (s *session) reload(ctx context.Context) error {
 	if err := s.pause(ctx); err != nil {
 		return err
 	}
-	return s.takeAgain(ctx, partitions)
+	return s.takeAgain(partitions)
 }
 
 // takeAgain takes up partitions that the client has been reading, and sets it
 // back to where they go on.
-func (s *session) takeAgain(ctx context.Context, partitions map[string][]int32) error {
-	at, err := s.load(ctx, partitions)
+func (s *session) takeAgain(partitions map[string][]int32) error {
+	at, err := s.load(partitions)
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,9 @@ import (
 // One turn: poll; take assignments; judge and release what was polled, record
 // by record; let the broker's answers about the ends drain idle partitions;
 // commit when it is time. What was polled in a turn is worked off in it, and
-// rebalances are let through only when everything is committed.
+// rebalances are let through only when everything is committed. Only a stop cuts a
+// turn short, where a commit may come between: what is left of it is read again by the
+// next start.
 func (s *session) loop(stop, hard context.Context) error {
 	var ended watermark.Instant // the last turn
 	for stop.Err() == nil {
@@ -38,7 +40,10 @@ func (s *session) loop(stop, hard context.Context) error {
 		s.readClocks()
 		s.polled, s.punctual = s.wall, began.Sub(ended) <= readAtOnce
 		s.takings.poll(s.now())
-		if err := s.turn(hard, fetches); err != nil {
+		switch err := s.turn(hard, fetches); {
+		case errors.Is(err, errNothingDone):
+			return nil
+		case err != nil && !errors.Is(err, errCutShort):
 			return err
 		}
 		ended = s.now()
@@ -55,14 +60,26 @@ func (s *session) loop(stop, hard context.Context) error {
 	return nil // undone as a whole: the next start does it again
 }
 
+// errCutShort says that we are told to stop, and that what has been done so far can be
+// committed.
+var errCutShort = errors.New("told to stop")
+
+// errNothingDone says that we are told to stop, and that all since the last commit has
+// been undone.
+var errNothingDone = fmt.Errorf("%w after an abort", errCutShort)
+
 // turn does one turn and, when that was undone, begins again from the commit.
 func (s *session) turn(ctx context.Context, fetches kgo.Fetches) error {
 	err := s.work(ctx, fetches)
-	if errors.Is(err, errVoid) {
-		s.undone(err)
-		s.voided = time.Now()
-		defer func() { s.voided = time.Time{} }()
-		return s.reload(ctx)
+	if !errors.Is(err, errVoid) {
+		return err
+	}
+	s.undone(err)
+	s.voided = time.Now()
+	defer func() { s.voided = time.Time{} }()
+	err = s.reload(s.stopping)
+	if err != nil && s.stopping.Err() != nil {
+		return errNothingDone
 	}
 	return err
 }
@@ -299,12 +316,16 @@ func (s *session) heed(ctx context.Context) error {
 
 // pace looks at the clock now and then inside long turns, and commits when it
 // is time: a transaction must not outlive its timeout because a release is
-// long.
+// long. Nor does a stop wait for the end of one: where a commit may come, the turn may
+// end as well.
 func (s *session) pace(ctx context.Context) error {
 	if s.sinceClock++; s.sinceClock < clockEvery {
 		return nil
 	}
 	s.readClocks()
+	if s.stopping.Err() != nil {
+		return errCutShort
+	}
 	if s.commitDue() {
 		return s.commit(ctx)
 	}

@@ -32,8 +32,17 @@ type committed struct {
 
 // load reads what is committed for partitions, takes up their snapshots and
 // returns where reading goes on. What begins here is committed before
-// anything is read, so that the next start finds its origin.
-func (s *session) load(ctx context.Context, partitions map[string][]int32) (positions, error) {
+// anything is read, so that the next start finds its origin. All is committed when it
+// is called, so a stop ends it at once.
+func (s *session) load(partitions map[string][]int32) (positions, error) {
+	at, err := s.loadAll(s.stopping, partitions)
+	if err != nil && s.stopping.Err() != nil && !errors.As(err, new(*Fault)) {
+		return nil, errCutShort
+	}
+	return at, err
+}
+
+func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (positions, error) {
 	if len(partitions) == 0 {
 		return nil, nil
 	}

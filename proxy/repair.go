@@ -108,32 +108,66 @@ type repairer struct {
 	limit      int64              // bytes to hold
 	rooms      map[string]int     // bytes that a batch may have, by topic, where brokers refused more
 	report     repair.Report
+	pause      backoff
+	member     membership      // of the session before, until the next one has joined
 	doubtful   []*repair.Share // of a transaction of which we were not told how it ended
 }
 
 // run does sessions until one has come to the end.
 func (p *repairer) run(ctx, hard context.Context) error {
-	pause := betweenSessions
+	p.pause = betweenSessions
 	for {
-		before := p.alarm.commits.Load()
-		err := p.session(ctx, hard)
-		fault := p.forGood(err)
-		switch {
-		case err == nil, ctx.Err() != nil:
-			return nil // told to stop: what was open is done again by the next run
-		case fault != nil:
-			return fault
-		case errors.Is(err, errOverdue):
-			p.limit = max(p.limit/2, leastShare)
-		}
-		p.alarm.raise("starting over from the last commit", err)
-		if p.alarm.commits.Load() > before {
-			pause = betweenSessions
-		}
-		if pause.wait(ctx) != nil {
-			return nil
+		if over, err := p.next(ctx, hard); over {
+			return err
 		}
 	}
+}
+
+// next does a session and says whether the run is over, and with what. If it is, the
+// group has been left.
+func (p *repairer) next(ctx, hard context.Context) (over bool, err error) {
+	life, die := context.WithCancel(context.Background())
+	defer die()
+	defer context.AfterFunc(hard, func() { time.AfterFunc(leaveTime, die) })() // see runner.next
+	connection := append(slices.Clip(p.connection), kgo.WithContext(life))
+	first, err := kgo.NewClient(connection...)
+	if err != nil {
+		return true, usage(err, "")
+	}
+	defer first.Close()
+	admin, err := kgo.NewClient(append(connection, kgo.AlwaysRetryEOF())...) // see prompt
+	if err != nil {
+		return true, usage(err, "")
+	}
+	defer admin.Close()
+
+	before := p.alarm.commits.Load()
+	if over, err = p.outcome(ctx, p.session(ctx, hard, first, admin)); !over {
+		if p.alarm.commits.Load() > before {
+			p.pause = betweenSessions
+		}
+		over, err = p.pause.wait(ctx) != nil, nil
+	}
+	if over {
+		p.member.leave(admin, die, p.alarm, p.cfg.Group, p.cfg.Instance)
+	}
+	return over, err
+}
+
+// outcome says what comes of the end of a session: whether the run is over, and with
+// what.
+func (p *repairer) outcome(ctx context.Context, err error) (over bool, _ error) {
+	fault := p.forGood(err)
+	switch {
+	case err == nil, ctx.Err() != nil:
+		return true, nil // told to stop: what was open is done again by the next run
+	case fault != nil:
+		return true, fault
+	case errors.Is(err, errOverdue):
+		p.limit = max(p.limit/2, leastShare)
+	}
+	p.alarm.raise("starting over from the last commit", err)
+	return false, nil
 }
 
 // leastShare is what a transaction can always take, in bytes.
@@ -166,17 +200,7 @@ func (p *repairer) forGood(err error) error {
 }
 
 // session does what is left of the run, as far as it gets.
-func (p *repairer) session(ctx, hard context.Context) error {
-	first, err := kgo.NewClient(p.connection...)
-	if err != nil {
-		return usage(err, "")
-	}
-	defer first.Close()
-	admin, err := kgo.NewClient(append(slices.Clip(p.connection), kgo.AlwaysRetryEOF())...) // see prompt
-	if err != nil {
-		return usage(err, "")
-	}
-	defer admin.Close()
+func (p *repairer) session(ctx, hard context.Context, first, admin *kgo.Client) error {
 	adm := kadm.NewClient(admin)
 	topics, err := p.preflight(ctx, kadm.NewClient(first), adm)
 	if err != nil {
@@ -193,10 +217,11 @@ func (p *repairer) session(ctx, hard context.Context) error {
 			return nil
 		})
 	}
-	w, err := p.openWriter(admin, topics)
+	w, err := p.openWriter(topics)
 	if err != nil {
 		return err
 	}
+	defer context.AfterFunc(hard, w.die)()
 	if err = w.takeOver(ctx); err == nil {
 		stretches, err = p.survey(kadm.RequireStable(ctx), adm, topics)
 	}
@@ -204,7 +229,10 @@ func (p *repairer) session(ctx, hard context.Context) error {
 		p.doubtful = nil
 		err = p.read(ctx, admin, stretches, func(ctx context.Context, shares []*repair.Share) error { return w.publish(ctx, hard, shares) })
 	}
-	w.close(hard, err == nil || ctx.Err() != nil)
+	closeClient(w.gts.Client(), w.die)
+	if p.member.after(w.gts.Client(), true); errors.Is(err, kerr.FencedInstanceID) || isFenced(err) && !errors.Is(err, errOverdue) {
+		p.member = membership{} // it is the other one's
+	}
 	return err
 }
 

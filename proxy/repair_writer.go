@@ -22,16 +22,15 @@ import (
 type repairWriter struct {
 	*repairer
 	topics []correctable
-	admin  *kgo.Client
 	gts    *kgo.GroupTransactSession
 	joined context.Context // done once we are a member
 	die    context.CancelFunc
 }
 
-func (p *repairer) openWriter(admin *kgo.Client, topics []correctable) (*repairWriter, error) {
+func (p *repairer) openWriter(topics []correctable) (*repairWriter, error) {
 	life, die := context.WithCancel(context.Background())
 	joined, join := context.WithCancel(context.Background())
-	w := &repairWriter{repairer: p, topics: topics, admin: admin, joined: joined, die: die}
+	w := &repairWriter{repairer: p, topics: topics, joined: joined, die: die}
 	opts := append(slices.Clip(p.connection),
 		kgo.AlwaysRetryEOF(),
 		kgo.WithContext(life),
@@ -237,42 +236,4 @@ func (w *repairWriter) offsets(shares []*repair.Share) func(*kmsg.TxnOffsetCommi
 		}
 		return nil
 	}
-}
-
-// close closes the client in bounded time, and leaves the group first unless the
-// run goes on.
-func (w *repairWriter) close(ctx context.Context, over bool) {
-	if over {
-		if err := w.leave(ctx); err != nil {
-			w.alarm.note("cannot leave the group; the brokers see to it after the session timeout", err, "group", w.cfg.Group)
-		}
-	}
-	w.die()
-	closed := make(chan struct{})
-	go func() { w.gts.CloseAllowingRebalance(); close(closed) }()
-	select {
-	case <-closed:
-	case <-time.After(closeTime): // the client waits for a broker that does not answer
-	}
-}
-
-// leave ends our own membership and never that of a repair which took our place,
-// as to leave by the instance alone would.
-func (w *repairWriter) leave(ctx context.Context) error {
-	id, _ := w.gts.Client().GroupMetadata()
-	member := kmsg.NewLeaveGroupRequestMember()
-	member.MemberID, member.InstanceID = id, &w.cfg.Instance
-	member.Reason = kmsg.StringPtr("the repair is done")
-	req := kmsg.NewPtrLeaveGroupRequest()
-	req.Group, req.MemberID = w.cfg.Group, id
-	req.Members = append(req.Members, member)
-	resp, err := req.RequestWith(ctx, w.admin)
-	if err != nil {
-		return err
-	}
-	err = kerr.ErrorForCode(resp.ErrorCode)
-	for _, m := range resp.Members {
-		err = errors.Join(err, kerr.ErrorForCode(m.ErrorCode))
-	}
-	return err
 }

@@ -22,8 +22,14 @@ import (
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
-// stopTime is how long a clean end may take after ctx is done.
-const stopTime = 8 * time.Second
+// A process that is told to stop, or that ends with a fault, is gone within the
+// sum of these, whatever brokers do. It stays below the 10 s after which Docker
+// kills a container.
+const (
+	stopTime  = 6 * time.Second // for what is under way, the last commit included
+	leaveTime = 2 * time.Second // to leave the group
+	closeTime = time.Second     // to close the client's connections
+)
 
 // Run reorders the configured topics until ctx is done, and then ends
 // cleanly: what is open is committed, the group is left. An error has a hint
@@ -67,39 +73,86 @@ func runSessions(ctx, hard context.Context, cfg config.Config, connection []kgo.
 	}
 	defer proc.closeRegistry()
 	defer proc.showOn(ctx, cfg)()
-	connection = slices.Concat(prompt(), connection, []kgo.Opt{kgo.WithHooks(lines{proc.alarm})})
-	var fenced []time.Time
-	pause := betweenSessions
+	r := &runner{
+		process: proc, ctx: ctx, hard: hard, cfg: cfg, pause: betweenSessions,
+		connection: slices.Concat(prompt(), connection, []kgo.Opt{kgo.WithHooks(lines{proc.alarm}), kgo.WithLogger(clientLog{proc.alarm.log})}),
+	}
 	for {
-		before := proc.alarm.commits.Load()
-		err := runSession(ctx, hard, cfg, connection, proc)
-		fault := forGood(cfg, err)
-		switch {
-		case err == nil:
-			return nil
-		case ctx.Err() != nil && errors.Is(err, context.Canceled):
-			proc.alarm.log.Warn("stopped without a last commit; the next start goes on from the one before", "err", err)
-			return nil
-		case errors.As(err, new(*Fault)):
+		if over, err := r.next(); over {
 			return err
-		case fault != nil:
-			return fault
-		case isFenced(err) && !errors.Is(err, errOverdue):
-			if fenced = lastMinute(append(fenced, time.Now())); len(fenced) >= 3 {
-				return failed(fmt.Errorf("fenced three times in a minute as %q: %w", cfg.TransactionalID(), err),
-					"another process uses this group and instance; give each its own TIDEMARK_INSTANCE")
-			}
-		}
-		proc.alarm.raise("starting over from the last commit", err)
-		proc.board.says(fmt.Sprintf("starting over from the last commit: %v", err))
-		proc.alarm.fruitless.Store(proc.alarm.commits.Load() == before)
-		if proc.alarm.commits.Load() > before {
-			pause = betweenSessions
-		}
-		if pause.wait(ctx) != nil {
-			return nil
 		}
 	}
+}
+
+// runner has the sessions of a process, one after another.
+type runner struct {
+	*process
+	ctx, hard  context.Context // told to stop; told to give up
+	cfg        config.Config
+	connection []kgo.Opt
+	pause      backoff
+	fenced     []time.Time // in the last minute
+	member     membership  // of the session before, until the next one has joined
+}
+
+// next does a session and says whether the process is over, and with what. If it is,
+// the group has been left; a session that is about to begin anew stays a member.
+func (r *runner) next() (over bool, err error) {
+	life, die := context.WithCancel(context.Background())
+	defer die()
+	// The client does not look at the context of a request while it opens a
+	// connection, but at its own.
+	defer context.AfterFunc(r.hard, func() { time.AfterFunc(leaveTime, die) })()
+	connection := append(slices.Clip(r.connection), kgo.WithContext(life))
+	first, err := kgo.NewClient(connection...)
+	if err != nil {
+		return true, usage(err, "")
+	}
+	defer first.Close()
+	admin, err := kgo.NewClient(append(connection, kgo.AlwaysRetryEOF())...) // see prompt
+	if err != nil {
+		return true, usage(err, "")
+	}
+	defer admin.Close()
+
+	before := r.alarm.commits.Load()
+	if over, err = r.outcome(r.session(first, admin)); !over {
+		committed := r.alarm.commits.Load() > before
+		r.alarm.fruitless.Store(!committed)
+		if committed {
+			r.pause = betweenSessions
+		}
+		over, err = r.pause.wait(r.ctx) != nil, nil
+	}
+	if over {
+		r.member.leave(admin, die, r.alarm, r.cfg.Group, r.cfg.Instance)
+	}
+	return over, err
+}
+
+// outcome says what comes of the end of a session: whether the process is over, and
+// with what.
+func (r *runner) outcome(err error) (over bool, _ error) {
+	fault := forGood(r.cfg, err)
+	switch {
+	case err == nil:
+		return true, nil
+	case r.ctx.Err() != nil && errors.Is(err, context.Canceled):
+		r.alarm.log.Warn("stopped without a last commit; the next start goes on from the one before", "err", err)
+		return true, nil
+	case errors.As(err, new(*Fault)):
+		return true, err
+	case fault != nil:
+		return true, fault
+	case isFenced(err) && !errors.Is(err, errOverdue):
+		if r.fenced = lastMinute(append(r.fenced, time.Now())); len(r.fenced) >= 3 {
+			return true, failed(fmt.Errorf("fenced three times in a minute as %q: %w", r.cfg.TransactionalID(), err),
+				"another process uses this group and instance; give each its own TIDEMARK_INSTANCE")
+		}
+	}
+	r.alarm.raise("starting over from the last commit", err)
+	r.board.says(fmt.Sprintf("starting over from the last commit: %v", err))
+	return false, nil
 }
 
 // betweenSessions is the pause between sessions, as long as none of them
@@ -118,38 +171,26 @@ func lastMinute(times []time.Time) []time.Time {
 	return times
 }
 
-// runSession does one session from preflight to leaving the group.
-func runSession(ctx, hard context.Context, cfg config.Config, connection []kgo.Opt, proc *process) error {
-	connection = append(slices.Clip(connection), kgo.WithLogger(clientLog{proc.alarm.log}))
-	first, err := kgo.NewClient(connection...)
-	if err != nil {
-		return usage(err, "")
-	}
-	defer first.Close()
-	connection = append(connection, kgo.AlwaysRetryEOF()) // see prompt
-	admin, err := kgo.NewClient(connection...)
-	if err != nil {
-		return usage(err, "")
-	}
-	defer admin.Close()
-	adm := kadm.NewClient(admin)
-	proc.board.reach(adm)
-	defer proc.board.reach(nil)
-	topics, err := preflightOver(ctx, kadm.NewClient(first), adm, cfg, cfg.EventTime, proc.alarm)
-	if ctx.Err() != nil {
+// session does one session, from the preflight on.
+func (r *runner) session(first, admin *kgo.Client) error {
+	cfg, adm := r.cfg, kadm.NewClient(admin)
+	r.board.reach(adm)
+	defer r.board.reach(nil)
+	topics, err := preflightOver(r.ctx, kadm.NewClient(first), adm, cfg, cfg.EventTime, r.alarm)
+	if r.ctx.Err() != nil {
 		return nil // told to stop before there was anything to commit
 	}
 	if err != nil {
 		return err
 	}
-	s := newSession(cfg, connection, adm, topics, proc)
+	s := newSession(cfg, append(slices.Clip(r.connection), kgo.AlwaysRetryEOF()), adm, topics, r.process)
 	s.alarm.sessions.Add(1)
-	s.stopping = ctx
+	s.stopping = r.ctx
 	if s.schemas != nil {
 		s.schemas.Notify(s.poke)
 	}
 	if cfg.Delivery == config.ExactlyOnce {
-		if err := fenceOwn(ctx, admin, cfg.TransactionalID(), cfg.TransactionTimeout); err != nil {
+		if err := fenceOwn(r.ctx, admin, cfg.TransactionalID(), cfg.TransactionTimeout); err != nil {
 			return s.explainFence(err)
 		}
 		if s.gts, err = kgo.NewGroupTransactSession(s.clientOpts()...); err == nil {
@@ -161,9 +202,12 @@ func runSession(ctx, hard context.Context, cfg config.Config, connection []kgo.O
 	if err != nil {
 		return usage(err, "")
 	}
-	proc.board.says("joining the group")
+	r.board.says("joining the group")
 	close(s.ready)
-	if err = s.run(ctx, hard); errors.Is(err, kerr.FencedInstanceID) || isFenced(err) && s.replaced(ctx) {
+	err = s.run(r.ctx, r.hard)
+	r.member.after(s.cl, s.owned.asked.Load())
+	if errors.Is(err, kerr.FencedInstanceID) || isFenced(err) && s.replaced(r.ctx) {
+		r.member = membership{} // it is the other one's
 		return failed(fmt.Errorf("instance %q of group %q was started a second time: %w", cfg.Instance, cfg.Group, err),
 			"the younger one goes on; give each process its own TIDEMARK_INSTANCE")
 	}
@@ -234,7 +278,7 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 		waiting:  map[emit.Source]wanted{},
 		recoil:   recoil,
 		slowest:  watermark.None,
-		owned:    &ownership{GroupBalancer: kgo.CooperativeStickyBalancer()},
+		owned:    newOwnership(),
 		ready:    make(chan struct{}),
 		requests: make(chan assignment, 1),
 		answers:  make(chan ends, 1),
@@ -253,8 +297,10 @@ func headersOf(cfg config.Config) emit.Headers {
 	}
 }
 
-// run loops until ctx is done or the session fails, and leaves the group.
+// run loops until ctx is done or the session fails. The membership outlives it.
 func (s *session) run(ctx, hard context.Context) error {
+	// What of the client no context of ours reaches ends with the client.
+	defer context.AfterFunc(hard, s.die)()
 	watching, stop := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() { s.watch(watching); close(done) }()
@@ -263,36 +309,18 @@ func (s *session) run(ctx, hard context.Context) error {
 	s.board.closed()
 	stop()
 	<-done
-	s.leave(hard, err)
+	closeClient(s.cl, s.die)
 	return err
 }
 
-// leave ends the membership. The client never leaves a group by itself that
-// it joined as a static member, and then nobody would take over until the
-// session timeout. After a failure it stays a member: it is about to be back.
-func (s *session) leave(ctx context.Context, err error) {
-	if err == nil {
-		_, left := s.adm.LeaveGroup(ctx, kadm.LeaveGroup(s.cfg.Group).InstanceIDs(s.cfg.Instance).Reason("stopped"))
-		if left != nil {
-			s.alarm.raise("cannot leave the group; its partitions wait for the session timeout", left, "group", s.cfg.Group)
-		}
-	}
-	// Nothing is left for the client to do. If it is still trying to join, it
-	// would go on trying before it closes.
-	s.die()
+// closeClient closes a client that is a member of a group, in bounded time. die ends
+// what it is doing: one that still tries to join would go on trying before it closes.
+func closeClient(cl *kgo.Client, die context.CancelFunc) {
+	die()
 	closed := make(chan struct{})
-	go func() { s.cl.CloseAllowingRebalance(); close(closed) }()
+	go func() { cl.CloseAllowingRebalance(); close(closed) }()
 	select {
 	case <-closed:
-		return
-	case <-ctx.Done():
-	}
-	select {
-	case <-closed:
-	case <-time.After(closeTime): // the client waits for a broker that does not answer
+	case <-time.After(closeTime): // it waits for a broker that does not answer
 	}
 }
-
-// closeTime is what the client gets to close its connections when all time is
-// up.
-const closeTime = time.Second

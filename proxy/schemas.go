@@ -225,7 +225,7 @@ func (s *session) tryWaiting(ctx context.Context) error {
 	if err := s.commit(ctx); err != nil {
 		return err
 	}
-	return s.takeAgain(ctx, again)
+	return s.takeAgain(again)
 }
 
 // waits reports whether a partition that stands still does so for a schema.

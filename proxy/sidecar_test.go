@@ -50,8 +50,24 @@ func (c *cluster) env(topic string, env ...string) []string {
 	}, env...)
 }
 
-// start starts a sidecar on a topic.
+// start starts a sidecar on a topic. It may take as long as it likes to stop.
 func (c *cluster) start(topic string, env ...string) *sidecar {
+	c.t.Helper()
+	return c.begin(topic, runSessions, env...)
+}
+
+// startWhole starts one that has to stop in the time that a process has.
+func (c *cluster) startWhole(topic string, env ...string) *sidecar {
+	c.t.Helper()
+	whole := func(ctx, _ context.Context, cfg config.Config, connection []kgo.Opt, proc *process) error {
+		return runOver(ctx, cfg, connection, proc)
+	}
+	return c.begin(topic, whole, env...)
+}
+
+type runFunc = func(ctx, hard context.Context, cfg config.Config, connection []kgo.Opt, proc *process) error
+
+func (c *cluster) begin(topic string, run runFunc, env ...string) *sidecar {
 	c.t.Helper()
 	hard, kill := context.WithCancel(context.Background())
 	ctx, end := context.WithCancel(hard)
@@ -76,7 +92,7 @@ func (c *cluster) start(topic string, env ...string) *sidecar {
 	}
 	go func() {
 		defer close(s.done)
-		s.err = runSessions(ctx, hard, s.cfg, connection, s.proc)
+		s.err = run(ctx, hard, s.cfg, connection, s.proc)
 	}()
 	return s
 }
@@ -91,6 +107,21 @@ func (s *sidecar) stop() {
 	<-s.done
 	if s.err != nil {
 		s.c.t.Fatalf("stopped, the sidecar ended with: %v", s.err)
+	}
+}
+
+// stopsInTime stops it as a signal does, and fails if that takes longer than a process
+// has, or if it ends with an error.
+func (s *sidecar) stopsInTime() {
+	s.c.t.Helper()
+	s.end()
+	select {
+	case <-s.done:
+	case <-time.After(stopTime + leaveTime + closeTime + time.Second/2): // less than Docker's 10 s
+		s.c.t.Fatalf("told to stop, it still runs. It said:\n%s", s.voice)
+	}
+	if s.err != nil {
+		s.c.t.Errorf("stopped, it ended with: %v", s.err)
 	}
 }
 

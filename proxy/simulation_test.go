@@ -274,7 +274,7 @@ func (m *simulation) mind() {
 			m.count("crashed", 1)
 			b.s.crash()
 			m.isDown(b)
-		case !b.leaving.IsZero() && time.Since(b.leaving) > stopTime+closeTime+2*time.Second:
+		case !b.leaving.IsZero() && time.Since(b.leaving) > stopTime+leaveTime+closeTime+time.Second:
 			m.t.Fatalf("%s was told to stop %v ago and runs", b.name, time.Since(b.leaving))
 		}
 	}

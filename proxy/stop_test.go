@@ -1,9 +1,11 @@
 package proxy
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/goleak"
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
@@ -80,4 +82,65 @@ func TestKafkaStopDuringStart(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A stop does not wait for the end of a release: it cuts it short, commits how far it
+// has come, and leaves the group. Here brokers take a second to acknowledge a request,
+// and the release would go on for much longer than a stop may take.
+func TestStopInsideLongRelease(t *testing.T) {
+	const n = 100_000
+	for _, delivery := range []string{"exactly-once", "at-least-once"} {
+		t.Run(delivery, func(t *testing.T) {
+			onFake(t, func(t *testing.T, c *cluster) {
+				topic := c.topic(1)
+				c.burst(topic, n)
+				env := []string{"TIDEMARK_MAX_OUT_OF_ORDERNESS=20m", noDrain, "TIDEMARK_DELIVERY=" + delivery}
+				slow := c.slowly(kmsg.Produce, time.Second)
+				s := c.startWhole(topic, env...)
+				out := func() int64 { return c.put(s.cfg.OrderedTopic(topic)) }
+				c.await("some of it out", func() bool { return out() > 0 })
+				s.stopsInTime()
+				if lost := s.voice.heard("without a last commit"); len(lost) > 0 {
+					t.Errorf("it said %q", lost)
+				}
+				if members := c.members(s.cfg); members > 0 {
+					t.Errorf("the group still has %d members", members)
+				}
+				if out() >= n {
+					t.Error("all of it is out: the stop came too late to show anything")
+				}
+				slow.Store(false)
+				again := c.start(topic, env...)
+				c.awaitRead(again)
+				again.stop()
+				if r := c.verify(s.cfg); r.Read < n || r.Repeated != 0 {
+					t.Errorf("%d read, %d put out again", r.Read, r.Repeated)
+				}
+			})
+		})
+	}
+}
+
+// put returns how far the log of an output goes.
+func (c *cluster) put(topic string) int64 {
+	ends, err := c.adm.ListEndOffsets(c.ctx, topic)
+	if err != nil {
+		return 0
+	}
+	end, _ := ends.Lookup(topic, 0)
+	return end.Offset
+}
+
+// slowly has brokers take their time over requests of a kind, until that is over.
+func (c *cluster) slowly(key kmsg.Key, takes time.Duration) *atomic.Bool {
+	slow := new(atomic.Bool)
+	slow.Store(true)
+	c.fake.ControlKey(key.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
+		c.fake.KeepControl()
+		if slow.Load() {
+			c.fake.SleepControl(func() { time.Sleep(takes) })
+		}
+		return nil, nil, false
+	})
+	return slow
 }

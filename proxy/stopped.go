@@ -166,7 +166,7 @@ func (s *session) tryStopped(ctx context.Context) error {
 	if err := s.commit(ctx); err != nil {
 		return err
 	}
-	return s.takeAgain(ctx, again)
+	return s.takeAgain(again)
 }
 
 // outputsGrown returns errTopology when the outputs of a topic have got more
