@@ -84,6 +84,7 @@ type alarm struct {
 	said      map[string]bool // what the preflight has warned of
 	fruitless atomic.Bool     // the last session committed nothing
 	welcomed  atomic.Bool     // the brokers have let us in before
+	unlisted  atomic.Bool     // it has been told that they do not list transactions
 
 	mu     sync.Mutex
 	told   map[string]*complaint // by message, and what it is about

@@ -84,6 +84,7 @@ func (s *session) assigned(_ context.Context, _ *kgo.Client, added map[string][]
 	maps.DeleteFunc(s.stopped, func(src emit.Source, _ watermark.Instant) bool { return !s.owned.has(src.Topic, src.Partition) })
 	if len(added) > 0 && s.gts != nil {
 		s.fenceDead(added)
+		s.stabilize(added)
 	}
 }
 

@@ -1,11 +1,15 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
+	"strings"
 	"time"
+	"unicode/utf16"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -71,25 +75,31 @@ func (s *session) deadTransactions(ctx context.Context, added map[string][]int32
 	if len(producers) == 0 {
 		return nil, failed
 	}
-	open, err := s.adm.ListTransactions(ctx, producers, nil)
-	if err != nil {
-		return nil, fmt.Errorf("list transactions: %w", err)
-	}
 	members, err := s.members(ctx)
 	if err != nil {
 		return nil, err
 	}
+	open, err := s.adm.ListTransactions(ctx, producers, nil)
+	if err != nil && len(open) == 0 {
+		return nil, fmt.Errorf("list transactions: %w", err)
+	}
 	var dead []string
 	for _, id := range open.TransactionalIDs() {
-		group, instance, ok := config.SplitTransactionalID(id)
+		instance, ours := s.instanceOf(id)
 		switch {
-		case !ok || group != s.cfg.Group:
+		case !ours:
 			s.log.Warn("a stranger has a transaction open on an output; readers wait for it", "transactional_id", id)
 		case !slices.Contains(members, instance):
 			dead = append(dead, id)
 		}
 	}
-	return dead, failed
+	return dead, cmp.Or(failed, err)
+}
+
+// instanceOf returns the instance of our group that has a transactional id, if one has.
+func (s *session) instanceOf(transactionalID string) (instance string, ours bool) {
+	group, instance, ok := config.SplitTransactionalID(transactionalID)
+	return instance, ok && group == s.cfg.Group
 }
 
 // openProducers returns the ids of the producers with a transaction open on
@@ -141,4 +151,158 @@ func (s *session) members(ctx context.Context) ([]string, error) {
 		}
 	}
 	return ids, nil
+}
+
+// A transaction that put nothing out, because all that was read is held, has no
+// partition of an output in it, only offsets of the group. Nothing shows it but the
+// answer to whoever asks for these offsets, UNSTABLE_OFFSET_COMMIT. Then all
+// transactions that are open are listed.
+
+// listHoldersEvery is how often they are, while the answer stays the same. All brokers
+// are asked.
+const listHoldersEvery = 2 * time.Second
+
+// holders is what is known of the transactions that hold offsets of a group.
+type holders struct {
+	listed time.Time // last
+	ids    []string  // those that may be it, the most likely first
+}
+
+// heldBack is called when offsets of a group were found unstable. From time to time it
+// looks for the transactions that hold them, and ends those of dead instances of ours.
+func (s *session) heldBack(ctx context.Context, group string, h *holders, unstable error) {
+	if time.Since(h.listed) >= listHoldersEvery {
+		h.listed = time.Now()
+		ended, err := s.endHolders(ctx, group, h)
+		if ended {
+			return
+		}
+		if err != nil && ctx.Err() == nil {
+			s.alarm.raise("cannot look for the transaction that holds offsets of the group; it ends by its timeout at the latest", err, "group", group)
+		}
+	}
+	args := []any{"group", group}
+	if len(h.ids) > 0 {
+		const most = 3
+		args = append(args, "transactional_id", strings.Join(h.ids[:min(len(h.ids), most)], ","))
+	}
+	s.alarm.note("waiting for a transaction to end that holds offsets of the group", unstable, args...)
+}
+
+// endHolders lists what may hold offsets of a group. What instances of our group left
+// open that are no members of it any more, it ends.
+func (s *session) endHolders(ctx context.Context, group string, h *holders) (ended bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, fencePatience)
+	defer cancel()
+	// Members first: who joins and begins a transaction afterwards is not taken
+	// for dead.
+	members, err := s.members(ctx)
+	if err != nil {
+		return false, err
+	}
+	open, err := s.adm.ListTransactions(ctx, nil, []string{"Ongoing", "PrepareCommit", "PrepareAbort", "PrepareEpochFence"})
+	if err != nil && len(open) == 0 {
+		if s.cannotList(ctx) {
+			return false, nil
+		}
+		return false, fmt.Errorf("list transactions: %w", err)
+	}
+	var stuck, others, live []string
+	for _, tx := range open.Sorted() {
+		instance, ours := s.instanceOf(tx.TxnID)
+		switch {
+		case !ours || group != s.cfg.Group:
+			others = append(others, tx.TxnID)
+			continue
+		case instance == s.cfg.Instance, slices.Contains(members, instance), tx.State != "Ongoing":
+			live = append(live, tx.TxnID)
+			continue
+		}
+		if failed := fenceOwn(ctx, s.cl, tx.TxnID, s.cfg.TransactionTimeout); failed != nil {
+			stuck = append(stuck, tx.TxnID)
+			s.alarm.raise("cannot end the transaction of a dead instance; it ends by its timeout", failed, "transactional_id", tx.TxnID)
+			continue
+		}
+		ended = true
+		s.log.Info("ended the transaction that a dead instance left open", "transactional_id", tx.TxnID)
+	}
+	h.ids = slices.Concat(stuck, s.withOffsetsOf(ctx, group, others), live)
+	return ended, err
+}
+
+// cannotList tells, once, of brokers that do not list transactions.
+func (s *session) cannotList(ctx context.Context) bool {
+	versions, err := s.adm.ApiVersions(ctx)
+	if err != nil || len(versions) == 0 {
+		return false
+	}
+	for _, v := range versions {
+		if _, ok := v.KeyMaxVersion(int16(kmsg.ListTransactions)); ok || v.Err != nil {
+			return false
+		}
+	}
+	if !s.alarm.unlisted.Swap(true) {
+		s.log.Warn("brokers before Kafka 3.0 do not list transactions: those that dead instances left open end by their timeout", "group", s.cfg.Group)
+	}
+	return true
+}
+
+// withOffsetsOf returns those of other programs' transactions that may hold offsets of
+// a group: they have in them the partition on which the brokers keep its offsets. It
+// does what it can; whose transactions we may not see are not among those listed.
+func (s *session) withOffsetsOf(ctx context.Context, group string, ids []string) (may []string) {
+	const topic = "__consumer_offsets"
+	if len(ids) == 0 {
+		return nil
+	}
+	described, _ := s.adm.DescribeTransactions(ctx, ids...)
+	listed, err := s.adm.ListTopicsWithInternal(ctx, topic)
+	n := len(listed[topic].Partitions)
+	for _, tx := range described.Sorted() {
+		partitions, ok := tx.Topics[topic]
+		if _, precise := partitions[offsetsPartition(group, int32(max(n, 1)))]; ok && (precise || err != nil || n == 0) {
+			may = append(may, tx.TxnID)
+		}
+	}
+	return may
+}
+
+// offsetsPartition is on which of n partitions brokers keep the offsets of a group:
+// the absolute value of Java's hash of its name.
+func offsetsPartition(group string, n int32) int32 {
+	var hash int32
+	for _, unit := range utf16.Encode([]rune(group)) {
+		hash = 31*hash + int32(unit)
+	}
+	if hash == math.MinInt32 {
+		return 0
+	}
+	return max(hash, -hash) % n
+}
+
+// stabilize sees to it that offsets of newly assigned partitions can be read at all:
+// the client asks for them until they are stable, for ever, and we hear nothing of it.
+// It looks once before the client does, and goes on beside it if need be.
+func (s *session) stabilize(added map[string][]int32) {
+	ctx, cancel := context.WithCancel(s.life)
+	s.stopStabilizing()
+	s.stopStabilizing = cancel
+	req, names := s.offsetRequest(s.cfg.Group, added, true)
+	stable := func(ctx context.Context) bool {
+		_, err := s.fetchOnce(ctx, req, names)
+		return !errors.Is(err, kerr.UnstableOffsetCommit) // any other the client meets itself, and tells
+	}
+	first, giveUp := context.WithTimeout(s.stopping, fencePatience)
+	defer giveUp()
+	if stable(first) {
+		return
+	}
+	h := new(holders)
+	s.heldBack(first, s.cfg.Group, h, kerr.UnstableOffsetCommit)
+	go func() {
+		pause := backoff{first: 100 * time.Millisecond, longest: time.Second}
+		for pause.wait(ctx) == nil && !stable(ctx) && ctx.Err() == nil {
+			s.heldBack(ctx, s.cfg.Group, h, kerr.UnstableOffsetCommit)
+		}
+	}()
 }

@@ -25,6 +25,7 @@ type link struct {
 	conns  []*wire
 	fuse   int           // requests left; 0: the link holds
 	lossy  bool          // the last one is lost
+	before int16         // kind of request that is never sent: the link breaks before; 0: none
 	snaps  map[int16]int // by request: how many answers are to be lost
 	drops  map[int16]int // by request: how many are to be lost
 	chance float64       // of any request: that it or its answer is lost
@@ -176,6 +177,13 @@ func (l *link) breakAt(n int, lossy bool) {
 	l.fuse, l.lossy = n, lossy
 }
 
+// breakBefore breaks the link for good before the next request of a kind.
+func (l *link) breakBefore(key kmsg.Key) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.before = key.Int16()
+}
+
 // loseAnswers loses the answers to the next n requests of a kind, and with
 // each the connection.
 func (l *link) loseAnswers(key kmsg.Key, n int) {
@@ -212,6 +220,9 @@ func (l *link) judge(request []byte) (f fate) {
 	}
 	if len(request) >= 6 {
 		key := int16(binary.BigEndian.Uint16(request[4:])) // behind the size
+		if l.before != 0 && l.before == key {
+			f.last, f.lost = true, true
+		}
 		if l.snaps[key] > 0 {
 			l.snaps[key]--
 			f.answerLost = true

@@ -39,6 +39,7 @@ type plan struct {
 	faultless bool // nothing goes wrong; instances may come and go politely
 	rebound   bool // the bound changes
 	crashEnd  bool // all crash in the end, and one is started
+	hanging   bool // members die for good between the two last requests of a transaction
 	beside    bool // the bytes are compared with those of an undisturbed run
 }
 
@@ -107,6 +108,12 @@ func planOf(seed uint64) *plan {
 		p.reanchor = pick(rnd, 3, 10)
 	}
 	p.faultless = chance(rnd, 8)
+	if last := rand.New(rand.NewPCG(seed, 10)); !p.faultless && p.members > 1 && p.delivery == config.ExactlyOnce {
+		p.hanging = chance(last, 25)
+	}
+	if p.hanging {
+		p.txn = time.Minute // which nobody is to wait for
+	}
 	// At least once, what is read again after a crash has been put out by the
 	// bound of before, and what is late by that may not be by the new one.
 	if !p.faultless && p.delivery == config.ExactlyOnce {
@@ -120,7 +127,7 @@ func planOf(seed uint64) *plan {
 		p.env = append(p.env, "TIDEMARK_DEDUP=key") // no two have the same, and all of one time are compared
 	}
 	p.schedule(rnd)
-	p.crashEnd = !p.faultless && chance(rnd, 50)
+	p.crashEnd = !p.faultless && chance(rnd, 50) || p.hanging
 	p.beside = p.exact() && p.delivery == config.ExactlyOnce && chance(rnd, 25)
 	return p
 }
@@ -187,6 +194,17 @@ func (p *plan) schedule(rnd *rand.Rand) {
 				}
 			})
 		}
+	}
+	if p.hanging {
+		p.add(p.span*9/10, "all but a die before they end a transaction", func(m *simulation) {
+			for _, b := range m.members[1:] {
+				if b.s != nil {
+					m.count("died before its transaction ended", 1)
+					b.s.link.breakBefore(kmsg.EndTxn)
+					b.notBefore = time.Now().Add(time.Hour)
+				}
+			}
+		})
 	}
 	slices.SortStableFunc(p.events, func(a, b event) int { return cmp.Compare(a.at, b.at) })
 	if n := len(p.events); n > 0 {

@@ -226,18 +226,8 @@ func (s *session) refuseReset(p *partition, was committed, why error) error {
 // fetchCommitted reads a group's commits for partitions. A stable answer waits
 // for transactions that are about to change them.
 func (s *session) fetchCommitted(ctx context.Context, group string, partitions map[string][]int32, stable bool) (map[string]map[int32]committed, error) {
-	req := kmsg.NewPtrOffsetFetchRequest()
-	req.RequireStable = stable
-	g := kmsg.NewOffsetFetchRequestGroup()
-	g.Group = group
-	names := map[[16]byte]string{}
-	for topic, ps := range partitions {
-		t := kmsg.NewOffsetFetchRequestGroupTopic()
-		t.Topic, t.TopicID, t.Partitions = topic, s.topics[topic].ID, ps
-		names[t.TopicID] = topic
-		g.Topics = append(g.Topics, t)
-	}
-	req.Groups = append(req.Groups, g)
+	req, names := s.offsetRequest(group, partitions, stable)
+	var h holders
 	pause := backoff{first: 20 * time.Millisecond, longest: time.Second}
 	for {
 		all, err := s.fetchOnce(ctx, req, names)
@@ -249,11 +239,27 @@ func (s *session) fetchCommitted(ctx context.Context, group string, partitions m
 			// client believes that it has ended. The next session ends it.
 			return nil, fmt.Errorf("%w: the transaction that was undone is still open", err)
 		}
-		s.alarm.note("waiting for a transaction to end that holds offsets of the group", err, "group", group)
+		s.heldBack(ctx, group, &h, err)
 		if err := pause.wait(ctx); err != nil {
 			return nil, err
 		}
 	}
+}
+
+func (s *session) offsetRequest(group string, partitions map[string][]int32, stable bool) (req *kmsg.OffsetFetchRequest, names map[[16]byte]string) {
+	req = kmsg.NewPtrOffsetFetchRequest()
+	req.RequireStable = stable
+	g := kmsg.NewOffsetFetchRequestGroup()
+	g.Group = group
+	names = map[[16]byte]string{}
+	for topic, ps := range partitions {
+		t := kmsg.NewOffsetFetchRequestGroupTopic()
+		t.Topic, t.TopicID, t.Partitions = topic, s.topics[topic].ID, ps
+		names[t.TopicID] = topic
+		g.Topics = append(g.Topics, t)
+	}
+	req.Groups = append(req.Groups, g)
+	return req, names
 }
 
 // ownAbort is how long the end of our own transaction may take to be seen.

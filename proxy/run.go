@@ -263,7 +263,7 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 	}
 	life, die := context.WithCancel(context.Background())
 	s := &session{
-		life: life, die: die,
+		life: life, die: die, stopStabilizing: func() {},
 		cfg: cfg, log: proc.alarm.log, alarm: proc.alarm, wallClock: proc.wallClock, limits: proc.limits, producers: proc.producers, board: proc.board,
 		accounts: proc.accounts, latency: &proc.latency,
 		topics: topics, connection: connection, extract: proc.extractor(cfg), schemas: proc.schemas, adm: adm,

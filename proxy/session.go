@@ -51,6 +51,8 @@ type session struct {
 	life     context.Context // the client's; it does nothing once that is done
 	die      context.CancelFunc
 
+	stopStabilizing context.CancelFunc // of the assignment before
+
 	engine *reorder.Engine
 	parts  map[string]map[int32]*partition
 	flight *flight   // that records are put out with

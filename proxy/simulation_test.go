@@ -186,7 +186,7 @@ func kinds() []string {
 		all = append(all, "refused "+r.key.Name())
 	}
 	if channelLocks {
-		all = append(all, "started twice")
+		all = append(all, "started twice", "died before its transaction ended")
 	}
 	return all
 }
@@ -421,7 +421,9 @@ func (m *simulation) heal() {
 func (m *simulation) finish() {
 	healed := time.Now()
 	cfg := m.cfg
-	limit := m.plan.session + m.plan.txn + 15*time.Second
+	// A transaction that the dead left open is ended by who takes over, however long
+	// it may last.
+	limit := m.plan.session + min(m.plan.txn, 10*time.Second) + 15*time.Second
 	if cfg.IdleTimeout > 0 {
 		limit += cfg.IdleTimeout + 4*time.Second
 		if m.plan.strategy == config.Punctuated {
