@@ -4,6 +4,7 @@ package emit
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -51,13 +52,23 @@ func Reason(v reorder.Verdict) string {
 	return ""
 }
 
-// Epoch returns the epoch that an ordered or late record belongs to.
-func Epoch(r *kgo.Record, prefix string) uint32 {
+// Epoch returns the epoch that an ordered or late record says it belongs to. A record
+// for which there was room with none of our headers says nothing, and is not ok: it may
+// be of any. One that has others of them and not the epoch's, which goes last, is of
+// epoch 0.
+func Epoch(r *kgo.Record, prefix string) (epoch uint32, ok bool) {
 	for i := len(r.Headers) - 1; i >= 0; i-- {
-		if h := r.Headers[i]; h.Key == prefix+wordEpoch {
-			n, _ := strconv.ParseUint(string(h.Value), 10, 32)
-			return uint32(n)
+		word, ours := strings.CutPrefix(r.Headers[i].Key, prefix)
+		switch {
+		case !ours:
+		case word == wordEpoch:
+			if n, err := strconv.ParseUint(string(r.Headers[i].Value), 10, 32); err == nil {
+				return uint32(n), true
+			}
+			return 0, false
+		case word == wordWatermark, word == wordSourceOffset, word == wordEventTime, word == wordLateReason:
+			ok = true
 		}
 	}
-	return 0
+	return 0, ok
 }

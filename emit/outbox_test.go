@@ -78,7 +78,40 @@ func TestShedUncoversNoImitation(t *testing.T) {
 			}
 		}
 		if last == "9999999999999" {
-			t.Fatalf("the watermark that counts is the source's: %s; epoch %d", last, Epoch(r, "tidemark-"))
+			epoch, _ := Epoch(r, "tidemark-")
+			t.Fatalf("the watermark that counts is the source's: %s; epoch %d", last, epoch)
+		}
+	}
+}
+
+// A record says its epoch as long as there is room for one of our headers.
+func TestEpochIsSaid(t *testing.T) {
+	header := func(names ...string) *kgo.Record {
+		r := new(kgo.Record)
+		for _, name := range names {
+			key, value, _ := strings.Cut(name, "=")
+			r.Headers = append(r.Headers, kgo.RecordHeader{Key: key, Value: []byte(value)})
+		}
+		return r
+	}
+	for _, c := range []struct {
+		r     *kgo.Record
+		epoch uint32
+		said  bool
+	}{
+		{header(), 0, false},
+		{header("a=b", "epoch=4", "other-epoch=4"), 0, false},
+		{header("tidemark-watermark=1"), 0, true},
+		{header("a=b", "tidemark-source-offset=1"), 0, true},
+		{header("tidemark-event-time=1"), 0, true},
+		{header("tidemark-late-reason=future"), 0, true},
+		{header("tidemark-epoch=7"), 7, true},
+		{header("tidemark-epoch=7", "tidemark-watermark=1"), 7, true},
+		{header("tidemark-epoch=9", "tidemark-watermark=1", "tidemark-epoch=7"), 7, true},
+		{header("tidemark-epoch=99999999999"), 0, false},
+	} {
+		if epoch, said := Epoch(c.r, "tidemark-"); epoch != c.epoch || said != c.said {
+			t.Errorf("%s: epoch %d, said %v", c.r.Headers, epoch, said)
 		}
 	}
 }

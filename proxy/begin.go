@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/reorder"
 )
@@ -142,92 +140,4 @@ func (s *session) groupOffset(ctx context.Context, p *partition, group string) (
 		return doing(errors.New("it has no offset for it"), "commit one for that partition in the group, or choose another TIDEMARK_START")
 	}
 	return kgo.EpochOffset{Epoch: c.leaderEpoch, Offset: c.offset}, nil
-}
-
-// outputs reports whether anything was ever written to the outputs of a
-// partition, and the highest epoch in the last committed record of each.
-func (s *session) outputs(ctx context.Context, p *partition) (written bool, epoch uint32, err error) {
-	ends, err := s.listed.once(ctx, "end", s.adm.ListEndOffsets, p.Ordered, p.Late)
-	if err == nil {
-		err = ends.Error()
-	}
-	if err != nil {
-		return false, 0, fmt.Errorf("find the ends of %s and %s: %w", p.Ordered, p.Late, err)
-	}
-	for _, topic := range []string{p.Ordered, p.Late} {
-		if end, _ := ends.Lookup(topic, p.Partition); end.Offset > 0 {
-			written = true
-		}
-	}
-	if !written || s.cfg.OnReset != config.ResetBeginsEpoch {
-		return written, 0, nil
-	}
-	for _, topic := range []string{p.Ordered, p.Late} {
-		last, err := s.lastRecord(ctx, topic, p.Partition)
-		if errors.Is(err, kerr.TopicAuthorizationFailed) {
-			return written, 0, usage(fmt.Errorf("read the last record of %s, for the epoch after its own: we may not READ it: %w", topic, err),
-				"allow it: "+tools{s.cfg}.allow("--topic", topic, kadm.OpRead))
-		}
-		if err != nil {
-			return written, 0, fmt.Errorf("read the last record of %s partition %d: %w", topic, p.Partition, err)
-		}
-		if last != nil {
-			epoch = max(epoch, emit.Epoch(last, s.cfg.HeaderPrefix))
-		}
-	}
-	return written, epoch, nil
-}
-
-// lastRecord returns the last committed record of a partition, nil if it has
-// none. It looks at ever longer ends of the log, for markers and aborted
-// records may follow it.
-func (s *session) lastRecord(ctx context.Context, topic string, n int32) (*kgo.Record, error) {
-	starts, err := s.adm.ListStartOffsets(ctx, topic)
-	if err != nil {
-		return nil, err
-	}
-	stable, err := s.adm.ListCommittedOffsets(ctx, topic)
-	if err != nil {
-		return nil, err
-	}
-	start, _ := starts.Lookup(topic, n)
-	end, _ := stable.Lookup(topic, n)
-	if err := errors.Join(start.Err, end.Err); err != nil {
-		return nil, err
-	}
-	for back := int64(16); ; back *= 8 {
-		from := max(start.Offset, end.Offset-back)
-		last, err := s.lastBetween(ctx, topic, n, from, end.Offset)
-		if last != nil || err != nil || from == start.Offset {
-			return last, err
-		}
-	}
-}
-
-func (s *session) lastBetween(ctx context.Context, topic string, n int32, from, to int64) (last *kgo.Record, err error) {
-	if from >= to {
-		return nil, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	cl, err := kgo.NewClient(append(append([]kgo.Opt{}, s.connection...),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {n: kgo.NewOffset().At(from)}}))...)
-	if err != nil {
-		return nil, err
-	}
-	defer cl.Close()
-	for at := from; at < to; {
-		fetches := cl.PollFetches(ctx)
-		if err := fetches.Err(); err != nil {
-			return nil, err
-		}
-		fetches.EachRecord(func(r *kgo.Record) {
-			at = r.Offset + 1
-			if r.Offset < to && !r.Attrs.IsControl() {
-				last = r
-			}
-		})
-	}
-	return last, nil
 }

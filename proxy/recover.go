@@ -148,7 +148,7 @@ func (s *session) resume(ctx context.Context, t Topic, n int32, was committed, k
 	if unknown != nil {
 		return nil, snap, false, unknown
 	}
-	snap, err = s.beginAt(ctx, p, was, n < known, err)
+	snap, err = s.beginAt(ctx, p, was, n < known, err, snap.Epoch)
 	snap.Known = known
 	return p, snap, true, err
 }
@@ -186,17 +186,22 @@ func (s *session) refuse(p *partition, was committed, err error) error {
 
 // beginAt decides where a partition without a usable commit begins, and in
 // which epoch. first says that it was there when the group began with the
-// topic; why, that its commit was for an earlier topic of the name.
-func (s *session) beginAt(ctx context.Context, p *partition, was committed, first bool, why error) (reorder.Snapshot, error) {
-	written, epoch, err := s.outputs(ctx, p)
+// topic; why, that its commit was for an earlier topic of the name, in the epoch
+// before.
+func (s *session) beginAt(ctx context.Context, p *partition, was committed, first bool, why error, before uint32) (reorder.Snapshot, error) {
+	out, err := s.outputs(ctx, p)
 	if err != nil {
 		return reorder.Snapshot{}, err
 	}
-	if written {
-		if s.cfg.OnReset != config.ResetBeginsEpoch {
-			return reorder.Snapshot{}, s.refuseReset(p, was, why)
-		}
-		epoch++
+	if out.any && s.cfg.OnReset != config.ResetBeginsEpoch {
+		return reorder.Snapshot{}, s.refuseReset(p, was, why)
+	}
+	epoch := uint32(0)
+	switch {
+	case why != nil: // what was committed last knows best
+		epoch = max(out.epoch, before) + 1
+	case out.any:
+		epoch = out.next(s.wallClock())
 	}
 	at := kgo.EpochOffset{Epoch: -1, Offset: was.offset}
 	if was.offset < 0 || why != nil {
@@ -204,7 +209,7 @@ func (s *session) beginAt(ctx context.Context, p *partition, was committed, firs
 			return reorder.Snapshot{}, err
 		}
 	}
-	if written {
+	if epoch > 0 {
 		s.log.Warn("a new epoch begins", "topic", p.Topic, "partition", p.Partition, "offset", at.Offset, "epoch", epoch)
 	}
 	return reorder.Fresh(at.Offset, at.Epoch, epoch), nil

@@ -1,0 +1,158 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/config"
+)
+
+// A new epoch is to be above all that consumers may remember: what is not above the
+// last they saw, they drop as a repeat. Where a commit says which epoch was the last,
+// it is one above that. Where none does, it is one above the highest of the last
+// records of both outputs that say theirs; and if there are records of an output that
+// are gone, or say nothing, it is the Unix time in seconds at the least. That is above
+// any number reached by counting, and above any such time before it.
+
+// past is what the outputs of a partition show of the runs before.
+type past struct {
+	any   bool   // there was a record, or a transaction
+	epoch uint32 // the highest of the last records that say theirs
+	// silent says that epochs may have been higher: of an output that was written to
+	// no record that is left says its epoch.
+	silent bool
+}
+
+// next returns the epoch after those that were, now.
+func (w past) next(now time.Time) uint32 {
+	next := int64(w.epoch) + 1
+	if w.silent {
+		next = max(next, now.Unix())
+	}
+	return uint32(min(next, math.MaxUint32))
+}
+
+// outputs looks at the outputs of a partition, at their records only if a new epoch
+// may begin.
+func (s *session) outputs(ctx context.Context, p *partition) (w past, err error) {
+	ends, err := s.listed.once(ctx, "end", s.adm.ListEndOffsets, p.Ordered, p.Late)
+	if err == nil {
+		err = ends.Error()
+	}
+	if err != nil {
+		return w, fmt.Errorf("find the ends of %s and %s: %w", p.Ordered, p.Late, err)
+	}
+	for _, topic := range []string{p.Ordered, p.Late} {
+		if end, _ := ends.Lookup(topic, p.Partition); end.Offset > 0 {
+			w.any = true
+		}
+	}
+	if !w.any || s.cfg.OnReset != config.ResetBeginsEpoch {
+		return w, nil
+	}
+	for _, topic := range []string{p.Ordered, p.Late} {
+		epoch, silent, err := s.lastEpoch(ctx, topic, p.Partition)
+		if errors.Is(err, kerr.TopicAuthorizationFailed) {
+			return w, usage(fmt.Errorf("read the last record of %s, for the epoch after its own: we may not READ it: %w", topic, err),
+				"allow it: "+tools{s.cfg}.allow("--topic", topic, kadm.OpRead))
+		}
+		if err != nil {
+			return w, fmt.Errorf("read the last record of %s partition %d: %w", topic, p.Partition, err)
+		}
+		w.epoch, w.silent = max(w.epoch, epoch), w.silent || silent
+	}
+	return w, nil
+}
+
+// How far back the last epoch is looked for: offsets, and bytes of records. It is as
+// far as markers, aborted records and large records without our headers may follow it
+// in all likelihood; beyond, time says which epoch is new.
+const (
+	epochOffsets = 1 << 16
+	epochBytes   = 32 << 20
+)
+
+// lastEpoch returns the epoch of the last committed record of an output partition
+// that says its own; silent, if there is none and records are gone that may have said
+// so. It looks at ever longer ends of the log. What comes behind the record found and
+// says nothing may be of a later epoch, but nobody was told of that one.
+func (s *session) lastEpoch(ctx context.Context, topic string, n int32) (epoch uint32, silent bool, err error) {
+	starts, err := s.adm.ListStartOffsets(ctx, topic)
+	if err != nil {
+		return 0, false, err
+	}
+	stable, err := s.adm.ListCommittedOffsets(ctx, topic)
+	if err != nil {
+		return 0, false, err
+	}
+	start, _ := starts.Lookup(topic, n)
+	end, _ := stable.Lookup(topic, n)
+	if err := errors.Join(start.Err, end.Err); err != nil {
+		return 0, false, err
+	}
+	for back := int64(16); ; back *= 8 {
+		from := max(start.Offset, end.Offset-min(back, epochOffsets))
+		look, err := s.epochsBetween(ctx, topic, n, from, end.Offset)
+		switch {
+		case err != nil:
+			return 0, false, err
+		case look.cut:
+			return look.epoch, true, nil // those not looked at may be of a later one
+		case look.said:
+			return look.epoch, false, nil
+		case from == 0:
+			return 0, false, nil // nobody was ever told of another than 0
+		case from == start.Offset, back >= epochOffsets:
+			return 0, true, nil
+		}
+	}
+}
+
+// epochLook is what committed records say of their epochs.
+type epochLook struct {
+	said  bool   // one says its own,
+	epoch uint32 // of which this is the highest
+	cut   bool   // there was too much to look at all of it
+}
+
+func (s *session) epochsBetween(ctx context.Context, topic string, n int32, from, to int64) (look epochLook, err error) {
+	if from >= to {
+		return look, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	cl, err := kgo.NewClient(append(append([]kgo.Opt{}, s.connection...),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {n: kgo.NewOffset().At(from)}}))...)
+	if err != nil {
+		return look, err
+	}
+	defer cl.Close()
+	size := 0
+	for at := from; at < to && !look.cut; {
+		fetches := cl.PollFetches(ctx)
+		if err := fetches.Err(); err != nil {
+			return look, err
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			at = r.Offset + 1
+			if r.Offset >= to || r.Attrs.IsControl() {
+				return
+			}
+			if epoch, ok := emit.Epoch(r, s.cfg.HeaderPrefix); ok {
+				look.said, look.epoch = true, max(look.epoch, epoch)
+			}
+			size += emit.WireSize(r)
+		})
+		look.cut = size > epochBytes
+	}
+	return look, nil
+}
