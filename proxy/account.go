@@ -78,7 +78,7 @@ func (s *session) flush(ctx context.Context) error {
 	s.flushes++
 	s.sinceClock += clockEvery // it took a while
 	flush := s.cl.Flush
-	if s.gts == nil && s.unacked.Load() != nil {
+	if s.gts == nil && s.unacked.any() {
 		flush = s.cl.AbortBufferedRecords
 	}
 	for began := time.Now(); ; {

@@ -99,6 +99,8 @@ func (s *session) revoked(_ context.Context, _ *kgo.Client, lost map[string][]in
 	gone := func(src emit.Source) bool { return slices.Contains(lost[src.Topic], src.Partition) }
 	maps.DeleteFunc(s.stopped, func(src emit.Source, _ watermark.Instant) bool { return gone(src) })
 	maps.DeleteFunc(s.refusals, func(src emit.Source, _ refused) bool { return gone(src) })
+	maps.DeleteFunc(s.suspects, func(src emit.Source, _ *suspect) bool { return gone(src) })
+	maps.DeleteFunc(s.shut, func(src emit.Source, _ closed) bool { return gone(src) })
 	s.rebalanced = true
 	s.poke()
 	if len(lost) > 0 {
@@ -167,6 +169,11 @@ func (s *session) takeUp(ctx context.Context, partitions map[string][]int32) (po
 // It comes after an abort: what is in memory, in the engine and in the
 // client's buffers, lies ahead of the commit and is void.
 func (s *session) reload(ctx context.Context) error {
+	s.examined = nil
+	for _, at := range s.suspects {
+		at.group = nil
+	}
+	s.standShut()
 	partitions := map[string][]int32{}
 	s.each(func(p *partition) { partitions[p.Topic] = append(partitions[p.Topic], p.Partition) })
 	s.takeOff()

@@ -22,8 +22,8 @@ import (
 //	         and done again, or, where that can never work, the process ends
 //	         with a hint
 //	network  no answer came: asked again, with ever longer pauses
-//	record   a single record is at fault: it goes to the late topic, or the
-//	         process ends if even that cannot take it
+//	record   a single record is at fault: it goes to the late topic, or, where
+//	         brokers refuse it, its partition stands still
 type class int
 
 const (

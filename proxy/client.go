@@ -93,6 +93,11 @@ func (s *session) clientOpts() []kgo.Opt {
 		opts = append(opts,
 			kgo.TransactionalID(cfg.TransactionalID()),
 			kgo.TransactionTimeout(cfg.TransactionTimeout))
+	} else {
+		// What was sent to a broker that died would else be waited for until the
+		// partition has a leader again, and all other partitions with it. It may
+		// come twice, which is what this mode is about.
+		opts = append(opts, kgo.AllowIdempotentProduceCancellation())
 	}
 	return opts
 }

@@ -7,7 +7,6 @@ import (
 	"iter"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -69,6 +68,9 @@ func (s *session) commit(ctx context.Context) error {
 	if s.clean() {
 		return nil
 	}
+	if err := s.closeGroup(ctx, false); err != nil {
+		return err
+	}
 	offsets := s.snapshots()
 	s.tally()
 	var err error
@@ -87,7 +89,7 @@ func (s *session) commit(ctx context.Context) error {
 	}
 	s.forgive()
 	s.done()
-	s.each(func(p *partition) { p.state.Advance() })
+	s.each(func(p *partition) { p.state.Advance(); p.put = 0 })
 	s.settle()
 	if err != nil {
 		return err
@@ -152,8 +154,8 @@ func (s *session) commitTransaction(ctx context.Context, offsets []offset) error
 		return err
 	}
 	try := kgo.TryCommit
-	if r := s.unacked.Swap(nil); r != nil {
-		if err := s.bear(r); err != nil {
+	if s.unacked.any() {
+		if err := s.bear(ctx, s.unacked.take()); err != nil {
 			return err
 		}
 		try = kgo.TryAbort
@@ -231,8 +233,8 @@ func (s *session) commitOffsets(ctx context.Context, offsets []offset) error {
 	if err := s.flush(ctx); err != nil {
 		return err
 	}
-	if r := s.unacked.Swap(nil); r != nil {
-		if err := s.bear(r); err != nil {
+	if s.unacked.any() {
+		if err := s.bear(ctx, s.unacked.take()); err != nil {
 			return err
 		}
 		return errVoid
@@ -284,81 +286,4 @@ func (s *session) commitPlain(ctx context.Context, offsets []offset) error {
 func stale(err error) bool {
 	return errors.Is(err, kerr.IllegalGeneration) || errors.Is(err, kerr.UnknownMemberID) ||
 		errors.Is(err, kerr.RebalanceInProgress) || errors.Is(err, kerr.StaleMemberEpoch)
-}
-
-// refusal is a record that was not acknowledged.
-type refusal struct {
-	topic     string
-	partition int32
-	size      int // of the record, in a batch of its own before compression
-	err       error
-}
-
-// bear decides whether it is worth trying again after a refusal. What is read
-// again is refused again as long as the cause is there, so the pause before
-// that grows; it comes after the abort, see reload.
-func (s *session) bear(r *refusal) error {
-	if errors.Is(r.err, errBare) {
-		return nil // its partition stops when it comes to it again
-	}
-	if tooBig(r.err) {
-		return s.tooLarge(r)
-	}
-	if f := s.hopeless(r); f != nil {
-		return f
-	}
-	const patience = 5
-	tooOften := false
-	s.each(func(p *partition) {
-		if p.Partition == r.partition && (p.Ordered == r.topic || p.Late == r.topic) {
-			n := s.refusals[p.Source].times + 1
-			s.refusals[p.Source] = refused{times: n, low: p.state.Low()}
-			tooOften = n > patience
-		}
-	})
-	if tooOften && !isFenced(r.err) {
-		err := fmt.Errorf("write to %s partition %d, tried %d times: %w", r.topic, r.partition, patience+1, r.err)
-		if classify(r.err) == recordClass {
-			return failed(err, "the brokers refuse the record for good: see their logs for the reason")
-		}
-		return err // it may be the client that cannot any more, without transactions
-	}
-	s.alarm.raise("a record was not accepted; going back to the last commit", r.err, "topic", r.topic, "partition", r.partition)
-	s.recoiling = true
-	return nil
-}
-
-// forgive forgets the refusals that partitions have got past.
-func (s *session) forgive() {
-	s.each(func(p *partition) {
-		if r, ok := s.refusals[p.Source]; ok && p.state.Low() > r.low {
-			delete(s.refusals, p.Source)
-		}
-	})
-	if len(s.refusals) == 0 {
-		s.recoil = recoil
-	}
-}
-
-// refused is what is remembered of a source partition of which brokers did not
-// accept a record, until it gets past that record.
-type refused struct {
-	times int
-	low   int64 // L at the last of them
-}
-
-// hopeless returns a fault if trying again would be no use.
-func (s *session) hopeless(r *refusal) *Fault {
-	t := tools{s.cfg}
-	err := fmt.Errorf("write to %s partition %d: %w", r.topic, r.partition, r.err)
-	switch {
-	case errors.Is(err, kerr.InvalidTimestamp):
-		return failed(err, "the topic refuses times that the source has let in: "+
-			t.set(r.topic, timestampBefore, "9223372036854775807")+"; and the same with "+timestampAfter)
-	case errors.Is(err, kerr.TopicAuthorizationFailed):
-		return usage(err, "allow it: "+t.allow("--topic", r.topic, kadm.OpWrite, kadm.OpDescribe, kadm.OpRead))
-	case errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.UnknownTopicID):
-		return failed(err, "the topic is gone; start again, and it is created")
-	}
-	return forGood(s.cfg, err)
 }

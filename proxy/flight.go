@@ -62,10 +62,10 @@ func (s *session) newFlight() *flight {
 	return f
 }
 
-// refused keeps the first failure; it is looked at before each commit. The client
-// itself would commit all the same.
+// refused keeps a failure; they are looked at before each commit. The client itself
+// would commit all the same.
 func (s *session) refused(r *kgo.Record, err error) {
-	s.unacked.CompareAndSwap(nil, &refusal{r.Topic, r.Partition, emit.WireSize(r), err})
+	s.unacked.add(&refusal{r.Topic, r.Partition, emit.WireSize(r), err})
 }
 
 // takeOff begins a new flight.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -150,23 +151,49 @@ func (s *session) alone(ctx context.Context, p *partition, r *kgo.Record, offset
 	s.flight.add(r)
 	for shed := 0; ; shed++ {
 		s.sinceClock += clockEvery
-		wait, cancel := context.WithTimeout(ctx, s.cfg.TransactionTimeout) // later it is of no use
-		r.Context = nil                                                    // the client has left that of the last try in it
-		err := s.cl.ProduceSync(wait, r).FirstErr()
-		cancel()
+		err := s.produceAlone(ctx, p, r)
+		if errors.Is(err, errUnanswered) {
+			return err
+		}
 		if err == nil && shed > 0 {
 			s.alarm.shed.Add(int64(shed))
 			s.log.Debug("headers left out, for the record would be too large with them",
 				"topic", r.Topic, "partition", r.Partition, "source_offset", offset, "steps", shed)
 		}
-		if !tooBig(err) {
-			s.flight.land(r, err)
-			return nil
+		if !tooBig(err) || !s.limits.wide {
+			return s.acknowledged(ctx, p, r, offset, held, err)
 		}
 		if !s.flight.outbox.Shed(r) {
-			s.stuck[p.Source] = place{late: r.Topic == p.Late, held: held, offset: offset, err: err}
-			s.flight.land(r, fmt.Errorf("%w: %w", errBare, err))
-			return s.commit(ctx) // which goes back to the last commit
+			s.flight.land(r, nil)
+			return s.condemn(ctx, p, &handed{r: r, offset: offset, held: held, err: err}, p.put == 1)
 		}
 	}
 }
+
+// produceAlone sends a record and waits for the answer. The client itself waits for as
+// long as it takes once brokers may have the record.
+func (s *session) produceAlone(ctx context.Context, p *partition, r *kgo.Record) error {
+	patience := s.cfg.TransactionTimeout // later it is of no use
+	if at := s.suspects[p.Source]; at != nil && at.shut != nil {
+		patience = shutPatience
+	}
+	wait, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	r.Context = nil // the client has left that of the last try in it
+	answer := make(chan error, 1)
+	go func() { answer <- s.cl.ProduceSync(wait, r).FirstErr() }()
+	late := time.NewTimer(s.cfg.TransactionTimeout + time.Second)
+	defer late.Stop()
+	select {
+	case err := <-answer:
+		return err
+	case <-late.C:
+		return fmt.Errorf("write to %s partition %d: %w within %v: %w", r.Topic, r.Partition, errUnanswered, s.cfg.TransactionTimeout, context.DeadlineExceeded)
+	}
+}
+
+// shutPatience is how long an output partition may take that took nothing before.
+const shutPatience = time.Second
+
+// errUnanswered says that a record was neither taken nor refused.
+var errUnanswered = errors.New("not acknowledged")

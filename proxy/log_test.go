@@ -11,7 +11,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // What may happen to logs under a sidecar that runs, or is about to.
@@ -89,35 +88,52 @@ func TestKafkaOffsetSetBeyondTheEnd(t *testing.T) {
 	})
 }
 
-// The output refuses a timestamp that the source let in: the process ends and
-// names the setting; to try again for ever would be no use.
+// A timestamp that an output refuses stops its partition, with the setting. When that is
+// changed, the partition goes on.
 func TestKafkaTimestampRefused(t *testing.T) {
 	onKafka(t, func(t *testing.T, c *cluster) {
-		topic := c.topic(1)
+		topic := c.topic(2, timestampAfter+"="+fmt.Sprint(int64(math.MaxInt64)))
 		s := c.start(topic)
 		c.await("the first commit", func() bool { return len(c.commits(s.cfg)) > 0 })
+		out := s.cfg.OrderedTopic(topic)
+		var refused *kfake.FaultHandle
 		if c.fake != nil {
-			c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: s.cfg.OrderedTopic(topic), Err: kerr.InvalidTimestamp, Count: -1})
+			refused = c.refuse(out, 0, kerr.InvalidTimestamp)
 		}
-		c.set(s.cfg.OrderedTopic(topic), timestampBefore, "1000")
-		old := time.Now().Add(-time.Hour)
-		for i := range 3 {
-			r := timed(topic, old, i, nil)
-			r.Timestamp = old
-			c.produce(c.cl, r)
-		}
-		fault := s.fails()
-		if fault.Code != 1 || !strings.Contains(fault.Advice, timestampBefore+"="+fmt.Sprint(int64(math.MaxInt64))) {
-			t.Errorf("exit code %d: %v (hint: %s)", fault.Code, fault, fault.Advice)
-		}
-		if c.fake == nil {
-			c.set(s.cfg.OrderedTopic(topic), timestampBefore, fmt.Sprint(int64(math.MaxInt64)))
-			again := c.start(topic)
-			c.awaitDrained(again)
-			again.stop()
-			if r := c.verify(again.cfg); r.Ordered != 3 {
-				t.Errorf("%d ordered", r.Ordered)
+		c.set(out, timestampAfter, "1000")
+		base, written := time.Now().Add(-time.Hour), 0
+		write := func() {
+			for n := range int32(2) {
+				r := timed(topic, base, written, nil)
+				if r.Partition = n; n == 0 && written == 1 {
+					r.Timestamp = unwelcome
+				}
+				c.produce(c.cl, r)
 			}
+			written++
+		}
+		for range 3 {
+			write()
+		}
+		c.await("the partition to stop", func() bool { s.lives(); return len(s.voice.heard("a partition stands still")) > 0 })
+		if line := s.voice.heard("a partition stands still")[0]; !hasAll(line, timestampAfter+"="+fmt.Sprint(int64(math.MaxInt64)), out, "offset 1 ") {
+			t.Error(line)
+		}
+		for range 3 {
+			write()
+		}
+		c.await("the other partition to go on", func() bool { s.lives(); return len(c.contents(out)[1]) == written })
+		if n := len(c.contents(out)[0]); n != 1 {
+			t.Errorf("%d came out of the partition that stands still", n)
+		}
+		if refused != nil {
+			refused.Remove()
+		}
+		c.set(out, timestampAfter, fmt.Sprint(int64(math.MaxInt64)))
+		c.awaitDrained(s)
+		s.stop()
+		if r := c.verify(s.cfg); r.Ordered != int64(2*written) {
+			t.Errorf("%d ordered", r.Ordered)
 		}
 	})
 }

@@ -109,6 +109,9 @@ func (s *session) work(ctx context.Context, fetches kgo.Fetches) error {
 	if err == nil {
 		err = s.takeAnswers(ctx)
 	}
+	if err == nil {
+		err = goneOn(s.closeGroup(ctx, true))
+	}
 	if err == nil && (s.commitDue() || s.blocked.Load()) {
 		err = s.commit(ctx)
 	}
@@ -286,20 +289,31 @@ func (s *session) releaseByClock(ctx context.Context, p *partition) error {
 // produce hands a record, made from the one at a source offset, which was held
 // or not, to the client, which may wait for room.
 func (s *session) produce(ctx context.Context, p *partition, offset int64, held bool, r *kgo.Record) error {
+	if s.examined != nil && s.examined != p {
+		if err := goneOn(s.closeGroup(ctx, true)); err != nil {
+			return err
+		}
+	}
 	if err := s.heed(ctx); err != nil {
 		return err
 	}
 	if err := s.begin(); err != nil {
 		return err
 	}
-	if s.limits.wide {
+	p.put++
+	switch suspect := s.suspects[p.Source]; {
+	case suspect != nil:
+		if err := s.examine(ctx, p, suspect, r, offset, held); err != nil {
+			return err
+		}
+	case s.limits.wide:
 		if err := s.fit(ctx, p, r, offset, held); err != nil {
 			return err
 		}
-	} else {
+	default:
 		s.send(ctx, r)
 	}
-	if s.flight.full() {
+	if s.flight.full() && s.examined == nil {
 		s.takeOff()
 	}
 	return nil
@@ -308,7 +322,7 @@ func (s *session) produce(ctx context.Context, p *partition, offset int64, held 
 // heed goes back to the last commit once a record was refused. Without
 // transactions nothing hides what is put out behind it, so nothing may be.
 func (s *session) heed(ctx context.Context) error {
-	if s.gts != nil || s.unacked.Load() == nil {
+	if s.gts != nil || !s.unacked.any() {
 		return nil
 	}
 	return s.commit(ctx)

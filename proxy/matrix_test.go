@@ -80,8 +80,8 @@ var (
 	twice     = end{1, "instance \"a\""}
 )
 
-// Left out: MESSAGE_TOO_LARGE and INVALID_TIMESTAMP are about one record, and
-// have tests of their own; so has OFFSET_OUT_OF_RANGE, which is data loss. A
+// Left out: MESSAGE_TOO_LARGE, INVALID_TIMESTAMP and INVALID_RECORD are about one record,
+// and have tests of their own; so has OFFSET_OUT_OF_RANGE, which is data loss. A
 // producer id is asked for without one, so that cannot be fenced. Brokers do
 // not answer PRODUCER_FENCED to a produce.
 var matrix = []row{
@@ -94,14 +94,14 @@ var matrix = []row{
 		late: errs{kerr.RequestTimedOut, kerr.NotEnoughReplicasAfterAppend, kerr.ConcurrentTransactions},
 		ends: endings{
 			kerr.TopicAuthorizationFailed: {2, outTopic}, kerr.TransactionalIDAuthorizationFailed: noTxn, kerr.ClusterAuthorizationFailed: {2, anyone},
-			kerr.InvalidRecord: {1, outTopic}, kerr.UnknownTopicOrPartition: {1, outTopic}, kerr.UnknownTopicID: {1, outTopic},
+			kerr.UnknownTopicOrPartition: {1, outTopic}, kerr.UnknownTopicID: {1, outTopic},
 		},
 	},
 	{
 		way: atLeast, key: kmsg.Produce,
 		told: errs{kerr.NotLeaderForPartition, kerr.NotEnoughReplicas, kerr.KafkaStorageError, kerr.CorruptMessage, kerr.UnknownServerError},
 		late: errs{kerr.RequestTimedOut, kerr.NotEnoughReplicasAfterAppend, kerr.UnknownProducerID, kerr.OutOfOrderSequenceNumber},
-		ends: endings{kerr.TopicAuthorizationFailed: {2, outTopic}, kerr.ClusterAuthorizationFailed: {2, anyone}, kerr.InvalidRecord: {1, outTopic}},
+		ends: endings{kerr.TopicAuthorizationFailed: {2, outTopic}, kerr.ClusterAuthorizationFailed: {2, anyone}},
 	},
 	{
 		way: exactly, key: kmsg.EndTxn,

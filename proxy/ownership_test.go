@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"log/slog"
-	"strings"
 	"testing"
 	"time"
 
@@ -200,25 +199,6 @@ func TestStrangersTransactionHoldsNobodyUp(t *testing.T) {
 	})
 }
 
-// TestRefusedForGood: a record that the brokers will never take ends the
-// process, after a few tries that leave time between them.
-func TestRefusedForGood(t *testing.T) {
-	onFake(t, func(t *testing.T, c *cluster) {
-		topic := c.topic(1)
-		base := time.Now().Add(-time.Hour).UnixMilli()
-		a := c.start(topic, noDrain)
-		a.voice.muted.Store(true)
-		h := c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: a.cfg.OrderedTopic(topic), Err: kerr.InvalidRecord, Count: 1 << 30})
-		for i := range int64(10) {
-			c.produce(c.cl, record(topic, 0, base+100*i, ""))
-		}
-		time.Sleep(30 * time.Second)
-		if a.running() || a.err == nil || !strings.Contains(a.err.Error(), "INVALID_RECORD") || h.Hits() > 10 {
-			t.Errorf("after %d refusals: running %v, %v", h.Hits(), a.running(), a.err)
-		}
-	})
-}
-
 // TestProgressElsewhereForgivesNothing: commits of other partitions come in
 // between while the refused record is read again; only its own partition can
 // get past it.
@@ -233,22 +213,26 @@ func TestProgressElsewhereForgivesNothing(t *testing.T) {
 			}
 			s.install(parts[n])
 		}
-		refuse := func(times int) (err error) {
+		refuse := func(times int) (stops bool) {
 			for range times {
 				parts[1].state.Skip(parts[1].state.Position()+1, 0)
+				parts[1].put++ // and is accepted
 				s.forgive()
-				err = s.bear(&refusal{"raw.ordered", 0, 0, kerr.InvalidRecord})
+				if err := s.bear(c.ctx, []*refusal{{"raw.ordered", 0, 0, kerr.KafkaStorageError}}); err != nil {
+					t.Fatal(err)
+				}
 			}
-			return err
+			_, stops = s.shut[parts[0].Source]
+			return stops
 		}
-		if err := refuse(5); err != nil {
-			t.Fatalf("after 5: %v", err)
+		if refuse(5) {
+			t.Fatal("it stops after 5")
 		}
 		parts[0].state.Skip(7, 0)
-		if err := refuse(5); err != nil {
-			t.Fatalf("after getting past it and 5 more: %v", err)
+		if refuse(5) {
+			t.Fatal("it stops after getting past it and 5 more")
 		}
-		if err := refuse(1); err == nil {
+		if !refuse(1) {
 			t.Error("still patient")
 		}
 	})

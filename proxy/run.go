@@ -273,6 +273,8 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 		parts:    map[string]map[int32]*partition{},
 		refusals: map[emit.Source]refused{},
 		stuck:    map[emit.Source]place{},
+		suspects: map[emit.Source]*suspect{},
+		shut:     map[emit.Source]closed{},
 		stopped:  map[emit.Source]watermark.Instant{},
 		reasons:  map[emit.Source]standing{},
 		waiting:  map[emit.Source]wanted{},

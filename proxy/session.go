@@ -70,6 +70,9 @@ type session struct {
 	invalid    invalid
 	flushes    int // counted only in a wide session
 	stuck      map[emit.Source]place
+	suspects   map[emit.Source]*suspect
+	examined   *partition // the suspect with a group under way; nil: there is none
+	shut       map[emit.Source]closed
 	stopped    map[emit.Source]watermark.Instant // that stand still; when each was last tried
 	waiting    map[emit.Source]wanted            // of these, those that wait for a schema
 	codec      sameCodec
@@ -94,9 +97,9 @@ type session struct {
 	committed  time.Time
 	start      time.Time // monotonic zero
 
-	unacked  atomic.Pointer[refusal] // the first since the last commit
-	blocked  atomic.Bool             // a rebalance waits for AllowRebalance
-	ready    chan struct{}           // closed when cl is set
+	unacked  unacked
+	blocked  atomic.Bool   // a rebalance waits for AllowRebalance
+	ready    chan struct{} // closed when cl is set
 	requests chan assignment
 	answers  chan ends
 	watched  atomic.Pointer[[]string] // topics whose ends matter now
@@ -124,6 +127,7 @@ type partition struct {
 	extent
 	heard     watermark.Instant // when records came, last
 	committed int64             // L, in the last commit
+	put       int               // records put out since then
 	arrivals  bool              // a timestamp was that of arrival
 
 	packed [2]packed // ordered and late; kept only in a wide session

@@ -109,7 +109,7 @@ const (
 	Recovering        PartitionState = "recovering" // it reads again what was held
 	WaitingForSchema  PartitionState = "waiting-for-schema"
 	WaitingForOutputs PartitionState = "waiting-for-outputs"
-	Stopped           PartitionState = "stopped" // a record does not fit, and needs a hand
+	Stopped           PartitionState = "stopped" // a record or an output partition is refused, and needs a hand
 )
 
 // PartitionStates are all of them.

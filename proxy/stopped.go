@@ -7,25 +7,27 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
-
+	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
 // A partition may have to stop while the others go on: the record that it owes
-// next does not fit into the output, the outputs have no such partition yet, or a
-// schema is not known (see schemas.go).
+// next does not fit into the output or is refused for good, the output partition takes
+// nothing (see refusals.go), the outputs have no such partition yet, or a schema is not
+// known (see schemas.go).
 // It stays ours, so that nobody else runs into the same; it is not read, and
 // from time to time it is tried again.
 
-// place is a record that does not fit.
+// place is a record that brokers do not take: it does not fit, or is refused for good.
 type place struct {
 	late   bool // into the late topic
 	held   bool // it had been judged, and was on its way out
 	offset int64
 	err    error
 	again  bool // it is to be tried again
+
+	keyless bool // it has no key
 }
 
 // retryStopped is how often a stopped partition is tried again.
@@ -57,6 +59,7 @@ func (s *session) atStuck(ctx context.Context, p *partition, held bool, offset i
 	case at.again:
 		// If it is refused again, nothing else is undone with it.
 		delete(s.stuck, p.Source)
+		s.suspects[p.Source] = &suspect{left: 1, alone: true}
 		return s.commit(ctx)
 	}
 	return s.halt(ctx, p, at)
@@ -68,15 +71,8 @@ func (s *session) halt(ctx context.Context, p *partition, at place) error {
 	if err := s.commit(ctx); err != nil {
 		return err
 	}
-	topic, key := p.Ordered, maxMessageBytes
-	if at.late {
-		topic = p.Late
-	}
-	if errors.Is(at.err, kerr.RecordListTooLarge) {
-		key = "segment.bytes"
-	}
-	err := fmt.Errorf("write the record at offset %d to %s: %w: %w", at.offset, topic, errBare, at.err)
-	s.standStill(p, err, "raise the limit: "+tools{s.cfg}.set(topic, key, "BYTES"))
+	h := s.refusalAt(p, at)
+	s.standStill(p, h.why, h.hint)
 	return errStopped
 }
 
@@ -141,8 +137,14 @@ func (s *session) tryStopped(ctx context.Context) error {
 		return nil
 	}
 	again, waiting := map[string][]int32{}, map[string]int32{}
+	var shut []emit.Source
 	for src, tried := range s.stopped {
+		out, isShut := s.shut[src]
 		switch {
+		case isShut:
+			if since := s.now().Sub(tried); since >= retryStopped || out.visible && since >= retryShut {
+				shut = append(shut, src)
+			}
 		case s.now().Sub(tried) < retryStopped, s.waits(src):
 		case src.Partition < s.topics[src.Topic].Usable:
 			again[src.Topic] = append(again[src.Topic], src.Partition)
@@ -154,6 +156,11 @@ func (s *session) tryStopped(ctx context.Context) error {
 			s.stopped[src] = s.now()
 			waiting[src.Topic] = max(waiting[src.Topic], src.Partition+1)
 		}
+	}
+	for _, src := range s.open(ctx, shut) {
+		s.suspects[src] = &suspect{left: 1, alone: true, shut: s.shut[src].err}
+		delete(s.shut, src)
+		again[src.Topic] = append(again[src.Topic], src.Partition)
 	}
 	for topic, partitions := range waiting {
 		if err := s.outputsGrown(ctx, s.topics[topic], partitions); err != nil {
