@@ -226,7 +226,7 @@ func TestReleasedIsRemembered(t *testing.T) {
 	m := newReleased(cfg)
 	engine := reorder.NewEngine(reorder.Options{}, 1)
 	take := func(epoch uint32) *partition {
-		return &partition{state: engine.Assign(reorder.Fresh(0, 0, epoch)), life: m.newLife()}
+		return &partition{state: engine.Assign(reorder.Fresh(0, 0, epoch), 0), life: m.newLife()}
 	}
 	held := func(key string) []byte {
 		r := &kgo.Record{Key: []byte(key)}
@@ -235,7 +235,7 @@ func TestReleasedIsRemembered(t *testing.T) {
 		return body
 	}
 	p, q := take(0), take(0)
-	newer := &partition{state: engine.Assign(reorder.Fresh(0, 0, 1)), life: p.life}
+	newer := &partition{state: engine.Assign(reorder.Fresh(0, 0, 1), 0), life: p.life}
 	m.add(p, &reorder.Release{Position: reorder.Position{Time: 5}, Body: held("a")})
 	for i, c := range []struct {
 		p    *partition

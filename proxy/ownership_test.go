@@ -140,7 +140,7 @@ func TestStaleEndsAreNoLoss(t *testing.T) {
 		topic := c.topic(1)
 		a := c.heldAndStopped(topic, 10)
 		s := newSession(a.cfg, c.connection, c.adm, map[string]Topic{}, newProcess(slog.Default()))
-		p := &partition{state: s.engine.Assign(c.commits(a.cfg)[0]), since: 10, account: new(account)}
+		p := &partition{state: s.engine.Assign(c.commits(a.cfg)[0], 0), since: 10, account: new(account)}
 		p.Topic = topic
 		for _, step := range []struct {
 			read   int64
@@ -209,7 +209,7 @@ func TestProgressElsewhereForgivesNothing(t *testing.T) {
 		for n := range parts {
 			parts[n] = &partition{
 				Source: emit.Source{Topic: "raw", Ordered: "raw.ordered", Late: "raw.late", Partition: int32(n)},
-				state:  s.engine.Assign(reorder.Fresh(0, 0, 0)), account: new(account),
+				state:  s.engine.Assign(reorder.Fresh(0, 0, 0), 0), account: new(account),
 			}
 			s.install(parts[n])
 		}
@@ -253,7 +253,7 @@ func TestRewrittenLogIsRead(t *testing.T) {
 			s := newSession(cfg, c.connection, c.adm, map[string]Topic{}, newProcess(slog.New(slog.DiscardHandler)))
 			s.cl = c.client()
 			defer s.cl.Close()
-			p := &partition{state: s.engine.Assign(snap), account: new(account)}
+			p := &partition{state: s.engine.Assign(snap, 0), account: new(account)}
 			p.Topic = topic
 			err := s.gone(c.ctx, p, &kgo.ErrDataLoss{Topic: topic, ConsumedTo: snap.Low, ResetTo: 9})
 			if at := p.state.Position(); err != nil || at != 9 {

@@ -87,7 +87,7 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (p
 				waiting = append(waiting, p)
 				continue
 			}
-			p.state, p.life = s.engine.Assign(snap), s.released.newLife()
+			p.state, p.life = s.engine.Assign(snap, s.now()), s.released.newLife()
 			loaded = append(loaded, p)
 			s.log.Debug("partition taken up", "topic", topic, "partition", n, "committed_offset", snap.Low,
 				"next_offset", snap.Next, "buffered", snap.Count, "epoch", snap.Epoch, "first_start", begun)

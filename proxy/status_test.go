@@ -480,7 +480,7 @@ func shownSession(partitions, held int) *session {
 	s := newSession(cfg, nil, nil, map[string]Topic{}, newProcess(slog.New(slog.DiscardHandler)))
 	rnd := rand.New(rand.NewPCG(3, 0))
 	for n := range partitions {
-		p := &partition{Source: emit.Source{Topic: "raw", Partition: int32(n)}, state: s.engine.Assign(reorder.Fresh(0, 0, 0))}
+		p := &partition{Source: emit.Source{Topic: "raw", Partition: int32(n)}, state: s.engine.Assign(reorder.Fresh(0, 0, 0), 0)}
 		p.account = s.accounts.open(p.Source, 0)
 		s.install(p)
 		for i := range int64(held) {

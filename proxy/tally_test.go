@@ -45,7 +45,7 @@ func TestRates(t *testing.T) {
 // be held than before. Nothing is missing then, and no counter goes back.
 func TestMoreIsFoundThanWasHeld(t *testing.T) {
 	e := reorder.NewEngine(reorder.Options{Bound: time.Second}, 1<<20)
-	p := &partition{state: e.Assign(reorder.Fresh(0, 0, 0)), account: accounts{}.open(emit.Source{}, 0)}
+	p := &partition{state: e.Assign(reorder.Fresh(0, 0, 0), 0), account: accounts{}.open(emit.Source{}, 0)}
 	for offset, at := range []time.Duration{10 * time.Second, 2 * time.Second} { // the second is late
 		v, _ := p.state.Step(reorder.Record{Offset: int64(offset), Time: watermark.Time(at)}, 0)
 		p.account.judged(0, watermark.Time(at), v)
@@ -57,7 +57,7 @@ func TestMoreIsFoundThanWasHeld(t *testing.T) {
 	if p.account.kept.Unaccounted() != 0 || p.account.kept.Held != 1 {
 		t.Fatalf("%+v", p.account.kept)
 	}
-	p.state = e.Assign(p.state.Snapshot())
+	p.state = e.Assign(p.state.Snapshot(), 0)
 	for offset := range int64(2) {
 		p.state.Step(reorder.Record{Offset: offset, Time: watermark.Time(10 * time.Second)}, 0)
 	}

@@ -117,7 +117,7 @@ func BenchmarkHeap(b *testing.B) {
 // time.
 func steady(held int, id Identity) (one func(), p *Partition) {
 	e := NewEngine(Options{Bound: bound(held), MaxFuture: 5 * time.Minute, Identity: id}, 1<<40)
-	p = e.Assign(Fresh(0, 0, 0))
+	p = e.Assign(Fresh(0, 0, 0), 0)
 	w := newWorkload()
 	payload := make([]byte, 200)
 	var out Release

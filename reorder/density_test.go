@@ -88,7 +88,7 @@ func TestHeldCells(t *testing.T) {
 // says, and a look at it is not written down.
 func TestOwedWhileReplaying(t *testing.T) {
 	e := NewEngine(Options{Bound: time.Second, IdleTimeout: time.Second}, 1<<20)
-	p := e.Assign(Fresh(0, 0, 0))
+	p := e.Assign(Fresh(0, 0, 0), 0)
 	for i := range int64(10) {
 		p.Step(Record{Offset: i, Time: watermark.Time(i)}, 0)
 	}
@@ -100,7 +100,7 @@ func TestOwedWhileReplaying(t *testing.T) {
 	if again := p.Snapshot(); !reflect.DeepEqual(snap, again) {
 		t.Errorf("a look changed %+v to %+v", snap, again)
 	}
-	p = e.Assign(snap)
+	p = e.Assign(snap, 0)
 	p.Step(Record{Offset: 0, Time: 0}, 0)
 	if st := p.Status(); st.Owed != 10 || st.Records != 1 || !st.Replaying || st.Again != 1 {
 		t.Errorf("%+v", st)

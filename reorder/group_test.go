@@ -28,7 +28,7 @@ func TestSameHashIsNotSameIdentity(t *testing.T) {
 func TestLargeGroup(t *testing.T) {
 	const n = 200_000
 	e := NewEngine(Options{Bound: time.Second, Identity: firstWord{}}, 1<<40)
-	p := e.Assign(Fresh(0, 0, 0))
+	p := e.Assign(Fresh(0, 0, 0), 0)
 	for i := range int64(n) {
 		_, body := p.Step(Record{Offset: i, Time: 5, Size: 50}, 0)
 		binary.LittleEndian.PutUint64(body, uint64(i%(n/2)))
@@ -69,7 +69,7 @@ func TestLargeGroup(t *testing.T) {
 func TestRewindAmongRepeats(t *testing.T) {
 	for _, end := range []int64{1, 2, 3, 4} {
 		e := NewEngine(Options{Bound: time.Second, Identity: firstByte{}}, 1<<40)
-		p := e.Assign(Fresh(0, 0, 0))
+		p := e.Assign(Fresh(0, 0, 0), 0)
 		for i := range int64(4) {
 			_, body := p.Step(Record{Offset: i, Time: 5, Size: 1}, 0)
 			body[0] = 1

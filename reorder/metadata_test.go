@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -206,23 +207,7 @@ func TestMetadataSize(t *testing.T) {
 	if text := s.Encode(here); len(text) > 150 {
 		t.Errorf("a usual commit without the guard has %d bytes: %s", len(text), text)
 	}
-	const lowest = math.MinInt64
-	s = Snapshot{
-		Origin: lowest, Known: math.MinInt32, Next: math.MaxInt64, NextEpoch: math.MinInt32,
-		W: 1, Natural: watermark.None, Max: watermark.None, Epoch: math.MaxUint32, LateRun: lowest,
-		Releasing: true, Frontier: Position{watermark.None, lowest}, Repeats: lowest, Count: math.MaxUint32, Sum: math.MaxUint32,
-	}
-	// Restore may put one step beside those that the guard takes.
-	for range watermark.MaxSteps + 1 {
-		s.Steps = append(s.Steps, watermark.Step{Offset: lowest, Limit: watermark.None})
-	}
-	for class := range 241 { // sixteen million records in all, as many as there may be
-		s.Disorder = binary.AppendUvarint(append(s.Disorder, 0), uint64(66_000+class))
-	}
-	long := int64(settledReach/MaxSettled/2 - 1)
-	for i := range int64(MaxSettled) {
-		s.Settled = append(s.Settled, Span{(2*i + 1) * long, (2*i + 2) * long})
-	}
+	s = everything()
 	text := s.Encode(here)
 	if len(text) >= MaxMetadata {
 		t.Errorf("the largest commit has %d bytes", len(text))
@@ -232,20 +217,95 @@ func TestMetadataSize(t *testing.T) {
 	}
 }
 
-// TestTogglingTheGuard: a partition that stands still while the guard is
-// switched off and on at each restart does not fill its commit.
-func TestTogglingTheGuard(t *testing.T) {
-	s := Snapshot{Next: 1, Count: 1, Sum: OffsetHash(0), Max: 5, W: 0}
-	for i := range 300 {
-		p := NewEngine(Options{MaxFuture: time.Duration(i % 2)}, 0).Assign(s)
-		p.Step(Record{Offset: 0, Time: 5}, 0)
-		if loss := p.EndReplay(1, false); loss != nil {
-			t.Fatal(loss)
-		}
-		s = p.Snapshot()
+// everything is a snapshot whose metadata is as long as can be.
+func everything() Snapshot {
+	const lowest = math.MinInt64
+	s := Snapshot{
+		Origin: lowest, Known: math.MinInt32, Next: math.MaxInt64, NextEpoch: math.MinInt32,
+		W: 1, Natural: watermark.None, Max: watermark.None, Epoch: math.MaxUint32, LateRun: lowest,
+		Releasing: true, Frontier: Position{watermark.None, lowest}, Repeats: lowest, Count: math.MaxUint32, Sum: math.MaxUint32,
 	}
-	if s.Low != 0 || len(s.Steps) == 0 || len(s.Steps) > 2 {
-		t.Errorf("L=%d, steps %v", s.Low, s.Steps)
+	for range watermark.MaxSteps {
+		s.Steps = append(s.Steps, watermark.Step{Offset: lowest, Limit: watermark.None})
+	}
+	for class := range 241 { // sixteen million records in all, as many as there may be
+		s.Disorder = binary.AppendUvarint(append(s.Disorder, 0), uint64(66_000+class))
+	}
+	long := int64(settledReach/MaxSettled/2 - 1)
+	for i := range int64(MaxSettled) {
+		s.Settled = append(s.Settled, Span{(2*i + 1) * long, (2*i + 2) * long})
+	}
+	return s
+}
+
+// TestTogglingTheGuard: a guard that is switched off and on at each restart, while
+// records come and none of them is released, does not fill its commit.
+func TestTogglingTheGuard(t *testing.T) {
+	const base = watermark.Time(1_763_700_000_000_000_000)
+	for _, refuses := range []bool{false, true} {
+		s := Fresh(0, 0, 0)
+		verdicts := map[int64]Verdict{}
+		step := func(p *Partition, offset int64) Verdict {
+			wall := base.Add(time.Duration(offset) * 10 * time.Minute)
+			r := Record{Offset: offset, Time: wall, Size: 1}
+			if refuses && offset%3 == 1 {
+				r.Time = wall.Add(12 * time.Minute) // the next limit is beyond it
+			}
+			v, _ := p.Step(r, wall)
+			return v
+		}
+		for i := range int64(300) {
+			o := Options{Strategy: watermark.Punctuated, MaxFuture: time.Duration(i%2) * 5 * time.Minute}
+			p := NewEngine(o, 1<<40).Assign(s, 0)
+			for offset := s.Low; offset < s.Next; offset++ {
+				if v := step(p, offset); (v == OnTime) != (verdicts[offset] == OnTime) {
+					t.Fatalf("#%d was %v, and is %v when it is read again", offset, verdicts[offset], v)
+				}
+			}
+			if _, replaying := p.Replaying(); replaying {
+				if loss := p.EndReplay(s.Next, false); loss != nil {
+					t.Fatal(loss)
+				}
+			}
+			for offset := s.Next; offset < s.Next+3; offset++ {
+				verdicts[offset] = step(p, offset)
+			}
+			s = p.Snapshot()
+			s.Steps = slices.Clone(s.Steps)
+			if n := len(s.Steps); s.Low != 0 || n > watermark.MaxSteps || !refuses && n > 2 {
+				t.Fatalf("after %d restarts L=%d, %d steps", i+1, s.Low, n)
+			}
+		}
+		if refuses && len(s.Steps) != watermark.MaxSteps {
+			t.Errorf("only %d steps", len(s.Steps))
+		}
+	}
+}
+
+// TestGuardAcrossRestarts: a healthy stream of which nothing comes out for hours, read
+// by a process that begins again every two minutes, has one step.
+func TestGuardAcrossRestarts(t *testing.T) {
+	const base = watermark.Time(1_763_700_000_000_000_000)
+	o := Options{Strategy: watermark.Punctuated, MaxFuture: 5 * time.Minute}
+	s := Fresh(0, 0, 0)
+	for i := range int64(200) {
+		p := NewEngine(o, 1<<40).Assign(s, 0)
+		at := func(offset int64) watermark.Time { return base.Add(time.Duration(offset) * 2 * time.Minute) }
+		for offset := s.Low; offset < s.Next; offset++ {
+			p.Step(Record{Offset: offset, Time: at(offset), Size: 1}, base)
+		}
+		if _, replaying := p.Replaying(); replaying {
+			if loss := p.EndReplay(s.Next, false); loss != nil {
+				t.Fatal(loss)
+			}
+		}
+		if v, _ := p.Step(Record{Offset: i, Time: at(i), Size: 1}, at(i)); v != OnTime {
+			t.Fatalf("#%d, of the present, is %v", i, v)
+		}
+		if s = p.Snapshot(); len(s.Steps) != 1 {
+			t.Fatalf("after %d restarts there are %d steps", i, len(s.Steps))
+		}
+		s.Steps = slices.Clone(s.Steps)
 	}
 }
 

@@ -323,7 +323,7 @@ func TestShortageKeepsVerdicts(t *testing.T) {
 func TestChanged(t *testing.T) {
 	const s = watermark.Instant(time.Second)
 	e := NewEngine(Options{Bound: time.Second / 2, IdleTimeout: time.Second}, 0)
-	p := e.Assign(Fresh(0, 0, 0))
+	p := e.Assign(Fresh(0, 0, 0), 0)
 	offset := int64(0)
 	step := func(at watermark.Time) func() {
 		return func() { p.Step(Record{Offset: offset, Time: at, LeaderEpoch: 3}, 0); offset++ }
@@ -349,11 +349,11 @@ func TestChanged(t *testing.T) {
 		{step(9e9), true},
 		{func() { e.Relieve() }, true},
 		{func() { snapshot = p.Snapshot() }, false},
-		{func() { e.Revoke(p); p = e.Assign(snapshot) }, false},
+		{func() { e.Revoke(p); p = e.Assign(snapshot, 0) }, false},
 		{func() { p.Step(Record{Offset: 4, Time: 9e9, LeaderEpoch: 3}, 0) }, false},
 		{func() { p.EndReplay(5, false) }, false},
 		{func() { p.Next(new(Release)) }, true},
-		{func() { e.Revoke(p); p = e.Assign(snapshot) }, false},
+		{func() { e.Revoke(p); p = e.Assign(snapshot, 0) }, false},
 		{func() { p.EndReplay(4, true) }, true},
 		{func() { p.Rewind(4) }, false},
 		{func() { p.Rewind(2) }, true},
@@ -387,7 +387,7 @@ func TestIdlenessBeginsAtAssignment(t *testing.T) {
 	for _, again := range []bool{false, true} {
 		e := NewEngine(Options{Bound: time.Hour, IdleTimeout: time.Second}, 0)
 		e.Tick(10 * s)
-		p := e.Assign(Snapshot{Next: 1, W: 5, Natural: 5, Max: 1e12, Count: 1, Sum: OffsetHash(0)})
+		p := e.Assign(Snapshot{Next: 1, W: 5, Natural: 5, Max: 1e12, Count: 1, Sum: OffsetHash(0)}, 10*s)
 		first := 10 * s
 		if again {
 			p.Observe(10*s, true)

@@ -34,8 +34,9 @@ import (
 // A process that does not tell repeats apart keeps L there too, for the next one
 // may. It knows such a commit by L, which is not owed.
 
-// Assign takes up a partition where a snapshot left it.
-func (e *Engine) Assign(s Snapshot) *Partition {
+// Assign takes up a partition where a snapshot left it, at now: what brokers were
+// asked before that proves nothing about it.
+func (e *Engine) Assign(s Snapshot, now watermark.Instant) *Partition {
 	p := &Partition{
 		opts: e.opts, eng: e,
 		clock:  watermark.Clock{W: s.W, Natural: s.Natural, Max: s.Max},
@@ -61,8 +62,8 @@ func (e *Engine) Assign(s Snapshot) *Partition {
 	case s.Repeats != 0:
 		p.group = &group{of: nobody{}}
 	}
-	p.guard.Restore(s.Steps, s.Next)
-	p.idle.Restart(e.now)
+	p.guard.Restore(s.Steps)
+	p.idle.Restart(now)
 	p.queue.skipTo(s.W)
 	if s.Low < s.Next {
 		p.replay, p.read, p.leader = &s, s.Low, s.NextEpoch
@@ -91,7 +92,7 @@ func (p *Partition) again(r Record) (Verdict, []byte) {
 	if r.Outside {
 		panic(fmt.Sprintf("reorder: offset %d was no outside service's to judge", r.Offset))
 	}
-	if r.Invalid || p.guard.WasFuture(r.Offset, r.Time) {
+	if r.Invalid || p.guard.Recall(r.Offset, r.Time) {
 		return Settled, nil
 	}
 	if !p.replay.owed(Position{r.Time, r.Offset}) {

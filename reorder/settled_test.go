@@ -15,7 +15,7 @@ func doubted(p *Partition, offset int64) {
 // TestSettledIsBounded: with no room for another span a verdict can only lengthen
 // the last one, until what stands between them has been released early.
 func TestSettledIsBounded(t *testing.T) {
-	p := NewEngine(Options{Bound: 1 << 40}, 0).Assign(Fresh(0, 0, 0))
+	p := NewEngine(Options{Bound: 1 << 40}, 0).Assign(Fresh(0, 0, 0), 0)
 	offset := int64(0)
 	for range MaxSettled {
 		p.Step(Record{Offset: offset, Time: watermark.Time(offset)}, 0)
@@ -56,7 +56,7 @@ func TestSettledIsBounded(t *testing.T) {
 
 // TestSettledReach: spans lie so near to L that their numbers are short.
 func TestSettledReach(t *testing.T) {
-	p := NewEngine(Options{Bound: 1 << 40}, 0).Assign(Fresh(5, 0, 0))
+	p := NewEngine(Options{Bound: 1 << 40}, 0).Assign(Fresh(5, 0, 0), 0)
 	if !p.Settles(5 + 2*settledReach) {
 		t.Error("with nothing held, nothing is read again")
 	}
@@ -76,7 +76,7 @@ func TestSettledReach(t *testing.T) {
 func TestRecalls(t *testing.T) {
 	e := NewEngine(Options{Bound: 1 << 40}, 0)
 	s := Snapshot{Low: 3, Next: 9, W: 0, Max: 9, Count: 1, Sum: OffsetHash(3), Settled: []Span{{5, 7}}}
-	p := e.Assign(s)
+	p := e.Assign(s, 0)
 	for offset, want := range []bool{3: false, 4: false, 5: true, 6: true, 7: false, 8: false} {
 		if offset >= 3 && (p.Recalls(int64(offset), 0) != want || p.Settles(int64(offset)) != want) {
 			t.Errorf("#%d: recalled %v, settles %v", offset, p.Recalls(int64(offset), 0), p.Settles(int64(offset)))
@@ -86,7 +86,7 @@ func TestRecalls(t *testing.T) {
 		t.Error("a newer leader's record needs no event time")
 	}
 	for offset, want := range map[int64]Verdict{3: OnTime, 5: Settled, 6: Settled} {
-		p := e.Assign(s)
+		p := e.Assign(s, 0)
 		if got, _ := p.Step(Record{Offset: offset, Time: 4}, 0); got != want {
 			t.Errorf("#%d is %v, want %v", offset, got, want)
 		}

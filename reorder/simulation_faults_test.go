@@ -130,11 +130,10 @@ func (k *member) settles(s Snapshot) {
 }
 
 // isCommitted reports whether a snapshot says what is committed, but for the
-// steps, to which a guard that was switched adds one, and for the disorder, which
-// another strategy does not carry on.
+// disorder, which another strategy does not carry on.
 func (k *member) isCommitted(s Snapshot) bool {
 	c := k.was
-	c.Steps, c.Disorder = s.Steps, s.Disorder
+	c.Disorder = s.Disorder
 	return same(c, s)
 }
 
@@ -249,7 +248,11 @@ func (m *simulation) damage(t *shared) {
 		m.startOver(t, m.procs[:]...)
 		return
 	}
-	m.part(t, from+m.s(len(t.log)-from), m.s.maybe(2))
+	to := len(t.log)
+	if m.toggle { // where steps have been taken
+		to = max(min(to, t.pick(t.was.Next)), from+1)
+	}
+	m.part(t, from+m.s(to-from), m.s.maybe(2))
 	for _, k := range t.owner.has {
 		if k.of == t && t.owner.gen == m.gen && t.parted < k.p.Position() && m.s.maybe(2) {
 			m.startOver(t, m.other(t.owner))
@@ -282,7 +285,7 @@ func (m *simulation) startOver(t *shared, procs ...*process) {
 func (m *simulation) part(t *shared, i int, rewritten bool) {
 	at := t.log[i].Offset
 	leader := t.leader + 1
-	wall := t.log[len(t.log)-1].wall
+	wall, lost := t.log[len(t.log)-1].wall, t.log[i:]
 	t.log = slices.Clone(t.log[:i])
 	t.marks = slices.DeleteFunc(slices.Clone(t.marks), func(c Record) bool { return c.Offset >= at })
 	t.parted, t.end = at, at
@@ -299,6 +302,10 @@ func (m *simulation) part(t *shared, i int, rewritten bool) {
 		r.wall = max(wall, r.wall)
 		if m.s.maybe(2) && i > 0 {
 			r.Time = t.log[(i+j)%i].Time
+		}
+		if m.toggle {
+			r = m.s.aheadOf(m.opts, r.Offset, lost[min(j, len(lost)-1)].wall)
+			r.LeaderEpoch = leader
 		}
 		t.log = append(t.log, r)
 		t.end, t.leader = r.Offset+1, r.LeaderEpoch

@@ -33,7 +33,7 @@ var features = []string{
 	"crash inside a release", "commit inside a release", "release taken up again", "replay", "replay interrupted",
 	"rebalance", "handover", "handover between transactions", "zombie steps", "zombie is refused", "zombie notices", "stale owner starts over",
 	"hole", "control record", "control record read again", "leader rises", "equal times", "extreme times", "origin inside the log", "high offsets", "epoch not 0",
-	"invalid", "late", "on time at the watermark's edge", "overflow", "future", "guard step", "guard full", "guard switched",
+	"invalid", "late", "on time at the watermark's edge", "overflow", "future", "guard step", "guard full", "guard switched", "guard waits for room to begin", "guard waits for room to end",
 	"verdict would be another now: future", "verdict would be another now: not future",
 	"flush", "flush cut by a commit", "flush cut by a crash", "new epoch",
 	"drain", "answer not quiet", "answer after a gap", "answer to a question before assignment", "answer while replaying", "process stopped", "process suspended",
@@ -100,6 +100,8 @@ type simulation struct {
 	jumpy  bool // the wall clock is no part of the log
 	vague  bool // much is for an outside service to say
 	fickle bool // what records are known by changes, and nothing else
+	toggle bool // the guard is switched on and off, and nothing else
+	most   int  // moves
 	losses bool // the logs lose records
 	calm   bool // no more faults
 }
@@ -151,7 +153,7 @@ type member struct {
 
 func simulate(s source, trace *strings.Builder, saw coverage) {
 	m := newSimulation(s, trace, saw)
-	for m.moves < 600 && m.busy() {
+	for m.moves < m.most && m.busy() {
 		m.move()
 	}
 	m.end()
@@ -159,7 +161,7 @@ func simulate(s source, trace *strings.Builder, saw coverage) {
 
 func newSimulation(s source, trace *strings.Builder, saw coverage) *simulation {
 	m := &simulation{
-		s: s, trace: trace, saw: saw, opts: s.options(), rate: oneOf(s, 12, 30, 80),
+		s: s, trace: trace, saw: saw, most: 600, opts: s.options(), rate: oneOf(s, 12, 30, 80),
 		alike: s.maybe(2), clock: !s.maybe(3), memory: s.maybe(3), jumpy: s.maybe(2), losses: s.maybe(4), vague: s.maybe(3),
 	}
 	steep := s.maybe(80)
@@ -176,13 +178,23 @@ func newSimulation(s source, trace *strings.Builder, saw coverage) *simulation {
 		m.opts.Bound, m.opts.Strategy, m.opts.MaxFuture = 5*time.Millisecond, watermark.Bounded, 0
 		m.alike, m.rate = false, 12
 	}
+	m.toggle = !steep && !doubtful && !m.fickle && s.maybe(150)
+	if m.toggle {
+		m.opts.Bound, m.opts.Strategy = time.Minute, oneOf(s, watermark.Bounded, watermark.Punctuated)
+		m.alike, m.clock, m.memory, m.losses, m.jumpy = false, false, false, s.maybe(3), false
+		m.rate, m.most = 200, 1500
+	}
 	m.tracef("%+v alike=%v clock=%v memory=%v jumpy=%v losses=%v vague=%v", m.opts, m.alike, m.clock, m.memory, m.jumpy, m.losses, m.vague)
 	m.gen = 1
 	for i := range m.procs {
 		m.procs[i] = &process{name: string(rune('A' + i)), gen: 1}
 		m.boot(m.procs[i])
 	}
-	for i := range 1 + s(3) {
+	partitions := 1 + s(3)
+	if m.toggle {
+		partitions = 1
+	}
+	for i := range partitions {
 		t := &shared{parted: -1, owner: m.procs[s(2)], since: 1}
 		t.at = Scope{Group: "g", Partition: int32(i)}
 		t.heavy = oneOf(s, 1, 1, 40)
@@ -194,6 +206,8 @@ func newSimulation(s source, trace *strings.Builder, saw coverage) *simulation {
 			t.log = s.doubtful()
 		} else if m.fickle {
 			t.log = s.repeating()
+		} else if m.toggle {
+			t.log = s.ahead(m.opts)
 		} else {
 			t.log = m.log(25)
 		}
@@ -257,6 +271,26 @@ func (s source) repeating() (log []logged) {
 		log = append(log, logged{Record: Record{Offset: i, Time: wall}, wall: wall, marker: watermark.None})
 	}
 	return log
+}
+
+// ahead makes a log with much that is from the future by any guard that judges, and as
+// much that is beyond a limit that it may raise.
+func (s source) ahead(o Options) (log []logged) {
+	wall := watermark.Time(1_763_700_000_000e6)
+	for i := range int64(150 + s(30)) {
+		log = append(log, s.aheadOf(o, i, wall))
+		wall = wall.Add(oneOf[time.Duration](s, 1, 55, 55) * time.Millisecond)
+	}
+	return log
+}
+
+func (s source) aheadOf(o Options, offset int64, wall watermark.Time) logged {
+	ms := oneOf[time.Duration](s, 0, 0, 40, 45, 50, 60, 60)
+	r := logged{Record: Record{Offset: offset, Time: wall.Add(ms * time.Millisecond)}, wall: wall, marker: watermark.None}
+	if o.Strategy == watermark.Punctuated {
+		r.marker = oneOf(s, watermark.None, wall.Add(-time.Minute), wall, wall.Add(40*time.Millisecond))
+	}
+	return r
 }
 
 // place puts a log where it begins, fills some of its holes with control
@@ -334,6 +368,10 @@ func failf(format string, a ...any) { panic(violation(fmt.Sprintf(format, a...))
 func (m *simulation) boot(p *process) {
 	o, budget := m.opts, int64(1)<<40
 	switch {
+	case m.toggle:
+		if o.MaxFuture = 40 * time.Millisecond; p.eng != nil && p.eng.opts.MaxFuture > 0 && !m.s.maybe(8) {
+			o.MaxFuture = 0
+		}
 	case m.fickle:
 		o.Identity = oneOf[Identity](m.s, nil, firstByte{}, firstByte{}, secondByte{})
 	case !m.alike:
@@ -395,8 +433,9 @@ func (m *simulation) release(k *member) {
 
 // take begins with a partition where its commit says.
 func (m *simulation) take(p *process, t *shared) {
+	p.now += oneOf[watermark.Instant](m.s, 0, 0, 0, watermark.Instant(4*time.Second)) // offsets are waited for
 	k := &member{of: t, proc: p, world: world{
-		durable: &t.durable, eng: p.eng, opts: p.eng.opts, trace: m.trace, heavy: t.heavy,
+		durable: &t.durable, eng: p.eng, opts: p.eng.opts, trace: m.trace, heavy: t.heavy, now: p.now,
 		name: fmt.Sprintf("%s/%d: ", p.name, t.at.Partition),
 	}}
 	p.has = append(p.has, k)
@@ -460,6 +499,9 @@ func (m *simulation) move() {
 	switch {
 	case m.s.maybe(m.rate):
 		m.fault(p)
+	case m.toggle && m.losses && m.s.maybe(40):
+		m.damage(m.topic[0])
+	case m.toggle && m.switches(p):
 	case m.s.maybe(10):
 		m.commit(p)
 	case m.memory && p.eng.Crowded() && m.relieve(p):
@@ -471,7 +513,25 @@ func (m *simulation) move() {
 		} else {
 			m.step(k)
 		}
+		for end, replaying := k.p.Replaying(); m.toggle && replaying && k.p.Position() < end && k.p == k.proc.has[0].p; end, replaying = k.p.Replaying() {
+			m.step(k) // there are many, and they are not what this is about
+		}
 	}
+}
+
+// switches starts a process again, with the guard on or off, when it has read a few
+// records since it began.
+func (m *simulation) switches(p *process) bool {
+	for _, k := range p.has {
+		if _, replaying := k.p.Replaying(); replaying || k.next < k.taken.Next+2+int64(m.s(3)) {
+			return false
+		}
+	}
+	if len(p.has) > 0 {
+		m.commit(p)
+		m.crash(p)
+	}
+	return len(p.has) > 0
 }
 
 func (m *simulation) other(p *process) *process {
@@ -555,6 +615,10 @@ func (m *simulation) read(k *member, r logged) {
 		return
 	}
 	r.wall = m.wall(k, r)
+	if k.twin.waits = k.waits(r.Offset); k.twin.waits {
+		k.of.crowded = true
+		m.saw["guard waits for room to begin"]++
+	}
 	w, epoch, steps := k.p.Watermark(), k.p.Epoch(), len(k.p.guard.Steps())
 	v := k.step(r)
 	if v == Flush {
@@ -582,6 +646,13 @@ func (m *simulation) read(k *member, r logged) {
 		m.saw["equal times"]++
 	}
 	k.twin.read(r, k.proc.now)
+	if v == Future {
+		k.refused = append(k.refused, Position{r.Time, r.Offset})
+		if k.opts.MaxFuture == 0 {
+			m.saw["guard waits for room to end"]++
+		}
+	}
+	k.twin.waits = k.waits(r.Offset + 1)
 	if full := k.disbelieved && len(k.p.guard.Steps()) >= watermark.MaxSteps; full {
 		k.twin.full, k.of.crowded = true, true
 	}
@@ -608,6 +679,16 @@ func (m *simulation) read(k *member, r logged) {
 	if len(k.p.guard.Steps()) > steps {
 		m.saw["guard step"]++
 	}
+}
+
+// waits reports whether the guard has been switched on and has no room to begin.
+func (k *member) waits(offset int64) bool {
+	steps := k.p.guard.Steps()
+	if len(steps) < watermark.MaxSteps || k.opts.MaxFuture == 0 {
+		return false
+	}
+	last := steps[len(steps)-1]
+	return last.Limit == watermark.Max && last.Offset != offset
 }
 
 // wall is what the wall clock of a process shows when it reads a record: true

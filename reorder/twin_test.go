@@ -29,6 +29,7 @@ type twin struct {
 	run    int    // late records in a row
 	limits []watermark.Time
 	full   bool    // the guard has no room for another limit
+	waits  bool    // it has been switched on, and has no room to begin
 	word   []int64 // offsets that were invalid on an outside service's word
 
 	disorders map[time.Duration]int // by the end of their class
@@ -284,9 +285,6 @@ func (t *twin) copied() twin {
 // decided stays decided. The first n outputs are durable, and the log is read
 // again from low on.
 func (t *twin) restart(o Options, now watermark.Instant, n int, low int64) {
-	if o.MaxFuture == 0 {
-		t.limits = nil // it judges nothing now, and begins anew
-	}
 	if o.Strategy != watermark.Adaptive {
 		t.disorders = nil // it is not carried on
 	}
@@ -372,18 +370,28 @@ func (t *twin) lose(n int, gone func(offset int64) bool) {
 }
 
 // future is the guard: a record beyond the limit raises it, unless it is
-// further from the wall clock than the skew allows.
+// further from the wall clock than the skew allows. Switched off, it raises it
+// beyond everything; switched on, it begins below everything.
 func (t *twin) future(r logged) bool {
 	skew := t.o.MaxFuture
-	switch {
-	case skew == 0, len(t.limits) > 0 && r.Time <= slices.Max(t.limits):
-		return false
-	case r.Time > r.wall.Add(skew), t.full:
-		return true
+	limit := watermark.Max
+	if skew > 0 {
+		if len(t.limits) == 0 || slices.Contains(t.limits, watermark.Max) {
+			if t.waits {
+				return false
+			}
+			t.limits = []watermark.Time{watermark.None}
+		}
+		limit = r.wall.Add(skew + skew/4)
+		if up, ok := watermark.FromMillis(limit.Millis() + 1); ok {
+			limit = up
+		}
 	}
-	limit := r.wall.Add(skew + skew/4)
-	if up, ok := watermark.FromMillis(limit.Millis() + 1); ok {
-		limit = up
+	switch {
+	case skew == 0 && len(t.limits) == 0, len(t.limits) > 0 && r.Time <= slices.Max(t.limits):
+		return false
+	case skew > 0 && r.Time > r.wall.Add(skew), t.full:
+		return true
 	}
 	t.limits = append(t.limits, limit)
 	return false

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"reflect"
@@ -66,11 +67,13 @@ type durable struct {
 	last *output        // the last ordered one
 	base int            // records that are not expected to come out
 
-	apart bool           // repeats have always been told from originals
-	known bool           // they have been told as asked says
-	asked []Identity     // by what records were known to those who had the partition, one after another
-	by    map[int64]int  // which of them put an ordered record out
-	ids   map[int64]byte // what records are known by, where that is not a matter of chance
+	apart bool          // repeats have always been told from originals
+	known bool          // they have been told as asked says
+	asked []Identity    // by what records were known to those who had the partition, one after another
+	by    map[int64]int // which of them put an ordered record out
+
+	refused []Position     // as from the future
+	ids     map[int64]byte // what records are known by, where that is not a matter of chance
 }
 
 // world is a partition in the hands of a process.
@@ -295,10 +298,14 @@ func (w *world) prepare() (Snapshot, string) {
 		w.failf("decode(encode(s)) = %+v, want %+v", got, s)
 	case s.Natural > s.W || len(text) >= MaxMetadata:
 		w.failf("natural %s > W %s, or %d bytes of metadata", ms(s.Natural), ms(s.W), len(text))
-	case len(s.Steps) > watermark.MaxSteps+1: // and one that Restore may add
+	case len(s.Steps) > watermark.MaxSteps:
 		w.failf("%d steps", len(s.Steps))
+	case largest(s, w.at) >= MaxMetadata:
+		w.failf("with all else at its largest, the commit would have %d bytes", largest(s, w.at))
 	case len(s.Settled) > MaxSettled:
 		w.failf("%d settled spans", len(s.Settled))
+	case w.known && w.needless(s) >= 0:
+		w.failf("nothing was refused between steps %d and the one after it, and they are two: %v", w.needless(s), s.Steps)
 	case int(s.Count) != st.Records || s.Low != st.Low || w.p.Low() != st.Low:
 		w.failf("snapshot and status differ: %+v %+v", s, st)
 	case s.LowEpoch != w.leaderAt(s):
@@ -310,6 +317,39 @@ func (w *world) prepare() (Snapshot, string) {
 		}
 	}
 	return s, text
+}
+
+// needless returns a step of the guard's after which nothing was refused that the
+// next one lets pass, and which is no switch; -1: there is none.
+func (w *world) needless(s Snapshot) int {
+	for i := 1; i < len(s.Steps); i++ {
+		a, b := s.Steps[i-1], s.Steps[i]
+		between := func(at Position) bool { return a.Offset <= at.Offset && at.Offset < b.Offset && at.Time <= b.Limit }
+		if a.Limit != watermark.Max && !slices.ContainsFunc(w.refused, between) {
+			return i - 1
+		}
+	}
+	return -1
+}
+
+// largest is how long the metadata of a snapshot may get by what else there may be in
+// it, if there are many steps of the guard's or settled spans.
+func largest(s Snapshot, at Scope) (most int) {
+	const few = 16
+	if len(s.Steps) > few {
+		all := everything()
+		all.Steps = nil
+		for _, g := range s.Steps {
+			all.Steps = append(all.Steps, watermark.Step{Offset: math.MinInt64, Limit: g.Limit})
+		}
+		most = max(most, len(all.Encode(at)))
+	}
+	if len(s.Settled) > few {
+		all := everything()
+		all.Low, all.Settled = s.Low, s.Settled
+		most = max(most, len(all.Encode(at)))
+	}
+	return most
 }
 
 // settle makes it durable, and checks the laws of what is.
@@ -447,7 +487,7 @@ func (w *world) begin() {
 		w.eng.Revoke(w.p)
 	}
 	w.taken = w.committed()
-	w.p = w.eng.Assign(w.taken)
+	w.p = w.eng.Assign(w.taken, w.now)
 	w.pending, w.bodies, w.gaps, w.due = nil, nil, nil, false
 	w.tracef("assign L=%d", w.taken.Low)
 }

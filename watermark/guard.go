@@ -18,12 +18,21 @@ import "time"
 // travel in the commit. Steps between which nothing was refused are one. They
 // hold limits rather than clock readings, so that a changed skew does not
 // change a verdict that has been given.
+//
+// What was refused does not travel. It matters only where it is read again, and
+// whoever reads it again is told: see Recall.
+//
+// A guard that is switched off raises the limit to the end of time, once a record
+// needs it; one that is switched on begins with a limit that lets nothing pass. Both
+// are steps like any other. Where there is no room for one, the limit in force goes on
+// judging until there is: the verdicts have to be those that the commit will give.
 type Guard struct {
 	Skew  time.Duration // 0: the guard is off and everything passes
 	steps []Step        // by offset; the last one is in force
-	// The smallest event time refused since the last step; None when that is
-	// not known.
+	// The smallest event time refused since the last step, if any was. Those may be
+	// left out that will not be read again.
 	refused Time
+	any     bool
 }
 
 // Step says that from the record at Offset on, an event time above Limit is
@@ -37,24 +46,9 @@ type Step struct {
 // for another, the limit stays and judges the record.
 const MaxSteps = 32
 
-// Restore takes over the steps of a commit. From the record at next on, which
-// nobody has judged yet, the guard's own Skew holds: one that was switched off
-// since then, or on, says so by a step of its own.
-func (g *Guard) Restore(steps []Step, next int64) {
-	g.steps, g.refused = append(g.steps[:0], steps...), None
-	on, was := g.Skew > 0, len(steps) > 0 && g.limit() < Max
-	if on == was {
-		return
-	}
-	s := Step{Offset: next, Limit: Max}
-	if on {
-		s.Limit = None
-	}
-	if n := len(g.steps); n > 0 && g.steps[n-1].Offset == next {
-		g.steps = g.steps[:n-1] // it has judged nothing
-	}
-	g.steps, g.refused = append(g.steps, s), Max
-}
+// Restore takes over the steps of a commit. What was judged by them and is read
+// again goes to Recall, all of it, before anything is judged anew.
+func (g *Guard) Restore(steps []Step) { g.steps, g.any = append(g.steps[:0], steps...), false }
 
 // Steps returns the steps that are still needed, oldest first. The slice is
 // the guard's own.
@@ -63,46 +57,86 @@ func (g *Guard) Steps() []Step { return g.steps }
 // Future judges a record that is read for the first time; wall is the present
 // wall clock. It may take a step.
 func (g *Guard) Future(offset int64, t, wall Time) bool {
-	if g.Skew <= 0 || t <= g.limit() {
+	if g.believes(offset, t, wall) {
 		return false
 	}
-	if t > wall.Add(g.Skew) {
-		g.refused = min(g.refused, t)
-		return true
+	g.refuse(t)
+	return true
+}
+
+func (g *Guard) refuse(t Time) {
+	if !g.any || t < g.refused {
+		g.refused, g.any = t, true
 	}
-	limit := wall.Add(g.Skew).Add(g.Skew / 4)
-	// Whole milliseconds are shorter to write.
-	if ms, ok := FromMillis(limit.Millis() + 1); ok {
-		limit = ms
-	}
-	// Where nothing has been refused that the higher limit lets pass, it gives
-	// the verdicts of the last step too and takes its place. So a stream
-	// without records from the future has one step, however much is held.
-	switch last := len(g.steps) - 1; {
-	case last >= 0 && g.refused > limit:
-		g.steps[last].Limit = limit
-	case len(g.steps) >= MaxSteps:
-		g.refused = min(g.refused, t)
-		return true
-	default:
-		g.steps, g.refused = append(g.steps, Step{Offset: offset, Limit: limit}), Max
-	}
-	return false
 }
 
 // Believes reports whether a time that a record says something else with, not
 // its own, is no further in the future than a record may be. It may take a step,
 // at from. Nobody asks for its verdict again.
 func (g *Guard) Believes(from int64, t, wall Time) bool {
-	if g.Skew > 0 && t > g.limit() && t > wall.Add(g.Skew) {
+	if g.Skew > 0 && t > wall.Add(g.Skew) && t > g.limit() {
 		return false
 	}
-	return !g.Future(from, t, wall)
+	return g.believes(from, t, wall)
 }
 
-// WasFuture gives the verdict of Future for a record that was judged before
-// the last commit. A record older than every step was judged while the guard
-// was off.
+func (g *Guard) believes(offset int64, t, wall Time) bool {
+	if g.Skew <= 0 && len(g.steps) == 0 {
+		return true
+	}
+	limit := Max // that a step is to have
+	if g.Skew > 0 {
+		if g.off() && !g.step(Step{offset, None}) {
+			return true // switched on, and there is no room to say so
+		}
+		limit = wall.Add(g.Skew).Add(g.Skew / 4)
+		// Whole milliseconds are shorter to write.
+		if ms, ok := FromMillis(limit.Millis() + 1); ok {
+			limit = ms
+		}
+	}
+	switch last := len(g.steps) - 1; {
+	case t <= g.limit():
+		return true
+	case g.Skew > 0 && t > wall.Add(g.Skew):
+		return false
+	case last >= 0 && (!g.any || g.refused > limit):
+		// Nothing has been refused that the higher limit lets pass: it gives the
+		// verdicts of the last step too, and takes its place. So a stream without
+		// records from the future has one step, however much is held.
+		g.steps[last].Limit = limit
+		if last > 0 && limit == Max && g.steps[last-1].Limit == Max {
+			g.steps = g.steps[:last] // switched on and off again, and nothing was refused
+		}
+		return true
+	}
+	return g.step(Step{offset, limit})
+}
+
+// step takes a step, if there is room.
+func (g *Guard) step(s Step) bool {
+	if n := len(g.steps); n > 0 && g.steps[n-1].Offset == s.Offset {
+		g.steps = g.steps[:n-1] // it has judged nothing
+	}
+	if len(g.steps) >= MaxSteps {
+		return false
+	}
+	g.steps, g.any = append(g.steps, s), false
+	return true
+}
+
+// Recall gives the verdict of Future for a record that was judged before the last
+// commit, and takes note of it.
+func (g *Guard) Recall(offset int64, t Time) (future bool) {
+	future = g.WasFuture(offset, t)
+	if n := len(g.steps); future && g.steps[n-1].Offset <= offset {
+		g.refuse(t)
+	}
+	return future
+}
+
+// WasFuture gives the verdict of Recall. A record older than every step was judged
+// while the guard was off.
 func (g *Guard) WasFuture(offset int64, t Time) bool {
 	for i := len(g.steps) - 1; i >= 0; i-- {
 		if g.steps[i].Offset <= offset {
@@ -130,7 +164,13 @@ func (g *Guard) Rewind(next int64) {
 	for i := range g.steps {
 		g.steps[i].Offset = min(g.steps[i].Offset, next)
 	}
+	for n := len(g.steps); n > 1 && g.steps[n-2].Offset == next; n-- {
+		g.steps = append(g.steps[:n-2], g.steps[n-1]) // it judges nothing
+	}
 }
+
+// off reports whether the steps say that nothing is judged.
+func (g *Guard) off() bool { return len(g.steps) == 0 || g.limit() == Max }
 
 func (g *Guard) limit() Time {
 	if len(g.steps) == 0 {

@@ -47,7 +47,7 @@ func TestGuardIsRemembered(t *testing.T) {
 		var given []verdict
 		on := skew
 		g := Guard{Skew: on}
-		g.Restore(nil, 0)
+		g.Restore(nil)
 		var offset int64
 		var kept int64 // the offset up to which verdicts may be forgotten
 		wall := Time(rng.IntN(1e12))
@@ -60,7 +60,12 @@ func TestGuardIsRemembered(t *testing.T) {
 				}
 				saved := slices.Clone(g.Steps())
 				g = Guard{Skew: on}
-				g.Restore(saved, offset)
+				g.Restore(saved)
+				for _, v := range given {
+					if v.offset >= kept && g.Recall(v.offset, v.t) != v.future {
+						t.Fatalf("seed %d: record %d is recalled otherwise", seed, v.offset)
+					}
+				}
 				steps = nil
 			case 1:
 				kept += rng.Int64N(offset - kept + 1)
@@ -86,7 +91,7 @@ func TestGuardIsRemembered(t *testing.T) {
 				}
 				offset += 1 + rng.Int64N(2)
 			}
-			if len(g.Steps()) > MaxSteps+2 {
+			if len(g.Steps()) > MaxSteps {
 				t.Fatalf("seed %d: %d steps", seed, len(g.Steps()))
 			}
 		}
@@ -103,7 +108,7 @@ func TestGuardIsRemembered(t *testing.T) {
 // likes, however long the records are held.
 func TestGuardHasRoom(t *testing.T) {
 	g := Guard{Skew: skew}
-	g.Restore(nil, 0)
+	g.Restore(nil)
 	for i := range int64(10 * MaxSteps) {
 		if wall := Time(0).Add(2 * skew * time.Duration(i)); g.Future(i, wall, wall) {
 			t.Fatalf("record %d, at the wall clock, is future; %d steps", i, len(g.Steps()))
@@ -158,7 +163,7 @@ func TestForget(t *testing.T) {
 		first  int64 // offset of the oldest step left
 	}{{0, 10}, {10, 10}, {19, 10}, {20, 20}, {21, 20}, {30, 30}, {99, 30}} {
 		g := Guard{Skew: skew}
-		g.Restore([]Step{{10, 1}, {20, 2}, {30, 3}}, 40)
+		g.Restore([]Step{{10, 1}, {20, 2}, {30, 3}})
 		g.Forget(c.offset)
 		if got := g.Steps()[0].Offset; got != c.first {
 			t.Errorf("Forget(%d) leaves %v", c.offset, g.Steps())
@@ -174,7 +179,7 @@ func TestForget(t *testing.T) {
 
 func TestRewind(t *testing.T) {
 	g := Guard{Skew: skew}
-	g.Restore([]Step{{10, 100}, {20, 200}, {30, 300}}, 40)
+	g.Restore([]Step{{10, 100}, {20, 200}, {30, 300}})
 	g.Rewind(15)
 	for _, c := range []struct {
 		offset int64

@@ -89,7 +89,7 @@ func newTidemark(held int, out func(*kgo.Record)) *tidemark {
 	}
 	engine := reorder.NewEngine(reorder.Options{Bound: bound(held), MaxFuture: 24 * time.Hour}, 1<<40)
 	return &tidemark{
-		extract: extract, engine: engine, state: engine.Assign(reorder.Fresh(0, 0, 0)), out: out,
+		extract: extract, engine: engine, state: engine.Assign(reorder.Fresh(0, 0, 0), 0), out: out,
 		outbox: emit.NewOutbox(emit.Headers{Prefix: "tidemark-", Watermark: true, SourceOffset: true}),
 		src:    emit.Source{Topic: "source", Ordered: "source.ordered", Late: "source.late"},
 	}
