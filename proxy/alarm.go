@@ -32,12 +32,13 @@ type process struct {
 	schemas   *registry.Registry // nil where nothing needs it
 	transport http.RoundTripper  // to it; nil: the network
 	looked    map[string]bool    // topics; see session.arrives
+	begun     map[emit.Source]time.Time
 }
 
 func newProcess(log *slog.Logger) *process {
 	return &process{
 		alarm: newAlarm(log), limits: newLimits(), wallClock: time.Now,
-		producers: clocks.NewProducers(), looked: map[string]bool{},
+		producers: clocks.NewProducers(), looked: map[string]bool{}, begun: map[emit.Source]time.Time{},
 		board: NewBoard(""), accounts: accounts{},
 	}
 }

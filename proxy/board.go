@@ -173,6 +173,9 @@ func (st *Status) judge() {
 	}
 	st.Ready = st.NotReady == ""
 	why = append(why, st.standing()...)
+	if st.Rival != "" {
+		why = append(why, st.Rival)
+	}
 	if st.ShortOfMemory {
 		why = append(why, "memory is short, and records are released early")
 	}

@@ -23,6 +23,7 @@ var logKeys = []logKey{
 	{"max_out_of_orderness", "duration", "`TIDEMARK_MAX_OUT_OF_ORDERNESS`"},
 	{"memory", "bytes, with unit", "the budget for records that are held"},
 	{"transactional_id", "name", "whose transaction it is"},
+	{"producer_id", "number", "by which brokers know a producer"},
 
 	{"topic", "name", "that it is about; several are separated by commas"},
 	{"partition", "number", "that it is about"},

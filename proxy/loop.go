@@ -50,6 +50,7 @@ func (s *session) loop(stop, hard context.Context) error {
 		s.align()
 		s.answer()
 		s.needEnds()
+		s.showOutputs()
 	}
 	s.readClocks()
 	err := s.commit(hard)
@@ -89,6 +90,9 @@ func (s *session) work(ctx context.Context, fetches kgo.Fetches) error {
 		if err := s.settleRebalance(ctx); err != nil {
 			return err
 		}
+	}
+	if err := s.heedRival(); err != nil {
+		return err
 	}
 	if err := s.takeRequests(ctx); err != nil {
 		return err

@@ -58,7 +58,7 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (p
 	s.listed = listings{}
 	var loaded, waiting []*partition
 	var begins []offset // what is committed before anything is read
-	first := 0
+	var fresh []emit.Source
 	defer func() {
 		for _, p := range loaded {
 			if s.find(p.Topic, p.Partition) != p {
@@ -76,7 +76,7 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (p
 				return nil, err
 			}
 			if begun {
-				first++
+				fresh = append(fresh, p.Source)
 			}
 			if begun || p.adopt(mine[topic][n].metadata) {
 				begins = append(begins, offsetOf(p, snap))
@@ -93,8 +93,14 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (p
 				"next_offset", snap.Next, "buffered", snap.Count, "epoch", snap.Epoch, "first_start", begun)
 		}
 	}
+	if err := s.refuseRivals(ctx, fresh); err != nil {
+		return nil, err
+	}
 	if err := s.commitPlain(ctx, begins); err != nil {
 		return nil, err
+	}
+	for _, src := range fresh {
+		s.begun[src] = time.Now()
 	}
 	var again int64
 	for _, p := range loaded {
@@ -108,7 +114,7 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (p
 	for _, p := range waiting {
 		s.await(p)
 	}
-	s.alarm.inform("partitions taken up", "partitions", list(partitions), "first_starts", first, "offsets_to_read_again", again)
+	s.alarm.inform("partitions taken up", "partitions", list(partitions), "first_starts", len(fresh), "offsets_to_read_again", again)
 	return at, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -267,7 +268,7 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 		cfg: cfg, log: proc.alarm.log, alarm: proc.alarm, wallClock: proc.wallClock, limits: proc.limits, producers: proc.producers, board: proc.board,
 		accounts: proc.accounts, latency: &proc.latency,
 		topics: topics, connection: connection, extract: proc.extractor(cfg), schemas: proc.schemas, adm: adm,
-		stamps: cfg.EventTime.UsesTimestamp(), looked: proc.looked,
+		stamps: cfg.EventTime.UsesTimestamp(), looked: proc.looked, begun: proc.begun,
 		engine:   reorder.NewEngine(opts, int64(cfg.Memory)),
 		headers:  headersOf(cfg),
 		parts:    map[string]map[int32]*partition{},
@@ -305,7 +306,13 @@ func (s *session) run(ctx, hard context.Context) error {
 	defer context.AfterFunc(hard, s.die)()
 	watching, stop := context.WithCancel(ctx)
 	done := make(chan struct{})
-	go func() { s.watch(watching); close(done) }()
+	go func() {
+		defer close(done)
+		var beside sync.WaitGroup
+		beside.Go(func() { s.watchOutputs(watching) })
+		s.watch(watching)
+		beside.Wait()
+	}()
 	s.board.opened(s.poke)
 	err := s.loop(ctx, hard)
 	s.board.closed()

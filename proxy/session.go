@@ -97,12 +97,17 @@ type session struct {
 	committed  time.Time
 	start      time.Time // monotonic zero
 
+	begun        map[emit.Source]time.Time // when this process had partitions begin
+	outputsShown watermark.Instant         // when ours was set
+
 	unacked  unacked
 	blocked  atomic.Bool   // a rebalance waits for AllowRebalance
 	ready    chan struct{} // closed when cl is set
 	requests chan assignment
 	answers  chan ends
 	watched  atomic.Pointer[[]string] // topics whose ends matter now
+	ours     atomic.Pointer[[]watchedOutputs]
+	rival    atomic.Pointer[rival] // that was seen last; nil: none
 
 	mu     sync.Mutex
 	poked  bool

@@ -35,6 +35,7 @@ type Status struct {
 	Disorder      map[string]*Histogram // by topic, over all partitions that this process has had
 	Bytes         int64                 // what all that is held costs
 	ShortOfMemory bool                  // lately, records had to be released early
+	Rival         string                // who else writes to an output of ours, in words
 	Slowest       watermark.Time
 	Fetches       clocks.Spread // how long they took, the broker's wait for records included
 	Partitions    []PartitionStatus
@@ -158,6 +159,9 @@ func (s *session) status() *Status {
 	st := &Status{
 		At: s.wallClock(), made: time.Now(), NotReady: s.notReady(), Latency: *s.latency, Slowest: s.slowest, Fetches: s.trips.Spread(now),
 		Disorder: s.accounts.disorder(), Bytes: s.engine.Bytes(), ShortOfMemory: s.relieved != 0 && now.Sub(s.relieved) < time.Minute,
+	}
+	if r := s.rival.Load(); r != nil {
+		st.Rival = r.String()
 	}
 	n := len(s.stopped)
 	for _, ps := range s.parts {
