@@ -73,7 +73,7 @@ var (
 	moving = errs{kerr.CoordinatorNotAvailable, kerr.CoordinatorLoadInProgress, kerr.NotCoordinator}
 	// An abort mends these, a new epoch those.
 	abortable = errs{kerr.TransactionAbortable, kerr.InvalidTxnState, kerr.UnknownServerError}
-	overtaken = errs{kerr.ProducerFenced, kerr.InvalidProducerEpoch, kerr.InvalidProducerIDMapping}
+	overtaken = errs{kerr.ProducerFenced, kerr.InvalidProducerEpoch}
 	noTxn     = end{2, itsID}
 	noGroup   = end{2, itsGroup}
 	noSource  = end{2, rawTopic}
@@ -105,7 +105,7 @@ var matrix = []row{
 	},
 	{
 		way: exactly, key: kmsg.EndTxn,
-		told:   slices.Concat(moving, abortable, errs{kerr.ConcurrentTransactions}),
+		told:   slices.Concat(moving, abortable, errs{kerr.ConcurrentTransactions, kerr.InvalidProducerIDMapping}),
 		fenced: overtaken,
 		ends:   endings{kerr.TransactionalIDAuthorizationFailed: noTxn},
 	},
@@ -118,7 +118,7 @@ var matrix = []row{
 	},
 	{
 		way: announced, key: kmsg.AddOffsetsToTxn,
-		told:   slices.Concat(abortable, moving, errs{kerr.ConcurrentTransactions}),
+		told:   slices.Concat(abortable, moving, errs{kerr.ConcurrentTransactions, kerr.InvalidProducerIDMapping}),
 		fenced: overtaken,
 		ends:   endings{kerr.TransactionalIDAuthorizationFailed: noTxn, kerr.GroupAuthorizationFailed: noGroup},
 	},
@@ -126,7 +126,7 @@ var matrix = []row{
 		way: exactly, key: kmsg.TxnOffsetCommit,
 		told: slices.Concat(abortable, errs{
 			kerr.ConcurrentTransactions, kerr.IllegalGeneration, kerr.UnknownMemberID, kerr.RebalanceInProgress, kerr.RequestTimedOut,
-			kerr.UnknownTopicOrPartition, kerr.UnknownTopicID,
+			kerr.UnknownTopicOrPartition, kerr.UnknownTopicID, kerr.InvalidProducerIDMapping,
 		}),
 		late:   moving,
 		fenced: overtaken,

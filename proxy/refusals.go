@@ -125,6 +125,11 @@ func (s *session) bear(ctx context.Context, all []*refusal) error {
 		if errors.Is(r.err, errPlaced) {
 			continue // its partition stops when it comes to it again
 		}
+		if isExpired(r.err) {
+			s.alarm.note(expired, r.err, "transactional_id", s.cfg.TransactionalID())
+			s.recoiling = true
+			continue
+		}
 		s.alarm.raise("a record was not accepted; going back to the last commit", r.err, "topic", r.topic, "partition", r.partition)
 		s.recoiling = true
 		if refusedForGood(r.err) {

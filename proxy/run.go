@@ -151,6 +151,11 @@ func (r *runner) outcome(err error) (over bool, _ error) {
 				"another process uses this group and instance; give each its own TIDEMARK_INSTANCE")
 		}
 	}
+	if isExpired(err) {
+		r.alarm.note(expired, err, "transactional_id", r.cfg.TransactionalID())
+		r.board.says("taking the transactional id again, which the brokers have forgotten")
+		return false, nil
+	}
 	r.alarm.raise("starting over from the last commit", err)
 	r.board.says(fmt.Sprintf("starting over from the last commit: %v", err))
 	return false, nil
@@ -162,8 +167,15 @@ func (r *runner) outcome(err error) (over bool, _ error) {
 var betweenSessions = backoff{first: 250 * time.Millisecond, longest: time.Second}
 
 func isFenced(err error) bool {
-	return errors.Is(err, kerr.ProducerFenced) || errors.Is(err, kerr.InvalidProducerEpoch) || errors.Is(err, kerr.InvalidProducerIDMapping)
+	return errors.Is(err, kerr.ProducerFenced) || errors.Is(err, kerr.InvalidProducerEpoch)
 }
+
+const expired = "the brokers have forgotten our transactional id, which had no transaction for transactional.id.expiration.ms; taking it again"
+
+// isExpired reports that the coordinator does not have our producer id under the
+// transactional id. That is what it answers once the id has expired, for who takes an
+// id from another gets the same producer id with a higher epoch.
+func isExpired(err error) bool { return errors.Is(err, kerr.InvalidProducerIDMapping) }
 
 func lastMinute(times []time.Time) []time.Time {
 	for len(times) > 0 && time.Since(times[0]) > time.Minute {
