@@ -77,6 +77,7 @@ const slow = 5 * time.Second
 func (s *session) flush(ctx context.Context) error {
 	s.flushes++
 	s.sinceClock += clockEvery // it took a while
+	defer s.awaited.begin(wait{what: "the acknowledgement of records", after: slow, quiet: true})()
 	flush := s.cl.Flush
 	if s.gts == nil && s.unacked.any() {
 		flush = s.cl.AbortBufferedRecords

@@ -80,7 +80,8 @@ func (c *counters) snapshot() Counts {
 // alarm counts errors that Tidemark goes on after, and tells of them.
 type alarm struct {
 	counters
-	log *slog.Logger
+	log     *slog.Logger
+	awaited waiting
 
 	said      map[string]bool // what the preflight has warned of
 	fruitless atomic.Bool     // the last session committed nothing

@@ -29,6 +29,7 @@ type Board struct {
 	counts  atomic.Pointer[counters]
 	adm     atomic.Pointer[kadm.Client] // to probe the brokers with
 	probes  atomic.Pointer[Probes]
+	awaited atomic.Pointer[waiting]
 }
 
 // NewBoard returns a board for a process of the given version.
@@ -38,6 +39,7 @@ func NewBoard(version string) *Board {
 	b.facts.Store(&Facts{})
 	b.counts.Store(&counters{})
 	b.probes.Store(&Probes{})
+	b.awaited.Store(new(waiting))
 	return b
 }
 
@@ -57,6 +59,10 @@ func (b *Board) Status(ctx context.Context) *Status {
 	}
 	st.Facts, st.Counts, st.Probes = *b.facts.Load(), b.counts.Load().snapshot(), *b.probes.Load()
 	st.Version, st.Started = b.version, b.started
+	st.Waits = ""
+	if it, late := b.awaited.Load().overdue(time.Now()); late {
+		st.Waits = it.words(time.Now())
+	}
 	st.judge()
 	return &st
 }
@@ -95,6 +101,7 @@ func (p *process) showOn(ctx context.Context, cfg config.Config) (done func()) {
 	b := p.board
 	b.facts.Store(factsOf(cfg))
 	b.counts.Store(&p.alarm.counters)
+	b.awaited.Store(&p.alarm.awaited)
 	b.says("waiting for the brokers to tell of the topics")
 	probing, stop := context.WithCancel(ctx)
 	ended := make(chan struct{})
@@ -175,6 +182,9 @@ func (st *Status) judge() {
 	why = append(why, st.standing()...)
 	if st.Rival != "" {
 		why = append(why, st.Rival)
+	}
+	if st.Waits != "" {
+		why = append(why, st.Waits)
 	}
 	if st.ShortOfMemory {
 		why = append(why, "memory is short, and records are released early")

@@ -27,6 +27,7 @@ func (s *session) begin() error {
 	if s.gts == nil {
 		return nil
 	}
+	defer s.awaited.begin(s.while.beginning)()
 	if err := s.gts.Begin(); err != nil {
 		return fmt.Errorf("begin a transaction as %q: %w", s.cfg.TransactionalID(), err)
 	}
@@ -200,6 +201,7 @@ func (s *session) commitTransaction(ctx context.Context, offsets []offset) error
 // End then aborts. Whatever takes longer than a transaction may last has been
 // aborted anyway.
 func (s *session) end(ctx context.Context, try kgo.TransactionEndTry) (committed bool, err error) {
+	defer s.awaited.begin(s.while.ending)()
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.TransactionTimeout)
 	defer cancel()
 	allowed := make(chan struct{})
@@ -224,6 +226,7 @@ func (s *session) settleRebalance(ctx context.Context) error {
 	if s.gts == nil {
 		return nil
 	}
+	defer s.awaited.begin(s.while.ending)()
 	_, err := s.gts.End(ctx, kgo.TryAbort)
 	return err
 }
@@ -254,6 +257,7 @@ func (s *session) commitPlain(ctx context.Context, offsets []offset) error {
 	if len(offsets) == 0 {
 		return nil
 	}
+	defer s.awaited.begin(s.while.committing)()
 	req := kmsg.NewPtrOffsetCommitRequest()
 	req.Group = s.cfg.Group
 	req.MemberID, req.Generation = s.cl.GroupMetadata()

@@ -28,6 +28,11 @@ import (
 // fenceOwn ends the transaction that an earlier run of this instance may have
 // left open. It comes before joining the group.
 func fenceOwn(ctx context.Context, cl *kgo.Client, transactionalID string, timeout time.Duration) error {
+	return fence(ctx, cl, transactionalID, timeout, func(error) {})
+}
+
+// fence does it, and lets us hear why that takes long.
+func fence(ctx context.Context, cl *kgo.Client, transactionalID string, timeout time.Duration, heard func(error)) error {
 	req := kmsg.NewPtrInitProducerIDRequest()
 	req.TransactionalID = &transactionalID
 	req.TransactionTimeoutMillis = int32(timeout.Milliseconds())
@@ -42,6 +47,7 @@ func fenceOwn(ctx context.Context, cl *kgo.Client, transactionalID string, timeo
 		if !errors.Is(err, kerr.ConcurrentTransactions) {
 			return err
 		}
+		heard(err)
 		if err := pause.wait(ctx); err != nil {
 			return err
 		}

@@ -25,6 +25,9 @@ var logKeys = []logKey{
 	{"transactional_id", "name", "whose transaction it is"},
 	{"producer_id", "number", "by which brokers know a producer"},
 
+	{"waiting_for", "text", "what the brokers have not answered"},
+	{"waited", "duration", "for how long by now"},
+
 	{"topic", "name", "that it is about; several are separated by commas"},
 	{"partition", "number", "that it is about"},
 	{"partitions", "list", "that it is about, by topic"},

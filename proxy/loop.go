@@ -35,6 +35,7 @@ func (s *session) loop(stop, hard context.Context) error {
 			s.blocked.Store(false)
 			s.cl.AllowRebalance() // and nothing is touched until poll is done
 		}
+		s.lookForPlace()
 		began := s.now()
 		fetches := s.poll(stop, wait)
 		s.readClocks()
@@ -71,6 +72,7 @@ var errNothingDone = fmt.Errorf("%w after an abort", errCutShort)
 
 // turn does one turn and, when that was undone, begins again from the commit.
 func (s *session) turn(ctx context.Context, fetches kgo.Fetches) error {
+	defer s.awaited.begin(wait{what: "room for more records: those before are not acknowledged", after: slow})()
 	err := s.work(ctx, fetches)
 	if !errors.Is(err, errVoid) {
 		return err
@@ -341,6 +343,7 @@ func (s *session) pace(ctx context.Context) error {
 		return nil
 	}
 	s.readClocks()
+	s.awaited.goesOn()
 	if s.stopping.Err() != nil {
 		return errCutShort
 	}

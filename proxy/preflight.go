@@ -47,7 +47,10 @@ func (p *inspection) patiently(ctx context.Context, a *alarm) (map[string]Topic,
 	pause := backoff{first: 250 * time.Millisecond}
 	ctx = kadm.WithAuthorizedOps(ctx) // also keeps the client from answering out of its cache
 	for {
+		// Each attempt for itself: of one that failed we tell anyway.
+		asked := a.awaited.begin(wait{what: "the topics, and what we may do with them", after: 2 * reachPatience})
 		topics, err := p.settle(ctx)
+		asked()
 		switch {
 		case err == nil:
 			a.welcomed.Store(true)
@@ -149,15 +152,16 @@ func hinted(hint string) []any {
 	return []any{"hint", hint}
 }
 
+const reachPatience = 5 * time.Second
+
 // reach finds a broker that answers. A firewall that drops packets, or a broker
 // that closes every connection, would leave us without a word for a long time.
 func (r *round) reach(ctx context.Context) error {
-	const patience = 5 * time.Second
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, reachPatience)
 	defer cancel()
 	_, err := r.first.BrokerMetadata(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = fmt.Errorf("no answer within %v: %w", patience, err)
+		err = fmt.Errorf("no answer within %v: %w", reachPatience, err)
 	}
 	if err != nil {
 		return fmt.Errorf("reach the brokers %s: %w", strings.Join(r.cfg.Brokers, ","), err)

@@ -35,6 +35,7 @@ type committed struct {
 // anything is read, so that the next start finds its origin. All is committed when it
 // is called, so a stop ends it at once.
 func (s *session) load(partitions map[string][]int32) (positions, error) {
+	defer s.awaited.begin(s.while.loading)()
 	at, err := s.loadAll(s.stopping, partitions)
 	if err != nil && s.stopping.Err() != nil && !errors.As(err, new(*Fault)) {
 		return nil, errCutShort
@@ -250,6 +251,7 @@ func (s *session) fetchCommitted(ctx context.Context, group string, partitions m
 			// client believes that it has ended. The next session ends it.
 			return nil, fmt.Errorf("%w: the transaction that was undone is still open", err)
 		}
+		s.awaited.heard(err)
 		s.heldBack(ctx, group, &h, err)
 		if err := pause.wait(ctx); err != nil {
 			return nil, err

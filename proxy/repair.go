@@ -53,6 +53,7 @@ func Repair(ctx context.Context, cfg config.Config, o RepairOptions, log *slog.L
 	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopTime, cancel) })()
+	defer proc.alarm.tellWaits()()
 	return repairRuns(ctx, hard, cfg, o, connection, proc)
 }
 

@@ -74,7 +74,10 @@ func (p *repairer) openWriter(topics []correctable) (*repairWriter, error) {
 // with its first record only, perhaps from a repair that has done all the work
 // meanwhile.
 func (w *repairWriter) takeOver(ctx context.Context) error {
-	if _, _, err := w.gts.Client().ProducerID(ctx); err != nil {
+	taking := w.alarm.awaited.begin(transactionWait(tools{w.cfg}, "the end of the transaction that another repair may have left open", time.Second))
+	_, _, err := w.gts.Client().ProducerID(ctx)
+	taking()
+	if err != nil {
 		return fmt.Errorf("take over the transactional id %q: %w", w.cfg.TransactionalID(), err)
 	}
 	return w.join(ctx)
@@ -82,6 +85,7 @@ func (w *repairWriter) takeOver(ctx context.Context) error {
 
 // join waits until we are the member that all repairs are.
 func (w *repairWriter) join(ctx context.Context) error {
+	defer w.alarm.awaited.begin(groupWait(tools{w.cfg}, "our place in the group", joinPatience))()
 	either, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(w.joined, cancel)()
@@ -120,6 +124,7 @@ func (w *repairWriter) publish(ctx, hard context.Context, shares []*repair.Share
 }
 
 func (w *repairWriter) transact(ctx, hard context.Context, shares []*repair.Share) error {
+	defer w.alarm.awaited.begin(transactionWait(tools{w.cfg}, "a transaction of corrections", w.cfg.TransactionTimeout))()
 	if err := w.gts.Begin(); err != nil {
 		return fmt.Errorf("begin a transaction as %q: %w", w.cfg.TransactionalID(), err)
 	}

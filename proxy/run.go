@@ -74,6 +74,7 @@ func runSessions(ctx, hard context.Context, cfg config.Config, connection []kgo.
 	}
 	defer proc.closeRegistry()
 	defer proc.showOn(ctx, cfg)()
+	defer proc.alarm.tellWaits()()
 	r := &runner{
 		process: proc, ctx: ctx, hard: hard, cfg: cfg, pause: betweenSessions,
 		connection: slices.Concat(prompt(), connection, []kgo.Opt{kgo.WithHooks(lines{proc.alarm}), kgo.WithLogger(clientLog{proc.alarm.log})}),
@@ -138,11 +139,11 @@ func (r *runner) outcome(err error) (over bool, _ error) {
 	switch {
 	case err == nil:
 		return true, nil
-	case r.ctx.Err() != nil && errors.Is(err, context.Canceled):
-		r.alarm.log.Warn("stopped without a last commit; the next start goes on from the one before", "err", err)
-		return true, nil
 	case errors.As(err, new(*Fault)):
 		return true, err
+	case r.ctx.Err() != nil:
+		r.alarm.log.Warn("stopped without a last commit; the next start goes on from the one before", "err", err)
+		return true, nil
 	case fault != nil:
 		return true, fault
 	case isFenced(err) && !errors.Is(err, errOverdue):
@@ -203,7 +204,7 @@ func (r *runner) session(first, admin *kgo.Client) error {
 		s.schemas.Notify(s.poke)
 	}
 	if cfg.Delivery == config.ExactlyOnce {
-		if err := fenceOwn(r.ctx, admin, cfg.TransactionalID(), cfg.TransactionTimeout); err != nil {
+		if err := s.takeOver(admin); err != nil {
 			return s.explainFence(err)
 		}
 		if s.gts, err = kgo.NewGroupTransactSession(s.clientOpts()...); err == nil {
@@ -225,6 +226,12 @@ func (r *runner) session(first, admin *kgo.Client) error {
 			"the younger one goes on; give each process its own TIDEMARK_INSTANCE")
 	}
 	return err
+}
+
+// takeOver ends the transaction that an earlier run of this instance may have left open.
+func (s *session) takeOver(admin *kgo.Client) error {
+	defer s.awaited.begin(transactionWait(tools{s.cfg}, "the end of the transaction that an earlier run may have left open", time.Second))()
+	return fence(s.stopping, admin, s.cfg.TransactionalID(), s.cfg.TransactionTimeout, s.awaited.heard)
 }
 
 func (s *session) explainFence(err error) error {
@@ -278,7 +285,7 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 	s := &session{
 		life: life, die: die, stopStabilizing: func() {},
 		cfg: cfg, log: proc.alarm.log, alarm: proc.alarm, wallClock: proc.wallClock, limits: proc.limits, producers: proc.producers, board: proc.board,
-		accounts: proc.accounts, latency: &proc.latency,
+		accounts: proc.accounts, latency: &proc.latency, awaited: &proc.alarm.awaited,
 		topics: topics, connection: connection, extract: proc.extractor(cfg), schemas: proc.schemas, adm: adm,
 		stamps: cfg.EventTime.UsesTimestamp(), looked: proc.looked, begun: proc.begun,
 		engine:   reorder.NewEngine(opts, int64(cfg.Memory)),
@@ -299,6 +306,7 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 		answers:  make(chan ends, 1),
 		start:    time.Now(), committed: time.Now(),
 		released: newReleased(cfg),
+		while:    newWaits(tools{cfg}),
 	}
 	s.accounts.undo()
 	s.takeOff()
@@ -327,6 +335,7 @@ func (s *session) run(ctx, hard context.Context) error {
 	}()
 	s.board.opened(s.poke)
 	err := s.loop(ctx, hard)
+	s.placeFound()
 	s.board.closed()
 	stop()
 	<-done

@@ -91,7 +91,10 @@ type session struct {
 	shownAt    watermark.Instant
 	accounts   accounts
 	takings    takings
-	latency    *Histogram               // beyond the bound; see takings
+	latency    *Histogram // beyond the bound; see takings
+	awaited    *waiting
+	while      waits
+	missing    missing                  // what the client has to bring about
 	reasons    map[emit.Source]standing // why those in stopped do
 	relieved   watermark.Instant        // when records were released early for want of memory, last
 	committed  time.Time
@@ -170,8 +173,8 @@ func (s *session) remove(topic string, n int32) {
 }
 
 // poll waits for records until the deadline or a poke.
-func (s *session) poll(ctx context.Context, wait time.Duration) kgo.Fetches {
-	ctx, cancel := context.WithTimeout(ctx, wait)
+func (s *session) poll(ctx context.Context, atMost time.Duration) kgo.Fetches {
+	ctx, cancel := context.WithTimeout(ctx, atMost)
 	defer cancel()
 	s.mu.Lock()
 	if s.poked {
@@ -179,6 +182,7 @@ func (s *session) poll(ctx context.Context, wait time.Duration) kgo.Fetches {
 	}
 	s.poked, s.cancel = false, cancel
 	s.mu.Unlock()
+	defer s.awaited.begin(wait{what: "the end of a rebalance of the group", after: atMost + slow})()
 	fetches := s.cl.PollRecords(ctx, maxPoll)
 	if len(fetches) == 0 {
 		s.hold() // an empty answer does not hold rebalances back

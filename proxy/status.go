@@ -28,6 +28,7 @@ type Status struct {
 
 	Ready    bool   // joined, and all partitions of ours recovered
 	NotReady string // in words, why not
+	Waits    string // in words, what brokers are waited for that takes long; empty: nothing
 
 	Counts        Counts
 	Probes        Probes
