@@ -83,6 +83,8 @@ type alarm struct {
 	log     *slog.Logger
 	awaited waiting
 
+	cluster oneCluster
+
 	said      map[string]bool // what the preflight has warned of
 	fruitless atomic.Bool     // the last session committed nothing
 	welcomed  atomic.Bool     // the brokers have let us in before

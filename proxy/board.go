@@ -27,6 +27,7 @@ type Board struct {
 	stage   atomic.Pointer[string] // what is done while there is none
 	facts   atomic.Pointer[Facts]
 	counts  atomic.Pointer[counters]
+	cluster atomic.Pointer[oneCluster]
 	adm     atomic.Pointer[kadm.Client] // to probe the brokers with
 	probes  atomic.Pointer[Probes]
 	awaited atomic.Pointer[waiting]
@@ -38,6 +39,7 @@ func NewBoard(version string) *Board {
 	b.says("starting")
 	b.facts.Store(&Facts{})
 	b.counts.Store(&counters{})
+	b.cluster.Store(&oneCluster{})
 	b.probes.Store(&Probes{})
 	b.awaited.Store(new(waiting))
 	return b
@@ -58,7 +60,7 @@ func (b *Board) Status(ctx context.Context) *Status {
 		st.NotReady = *b.stage.Load()
 	}
 	st.Facts, st.Counts, st.Probes = *b.facts.Load(), b.counts.Load().snapshot(), *b.probes.Load()
-	st.Version, st.Started = b.version, b.started
+	st.Version, st.Started, st.Cluster = b.version, b.started, b.cluster.Load().name()
 	st.Waits = ""
 	if it, late := b.awaited.Load().overdue(time.Now()); late {
 		st.Waits = it.words(time.Now())
@@ -102,6 +104,7 @@ func (p *process) showOn(ctx context.Context, cfg config.Config) (done func()) {
 	b.facts.Store(factsOf(cfg))
 	b.counts.Store(&p.alarm.counters)
 	b.awaited.Store(&p.alarm.awaited)
+	b.cluster.Store(&p.alarm.cluster)
 	b.says("waiting for the brokers to tell of the topics")
 	probing, stop := context.WithCancel(ctx)
 	ended := make(chan struct{})

@@ -15,6 +15,7 @@ var logKeys = []logKey{
 
 	{"instance", "name", "`TIDEMARK_INSTANCE`"},
 	{"group", "name", "the consumer group"},
+	{"cluster_id", "name", "the id that the Kafka cluster has"},
 	{"brokers", "list", "`TIDEMARK_BROKERS`"},
 	{"broker", "host:port", "the one that it is about"},
 	{"topics", "list", "the source topics"},
@@ -42,6 +43,7 @@ var logKeys = []logKey{
 	{"buffered", "records", "that are held"},
 	{"offsets_to_read_again", "offsets", "between the committed and the next one, all partitions together"},
 	{"first_start", "true or false", "whether the group had no offset for the partition"},
+	{"begins", "list", "partitions for which the group had no offset, each with the offset at which it begins"},
 	{"first_starts", "partitions", "for which the group had no offset"},
 	{"schema", "number", "the id of the schema that it is about"},
 	{"steps", "steps", "in which headers were left out, see operations.md"},

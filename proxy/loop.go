@@ -93,7 +93,7 @@ func (s *session) work(ctx context.Context, fetches kgo.Fetches) error {
 			return err
 		}
 	}
-	if err := s.heedRival(); err != nil {
+	if err := s.heedWatcher(); err != nil {
 		return err
 	}
 	if err := s.takeRequests(ctx); err != nil {
@@ -456,6 +456,9 @@ func (s *session) takeError(ctx context.Context, f kgo.FetchError) error {
 		return usage(fmt.Errorf("read %s: %w", f.Topic, err),
 			"allow it: "+tools{s.cfg}.allow("--topic", f.Topic, kadm.OpRead, kadm.OpDescribe))
 	case errors.Is(err, kerr.UnknownTopicID), errors.Is(err, kerr.InconsistentTopicID):
+		if other := s.sameCluster(ctx); other != nil {
+			return other
+		}
 		return failed(fmt.Errorf("read %s: the topic was deleted or created again: %w", f.Topic, err),
 			"start again; if the topic is new, TIDEMARK_ON_RESET=new-epoch lets a new epoch begin")
 	case p == nil && f.Topic != "":

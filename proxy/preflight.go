@@ -38,7 +38,7 @@ func preflight(ctx context.Context, adm *kadm.Client, cfg config.Config, ex *tim
 
 // preflightOver makes the first contact over a client of its own.
 func preflightOver(ctx context.Context, first, adm *kadm.Client, cfg config.Config, ex *timestamp.Extractor, a *alarm) (map[string]Topic, error) {
-	p := &inspection{first: first, adm: adm, cfg: cfg, tools: tools{cfg}, extract: ex, log: a.log, said: a.said, examine: (*round).source}
+	p := &inspection{first: first, adm: adm, cfg: cfg, tools: tools{cfg}, extract: ex, log: a.log, said: a.said, cluster: &a.cluster, examine: (*round).source}
 	return p.patiently(ctx, a)
 }
 
@@ -85,6 +85,7 @@ type inspection struct {
 	extract *timestamp.Extractor
 	log     *slog.Logger
 	said    map[string]bool // warnings given, so that each is given once
+	cluster *oneCluster
 
 	examine  func(r *round, ctx context.Context, topic string) error // looks at one of the topics
 	rehearse bool                                                    // nothing is changed
@@ -159,14 +160,14 @@ const reachPatience = 5 * time.Second
 func (r *round) reach(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, reachPatience)
 	defer cancel()
-	_, err := r.first.BrokerMetadata(ctx)
+	told, err := r.first.BrokerMetadata(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("no answer within %v: %w", reachPatience, err)
 	}
 	if err != nil {
 		return fmt.Errorf("reach the brokers %s: %w", strings.Join(r.cfg.Brokers, ","), err)
 	}
-	return nil
+	return r.cluster.check(r.cfg, told.Cluster)
 }
 
 // access asks whether we may use the group and the transactional id. Whoever

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -94,14 +95,22 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (p
 				"next_offset", snap.Next, "buffered", snap.Count, "epoch", snap.Epoch, "first_start", begun)
 		}
 	}
-	if err := s.refuseRivals(ctx, fresh); err != nil {
-		return nil, err
+	if len(fresh) > 0 {
+		if err := s.sameCluster(ctx); err != nil {
+			return nil, err
+		}
+		if err := s.refuseRivals(ctx, fresh); err != nil {
+			return nil, err
+		}
 	}
 	if err := s.commitPlain(ctx, begins); err != nil {
 		return nil, err
 	}
 	for _, src := range fresh {
 		s.begun[src] = time.Now()
+	}
+	if len(fresh) > 0 {
+		s.alarm.inform("the group had no offsets of its own here, and begins", "cluster_id", s.alarm.cluster.name(), "group", s.cfg.Group, "begins", listAt(fresh, at))
 	}
 	var again int64
 	for _, p := range loaded {
@@ -117,6 +126,25 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (p
 	}
 	s.alarm.inform("partitions taken up", "partitions", list(partitions), "first_starts", len(fresh), "offsets_to_read_again", again)
 	return at, nil
+}
+
+// listAt writes partitions with the offsets at which they begin: orders/0@17,1@4.
+func listAt(sources []emit.Source, at positions) string {
+	slices.SortFunc(sources, func(a, b emit.Source) int {
+		return cmp.Or(strings.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+	})
+	var b strings.Builder
+	last := ""
+	for _, src := range sources {
+		if src.Topic != last {
+			b.WriteString(strings.Repeat(" ", min(b.Len(), 1)) + src.Topic + "/")
+		} else {
+			b.WriteByte(',')
+		}
+		last = src.Topic
+		fmt.Fprintf(&b, "%d@%d", src.Partition, at[src.Topic][src.Partition].EpochOffset().Offset)
+	}
+	return b.String()
 }
 
 // list writes partitions as people do: orders/0,1,2.

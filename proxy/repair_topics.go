@@ -65,7 +65,7 @@ func refuseTarget(cfg config.Config, o RepairOptions) error {
 func (p *repairer) preflight(ctx context.Context, first, adm *kadm.Client) ([]correctable, error) {
 	found := map[string]correctable{}
 	i := &inspection{
-		first: first, adm: adm, cfg: p.cfg, tools: tools{p.cfg}, extract: p.cfg.EventTime, log: p.alarm.log, said: p.alarm.said,
+		first: first, adm: adm, cfg: p.cfg, tools: tools{p.cfg}, extract: p.cfg.EventTime, log: p.alarm.log, said: p.alarm.said, cluster: &p.alarm.cluster,
 		rehearse: p.opts.DryRun,
 		examine: func(r *round, ctx context.Context, source string) error {
 			t, err := r.correctable(ctx, source, correctionsTopic(p.opts, source))

@@ -31,13 +31,12 @@ import (
 
 // rival is a producer of others that writes to an output of ours.
 type rival struct {
-	topic      string // the output
-	partition  int32
-	producer   int64
-	id         string // transactional; "" if it has none, or is hidden from us
-	group      string // then: of the Tidemark that has it,
-	instance   string // which is at work on our source
-	beginsHere bool   // the partition began not long ago
+	topic     string // the output
+	partition int32
+	producer  int64
+	id        string // transactional; "" if it has none, or is hidden from us
+	group     string // of the Tidemark that has it,
+	instance  string // which is at work on our source; "": not known to be one
 }
 
 func (r rival) String() string {
@@ -256,6 +255,10 @@ func (s *session) watchOutputs(ctx context.Context) {
 			return
 		case <-time.After(rivalEvery):
 		}
+		if err := s.sameCluster(ctx); err != nil {
+			s.endWith(err)
+			continue
+		}
 		ours := s.ours.Load()
 		if ours == nil {
 			continue
@@ -290,22 +293,27 @@ func (s *session) watchOutputs(ctx context.Context) {
 			}
 		}
 		if r != nil {
-			r.beginsHere = of[trace{r.topic, r.partition, r.producer}].young
 			s.alarm.tell("", slog.LevelError, noClass, "others write to an output of ours: records come out twice; stop one of the two",
 				"topic", r.topic, "partition", r.partition, "transactional_id", r.id, "producer_id", r.producer)
 		}
 		s.rival.Store(r)
-		if r != nil && r.beginsHere {
-			s.poke()
+		if r != nil && of[trace{r.topic, r.partition, r.producer}].young {
+			s.endWith(r.refuse(tools{s.cfg}))
 		}
 		last = now
 	}
 }
 
-// heedRival ends the process if a rival was seen on a partition that has just begun.
-func (s *session) heedRival() error {
-	if r := s.rival.Load(); r != nil && r.beginsHere {
-		return r.refuse(tools{s.cfg})
+// endWith has the loop end the process with a fault.
+func (s *session) endWith(err error) {
+	s.fatal.Store(&err)
+	s.poke()
+}
+
+// heedWatcher returns what the watcher found that ends the process.
+func (s *session) heedWatcher() error {
+	if err := s.fatal.Load(); err != nil {
+		return *err
 	}
 	return nil
 }

@@ -198,6 +198,7 @@ func (r *runner) session(first, admin *kgo.Client) error {
 		return err
 	}
 	s := newSession(cfg, append(slices.Clip(r.connection), kgo.AlwaysRetryEOF()), adm, topics, r.process)
+	s.alarm.cluster.tell(s.log)
 	s.alarm.sessions.Add(1)
 	s.stopping = r.ctx
 	if s.schemas != nil {

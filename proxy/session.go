@@ -111,6 +111,7 @@ type session struct {
 	watched  atomic.Pointer[[]string] // topics whose ends matter now
 	ours     atomic.Pointer[[]watchedOutputs]
 	rival    atomic.Pointer[rival] // that was seen last; nil: none
+	fatal    atomic.Pointer[error] // that a watcher found
 
 	mu     sync.Mutex
 	poked  bool

@@ -20,6 +20,7 @@ type Status struct {
 	Facts
 	Version string
 	Started time.Time // of the process
+	Cluster string    // its id; "" as long as it is not known
 
 	At     time.Time // by the wall clock, when the partitions were as they are shown
 	made   time.Time // the same, by the clock that nobody sets

@@ -59,7 +59,7 @@ func example() *proxy.Status {
 			Instance: "pod-0", Group: "billing", Topics: []string{"orders", "returns"}, Delivery: config.ExactlyOnce,
 			Strategy: config.Bounded, Bound: 5 * time.Second, IdleTimeout: 5 * time.Second, Memory: 256 << 20,
 		},
-		Version: "v1.2.3", Started: noon.Add(-time.Hour), At: noon,
+		Version: "v1.2.3", Started: noon.Add(-time.Hour), Cluster: "q1Zm8XQ1T8qPzJmPV9uIaw", At: noon,
 		State: proxy.Degraded, Reason: "orders partition 1 stands still: it does not fit", Ready: true, Bytes: 4096,
 		Counts: proxy.Counts{Broker: 1, Network: 2, Record: 3, Sessions: 4, Commits: 5, Aborts: 6, Rebalances: 7, Fencings: 8, Lost: 11, Shed: 9, Pauses: 10},
 		Probes: proxy.Probes{

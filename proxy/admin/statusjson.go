@@ -20,6 +20,7 @@ type statusJSON struct {
 	NotReady  string      `json:"not_ready,omitempty"`
 	Instance  string      `json:"instance"`
 	Group     string      `json:"group"`
+	ClusterID string      `json:"cluster_id"`
 	Version   string      `json:"version"`
 	StartedAt time.Time   `json:"started_at"`
 	At        time.Time   `json:"at"` // when the partitions were as they are shown
@@ -92,7 +93,7 @@ func status(board Board) http.HandlerFunc {
 func toJSON(st *proxy.Status) statusJSON {
 	j := statusJSON{
 		State: st.State, Reason: st.Reason, Ready: st.Ready, NotReady: st.NotReady,
-		Instance: st.Instance, Group: st.Group, Version: st.Version, StartedAt: st.Started.UTC(), At: st.At.UTC(),
+		Instance: st.Instance, Group: st.Group, ClusterID: st.Cluster, Version: st.Version, StartedAt: st.Started.UTC(), At: st.At.UTC(),
 		Topics: st.Topics, Delivery: string(st.Delivery), Watermark: string(st.Strategy),
 		BoundMs: st.Bound.Milliseconds(), IdleTimeoutMs: st.IdleTimeout.Milliseconds(), MemoryBytes: st.Memory, BufferedBytes: st.Bytes,
 		Commits: st.Counts.Commits, Aborts: st.Counts.Aborts, Rebalances: st.Counts.Rebalances,
