@@ -222,7 +222,11 @@ func (s *session) closeGroup(ctx context.Context, stop bool) error {
 	if err := s.flush(ctx); err != nil {
 		return err
 	}
-	fault, err := s.sift(ctx, refusedOf(group))
+	fault, err := sifter{
+		send:    func(h *handed) error { s.hand(ctx, h); return nil },
+		flush:   func() error { return s.flush(ctx) },
+		forGood: refusedForGood,
+	}.first(refusedOf(group))
 	if err != nil {
 		return err
 	}
@@ -247,21 +251,27 @@ func refusedOf(hs []*handed) (refused []*handed) {
 	return refused
 }
 
-// sift sends refused records again, in order and in ever smaller parts, up to the
-// first that is refused by itself; nil: it met none. It stops at any other error, which
-// it leaves with the records that were not taken.
-func (s *session) sift(ctx context.Context, refused []*handed) (*handed, error) {
+// sifter finds out which record it is that brokers refuse for good.
+type sifter struct {
+	send    func(*handed) error // to the client; the answer comes to the record itself
+	flush   func() error
+	forGood func(error) bool
+}
+
+// first sends refused records again, in order and in ever smaller parts, up to the first
+// that is refused by itself; nil: it met none. It stops at any other error, which it leaves
+// with the records that were not taken.
+func (f sifter) first(refused []*handed) (*handed, error) {
 	const tries = 3 // of a record alone
 	for _, h := range refused {
-		if !refusedForGood(h.err) {
-			return nil, nil // all is undone
+		if !f.forGood(h.err) {
+			return nil, nil
 		}
 	}
 	if len(refused) == 1 {
 		h := refused[0]
 		for range tries {
-			s.hand(ctx, h)
-			if err := s.flush(ctx); err != nil || !refusedForGood(h.err) {
+			if err := f.again(refused); err != nil || !f.forGood(h.err) {
 				return nil, err
 			}
 		}
@@ -269,13 +279,10 @@ func (s *session) sift(ctx context.Context, refused []*handed) (*handed, error) 
 	}
 	for half := (len(refused) + 1) / 2; len(refused) > 0; refused = refused[min(half, len(refused)):] {
 		part := refused[:min(half, len(refused))]
-		for _, h := range part {
-			s.hand(ctx, h)
-		}
-		if err := s.flush(ctx); err != nil {
+		if err := f.again(part); err != nil {
 			return nil, err
 		}
-		fault, err := s.sift(ctx, refusedOf(part))
+		fault, err := f.first(refusedOf(part))
 		if fault != nil || err != nil {
 			return fault, err
 		}
@@ -284,6 +291,15 @@ func (s *session) sift(ctx context.Context, refused []*handed) (*handed, error) 
 		}
 	}
 	return nil, nil
+}
+
+func (f sifter) again(hs []*handed) error {
+	for _, h := range hs {
+		if err := f.send(h); err != nil {
+			return err
+		}
+	}
+	return f.flush()
 }
 
 // condemn has a partition stop before a record: now, if nothing of the partition is
@@ -314,20 +330,27 @@ func (s *session) refusalAt(p *partition, at place) halting {
 	t := tools{s.cfg}
 	h := halting{why: fmt.Errorf("write the record at offset %d to %s: %w", at.offset, topic, at.err)}
 	switch {
-	case errors.Is(at.err, kerr.InvalidTimestamp):
-		h.hint = "the topic refuses times that the source has let in: " +
-			t.set(topic, timestampBefore, "9223372036854775807") + "; and " + t.set(topic, timestampAfter, "9223372036854775807")
-	case errors.Is(at.err, kerr.InvalidRecord) && at.keyless:
-		h.hint = "a compacted topic takes no record without a key: " + t.set(topic, "cleanup.policy", "delete") +
-			"; if it is not compacted, the brokers' logs say what they find fault with"
-	case errors.Is(at.err, kerr.InvalidRecord):
-		h.hint = "the brokers' logs say what they find fault with; change what makes them refuse it, such as a validation of schemas on " + topic
+	case refusedForGood(at.err):
+		h.hint = t.letIn(topic, at.err, at.keyless)
 	case errors.Is(at.err, kerr.RecordListTooLarge):
 		h.hint = "raise the limit: " + t.set(topic, "segment.bytes", "BYTES")
 	default:
 		h.hint = "raise the limit: " + t.set(topic, maxMessageBytes, "BYTES")
 	}
 	return h
+}
+
+// letIn says what has a record taken that is refused for good.
+func (t tools) letIn(topic string, err error, keyless bool) string {
+	switch {
+	case errors.Is(err, kerr.InvalidTimestamp):
+		return "the topic refuses times that its source has let in: " +
+			t.set(topic, timestampBefore, "9223372036854775807") + "; and " + t.set(topic, timestampAfter, "9223372036854775807")
+	case keyless:
+		return "a compacted topic takes no record without a key: " + t.set(topic, "cleanup.policy", "delete") +
+			"; if it is not compacted, the brokers' logs say what they find fault with"
+	}
+	return "the brokers' logs say what they find fault with; change what makes them refuse it, such as a validation of schemas on " + topic
 }
 
 // halting is why a partition is stopped, and what mends it.

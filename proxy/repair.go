@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -80,11 +81,14 @@ func repairRuns(ctx, hard context.Context, cfg config.Config, o RepairOptions, c
 	for {
 		began := time.Now()
 		p := &repairer{
-			process: proc, cfg: repairConfig(cfg), opts: o, limit: int64(cfg.Memory), rooms: map[string]int{},
+			process: proc, cfg: repairConfig(cfg), opts: o, limit: int64(cfg.Memory), rooms: map[string]int{}, refusals: map[string]int{}, owed: map[owedAt]owed{},
 			connection: slices.Concat(prompt(), connection, []kgo.Opt{kgo.WithHooks(lines{proc.alarm}), kgo.WithLogger(clientLog{proc.alarm.log}), kgo.MaxDecompressBatchBytes(inflated(int64(cfg.Memory)))}),
 			now:        proc.wallClock(), report: repair.NewReport(o.DryRun),
 		}
 		err := p.run(ctx, hard)
+		if o.Every > 0 && errors.Is(err, errOwed) {
+			err = nil // told, and tried again by the next run
+		}
 		if told := o.Report(p.report); err != nil || told != nil || o.Every == 0 {
 			return cmp.Or(err, told)
 		}
@@ -107,6 +111,8 @@ type repairer struct {
 	now        time.Time
 	ends       kadm.ListedOffsets // of the late topics, when the run began
 	limit      int64              // bytes to hold
+	refusals   map[string]int     // of output partitions, in this run
+	owed       map[owedAt]owed    // where the run ends before the end
 	rooms      map[string]int     // bytes that a batch may have, by topic, where brokers refused more
 	report     repair.Report
 	pause      backoff
@@ -160,8 +166,12 @@ func (p *repairer) next(ctx, hard context.Context) (over bool, err error) {
 func (p *repairer) outcome(ctx context.Context, err error) (over bool, _ error) {
 	fault := p.forGood(err)
 	switch {
-	case err == nil, ctx.Err() != nil:
+	case ctx.Err() != nil:
 		return true, nil // told to stop: what was open is done again by the next run
+	case err == nil:
+		return true, p.stillOwed()
+	case errors.Is(err, errOwed):
+		return false, nil // and the others are corrected
 	case fault != nil:
 		return true, fault
 	case errors.Is(err, errOverdue):
@@ -169,6 +179,29 @@ func (p *repairer) outcome(ctx context.Context, err error) (over bool, _ error) 
 	}
 	p.alarm.raise("starting over from the last commit", err)
 	return false, nil
+}
+
+// owedAt is a partition of a late topic.
+type owedAt struct {
+	late      string
+	partition int32
+}
+
+// owed is an offset of a late topic from which on nothing is corrected by this run.
+type owed struct {
+	from  int64
+	fault *Fault
+}
+
+// stillOwed returns a fault for each partition that could not be corrected to its end.
+func (p *repairer) stillOwed() error {
+	var all Faults
+	for _, at := range slices.SortedFunc(maps.Keys(p.owed), func(a, b owedAt) int {
+		return cmp.Or(strings.Compare(a.late, b.late), cmp.Compare(a.partition, b.partition))
+	}) {
+		all = append(all, p.owed[at].fault)
+	}
+	return all.err()
 }
 
 // leastShare is what a transaction can always take, in bytes.
@@ -320,6 +353,9 @@ func (p *repairer) survey(ctx context.Context, adm *kadm.Client, topics []correc
 					p.alarm.log.Warn("the group stands beyond the end of a late topic; nothing is corrected until that has come so far",
 						"topic", t.late, "partition", n, "committed_offset", c.At, "end_offset", end.Offset)
 				}
+			}
+			if o, ok := p.owed[owedAt{t.late, n}]; ok {
+				s.End = min(s.End, o.from)
 			}
 			if s.Start < s.End || s.Gone > 0 {
 				s.End = max(s.Start, s.End)

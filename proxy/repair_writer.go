@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -158,7 +159,7 @@ func (w *repairWriter) send(ctx context.Context, shares []*repair.Share) error {
 			return err
 		}
 		if r := failed.Load(); r != nil {
-			return w.refused(r)
+			return w.refused(ctx, r, shares)
 		}
 		return nil
 	}
@@ -200,23 +201,96 @@ func (w *repairWriter) room(topic string) int {
 // refused says what is to be done about a correction that was not acknowledged. If
 // it went with others, it may be the batch that was too large, and those that
 // follow are made smaller.
-func (w *repairWriter) refused(r *refusal) error {
-	t := tools{w.cfg}
+func (w *repairWriter) refused(ctx context.Context, r *refusal, shares []*repair.Share) error {
 	err := fmt.Errorf("write to %s partition %d: %w", r.topic, r.partition, r.err)
 	room := w.room(r.topic)
 	switch {
 	case tooBig(r.err) && r.size <= room && room > batchLeast:
 		w.rooms[r.topic] = room / 2
 		return fmt.Errorf("%w: %w", errLarge, err)
-	case tooBig(r.err):
-		return failed(err, fmt.Sprintf("a correction of %d bytes does not fit, and the late topic took it; raise the limit: %s", r.size, t.set(r.topic, maxMessageBytes, fmt.Sprint(r.size+headerRoom))))
-	case errors.Is(r.err, kerr.InvalidTimestamp):
-		return failed(err, "the topic refuses times that the late topic has let in: "+
-			t.set(r.topic, timestampBefore, "9223372036854775807")+"; and the same with "+timestampAfter)
+	case tooBig(r.err), refusedForGood(r.err):
+		return w.blame(ctx, r, shares)
 	case errors.Is(r.err, kerr.UnknownTopicOrPartition), errors.Is(r.err, kerr.UnknownTopicID):
 		return failed(err, "the topic is gone; start again, and it is created")
+	case aboutPartition(r.err):
+		out := fmt.Sprintf("%s partition %d", r.topic, r.partition)
+		if w.refusals[out]++; w.refusals[out] > patience {
+			for _, s := range shares {
+				if s.To == r.topic && s.Partition == r.partition {
+					w.owe(s, s.Start, err, "see that the partition has a leader and enough replicas in sync: "+
+						tools{w.cfg}.line("kafka-topics", "--describe", "--topic", r.topic))
+				}
+			}
+			return errOwed
+		}
 	}
 	return err
+}
+
+// errOwed says that the brokers refuse a correction for good. It stays owed, with all
+// that its partition of the late topic has from there on, and the others are corrected.
+var errOwed = errors.New("a correction is refused for good, and stays owed")
+
+// blame finds the late record with the lowest offset whose correction brokers refuse, by
+// sending the corrections of its partition again, in the order of the late topic and in
+// ever smaller parts. Everything is undone after it.
+func (w *repairWriter) blame(ctx context.Context, r *refusal, shares []*repair.Share) error {
+	for _, s := range shares {
+		if s.To != r.topic || s.Partition != r.partition {
+			continue
+		}
+		hs := make([]*handed, len(s.Records))
+		for i, c := range s.Records {
+			hs[i] = &handed{r: c, offset: s.From[i], err: r.err}
+		}
+		slices.SortFunc(hs, func(a, b *handed) int { return cmp.Compare(a.offset, b.offset) })
+		packed, room := 0, w.room(s.To)
+		flush := func() error { packed = 0; return w.gts.Client().Flush(ctx) }
+		fault, err := sifter{
+			flush:   flush,
+			forGood: func(err error) bool { return tooBig(err) || refusedForGood(err) },
+			send: func(h *handed) (err error) {
+				n := emit.WireSize(h.r)
+				if packed > 0 && packed+n > room {
+					err = flush()
+				}
+				packed += n
+				h.err, h.r.Context = nil, nil
+				w.gts.Produce(ctx, h.r, func(_ *kgo.Record, err error) { h.err = err })
+				return err
+			},
+		}.first(hs)
+		if err != nil {
+			return err
+		}
+		if fault != nil {
+			w.owe(s, fault.offset, fmt.Errorf("write the correction of %s partition %d offset %d to %s: %w: %w", s.Late, s.Partition, fault.offset, s.To, errForGood, fault.err), w.cure(s.To, fault))
+			return errOwed
+		}
+	}
+	return fmt.Errorf("write to %s partition %d: %w", r.topic, r.partition, r.err) // by now it would be taken
+}
+
+// cure says what has a correction taken.
+func (w *repairWriter) cure(topic string, h *handed) string {
+	t := tools{w.cfg}
+	if tooBig(h.err) {
+		n := emit.WireSize(h.r)
+		return fmt.Sprintf("a correction of %d bytes does not fit, and the late topic took it; raise the limit: %s", n, t.set(topic, maxMessageBytes, fmt.Sprint(n+headerRoom)))
+	}
+	return t.letIn(topic, h.err, h.r.Key == nil)
+}
+
+// owe has the run leave a partition of a late topic from an offset on.
+func (w *repairWriter) owe(s *repair.Share, from int64, err error, hint string) {
+	at := owedAt{s.Late, s.Partition}
+	if o, ok := w.owed[at]; ok && o.from <= from {
+		return
+	}
+	f := failed(fmt.Errorf("%w: %w", errOwed, err), hint)
+	w.owed[at] = owed{from: from, fault: f}
+	w.alarm.cry(fmt.Sprint(s.Late, s.Partition), "a correction is refused; it stays owed, with all that comes behind it in its partition of the late topic", err,
+		"topic", s.Late, "partition", s.Partition, "offset", from, "hint", hint)
 }
 
 // offsets writes into a commit how far the late topics have been dealt with.

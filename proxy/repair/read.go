@@ -98,7 +98,7 @@ func (g *Reading) take(reader *emit.LateReader, s *Share, r *kgo.Record) error {
 	what, late, t, err := g.Rule.judge(reader, r)
 	switch what {
 	case correct:
-		h := held{reorder.Position{Time: t, Offset: late.SourceOffset}, late.Epoch, reader.Correction(r, s.To)}
+		h := held{reorder.Position{Time: t, Offset: late.SourceOffset}, late.Epoch, r.Offset, reader.Correction(r, s.To)}
 		s.held = append(s.held, h)
 		s.bytes += cost(h.record)
 	case expired:

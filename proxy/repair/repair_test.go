@@ -55,7 +55,7 @@ func TestShareIsSorted(t *testing.T) {
 		for i := range n {
 			k := key{rapid.Int64Range(0, 3).Draw(t, "ms"), rapid.Int64Range(0, 3).Draw(t, "source"), rapid.Int64Range(0, 1).Draw(t, "epoch")}
 			r := &kgo.Record{Offset: int64(i)}
-			s.held = append(s.held, held{reorder.Position{Time: watermark.Time(k.at * 1e6), Offset: k.source}, k.epoch, r})
+			s.held = append(s.held, held{reorder.Position{Time: watermark.Time(k.at * 1e6), Offset: k.source}, k.epoch, int64(i), r})
 			if first[k] == nil {
 				first[k] = r
 				keys = append(keys, k)
@@ -69,7 +69,7 @@ func TestShareIsSorted(t *testing.T) {
 			t.Fatalf("%d records of %d, counted %+v", len(s.Records), len(keys), s.counts)
 		}
 		for i, k := range keys {
-			if s.Records[i] != first[k] {
+			if s.Records[i] != first[k] || s.From[i] != first[k].Offset {
 				t.Fatalf("place %d has the record at %d, want that of %+v", i, s.Records[i].Offset, k)
 			}
 		}

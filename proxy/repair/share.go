@@ -24,6 +24,7 @@ type Stretch struct {
 type Share struct {
 	Stretch
 	Records []*kgo.Record // in order
+	From    []int64       // the offset in the late topic of the record that each is made of
 	Next    int64         // the offset of the late topic that is to be committed
 	counts  Counts
 	held    []held
@@ -34,13 +35,14 @@ type Share struct {
 type held struct {
 	reorder.Position // by source offset
 	epoch            int64
+	from             int64
 	record           *kgo.Record
 }
 
 // recordCost is what a record takes beside its bytes, and headerCost what each
 // of its headers does.
 const (
-	recordCost = int64(unsafe.Sizeof(kgo.Record{}) + unsafe.Sizeof(held{}) + 2*unsafe.Sizeof((*kgo.Record)(nil)))
+	recordCost = int64(unsafe.Sizeof(kgo.Record{}) + unsafe.Sizeof(held{}) + 2*unsafe.Sizeof((*kgo.Record)(nil)) + unsafe.Sizeof(int64(0)))
 	headerCost = int64(unsafe.Sizeof(kgo.RecordHeader{})) + 16 // with its name
 )
 
@@ -63,9 +65,9 @@ func (s *Share) sort() {
 	})
 	once := slices.CompactFunc(s.held, func(a, b held) bool { return a.Position == b.Position && a.epoch == b.epoch })
 	s.counts.Repeated += int64(len(s.held) - len(once))
-	s.Records = make([]*kgo.Record, 0, len(once))
+	s.Records, s.From = make([]*kgo.Record, 0, len(once)), make([]int64, 0, len(once))
 	for _, h := range once {
-		s.Records = append(s.Records, h.record)
+		s.Records, s.From = append(s.Records, h.record), append(s.From, h.from)
 		s.counts.publish(h.Time.Millis())
 	}
 	s.held = nil
