@@ -43,7 +43,7 @@ func (s *session) align() {
 			p.paused = false
 			put(&resume, p)
 			if !now.Idle {
-				p.state.Observe(s.now(), false) // idle time counts from here
+				p.state.Stir() // idle time counts from here
 			}
 		}
 	})

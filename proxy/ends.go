@@ -3,34 +3,34 @@ package proxy
 import (
 	"cmp"
 	"context"
-	"maps"
-	"slices"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
-// askInterval is how often the broker is asked for the ends of the log, and
+// The ends of the log are asked for beside the loop, each broker by itself: one that
+// is slow, hung or away says nothing of the partitions of others, and a partition
+// without a leader nothing of its neighbours. What is heard of a partition is summed
+// up as a watermark.Stretch, which the loop looks at when it comes to it: while brokers
+// take seconds to acknowledge, the answers go on. docs/design/idleness.md has the
+// argument.
+
+// askInterval is how often a broker is asked for the ends of the log, and
 // so the step in which an idle partition drains. It stays well below
 // watermark.Gap.
 const askInterval = 200 * time.Millisecond
 
-// ends is an answer of the brokers, for the moment the question was sent.
-type ends struct {
-	sent   watermark.Instant
-	stable kadm.ListedOffsets // last stable offsets
-	high   kadm.ListedOffsets // high watermarks
-}
-
-// of returns what the answer says of a partition, if it does.
-func (e ends) of(src emit.Source) (high, stable kadm.ListedOffset, ok bool) {
-	high, ok = e.high.Lookup(src.Topic, src.Partition)
-	stable, ok2 := e.stable.Lookup(src.Topic, src.Partition)
-	return high, stable, ok && ok2 && high.Err == nil && stable.Err == nil
-}
+// metadataEvery is how often brokers are asked who leads. A leader that is cut off from
+// the others goes on answering; from them we hear of the next one.
+const metadataEvery = 2 * time.Second
 
 // extent is how far the log of a partition goes, as far as it is known.
 type extent struct {
@@ -39,114 +39,373 @@ type extent struct {
 	told   watermark.Instant // when brokers were asked for both, last
 }
 
-// watch asks for the ends of the log until ctx is done. An answer that fails
-// or comes late is no answer: idle time then starts anew.
-func (s *session) watch(ctx context.Context) {
-	for {
+// ends is what brokers have told of the end of a partition.
+type ends struct {
+	watermark.Stretch
+	extent       // in the latest answer of a leader
+	epoch  int32 // its leader epoch, -1 if brokers do not say
+}
+
+// topicPartition is the key of a partition.
+type topicPartition struct {
+	topic string
+	n     int32
+}
+
+// wantedEnd is a partition whose end matters.
+type wantedEnd struct {
+	topicPartition
+	epoch int32 // of the leader that wrote what was read last
+}
+
+// watcher asks for the ends of partitions.
+type watcher struct {
+	cl    *kgo.Client
+	now   func() watermark.Instant
+	alarm *alarm
+	poke  func() // there is something to look at
+
+	wanted atomic.Pointer[[]wantedEnd] // set by the loop
+	fresh  atomic.Bool                 // something has been heard since somebody looked
+	asking sync.WaitGroup
+	again  chan struct{} // do a round now
+
+	mu         sync.Mutex
+	parts      map[topicPartition]*watched
+	busy       map[int32]bool // brokers that have not answered yet
+	refreshing bool
+	refreshed  time.Time // when it was last known who leads
+	stale      bool      // somebody did not lead any more
+}
+
+// watched is a partition that is watched.
+type watched struct {
+	ends
+	round  int
+	leader int32 // -1: not known, or none
+	known  int32 // the newest leader epoch that anybody has told of
+	err    error // why there is no leader
+}
+
+func newWatcher(now func() watermark.Instant, a *alarm, poke func()) *watcher {
+	return &watcher{
+		now: now, alarm: a, poke: poke, again: make(chan struct{}, 1),
+		parts: map[topicPartition]*watched{}, busy: map[int32]bool{},
+	}
+}
+
+// watch asks for the ends of the log until ctx is done. A question that fails, or is
+// not answered within a Gap, breaks the stretch of its partitions.
+func (w *watcher) watch(ctx context.Context) {
+	defer w.asking.Wait()
+	for round := 1; ; round++ {
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(askInterval):
+		case <-w.again:
 		}
-		if topics := s.watched.Load(); topics != nil && len(*topics) > 0 {
-			s.ask(ctx, *topics)
+		if wanted := w.wanted.Load(); wanted != nil {
+			w.round(ctx, round, *wanted)
 		}
 	}
 }
 
-// needEnds tells the watcher which topics' ends matter: those of which records
+// round asks every broker that leads some of the partitions, and does not owe an answer.
+func (w *watcher) round(ctx context.Context, round int, wanted []wantedEnd) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	topics, unknown := map[string]bool{}, false
+	byLeader := map[int32][]wantedEnd{}
+	var leaderless []wantedEnd
+	var why error
+	for _, want := range wanted {
+		p := w.parts[want.topicPartition]
+		if p == nil {
+			p = &watched{leader: -1, known: -1, ends: ends{epoch: -1, extent: extent{end: -1, stable: -1}}}
+			w.parts[want.topicPartition] = p
+		}
+		p.round, p.known = round, max(p.known, want.epoch)
+		topics[want.topic] = true
+		switch {
+		case p.err != nil:
+			p.Break(w.now())
+			w.fresh.Store(true)
+			leaderless, why = append(leaderless, want), cmp.Or(why, p.err)
+		case p.leader < 0:
+			unknown = true
+		case !w.busy[p.leader]:
+			byLeader[p.leader] = append(byLeader[p.leader], wantedEnd{want.topicPartition, p.known})
+		}
+	}
+	for tp, p := range w.parts {
+		if p.round != round {
+			delete(w.parts, tp)
+		}
+	}
+	if len(topics) > 0 && !w.refreshing && (unknown || w.stale || why != nil || time.Since(w.refreshed) >= metadataEvery) {
+		w.refreshing, w.stale = true, false
+		w.asking.Go(func() { w.refresh(ctx, topics, unknown) })
+	}
+	for leader, parts := range byLeader {
+		w.busy[leader] = true
+		w.asking.Go(func() { w.ask(ctx, leader, parts) })
+	}
+	if why != nil {
+		w.complain(leaderless, why)
+	}
+}
+
+func (w *watcher) complain(about []wantedEnd, err error) {
+	partitions := map[string][]int32{}
+	for _, p := range about {
+		partitions[p.topic] = append(partitions[p.topic], p.n)
+	}
+	w.alarm.raise("cannot list end offsets; these partitions do not drain until this works", err, "partitions", list(partitions))
+}
+
+// refresh finds out who leads. Brokers may be behind: an older leader epoch than one
+// that is known already says nothing. With soon, the ends are asked for right after.
+func (w *watcher) refresh(ctx context.Context, topics map[string]bool, soon bool) {
+	asking, cancel := context.WithTimeout(ctx, watermark.Gap)
+	defer cancel()
+	req := kmsg.NewPtrMetadataRequest()
+	for name := range topics {
+		t := kmsg.NewMetadataRequestTopic()
+		t.Topic = kmsg.StringPtr(name)
+		req.Topics = append(req.Topics, t)
+	}
+	resp, err := req.RequestWith(asking, w.cl)
+	if err != nil && ctx.Err() == nil {
+		w.alarm.raise("cannot find out who leads the source's partitions; asking again", err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.refreshing = false
+	if err != nil {
+		return
+	}
+	w.refreshed = time.Now()
+	for _, t := range resp.Topics {
+		if t.Topic == nil {
+			continue
+		}
+		for _, at := range t.Partitions {
+			p := w.parts[topicPartition{*t.Topic, at.Partition}]
+			if p == nil || at.LeaderEpoch >= 0 && at.LeaderEpoch < p.known {
+				continue
+			}
+			p.leader, p.known, p.err = at.Leader, max(p.known, at.LeaderEpoch), nil
+			if at.Leader < 0 || at.ErrorCode == kerr.LeaderNotAvailable.Code {
+				p.leader, p.err = -1, cmp.Or(kerr.ErrorForCode(at.ErrorCode), error(kerr.LeaderNotAvailable))
+			}
+		}
+	}
+	if soon {
+		select {
+		case w.again <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// listedEnd is what a broker says of the end of a partition.
+type listedEnd struct {
+	offset int64
+	epoch  int32
+	err    error
+}
+
+// errBehind says that a broker does not know yet that it no longer leads.
+var errBehind = errors.New("an older leader has answered")
+
+// ask asks one broker for high watermarks and last stable offsets. The former first:
+// what lies between the two questions then only makes the latter larger.
+func (w *watcher) ask(ctx context.Context, leader int32, parts []wantedEnd) {
+	asking, cancel := context.WithTimeout(ctx, watermark.Gap)
+	defer cancel()
+	sent := w.now()
+	var stable map[topicPartition]listedEnd
+	high, err := w.list(asking, leader, parts, 0)
+	if err == nil {
+		stable, err = w.list(asking, leader, parts, 1)
+	}
+	w.mu.Lock()
+	w.busy[leader] = false
+	if ctx.Err() != nil {
+		w.mu.Unlock()
+		return
+	}
+	var failed []wantedEnd
+	var why error
+	for _, part := range parts {
+		p := w.parts[part.topicPartition]
+		if p == nil {
+			continue // it does not matter any more
+		}
+		h, s := high[part.topicPartition], stable[part.topicPartition]
+		failure := cmp.Or(err, h.err, s.err)
+		if failure == nil && h.epoch >= 0 && h.epoch < p.known {
+			failure = fmt.Errorf("%w: leader epoch %d, and %d is known", errBehind, h.epoch, p.known)
+		}
+		if failure != nil {
+			p.Break(sent)
+			failed, why = append(failed, part), cmp.Or(why, failure)
+			continue
+		}
+		p.known = max(p.known, h.epoch)
+		p.Answer(sent, h.offset, s.offset)
+		p.extent, p.epoch = extent{h.offset, s.offset, sent}, h.epoch
+	}
+	w.stale = w.stale || why != nil
+	w.fresh.Store(true)
+	w.mu.Unlock()
+	if why != nil {
+		w.complain(failed, why)
+	}
+	w.poke()
+}
+
+// list asks a broker for the ends of partitions, at an isolation level. All that were
+// asked for are in the answer, or there is none.
+func (w *watcher) list(ctx context.Context, leader int32, parts []wantedEnd, isolation int8) (map[topicPartition]listedEnd, error) {
+	req := kmsg.NewPtrListOffsetsRequest()
+	req.IsolationLevel = isolation
+	at := map[string]int{}
+	for _, part := range parts {
+		i, ok := at[part.topic]
+		if !ok {
+			i = len(req.Topics)
+			at[part.topic] = i
+			t := kmsg.NewListOffsetsRequestTopic()
+			t.Topic = part.topic
+			req.Topics = append(req.Topics, t)
+		}
+		p := kmsg.NewListOffsetsRequestTopicPartition()
+		p.Partition, p.CurrentLeaderEpoch, p.Timestamp = part.n, part.epoch, -1
+		req.Topics[i].Partitions = append(req.Topics[i].Partitions, p)
+	}
+	resp, err := w.cl.Broker(int(leader)).RetriableRequest(ctx, req)
+	if err != nil {
+		return nil, fmt.Errorf("list the end offsets of partitions that broker %d leads: %w", leader, err)
+	}
+	all := make(map[topicPartition]listedEnd, len(parts))
+	for _, t := range resp.(*kmsg.ListOffsetsResponse).Topics {
+		for _, p := range t.Partitions {
+			all[topicPartition{t.Topic, p.Partition}] = listedEnd{p.Offset, p.LeaderEpoch, kerr.ErrorForCode(p.ErrorCode)}
+		}
+	}
+	for _, part := range parts {
+		if _, ok := all[part.topicPartition]; !ok {
+			all[part.topicPartition] = listedEnd{err: fmt.Errorf("%w: it leaves out %s partition %d", errAnswer, part.topic, part.n)}
+		}
+	}
+	return all, nil
+}
+
+// needEnds tells the watcher which partitions' ends matter: those of which records
 // are held or are being read again; and all where partitions are aligned, for
 // one that is idle with nothing held is not to hold the others up. And each time
 // somebody has looked at the status the ends are asked for once: of a partition that
 // stands still, or that waits for a producer's transaction, nothing else tells how
 // much has come.
 func (s *session) needEnds() {
-	topics := map[string]bool{}
+	s.needed = s.now()
 	shown := func(x extent) bool { return s.shown != nil && (x.end < 0 || x.told < s.shownAt) }
+	n, changed := 0, false
 	s.each(func(p *partition) {
-		if s.cfg.MaxDrift > 0 || p.state.Low() < p.state.NextOffset() || shown(p.extent) {
-			topics[p.Topic] = true
+		want := needed{end: s.cfg.MaxDrift > 0 || p.state.Low() < p.state.NextOffset() || shown(p.extent), epoch: p.state.LeaderEpoch()}
+		if want.end {
+			n++
+		}
+		changed = changed || want != p.needed
+		p.needed = want
+	})
+	still := 0
+	for src := range s.stopped {
+		if shown(s.reasons[src].extent) {
+			still++
+		}
+	}
+	if was := s.watcher.wanted.Load(); !changed && still == 0 && was != nil && len(*was) == n {
+		return
+	}
+	all := make([]wantedEnd, 0, n+still)
+	s.each(func(p *partition) {
+		if p.needed.end {
+			all = append(all, wantedEnd{topicPartition{p.Topic, p.Partition}, p.needed.epoch})
 		}
 	})
 	for src := range s.stopped {
-		if why := s.reasons[src]; shown(why.extent) {
-			topics[src.Topic] = true
+		if shown(s.reasons[src].extent) {
+			all = append(all, wantedEnd{topicPartition{src.Topic, src.Partition}, -1})
 		}
 	}
-	all := slices.Collect(maps.Keys(topics))
-	s.watched.Store(&all)
+	s.watcher.wanted.Store(&all)
 }
 
-func (s *session) ask(ctx context.Context, topics []string) {
-	asking, cancel := context.WithTimeout(ctx, watermark.Gap)
-	defer cancel()
-	e := ends{sent: s.now()}
-	// High watermarks first: what lies between the two questions then only
-	// makes them differ, never agree.
-	var err error
-	if e.high, err = s.adm.ListEndOffsets(asking, topics...); err == nil {
-		e.stable, err = s.adm.ListCommittedOffsets(asking, topics...)
-	}
-	if ctx.Err() != nil {
-		return
-	}
-	if failed := cmp.Or(err, e.high.Error(), e.stable.Error()); failed != nil {
-		s.alarm.raise("the ends of the log are not told; nothing counts as idle", failed, "topics", topics)
-	}
-	if err != nil {
-		return
-	}
-	select {
-	case s.answers <- e:
-		s.poke()
-	case <-ctx.Done():
-	}
+// needed is what the watcher has been told of a partition.
+type needed struct {
+	end   bool // it matters
+	epoch int32
 }
 
-// takeAnswers lets the answers about the ends drain idle partitions.
+// takeAnswers lets what has been heard of the ends drain idle partitions. It may be
+// called while a release is under way; that partition is left alone.
 func (s *session) takeAnswers(ctx context.Context) error {
-	for {
-		select {
-		case e := <-s.answers:
-			var err error
-			s.each(func(p *partition) {
-				if err == nil {
-					err = goneOn(s.takeAnswer(ctx, p, e))
-				}
-			})
-			if err != nil {
-				return err
-			}
-			for src := range s.stopped {
-				why := s.reasons[src]
-				if high, stable, ok := e.of(src); ok {
-					why.extent = extent{high.Offset, stable.Offset, e.sent}
-					s.reasons[src] = why
-				}
-			}
-		default:
-			return nil
-		}
-	}
-}
-
-func (s *session) takeAnswer(ctx context.Context, p *partition, e ends) error {
-	high, stable, ok := e.of(p.Source)
-	if !ok {
-		p.state.Observe(e.sent, false)
+	if s.looking || !s.watcher.fresh.Swap(false) {
 		return nil
 	}
-	p.extent = extent{high.Offset, stable.Offset, e.sent}
+	s.looking = true
+	defer func() { s.looking = false }()
+	s.engine.Tick(s.now())
+	s.hear()
+	var err error
+	s.each(func(p *partition) {
+		if err == nil && p.ends.Last > 0 { // else nothing has been heard yet
+			err = goneOn(s.takeAnswer(ctx, p))
+		}
+	})
+	return err
+}
+
+// hear copies what the watcher has heard.
+func (s *session) hear() {
+	s.watcher.mu.Lock()
+	defer s.watcher.mu.Unlock()
+	s.each(func(p *partition) {
+		p.ends = ends{}
+		if of := s.watcher.parts[topicPartition{p.Topic, p.Partition}]; of != nil {
+			p.ends = of.ends
+		}
+	})
+	for src := range s.stopped {
+		if of := s.watcher.parts[topicPartition{src.Topic, src.Partition}]; of != nil && of.told > 0 {
+			why := s.reasons[src]
+			why.extent = of.extent
+			s.reasons[src] = why
+		}
+	}
+}
+
+func (s *session) takeAnswer(ctx context.Context, p *partition) error {
+	e := &p.ends
+	if e.told > p.extent.told {
+		p.extent = e.extent
+	}
 	if end, replaying := p.state.Replaying(); replaying {
 		// Only what the leader says of now counts: not an answer from before,
 		// and not one of a broker that does not know yet that it no longer
 		// leads. That reading makes no progress says nothing about what there
 		// is to read, and all of it has to have been read.
-		if high.Offset >= end || p.state.Position() < high.Offset || e.sent < p.since || high.LeaderEpoch < p.state.Snapshot().NextEpoch {
+		if e.told == 0 || e.end >= end || p.state.Position() < e.end || e.told < p.since || e.epoch < p.state.LeaderEpoch() {
 			return nil
 		}
-		return s.endReplayAt(ctx, p, high.Offset)
+		return s.endReplayAt(ctx, p, e.end)
 	}
-	p.state.Observe(e.sent, p.state.Position() == high.Offset && stable.Offset == high.Offset)
+	if p.state.Due() {
+		return nil // its release is under way
+	}
+	p.state.Observe(e.Stretch)
 	return s.releaseByClock(ctx, p)
 }

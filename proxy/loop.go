@@ -337,7 +337,7 @@ func (s *session) heed(ctx context.Context) error {
 // pace looks at the clock now and then inside long turns, and commits when it
 // is time: a transaction must not outlive its timeout because a release is
 // long. Nor does a stop wait for the end of one: where a commit may come, the turn may
-// end as well.
+// end as well. And a quiet partition does not wait for a busy one.
 func (s *session) pace(ctx context.Context) error {
 	if s.sinceClock++; s.sinceClock < clockEvery {
 		return nil
@@ -347,10 +347,15 @@ func (s *session) pace(ctx context.Context) error {
 	if s.stopping.Err() != nil {
 		return errCutShort
 	}
-	if s.commitDue() {
-		return s.commit(ctx)
+	if s.now().Sub(s.needed) >= askInterval {
+		s.needEnds()
 	}
-	return nil
+	if s.commitDue() {
+		if err := s.commit(ctx); err != nil {
+			return err
+		}
+	}
+	return s.takeAnswers(ctx)
 }
 
 // clockEvery is after how many records the clock is looked at.

@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -154,8 +153,8 @@ func TestStaleEndsAreNoLoss(t *testing.T) {
 			{read: 7, sent: 11, loss: true},
 		} {
 			p.state.Skip(step.read, 0)
-			at := kadm.ListedOffsets{topic: {0: {Topic: topic, Partition: 0, Offset: 7, LeaderEpoch: step.leader}}}
-			if err := s.takeAnswer(c.ctx, p, ends{sent: step.sent, stable: at, high: at}); (err != nil) != step.loss {
+			p.ends = ends{extent: extent{end: 7, stable: 7, told: step.sent}, epoch: step.leader}
+			if err := s.takeAnswer(c.ctx, p); (err != nil) != step.loss {
 				t.Errorf("%+v: %v", step, err)
 			}
 		}

@@ -39,6 +39,7 @@ type plan struct {
 	faultless bool // nothing goes wrong; instances may come and go politely
 	rebound   bool // the bound changes
 	crashEnd  bool // all crash in the end, and one is started
+	busy      bool // in the end one partition catches up slowly, and another is quiet
 	hanging   bool // members die for good between the two last requests of a transaction
 	beside    bool // the bytes are compared with those of an undisturbed run
 }
@@ -62,6 +63,9 @@ func (p *plan) String() string {
 	end := "goes on with whoever lives"
 	if p.crashEnd {
 		end = "all crash, one is started"
+	}
+	if p.busy {
+		end += "; then one partition catches up behind slow acknowledgements, and another is quiet"
 	}
 	fmt.Fprintf(&b, "  %8.3fs faults end; %s", p.span.Seconds(), end)
 	return b.String()
@@ -125,6 +129,11 @@ func planOf(seed uint64) *plan {
 	}
 	if seed%3 == 0 {
 		p.env = append(p.env, "TIDEMARK_DEDUP=key") // no two have the same, and all of one time are compared
+	}
+	if p.idle > 0 && p.txn >= 10*time.Second && p.strategy == "" && p.memory != "1MiB" && p.reanchor == 0 && !p.hanging && !p.rebound &&
+		p.work.partitions > 1 && chance(rand.New(rand.NewPCG(seed, 11)), 25) {
+		// The topics become so large that kfake would show what was aborted in them.
+		p.busy, p.faultless, p.work.transactions = true, true, false
 	}
 	p.schedule(rnd)
 	p.crashEnd = !p.faultless && chance(rnd, 50) || p.hanging

@@ -201,6 +201,7 @@ func (r *runner) session(first, admin *kgo.Client) error {
 	s.alarm.cluster.tell(s.log)
 	s.alarm.sessions.Add(1)
 	s.stopping = r.ctx
+	s.watcher.cl = admin
 	if s.schemas != nil {
 		s.schemas.Notify(s.poke)
 	}
@@ -304,11 +305,11 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 		owned:    newOwnership(),
 		ready:    make(chan struct{}),
 		requests: make(chan assignment, 1),
-		answers:  make(chan ends, 1),
 		start:    time.Now(), committed: time.Now(),
 		released: newReleased(cfg),
 		while:    newWaits(tools{cfg}),
 	}
+	s.watcher = newWatcher(s.now, s.alarm, s.poke)
 	s.accounts.undo()
 	s.takeOff()
 	return s
@@ -327,11 +328,14 @@ func (s *session) run(ctx, hard context.Context) error {
 	defer context.AfterFunc(hard, s.die)()
 	watching, stop := context.WithCancel(ctx)
 	done := make(chan struct{})
+	if s.watcher.cl == nil {
+		s.watcher.cl = s.cl
+	}
 	go func() {
 		defer close(done)
 		var beside sync.WaitGroup
 		beside.Go(func() { s.watchOutputs(watching) })
-		s.watch(watching)
+		s.watcher.watch(watching)
 		beside.Wait()
 	}()
 	s.board.opened(s.poke)

@@ -46,6 +46,10 @@ type session struct {
 	gts *kgo.GroupTransactSession // nil at least once
 	adm *kadm.Client
 
+	watcher *watcher
+	needed  watermark.Instant // when it was told what to ask for, last
+	looking bool              // at what it has heard
+
 	owned    *ownership
 	stopping context.Context // done when the process is told to stop
 	life     context.Context // the client's; it does nothing once that is done
@@ -107,8 +111,6 @@ type session struct {
 	blocked  atomic.Bool   // a rebalance waits for AllowRebalance
 	ready    chan struct{} // closed when cl is set
 	requests chan assignment
-	answers  chan ends
-	watched  atomic.Pointer[[]string] // topics whose ends matter now
 	ours     atomic.Pointer[[]watchedOutputs]
 	rival    atomic.Pointer[rival] // that was seen last; nil: none
 	fatal    atomic.Pointer[error] // that a watcher found
@@ -134,6 +136,8 @@ type partition struct {
 	dropped  int64  // duplicates, since the last commit
 	account  *account
 	extent
+	ends      ends // as heard last
+	needed    needed
 	heard     watermark.Instant // when records came, last
 	committed int64             // L, in the last commit
 	put       int               // records put out since then

@@ -177,7 +177,7 @@ func kinds() []string {
 		"request lost", "answer lost", "crashed", "cut", "cut for an hour", "frozen", "frozen beyond the session timeout",
 		"delayed", "coordinators moved", "aborted", "rebalanced", "left politely", "overflow", "re-anchored", "repeated",
 		"waited for a slower one",
-		"compared with an undisturbed run", "without faults",
+		"compared with an undisturbed run", "without faults", "quiet beside one that was busy for longer",
 	}
 	for _, r := range refusals {
 		if r.key == kmsg.DescribeGroups && !channelLocks {
@@ -241,6 +241,10 @@ func (m *simulation) live() {
 	<-written
 	m.heal()
 	m.finish()
+	if p.busy {
+		m.besideBusy(&work)
+	}
+	m.goHome()
 	m.judge(&work)
 }
 
@@ -444,6 +448,49 @@ func (m *simulation) finish() {
 		time.Sleep(100 * time.Millisecond)
 	}
 	m.slowest = time.Since(healed)
+}
+
+// besideBusy has brokers acknowledge slowly while one partition catches up. Another,
+// which ends in a burst, does not wait for that: its last record comes out by the
+// clock, which goes on meanwhile, with the next commit but one.
+func (m *simulation) besideBusy(w *workload) {
+	const backlog = 100_000
+	slow := 700*time.Millisecond + time.Duration(m.rnd.Int64N(int64(800*time.Millisecond)))
+	newest := func(n int32) int64 {
+		s, _ := m.snapshot(n)
+		return s.Max.Millis() + 1
+	}
+	quiet, busy := int32(0), int32(1)
+	h := m.c.slowAcks(m.topic, slow)
+	m.c.produce(m.c.cl, record(m.topic, quiet, newest(quiet), "last of a burst"))
+	m.c.backlog(m.topic, busy, newest(busy), backlog)
+	w.records += backlog + 1
+	began := time.Now()
+	done := func(n int32) bool {
+		s, ok := m.snapshot(n)
+		return ok && s.Next == m.c.fake.PartitionInfo(m.topic, n).HighWatermark && s.Count == 0 && !s.Releasing
+	}
+	// Each of two commits waits for all that is in flight, some six batches.
+	limit := m.plan.bound + m.plan.idle + 16*slow + 2*time.Second
+	for !done(quiet) {
+		m.mind()
+		if time.Since(began) > limit {
+			m.t.Fatalf("%v after its last record a quiet partition has not put it out, and acknowledgements take %v: %s", time.Since(began), slow, m.state())
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if m.count("quiet beside a busy one", 1); !done(busy) {
+		m.count("quiet beside one that was busy for longer", 1)
+	}
+	h.Store(0)
+	for !done(busy) && time.Since(began) < 5*time.Minute {
+		m.mind()
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// goHome has all members leave.
+func (m *simulation) goHome() {
 	for _, b := range m.members {
 		b.wanted = false
 		b.leave()

@@ -105,19 +105,25 @@ func TestOwedWhileReplaying(t *testing.T) {
 	if st := p.Status(); st.Owed != 10 || st.Records != 1 || !st.Replaying || st.Again != 1 {
 		t.Errorf("%+v", st)
 	}
-	p.Observe(0, true)
-	p.Observe(watermark.Instant(time.Second), true)
+	var heard watermark.Stretch
+	observe := func(sent watermark.Instant) {
+		heard.Answer(sent, 10, 10)
+		p.Observe(heard)
+	}
+	observe(0)
+	observe(watermark.Instant(time.Second))
 	if p.Status().Quiet != 0 {
 		t.Error("quiet while it is read again")
 	}
 	for i := range int64(9) {
 		p.Step(Record{Offset: i + 1, Time: watermark.Time(i + 1)}, 0)
 	}
+	e.Tick(watermark.Instant(2 * time.Second))
 	if loss := p.EndReplay(10, false); loss != nil {
 		t.Fatal(loss)
 	}
-	p.Observe(watermark.Instant(2*time.Second), true)
-	p.Observe(watermark.Instant(2400*time.Millisecond), true)
+	observe(watermark.Instant(2 * time.Second))
+	observe(watermark.Instant(2400 * time.Millisecond))
 	if q := p.Status().Quiet; q != 400*time.Millisecond {
 		t.Errorf("quiet for %v", q)
 	}

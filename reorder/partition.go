@@ -95,6 +95,10 @@ type Partition struct {
 	clock watermark.Clock
 	guard watermark.Guard
 	idle  watermark.Idle
+
+	observed   watermark.Instant // when the end of the log was looked at last,
+	observedAt int64             // and what had been read by then
+
 	queue calendar
 	store arena
 	group *group // nil: repeats are not told apart
@@ -281,11 +285,17 @@ func (p *Partition) Skip(next int64, leaderEpoch int32) {
 	p.next, p.nextEpoch, p.dirty = next, max(p.nextEpoch, leaderEpoch), true
 }
 
-// Observe takes an answer of the broker about the end of the partition; see
-// watermark.Idle. Idle time beyond the timeout moves the watermark like a
-// clock until nothing is held.
-func (p *Partition) Observe(sent watermark.Instant, quiet bool) {
-	step := p.idle.Observe(sent, quiet && p.replay == nil)
+// Observe takes what brokers have told of the end of the log. Idle time beyond
+// the timeout moves the watermark like a clock until nothing is held; see
+// watermark.Idle. It is not called while a release is under way.
+func (p *Partition) Observe(heard watermark.Stretch) {
+	// Who is asked when more than the end that he tells has been read already does
+	// not know the end.
+	behind := heard.Last > p.observed && heard.End < p.observedAt
+	step := p.idle.Observe(heard, p.replay == nil && p.next >= heard.End && !behind)
+	if p.replay == nil {
+		p.observed, p.observedAt = p.eng.now, p.next
+	}
 	if step > 0 && p.count > 0 {
 		if oldest, _ := p.queue.peek(watermark.Max); p.clock.W == watermark.None {
 			p.clock.AdvanceTo(oldest.Time.Sub(1)) // no marker has come; there is nothing else to begin from
@@ -294,6 +304,9 @@ func (p *Partition) Observe(sent watermark.Instant, quiet bool) {
 		p.dirty = true
 	}
 }
+
+// Stir starts idle time anew: what stood still until now goes on.
+func (p *Partition) Stir() { p.idle.Restart(p.eng.now) }
 
 // force moves the watermark over a sixteenth of the event time held, or over
 // the oldest record at least, to make room.
@@ -341,6 +354,15 @@ func (p *Partition) Position() int64 {
 
 // NextOffset returns H, the end of what has been judged.
 func (p *Partition) NextOffset() int64 { return p.next }
+
+// LeaderEpoch returns the leader epoch of the last record that was judged, -1 if it is
+// not known.
+func (p *Partition) LeaderEpoch() int32 {
+	if p.replay != nil {
+		return p.replay.NextEpoch
+	}
+	return p.nextEpoch
+}
 
 // Status is what can be seen of a partition from outside.
 type Status struct {

@@ -26,7 +26,7 @@ func (w *world) move(s source, clock bool) {
 		w.next()
 	case clock && s.maybe(4):
 		w.now += watermark.Instant(oneOf(s, 0, time.Second, 2*time.Second))
-		w.begins(event{now: w.now, sent: w.now, answer: true, quiet: true})
+		w.begins(event{now: w.now, sent: w.now, answer: quiet, looked: true})
 	case clock && s.maybe(10):
 		w.begins(event{now: w.now, force: true})
 	case w.more():
@@ -329,6 +329,11 @@ func TestChanged(t *testing.T) {
 		return func() { p.Step(Record{Offset: offset, Time: at, LeaderEpoch: 3}, 0); offset++ }
 	}
 	var snapshot Snapshot
+	var heard watermark.Stretch
+	observe := func(sent watermark.Instant) {
+		heard.Answer(sent, 4, 4)
+		p.Observe(heard)
+	}
 	for i, c := range []struct {
 		do   func()
 		want bool
@@ -339,12 +344,12 @@ func TestChanged(t *testing.T) {
 		{step(1), true}, // late
 		{func() { p.Skip(3, 3) }, false},
 		{func() { p.Skip(4, 7); offset = 4 }, true},
-		{func() { p.Observe(1*s, true) }, false},
-		{func() { p.Observe(2*s, true) }, false},
-		{func() { p.Observe(3*s, true) }, true},
+		{func() { observe(1 * s) }, false},
+		{func() { observe(2 * s) }, false},
+		{func() { observe(3 * s) }, true},
 		{func() { p.Next(new(Release)) }, true},
 		{func() { p.Next(new(Release)) }, false},
-		{func() { p.Observe(5*s, true) }, false}, // nothing is held
+		{func() { observe(5 * s) }, false}, // nothing is held
 		{func() { snapshot = p.Snapshot() }, false},
 		{step(9e9), true},
 		{func() { e.Relieve() }, true},
@@ -388,23 +393,29 @@ func TestIdlenessBeginsAtAssignment(t *testing.T) {
 		e := NewEngine(Options{Bound: time.Hour, IdleTimeout: time.Second}, 0)
 		e.Tick(10 * s)
 		p := e.Assign(Snapshot{Next: 1, W: 5, Natural: 5, Max: 1e12, Count: 1, Sum: OffsetHash(0)}, 10*s)
+		var heard watermark.Stretch
+		observe := func(sent watermark.Instant) {
+			heard.Answer(sent, 1, 1)
+			p.Observe(heard)
+		}
 		first := 10 * s
 		if again {
-			p.Observe(10*s, true)
+			observe(10 * s)
 			first = 11 * s
+			e.Tick(first)
 		}
 		p.Step(Record{Time: 1e12}, 0)
 		if loss := p.EndReplay(1, false); loss != nil {
 			t.Fatal(loss)
 		}
-		p.Observe(8*s, true)
-		p.Observe(9*s+s/2, true)
-		p.Observe(first, true)
-		p.Observe(first+s, true)
+		observe(8 * s)
+		observe(9*s + s/2)
+		observe(first)
+		observe(first + s)
 		if p.Watermark() != 5 {
 			t.Errorf("W moved to %d", p.Watermark())
 		}
-		if p.Observe(first+s+1, true); p.Watermark() != 6 {
+		if observe(first + s + 1); p.Watermark() != 6 {
 			t.Errorf("W=%d, a nanosecond beyond the timeout", p.Watermark())
 		}
 	}

@@ -151,7 +151,7 @@ func (l *Loss) Error() string {
 // reading has to have come to it, for what lies between is not read any more.
 // When something is missing, the partition goes on only if the loss is
 // accepted. Where a newer leader has written over the log, what it wrote is
-// new: Position then goes back to the first record of it.
+// new: Position then goes back to the first record of it. Idle time begins now.
 func (p *Partition) EndReplay(end int64, accept bool) *Loss {
 	s := p.replay
 	newer := p.leader > s.NextEpoch
@@ -163,6 +163,7 @@ func (p *Partition) EndReplay(end int64, accept bool) *Loss {
 		return loss
 	}
 	p.replay, p.nextEpoch = nil, p.leader
+	p.Stir() // whoever reads again has not been listening
 	p.next = min(p.next, max(end, p.read))
 	if newer {
 		p.next = min(p.next, p.parted)

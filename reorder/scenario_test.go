@@ -145,7 +145,11 @@ func (s *stage) do(args []string) {
 		for _, at := range args {
 			sec, _ := strconv.ParseFloat(at, 64)
 			now := watermark.Instant(sec * float64(time.Second))
-			s.begins(event{now: now, answer: true, sent: now, quiet: cmd == "quiet"})
+			e := event{now: now, answer: quiet, sent: now, looked: true}
+			if cmd == "busy" {
+				e.answer = unread
+			}
+			s.begins(e)
 			s.drain()
 		}
 	case "relieve":

@@ -347,6 +347,7 @@ func (m *simulation) endReplay(k *member) {
 	if (loss != nil) != broken || loss != nil && int(loss.Owed) != len(owed) {
 		k.failf("loss: %v, but something is missing: %v", loss, broken)
 	}
+	k.twin.stir(k.proc.now) // if it goes on, now or after the loss was accepted
 	if k.due = true; !broken {
 		k.of.parted = -1 // if anything, what nobody had read is another now
 		if k.p.Due() {

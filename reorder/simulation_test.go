@@ -36,7 +36,7 @@ var features = []string{
 	"invalid", "late", "on time at the watermark's edge", "overflow", "future", "guard step", "guard full", "guard switched", "guard waits for room to begin", "guard waits for room to end",
 	"verdict would be another now: future", "verdict would be another now: not future",
 	"flush", "flush cut by a commit", "flush cut by a crash", "new epoch",
-	"drain", "answer not quiet", "answer after a gap", "answer to a question before assignment", "answer while replaying", "process stopped", "process suspended",
+	"drain", "answer not quiet", "answer that waits", "answer after a gap", "answer to a question before assignment", "answer while replaying", "process stopped", "process suspended",
 	"wall clock forward", "wall clock back", "relieved", "relieved release cut", "memory needed while replaying",
 	"options changed", "owner with other options",
 	"settled on an outside word", "settled although it can be told now", "settled and not told yet", "waits for an outside word", "an outside service changes its mind", "no room to settle",
@@ -734,7 +734,7 @@ func (m *simulation) again(k *member, r logged) {
 	}
 	v := k.againOne(r)
 	if asked(r) {
-		k.twin.observe(k.proc.now, false)
+		k.twin.observe(k.proc.now, k.replies, -1)
 		m.saw["answer while replaying"]++
 	}
 	if owed := k.owes(r.Offset); owed != (v == OnTime) && !lost {
@@ -809,18 +809,27 @@ func (m *simulation) answers(k *member) {
 		p.now += watermark.Instant(oneOf(m.s, 0, 200*time.Millisecond, time.Second, 2*time.Second, 2*time.Second+1))
 		p.eng.Tick(p.now)
 		sent := p.now - watermark.Instant(oneOf(m.s, 0, 0, 0, 300*time.Millisecond, 1500*time.Millisecond, 5*time.Second))
-		quiet := !m.s.maybe(8)
+		answer, looked := m.s.answer(), !m.s.maybe(3)
 		_, replaying := k.p.Replaying()
 		before := k.p.Watermark()
-		k.begins(event{now: p.now, sent: sent, answer: true, quiet: quiet})
-		k.twin.observe(sent, quiet && !replaying)
-		k.twin.release()
+		k.begins(event{now: p.now, sent: sent, answer: answer, looked: looked})
+		if looked {
+			position := k.p.NextOffset()
+			if replaying {
+				position = -1
+			}
+			k.twin.observe(p.now, k.replies, position)
+			k.twin.release()
+		} else {
+			k.due = false
+			m.saw["answer that waits"]++
+		}
 		switch {
 		case replaying:
 			m.saw["answer while replaying"]++
 		case sent < k.began:
 			m.saw["answer to a question before assignment"]++
-		case !quiet:
+		case answer != quiet:
 			m.saw["answer not quiet"]++
 		case sent.Sub(k.asked) > watermark.Gap:
 			m.saw["answer after a gap"]++

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"maps"
+	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -37,8 +38,11 @@ type twin struct {
 	from      int                   // in out: what came out since
 	aside     []output              // what a watermark that came out then says is not in order
 
-	life  watermark.Instant   // the last sign of life
-	quiet []watermark.Instant // the answers since then that prove idleness
+	life    watermark.Instant // the last sign of life
+	since   watermark.Instant // from when on idleness has been proven,
+	drained time.Duration     // and what the clock has moved for it
+	looked  watermark.Instant // when somebody looked at the end last,
+	reached int64             // and what had been read by then
 
 	out []output
 }
@@ -49,12 +53,14 @@ type move struct{ w, natural watermark.Time }
 
 // event is one thing that happens to a partition.
 type event struct {
-	now    watermark.Instant
-	record *logged // read
-	sent   watermark.Instant
-	answer bool // the broker was asked at sent
-	quiet  bool
-	force  bool // memory has run short
+	now      watermark.Instant
+	record   *logged // read
+	answer   answer
+	sent     watermark.Instant // when the broker was asked
+	looked   bool              // at all answers so far,
+	replies  []reply           // which are these,
+	position int64             // with so much read by then; -1 while it is read again
+	force    bool              // memory has run short
 }
 
 func (t *twin) w() watermark.Time {
@@ -86,8 +92,8 @@ func (t *twin) happen(e event) {
 	case e.record != nil:
 		t.read(*e.record, e.now)
 		t.mark(*e.record)
-	case e.answer:
-		t.observe(e.sent, e.quiet)
+	case e.looked:
+		t.observe(e.now, e.replies, e.position)
 	case e.force && len(t.held) > 0:
 		// A sixteenth of the event time held, or the oldest at least.
 		oldest := watermark.Max
@@ -131,7 +137,7 @@ func (t *twin) read(r logged, now watermark.Instant) {
 	}
 	t.run = 0
 	if r.Time > newest(t.seen) {
-		t.life, t.quiet = now, nil
+		t.stir(now)
 	}
 	t.learn(r)
 	t.seen, t.held = append(t.seen, r), append(t.held, r)
@@ -276,7 +282,7 @@ func (t *twin) flush() {
 func (t *twin) copied() twin {
 	c := *t
 	c.seen, c.held, c.moves = slices.Clip(t.seen), slices.Clip(t.held), slices.Clip(t.moves)
-	c.limits, c.quiet, c.out = slices.Clip(t.limits), slices.Clip(t.quiet), slices.Clip(t.out)
+	c.limits, c.out = slices.Clip(t.limits), slices.Clip(t.out)
 	c.before, c.aside, c.word = slices.Clip(t.before), slices.Clip(t.aside), slices.Clip(t.word)
 	return c
 }
@@ -288,7 +294,7 @@ func (t *twin) restart(o Options, now watermark.Instant, n int, low int64) {
 	if o.Strategy != watermark.Adaptive {
 		t.disorders = nil // it is not carried on
 	}
-	t.o, t.life, t.quiet = o, now, nil
+	t.o, t.life, t.since, t.looked, t.reached = o, now, never, 0, 0
 	t.fade()
 	t.before, t.from = slices.Clip(t.out[:n]), n // what is known, it is from the log
 	t.lose(n, func(offset int64) bool { return offset < low })
@@ -397,28 +403,76 @@ func (t *twin) future(r logged) bool {
 	return false
 }
 
-// observe moves the watermark by what an answer proves beyond the timeout and
-// the one before it did not.
-func (t *twin) observe(sent watermark.Instant, quiet bool) {
-	if sent < t.life {
-		return
+// answer is what a broker may tell of the end of the log.
+type answer int
+
+const (
+	noAnswer answer = iota
+	quiet           // all has been read
+	unread          // there is more
+	stale           // less than has been read: a broker that is behind
+	open            // there is a transaction open
+	failed          // nothing
+)
+
+func (s source) answer() answer {
+	if !s.maybe(8) {
+		return quiet
 	}
-	if !quiet || t.o.IdleTimeout == 0 {
-		t.life, t.quiet = sent, nil
-		return
-	}
-	beyond := func() time.Duration {
-		if len(t.quiet) == 0 {
-			return 0
+	return oneOf(s, unread, unread, stale, open, failed)
+}
+
+// reply is what a broker told of the end of the log: end is -1 if it did not, or if a
+// transaction was open.
+type reply struct {
+	sent watermark.Instant
+	end  int64
+}
+
+// run returns since when all questions have been answered, one soon after the other
+// and with ends that do not go back.
+func run(replies []reply) watermark.Instant {
+	n := len(replies) - 1
+	for ; n > 0; n-- {
+		before, after := replies[n-1], replies[n]
+		if before.end < 0 || before.end > after.end || before.sent > after.sent || after.sent.Sub(before.sent) > 2*time.Second {
+			break
 		}
-		return max(0, t.quiet[len(t.quiet)-1].Sub(t.quiet[0])-t.o.IdleTimeout)
 	}
-	if n := len(t.quiet); n == 0 || (sent < t.quiet[n-1] || sent.Sub(t.quiet[n-1]) > 2*time.Second) { // the first, out of turn, after a gap
-		t.life, t.quiet = sent, nil
+	return replies[n].sent
+}
+
+// stir says that there was a sign of life.
+func (t *twin) stir(now watermark.Instant) { t.life, t.since = max(t.life, now), never }
+
+const never = watermark.Instant(math.MinInt64)
+
+// observe moves the watermark by what all answers until now prove beyond the timeout,
+// and did not when somebody looked before. position is what has been read by now, -1
+// while it is read again.
+func (t *twin) observe(now watermark.Instant, replies []reply, position int64) {
+	last := replies[len(replies)-1]
+	behind := last.sent > t.looked && last.end < t.reached
+	if position >= 0 {
+		t.looked, t.reached = now, position
 	}
-	before := beyond()
-	t.quiet = append(t.quiet, sent)
-	if d := beyond() - before; d > 0 && len(t.held) > 0 {
+	if last.sent < t.life {
+		return
+	}
+	if t.o.IdleTimeout == 0 || last.end < 0 || last.end > position || behind {
+		t.stir(last.sent)
+		return
+	}
+	if since := max(t.life, run(replies)); since != t.since {
+		t.since, t.drained = since, 0
+	}
+	beyond := last.sent.Sub(t.since) - t.o.IdleTimeout
+	d := beyond - t.drained
+	if d <= 0 {
+		return
+	}
+	t.drained = beyond
+	if len(t.held) > 0 {
 		if t.w() == watermark.None {
 			oldest := watermark.Max
 			for _, r := range t.held {
@@ -494,7 +548,7 @@ func (s source) events(o Options, log []logged) []event {
 			if s.maybe(8) {
 				sent -= watermark.Instant(time.Second) // answered late
 			}
-			all = append(all, event{now: now, sent: sent, answer: true, quiet: !s.maybe(8)})
+			all = append(all, event{now: now, sent: sent, answer: s.answer(), looked: !s.maybe(3)})
 		case s.maybe(16):
 			all = append(all, event{now: now, force: true})
 		default:
@@ -521,14 +575,42 @@ func (w *world) happen(e event) {
 func (w *world) begins(e event) {
 	w.eng.Tick(e.now)
 	switch {
-	case e.answer:
-		w.p.Observe(e.sent, e.quiet)
-		w.tracef("answer to %v quiet=%v W=%s", time.Duration(e.sent), e.quiet, w.p.Status().Watermark)
+	case e.answer != noAnswer:
+		if w.told(e); e.looked {
+			w.tracef("answer to %v quiet=%v W=%s", time.Duration(e.sent), e.answer == quiet, w.p.Status().Watermark)
+		} else {
+			w.tracef("answer to %v, end %d, waits", time.Duration(e.sent), w.replies[len(w.replies)-1].end)
+		}
 	case e.force:
 		w.eng.Relieve()
 		w.tracef("relieve W=%s", w.p.Status().Watermark)
 	}
 	w.due = true
+}
+
+// told lets brokers answer, and the engine have all answers so far if somebody looks.
+func (w *world) told(e event) {
+	r := reply{e.sent, w.p.NextOffset()}
+	switch e.answer {
+	case unread, stale, quiet:
+		switch e.answer {
+		case unread:
+			r.end++
+		case stale:
+			r.end = max(r.end-1, 0)
+		}
+		w.heard.Answer(e.sent, r.end, r.end)
+	case open:
+		w.heard.Answer(e.sent, r.end+1, r.end)
+		r.end = -1
+	default:
+		w.heard.Break(e.sent)
+		r.end = -1
+	}
+	w.replies = append(w.replies, r)
+	if e.looked {
+		w.p.Observe(w.heard)
+	}
 }
 
 // compareTwin runs one history through both.
@@ -546,6 +628,7 @@ func compareTwin(s source, trace *strings.Builder) {
 			w.p.Skip(e.record.Offset, e.record.LeaderEpoch) // says nothing new
 		}
 		w.happen(e)
+		e.replies, e.position = w.replies, w.p.NextOffset()
 		twin.happen(e)
 		if !reflect.DeepEqual(w.pending, twin.out) {
 			w.failf("put out:\n%sby definition:\n%s", list(w.pending), list(twin.out))

@@ -91,6 +91,8 @@ type world struct {
 	disbelieved bool     // the marker of the last record
 	teller      int      // which of asked it is
 	now         watermark.Instant
+	heard       watermark.Stretch // of the end of the log,
+	replies     []reply           // which is the sum of these
 	trace       *strings.Builder
 	name        string // before each line of the trace
 	heavy       int    // how much the payloads weigh
@@ -506,7 +508,7 @@ func (w *world) againOne(r logged) Verdict {
 		w.p.Skip(r.Offset, r.LeaderEpoch)
 	}
 	if asked(r) {
-		w.p.Observe(w.now, true)
+		w.told(event{sent: w.now, answer: quiet, looked: true})
 	}
 	if w.p.Next(new(Release)) || w.p.Due() || w.p.Low() != w.taken.Low || r.Offset%2 == 0 && w.p.Position() != r.Offset {
 		w.failf("a release, or L=%d, or position %d while replaying #%d", w.p.Low(), w.p.Position(), r.Offset)

@@ -10,57 +10,54 @@ type Instant time.Duration
 // Sub returns the time from u to i.
 func (i Instant) Sub(u Instant) time.Duration { return time.Duration(i - u) }
 
-// Gap is the longest pause between two answers of the broker across which
-// idle time still counts. A longer one means that the process was suspended
-// or the broker away, and then silence proves nothing.
-const Gap = 2 * time.Second
-
 // Idle measures for how long a partition has provably had nothing new.
 //
 // Silence is no proof: a lagging, paused or failing consumer hears nothing
-// either. Proof is an answer of the broker that shows nothing beyond the
-// position of the reader, and it holds for the moment at which the question
-// was sent. Idle time runs from one such moment to the next:
+// either. Proof is a Stretch of answers of the broker, below whose End all has
+// been read by now. Then the log held nothing else at any moment of the
+// stretch, and if one of its records had moved the largest event time seen,
+// idleness would have started anew when that was read:
 //
-//	answers    q       q    q        q        busy     q
-//	-----------|-------|----|--------|---------|-------|---->
-//	           |<---- proven idle -->|   starts anew   |
+//	stretch       |-------------------------------|
+//	              First                           Last, at which the log ended
+//	read          r    r  R     r                      where reading has come to
+//	                      |<------ idle --------->|
+//	                      R moved the maximum
 //
-// and starts anew when the largest event time seen moves (anything less is no
-// sign of life: a trickle of late records must not hold the last good ones
-// back), when an answer shows something not yet read, and after a Gap.
+// It does not matter when somebody looks: while records wait to be put out, the
+// answers go on, and what they prove counts as soon as all is read. A record
+// that does not move the maximum is no sign of life: a trickle of late
+// records must not hold the last good ones back. Where something is unread, or
+// the stretch is broken, idleness starts anew.
 type Idle struct {
 	Timeout time.Duration // 0: a partition is never idle
 
-	from    Instant       // the latest sign of life; questions before it prove nothing
-	since   Instant       // start of the proven stretch
-	last    Instant       // sending of the latest answered question
+	from    Instant       // the latest sign of life; what was asked before it proves nothing
+	since   Instant       // start of the proven time
+	last    Instant       // its end
 	proven  bool          // since and last hold
-	drained time.Duration // part of the stretch that has been handed out
+	drained time.Duration // part of the proven time that has been handed out
 }
 
-// Restart ends the proven stretch: at now there was a sign of life.
-func (i *Idle) Restart(now Instant) { i.from, i.proven, i.drained = now, false, 0 }
+// Restart ends the proven time: at now there was a sign of life.
+func (i *Idle) Restart(now Instant) { i.from, i.proven, i.drained = max(i.from, now), false, 0 }
 
-// Observe takes an answer of the broker to a question sent at the given
-// instant; quiet means that position, last stable offset and high watermark
-// were one. It returns how much further the wall clock may move the
-// watermark: the part of the proven idle time beyond the timeout that has not
-// been returned before.
-func (i *Idle) Observe(sent Instant, quiet bool) time.Duration {
-	if sent < i.from {
+// Observe takes what brokers have told of the end of the log; read means that
+// all below it has been read. It returns how much further the wall clock may
+// move the watermark: the part of the proven idle time beyond the timeout that
+// has not been returned before.
+func (i *Idle) Observe(heard Stretch, read bool) time.Duration {
+	if heard.Last < i.from {
 		return 0
 	}
-	if !quiet || i.Timeout <= 0 {
-		i.Restart(sent)
+	if !heard.whole || !read || i.Timeout <= 0 {
+		i.Restart(heard.Last)
 		return 0
 	}
-	if !i.proven || sent < i.last || sent.Sub(i.last) > Gap {
-		i.Restart(sent)
-		i.proven, i.since, i.last = true, sent, sent
-		return 0
+	if since := max(heard.First, i.from); !i.proven || since != i.since {
+		i.proven, i.since, i.drained = true, since, 0
 	}
-	i.last = sent
+	i.last = heard.Last
 	beyond := i.last.Sub(i.since) - i.Timeout
 	if beyond <= i.drained {
 		return 0
