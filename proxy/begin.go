@@ -1,9 +1,11 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -42,19 +44,70 @@ func (s *session) knownFrom(ctx context.Context, t Topic) (known int32, err erro
 }
 
 // listings are offsets that brokers have listed while partitions are taken up. A
-// question is about a whole topic, and its partitions ask the same.
-type listings map[string]kadm.ListedOffsets
+// question is about whole topics, and their partitions ask the same.
+type listings map[string]listing
 
-func (l listings) once(ctx context.Context, what string, ask func(context.Context, ...string) (kadm.ListedOffsets, error), topics ...string) (kadm.ListedOffsets, error) {
+// listing is what brokers have answered; err, why some have not.
+type listing struct {
+	kadm.ListedOffsets
+	err error
+}
+
+// lister is one of kadm's questions about the offsets of topics.
+type lister func(ctx context.Context, topics ...string) (kadm.ListedOffsets, error)
+
+// once asks, unless it has been asked before. What some brokers answer counts, whatever
+// becomes of others.
+func (l listings) once(ctx context.Context, what string, ask lister, topics ...string) (listing, error) {
 	key := what + " " + topics[0]
 	if known, ok := l[key]; ok {
 		return known, nil
 	}
-	listed, err := ask(ctx, topics...)
+	answer, err := askAll(ctx, ask, topics...)
 	if err == nil {
-		l[key] = listed
+		l[key] = answer
 	}
-	return listed, err
+	return answer, err
+}
+
+// listPatience is how long brokers may take to list offsets: the loop waits.
+const listPatience = 2 * time.Second
+
+// askAll asks the leaders of all partitions of topics. It fails only if nobody could be
+// asked.
+func askAll(ctx context.Context, ask lister, topics ...string) (listing, error) {
+	asking, cancel := context.WithTimeout(ctx, listPatience)
+	defer cancel()
+	listed, err := ask(asking, topics...)
+	switch {
+	case ctx.Err() != nil:
+		return listing{}, ctx.Err()
+	case err != nil && !errors.As(err, new(*kadm.ShardErrors)):
+		return listing{}, err
+	}
+	return listing{listed, err}, nil
+}
+
+// errLeaderAway says that the leader of a partition does not answer, or that there is none.
+var errLeaderAway = errors.New("its leader does not answer")
+
+// of returns what was answered about a partition. errLeaderAway: nobody has answered, and
+// others may have.
+func (l listing) of(topic string, n int32) (kadm.ListedOffset, error) {
+	o, ok := l.Lookup(topic, n)
+	err := o.Err
+	switch {
+	case !ok && l.err == nil:
+		return o, fmt.Errorf("%w: it leaves out %s partition %d", errAnswer, topic, n)
+	case !ok:
+		err = l.err
+	case err == nil:
+		return o, nil
+	}
+	if ok && !transient(err) {
+		return o, err
+	}
+	return o, fmt.Errorf("list the offsets of %s partition %d: %w: %w", topic, n, errLeaderAway, err)
 }
 
 // startOffset resolves where a partition begins that has no commit.
@@ -65,7 +118,7 @@ func (s *session) startOffset(ctx context.Context, p *partition, first bool) (kg
 	doing := func(err error) (kgo.EpochOffset, error) {
 		return kgo.EpochOffset{}, fmt.Errorf("find where %s partition %d begins: %w", p.Topic, p.Partition, err)
 	}
-	var listed kadm.ListedOffsets
+	var listed listing
 	var err error
 	switch start := s.cfg.Start; {
 	case !first || start.Kind == config.StartEarliest:
@@ -82,12 +135,9 @@ func (s *session) startOffset(ctx context.Context, p *partition, first bool) (kg
 	if err != nil {
 		return doing(err)
 	}
-	o, ok := listed.Lookup(p.Topic, p.Partition)
-	if !ok {
-		return doing(fmt.Errorf("%w: it leaves that out", errAnswer))
-	}
-	if o.Err != nil {
-		return doing(o.Err)
+	o, err := listed.of(p.Topic, p.Partition)
+	if err != nil {
+		return doing(err)
 	}
 	return kgo.EpochOffset{Epoch: o.LeaderEpoch, Offset: o.Offset}, nil
 }
@@ -97,19 +147,24 @@ func (s *session) startOffset(ctx context.Context, p *partition, first bool) (kg
 // first: kadm asks for it afterwards, and would pass over what comes between.
 func firstSince(ctx context.Context, adm *kadm.Client, ms int64, topics ...string) (kadm.ListedOffsets, error) {
 	ends, err := adm.ListEndOffsets(ctx, topics...)
-	if err != nil {
+	if err != nil && !errors.As(err, new(*kadm.ShardErrors)) {
 		return nil, err
 	}
-	since, err := adm.ListOffsetsAfterMilli(ctx, ms, topics...)
+	since, failed := adm.ListOffsetsAfterMilli(ctx, ms, topics...)
 	for topic, partitions := range since {
 		for n, o := range partitions {
 			const none = -1 // the timestamp of an end
-			if end, ok := ends.Lookup(topic, n); ok && o.Err == nil && o.Timestamp == none {
+			if o.Err != nil || o.Timestamp != none {
+				continue
+			}
+			if end, ok := ends.Lookup(topic, n); ok {
 				since[topic][n] = end
+			} else {
+				delete(since[topic], n) // where it ended before is not known
 			}
 		}
 	}
-	return since, err
+	return since, cmp.Or(failed, err)
 }
 
 // groupOffset returns where another group stands. It must be at rest: what

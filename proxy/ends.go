@@ -303,12 +303,25 @@ func (w *watcher) list(ctx context.Context, leader int32, parts []wantedEnd, iso
 	return all, nil
 }
 
+// answered reports whether the leaders of all these partitions have answered a question
+// sent since.
+func (w *watcher) answered(since watermark.Instant, parts ...topicPartition) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, part := range parts {
+		if p := w.parts[part]; p == nil || p.told <= since {
+			return false
+		}
+	}
+	return true
+}
+
 // needEnds tells the watcher which partitions' ends matter: those of which records
 // are held or are being read again; and all where partitions are aligned, for
 // one that is idle with nothing held is not to hold the others up. And each time
 // somebody has looked at the status the ends are asked for once: of a partition that
 // stands still, or that waits for a producer's transaction, nothing else tells how
-// much has come.
+// much has come. Of one that waits for leaders the answers say that they are there.
 func (s *session) needEnds() {
 	s.needed = s.now()
 	shown := func(x extent) bool { return s.shown != nil && (x.end < 0 || x.told < s.shownAt) }
@@ -321,25 +334,25 @@ func (s *session) needEnds() {
 		changed = changed || want != p.needed
 		p.needed = want
 	})
-	still := 0
+	var still []topicPartition
 	for src := range s.stopped {
-		if shown(s.reasons[src].extent) {
-			still++
+		if why := s.reasons[src]; why.away {
+			still = append(still, leadersOf(src)...)
+		} else if shown(why.extent) {
+			still = append(still, topicPartition{src.Topic, src.Partition})
 		}
 	}
-	if was := s.watcher.wanted.Load(); !changed && still == 0 && was != nil && len(*was) == n {
+	if was := s.watcher.wanted.Load(); !changed && len(still) == 0 && was != nil && len(*was) == n {
 		return
 	}
-	all := make([]wantedEnd, 0, n+still)
+	all := make([]wantedEnd, 0, n+len(still))
 	s.each(func(p *partition) {
 		if p.needed.end {
 			all = append(all, wantedEnd{topicPartition{p.Topic, p.Partition}, p.needed.epoch})
 		}
 	})
-	for src := range s.stopped {
-		if shown(s.reasons[src].extent) {
-			all = append(all, wantedEnd{topicPartition{src.Topic, src.Partition}, -1})
-		}
+	for _, part := range still {
+		all = append(all, wantedEnd{part, -1})
 	}
 	s.watcher.wanted.Store(&all)
 }

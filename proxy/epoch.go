@@ -44,16 +44,18 @@ func (w past) next(now time.Time) uint32 {
 // may begin.
 func (s *session) outputs(ctx context.Context, p *partition) (w past, err error) {
 	ends, err := s.listed.once(ctx, "end", s.adm.ListEndOffsets, p.Ordered, p.Late)
-	if err == nil {
-		err = ends.Error()
-	}
-	if err != nil {
-		return w, fmt.Errorf("find the ends of %s and %s: %w", p.Ordered, p.Late, err)
-	}
 	for _, topic := range []string{p.Ordered, p.Late} {
-		if end, _ := ends.Lookup(topic, p.Partition); end.Offset > 0 {
-			w.any = true
+		var end kadm.ListedOffset
+		if _, ok := ends.Lookup(topic, p.Partition); !ok && p.Partition >= s.topics[p.Topic].Usable {
+			continue // it has no such partition yet
 		}
+		if err == nil {
+			end, err = ends.of(topic, p.Partition)
+		}
+		if err != nil {
+			return w, fmt.Errorf("find the ends of %s and %s: %w", p.Ordered, p.Late, err)
+		}
+		w.any = w.any || end.Offset > 0
 	}
 	if !w.any || s.cfg.OnReset != config.ResetBeginsEpoch {
 		return w, nil
@@ -85,17 +87,8 @@ const (
 // so. It looks at ever longer ends of the log. What comes behind the record found and
 // says nothing may be of a later epoch, but nobody was told of that one.
 func (s *session) lastEpoch(ctx context.Context, topic string, n int32) (epoch uint32, silent bool, err error) {
-	starts, err := s.adm.ListStartOffsets(ctx, topic)
+	start, end, err := bounds(ctx, topic, n, s.adm.ListStartOffsets, s.adm.ListCommittedOffsets)
 	if err != nil {
-		return 0, false, err
-	}
-	stable, err := s.adm.ListCommittedOffsets(ctx, topic)
-	if err != nil {
-		return 0, false, err
-	}
-	start, _ := starts.Lookup(topic, n)
-	end, _ := stable.Lookup(topic, n)
-	if err := errors.Join(start.Err, end.Err); err != nil {
 		return 0, false, err
 	}
 	for back := int64(16); ; back *= 8 {
@@ -114,6 +107,23 @@ func (s *session) lastEpoch(ctx context.Context, topic string, n int32) (epoch u
 			return 0, true, nil
 		}
 	}
+}
+
+// bounds asks where a partition begins and ends.
+func bounds(ctx context.Context, topic string, n int32, askStart, askEnd lister) (start, end kadm.ListedOffset, err error) {
+	for _, ask := range []struct {
+		lister
+		into *kadm.ListedOffset
+	}{{askStart, &start}, {askEnd, &end}} {
+		all, err := askAll(ctx, ask.lister, topic)
+		if err == nil {
+			*ask.into, err = all.of(topic, n)
+		}
+		if err != nil {
+			return start, end, err
+		}
+	}
+	return start, end, nil
 }
 
 // epochLook is what committed records say of their epochs.

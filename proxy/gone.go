@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,18 +13,12 @@ import (
 // gone deals with a position that the log no longer has, or with records that
 // a new leader has rewritten: retention, deletion or truncation came between.
 func (s *session) gone(ctx context.Context, p *partition, cause error) error {
-	starts, err := s.adm.ListStartOffsets(ctx, p.Topic)
-	if err != nil {
-		return fmt.Errorf("find the start of %s: %w", p.Topic, err)
-	}
-	ends, err := s.adm.ListEndOffsets(ctx, p.Topic)
-	if err != nil {
-		return fmt.Errorf("find the end of %s: %w", p.Topic, err)
-	}
-	start, _ := starts.Lookup(p.Topic, p.Partition)
-	end, _ := ends.Lookup(p.Topic, p.Partition)
-	if err := cmp.Or(start.Err, end.Err); err != nil {
+	start, end, err := bounds(ctx, p.Topic, p.Partition, s.adm.ListStartOffsets, s.adm.ListEndOffsets)
+	if errors.Is(err, errLeaderAway) {
 		return s.again(ctx, p, err) // the leader is moving
+	}
+	if err != nil {
+		return fmt.Errorf("find the bounds of %s partition %d: %w", p.Topic, p.Partition, err)
 	}
 	// Where a new leader has written over the log, what it wrote is read
 	// like anything new.

@@ -89,11 +89,15 @@ type inspection struct {
 
 	examine  func(r *round, ctx context.Context, topic string) error // looks at one of the topics
 	rehearse bool                                                    // nothing is changed
+	lenient  bool                                                    // a partition of an output may be without a leader
 }
 
 // settled is how long a change may take to be seen by all brokers before it is
 // worth a warning.
 const settled = 5 * time.Second
+
+// errLeaderless says that nobody leads a partition of an output.
+var errLeaderless = errors.New("it has no leader")
 
 // errUnsettled says that a topic is not, or not yet, as it has to be.
 var errUnsettled = errors.New("not ready yet")
@@ -104,7 +108,11 @@ func (p *inspection) settle(ctx context.Context) (map[string]Topic, error) {
 	pause := backoff{first: 20 * time.Millisecond, longest: time.Second}
 	for began := time.Now(); ; {
 		topics, err := p.round(ctx)
-		if !errors.Is(err, errUnsettled) || time.Since(began) > settled {
+		switch late := time.Since(began) > settled; {
+		case late && errors.Is(err, errLeaderless) && !p.lenient:
+			p.lenient = true // it is no new topic: what goes there waits by itself
+			continue
+		case late, !errors.Is(err, errUnsettled):
 			return topics, err
 		}
 		if err := pause.wait(ctx); err != nil {

@@ -346,6 +346,23 @@ func TestPreflightNoAnswer(t *testing.T) {
 	})
 }
 
+// A partition of an output that has no leader, and does not get one as a new one does,
+// holds up none of the others.
+func TestPreflightGoesOnWithoutLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := new(kfake.VirtualNetwork)
+		cluster := start(t, network)
+		cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: "raw.late", Partitions: []int32{1}, Err: kerr.LeaderNotAvailable, Count: -1})
+		f, adm := virtual(t, network)
+		began, cfg := time.Now(), f.config()
+		topics, err := preflight(t.Context(), adm, cfg, cfg.EventTime, newAlarm(f.logger()))
+		if took := time.Since(began); err != nil || len(topics) != 1 || took < settled || took > settled+time.Second {
+			t.Errorf("%v, %v after %v", topics, err, took)
+		}
+		contains(t, f.warnings(), "partitions of an output have no leader", "topic=raw.late")
+	})
+}
+
 // What the brokers say will pass is waited for; anything else is decided.
 func TestPreflightAnswers(t *testing.T) {
 	for _, test := range []struct {
@@ -356,7 +373,7 @@ func TestPreflightAnswers(t *testing.T) {
 		{kfake.Fault{Keys: []kmsg.Key{kmsg.FindCoordinator}, Group: "g", Err: kerr.CoordinatorNotAvailable}, true, "COORDINATOR_NOT_AVAILABLE"},
 		{kfake.Fault{Keys: []kmsg.Key{kmsg.FindCoordinator}, TxnID: "g/i", Err: kerr.CoordinatorLoadInProgress}, true, "COORDINATOR_LOAD_IN_PROGRESS"},
 		{kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: "raw", Err: kerr.LeaderNotAvailable}, true, "LEADER_NOT_AVAILABLE"},
-		{kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: "raw.late", Partitions: []int32{1}, Err: kerr.LeaderNotAvailable}, true, "late output raw.late, partition 1"},
+		{kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: "raw.late", Partitions: []int32{1}, Err: kerr.UnknownServerError}, true, "late output raw.late, partition 1"},
 		{kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeConfigs}, Resource: "raw", Err: kerr.UnknownTopicOrPartition}, true, "read the settings of the source topic raw"},
 		{kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Topic: "raw.ordered", Err: kerr.ThrottlingQuotaExceeded}, true, "create raw.ordered"},
 		{kfake.Fault{Keys: []kmsg.Key{kmsg.FindCoordinator}, Group: "g", Err: kerr.UnknownServerError}, true, "UNKNOWN_SERVER_ERROR"},

@@ -61,6 +61,7 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (p
 	var loaded, waiting []*partition
 	var begins []offset // what is committed before anything is read
 	var fresh []emit.Source
+	away := map[*partition]error{} // why they cannot be taken up now
 	defer func() {
 		for _, p := range loaded {
 			if s.find(p.Topic, p.Partition) != p {
@@ -74,6 +75,13 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (p
 		known := sync.OnceValues(func() (int32, error) { return s.knownFrom(ctx, s.topics[topic]) })
 		for _, n := range ps {
 			p, snap, begun, err := s.resume(ctx, s.topics[topic], n, mine[topic][n], known)
+			if errors.Is(err, errLeaderAway) {
+				was := max(mine[topic][n].offset, 0)
+				at[topic][n] = kgo.NewOffset().At(was) // from where nothing is read
+				p.account, p.committed, p.end, p.stable = s.accounts.open(p.Source, 0), was, -1, -1
+				away[p] = err
+				continue
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -123,6 +131,15 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (p
 	s.cl.ResumeFetchPartitions(partitions)
 	for _, p := range waiting {
 		s.await(p)
+	}
+	for p, why := range away {
+		s.awaitLeader(p, why)
+	}
+	if len(loaded)+len(waiting) == 0 {
+		return at, nil
+	}
+	for p := range away {
+		partitions = leaveOut(partitions, p)
 	}
 	s.alarm.inform("partitions taken up", "partitions", list(partitions), "first_starts", len(fresh), "offsets_to_read_again", again)
 	return at, nil
@@ -188,6 +205,16 @@ func (s *session) resume(ctx context.Context, t Topic, n int32, was committed, k
 	return p, snap, true, err
 }
 
+// leaveOut returns partitions without one of them.
+func leaveOut(partitions map[string][]int32, p *partition) map[string][]int32 {
+	rest := maps.Clone(partitions)
+	rest[p.Topic] = slices.DeleteFunc(slices.Clone(rest[p.Topic]), func(n int32) bool { return n == p.Partition })
+	if len(rest[p.Topic]) == 0 {
+		delete(rest, p.Topic)
+	}
+	return rest
+}
+
 // adopt compares the topic ids of a commit that was taken up and of the topic, and
 // reports whether the commit should say another one. Brokers before 2.8 have no ids:
 // of a commit from there it gets the topic's as soon as there is one, and the one that
@@ -225,6 +252,13 @@ func (s *session) refuse(p *partition, was committed, err error) error {
 // before.
 func (s *session) beginAt(ctx context.Context, p *partition, was committed, first bool, why error, before uint32) (reorder.Snapshot, error) {
 	out, err := s.outputs(ctx, p)
+	if errors.Is(err, errLeaderAway) && (was.offset < 0 || why != nil) {
+		// Where it begins is where it would have begun: START=latest does not come to
+		// mean the end of the wait.
+		if _, failed := s.startsAt(ctx, p, first); failed != nil {
+			return reorder.Snapshot{}, failed
+		}
+	}
 	if err != nil {
 		return reorder.Snapshot{}, err
 	}
@@ -240,7 +274,7 @@ func (s *session) beginAt(ctx context.Context, p *partition, was committed, firs
 	}
 	at := kgo.EpochOffset{Epoch: -1, Offset: was.offset}
 	if was.offset < 0 || why != nil {
-		if at, err = s.startOffset(ctx, p, first); err != nil {
+		if at, err = s.startsAt(ctx, p, first); err != nil {
 			return reorder.Snapshot{}, err
 		}
 	}
@@ -248,6 +282,17 @@ func (s *session) beginAt(ctx context.Context, p *partition, was committed, firs
 		s.log.Warn("a new epoch begins", "topic", p.Topic, "partition", p.Partition, "offset", at.Offset, "epoch", epoch)
 	}
 	return reorder.Fresh(at.Offset, at.Epoch, epoch), nil
+}
+
+// startsAt is startOffset, asked once in a session.
+func (s *session) startsAt(ctx context.Context, p *partition, first bool) (at kgo.EpochOffset, err error) {
+	at, ok := s.starts[p.Source]
+	if !ok {
+		if at, err = s.startOffset(ctx, p, first); err == nil {
+			s.starts[p.Source] = at
+		}
+	}
+	return at, err
 }
 
 func (s *session) refuseReset(p *partition, was committed, why error) error {

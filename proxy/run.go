@@ -298,6 +298,7 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 		suspects: map[emit.Source]*suspect{},
 		shut:     map[emit.Source]closed{},
 		stopped:  map[emit.Source]watermark.Instant{},
+		starts:   map[emit.Source]kgo.EpochOffset{},
 		reasons:  map[emit.Source]standing{},
 		waiting:  map[emit.Source]wanted{},
 		recoil:   recoil,

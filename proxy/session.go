@@ -81,9 +81,10 @@ type session struct {
 	waiting    map[emit.Source]wanted            // of these, those that wait for a schema
 	codec      sameCodec
 	released   *released
-	listed     listings       // while partitions are taken up
-	stalled    bool           // the client has stopped reading a partition
-	slowest    watermark.Time // by which the others are aligned
+	listed     listings                        // while partitions are taken up
+	starts     map[emit.Source]kgo.EpochOffset // where partitions begin that have no commit yet
+	stalled    bool                            // the client has stopped reading a partition
+	slowest    watermark.Time                  // by which the others are aligned
 	toldHeld   watermark.Instant
 	polled     watermark.Time // the wall clock when what is worked off was polled
 	punctual   bool           // it had not been there for long

@@ -2,9 +2,12 @@ package proxy
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -113,4 +116,70 @@ func TestPartitionAppearsLater(t *testing.T) {
 			t.Errorf("%d read, %d ordered", r.Read, r.Ordered)
 		}
 	})
+}
+
+// A partition that cannot begin because somebody does not answer waits by itself: its
+// leader, or that of its outputs. It begins where it would have begun.
+func TestBeginsWithoutLeader(t *testing.T) {
+	for name, fault := range map[string]func(topic string) kfake.Fault{
+		"of the source": func(topic string) kfake.Fault {
+			return kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata, kmsg.ListOffsets}, Topic: topic, Err: kerr.LeaderNotAvailable}
+		},
+		"of the ordered output": func(topic string) kfake.Fault {
+			return kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Topic: topic + ".ordered", Err: kerr.NotLeaderForPartition}
+		},
+		"of the late output, all the time": func(topic string) kfake.Fault {
+			return kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata, kmsg.ListOffsets}, Topic: topic + ".late", Err: kerr.LeaderNotAvailable}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFake(t, func(t *testing.T, c *cluster) {
+				topic := c.topic(3)
+				c.create(topic+".ordered", 3)
+				c.create(topic+".late", 3)
+				base := time.Now().Add(-time.Hour).UnixMilli()
+				c.produce(c.cl, record(topic, 0, base, "before"), record(topic, 1, base, "before"), record(topic, 2, base, "before"))
+				f := fault(topic)
+				f.Partitions, f.Count = []int32{1}, -1
+				h := c.fake.Fault(f)
+				s := c.start(topic, "TIDEMARK_START=latest")
+				begun := func(n int32) bool {
+					g := c.fake.GroupInfo(s.cfg.Group)
+					if g == nil {
+						return false
+					}
+					_, ok := g.Commits[topic][n]
+					return ok
+				}
+				c.awaitFor(25*time.Second, "the others to begin", func() bool { s.lives(); return begun(0) && begun(2) })
+				if begun(1) {
+					t.Error("partition 1 has begun, and nobody knows where")
+				}
+				c.produce(c.cl, record(topic, 0, base+1, "after"), record(topic, 2, base+1, "after"))
+				c.awaitFor(5*time.Second, "theirs to come out", func() bool {
+					return c.fake.PartitionInfo(topic+".ordered", 0).HighWatermark > 0 && c.fake.PartitionInfo(topic+".ordered", 2).HighWatermark > 0
+				})
+				if why := s.status().Partitions[1]; why.State != Stopped || !strings.Contains(why.Hold.Words, errLeaderAway.Error()) {
+					t.Errorf("the status says %s: %s", why.State, why.Hold.Words)
+				}
+				if said := s.voice.heard("a partition cannot be taken up yet"); len(said) != 1 {
+					t.Errorf("the log says %q", said)
+				}
+				late := name != "of the source"
+				if late { // there is a leader of the source who takes it meanwhile
+					c.produce(c.cl, record(topic, 1, base+1, "after"))
+				}
+				h.Remove()
+				c.awaitFor(3*time.Second, "partition 1 to begin", func() bool { s.lives(); return len(c.commits(s.cfg)) == 3 })
+				if !late {
+					c.produce(c.cl, record(topic, 1, base+1, "after"))
+				}
+				c.awaitDrained(s)
+				s.stop()
+				if r := c.verify(s.cfg); r.Read != 3 || r.Ordered != 3 {
+					t.Errorf("%d read, %d ordered", r.Read, r.Ordered)
+				}
+			})
+		})
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/tidemarkhq/tidemark/emit"
@@ -32,6 +33,31 @@ type place struct {
 
 // retryStopped is how often a stopped partition is tried again.
 const retryStopped = 30 * time.Second
+
+// retryAway is how often one that waits for a leader is tried again, at the most. The
+// watcher asks meanwhile: the loop would have to wait for the answer.
+const retryAway = time.Second
+
+// tooEarly reports whether a partition is not to be tried again yet.
+func (s *session) tooEarly(src emit.Source, tried watermark.Instant) bool {
+	if s.reasons[src].away {
+		return s.now().Sub(tried) < retryAway || !s.watcher.answered(tried, leadersOf(src)...)
+	}
+	return s.now().Sub(tried) < retryStopped
+}
+
+// leadersOf returns the partitions whose leaders have to answer before one can begin.
+func leadersOf(src emit.Source) []topicPartition {
+	return []topicPartition{{src.Topic, src.Partition}, {src.Ordered, src.Partition}, {src.Late, src.Partition}}
+}
+
+// awaitLeader has a partition wait that could not be taken up: its leader, or that of
+// its outputs, is away. Nothing is committed for it. The others begin.
+func (s *session) awaitLeader(p *partition, why error) {
+	s.setAside(p, standing{state: Stopped, away: true, why: why.Error(), hint: "see whether brokers are away; it is taken up as soon as they answer"})
+	s.alarm.at(fmt.Sprint(p.Topic, p.Partition), slog.LevelWarn, "a partition cannot be taken up yet; it is as soon as all leaders answer", why,
+		"topic", p.Topic, "partition", p.Partition)
+}
 
 // errStopped says that a partition has been stopped: what was to be done with it
 // is not to be gone on with, and all else is.
@@ -107,6 +133,7 @@ type standing struct {
 	why, hint string
 	last      reorder.Status
 	committed int64
+	away      bool // a leader is
 	extent
 }
 
@@ -145,7 +172,7 @@ func (s *session) tryStopped(ctx context.Context) error {
 			if since := s.now().Sub(tried); since >= retryStopped || out.visible && since >= retryShut {
 				shut = append(shut, src)
 			}
-		case s.now().Sub(tried) < retryStopped, s.waits(src):
+		case s.tooEarly(src, tried), s.waits(src):
 		case src.Partition < s.topics[src.Topic].Usable:
 			again[src.Topic] = append(again[src.Topic], src.Partition)
 			if at, ok := s.stuck[src]; ok {

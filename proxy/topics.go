@@ -295,8 +295,15 @@ func (r *round) output(ctx context.Context, src, out *view) (partitions int32, e
 // led waits for partitions that cannot be written to.
 func (r *round) led(out *view) error {
 	for _, p := range out.Partitions.Sorted() {
-		if p.Err != nil && r.waiting == nil {
+		switch {
+		case p.Err == nil:
+		case r.lenient && errors.Is(p.Err, kerr.LeaderNotAvailable):
+			r.warn("partitions of an output have no leader; what goes there waits", out.name, "see whether brokers that hold them are away")
+		case r.waiting == nil:
 			r.waiting = fmt.Errorf("write to the %s, partition %d: %w: %w", out, p.Partition, errUnsettled, p.Err)
+			if errors.Is(p.Err, kerr.LeaderNotAvailable) {
+				r.waiting = fmt.Errorf("%w: %w", r.waiting, errLeaderless)
+			}
 		}
 	}
 	return nil
