@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemarkhq/tidemark/reorder"
+	"github.com/tidemarkhq/tidemark/watermark"
 )
 
 // The wall clock decides nothing here: no drain, so the outputs are a function
@@ -221,6 +222,39 @@ func TestKafkaClockMoveIsCommittedFirst(t *testing.T) {
 		c.awaitDrained(s)
 		s.stop()
 		if r := c.verify(s.cfg); r.Read != 2 || r.Late["behind-watermark"] != 1 {
+			t.Errorf("%d read, %d ordered, late %v", r.Read, r.Ordered, r.Late)
+		}
+	})
+}
+
+// The same where the clock has freed nothing yet: the move alone is committed. What it
+// makes late stays late.
+func TestClockMoveThatFreesNothingIsCommitted(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		base := time.Now().Add(-time.Hour).UnixMilli()
+		c.produce(c.cl, record(topic, 0, base, "first"))
+		env := []string{"TIDEMARK_DELIVERY=at-least-once", "TIDEMARK_COMMIT_INTERVAL=4s", "TIDEMARK_MAX_OUT_OF_ORDERNESS=5s", "TIDEMARK_IDLE_TIMEOUT=1s"}
+		s := c.start(topic, env...)
+		begins := watermark.Time(base * 1e6).Sub(5*time.Second + 1)
+		for moves := 0; moves < 10; {
+			time.Sleep(100 * time.Millisecond)
+			if w := s.status().Partitions[0].Watermark; w > begins {
+				moves++
+				if got := c.commits(s.cfg)[0].W; got < w {
+					t.Fatalf("W=%d, committed is %d", w, got)
+				}
+			}
+		}
+		s.crash()
+		if out := len(c.contents(topic + ".ordered")[0]); out > 0 {
+			t.Fatalf("%d records are out", out)
+		}
+		c.produce(c.cl, record(topic, 0, base-4900, "straggler"), record(topic, 0, base+6000, "end"))
+		s = c.start(topic, env...)
+		c.awaitDrained(s)
+		s.stop()
+		if r := c.verify(s.cfg); r.Read != 3 || r.Ordered != 2 || r.Late["behind-watermark"] != 1 {
 			t.Errorf("%d read, %d ordered, late %v", r.Read, r.Ordered, r.Late)
 		}
 	})

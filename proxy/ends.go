@@ -420,5 +420,5 @@ func (s *session) takeAnswer(ctx context.Context, p *partition) error {
 		return nil // its release is under way
 	}
 	p.state.Observe(e.Stretch)
-	return s.releaseByClock(ctx, p)
+	return s.release(ctx, p)
 }

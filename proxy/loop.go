@@ -231,10 +231,18 @@ func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) e
 	return nil
 }
 
-// release puts out what has come due. It may be cut by commits.
+// release puts out what has come due. It may be cut by commits. It is called after
+// whatever happens to a partition, and without transactions it commits first, also
+// when nothing is due, what reading again may decide otherwise: see
+// reorder.Partition.CommitFirst.
 func (s *session) release(ctx context.Context, p *partition) error {
 	var due reorder.Release
 	for {
+		if s.gts == nil && p.state.CommitFirst() {
+			if err := s.commit(ctx); err != nil {
+				return err
+			}
+		}
 		if len(s.stuck) > 0 {
 			if at, due := p.state.Peek(); due {
 				if err := s.atStuck(ctx, p, true, at.Offset); err != nil {
@@ -263,7 +271,7 @@ func (s *session) relieve(ctx context.Context) error {
 			return nil
 		}
 		s.relieved = s.now()
-		if err := goneOn(s.releaseByClock(ctx, s.owner(state))); err != nil {
+		if err := goneOn(s.release(ctx, s.owner(state))); err != nil {
 			return err
 		}
 	}
@@ -277,19 +285,6 @@ func (s *session) owner(state *reorder.Partition) (owner *partition) {
 		}
 	})
 	return owner
-}
-
-// releaseByClock puts out what a move of the watermark by something other
-// than a record has freed. Read again, the log would not move it so; with
-// transactions move and records become visible together, without, the move
-// has to be committed before them.
-func (s *session) releaseByClock(ctx context.Context, p *partition) error {
-	if s.gts == nil && p.state.Due() {
-		if err := s.commit(ctx); err != nil {
-			return err
-		}
-	}
-	return s.release(ctx, p)
 }
 
 // produce hands a record, made from the one at a source offset, which was held

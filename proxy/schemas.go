@@ -137,7 +137,7 @@ func (s *session) takeWord(ctx context.Context, p *partition, offset int64, id u
 			"too many records with schemas that the registry does not have among those held; some are released early",
 			"topic", p.Topic, "partition", p.Partition, "offset", offset, "schema", id, "hint", "register the schema, or stop who writes with it")
 		p.state.MakeRoom()
-		if err := s.releaseByClock(ctx, p); err != nil {
+		if err := s.release(ctx, p); err != nil {
 			return err
 		}
 	}

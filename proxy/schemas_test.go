@@ -343,6 +343,35 @@ func TestSchemaRegisteredLate(t *testing.T) {
 	}
 }
 
+// At least once, nothing may be seen behind a record whose schema was not known before
+// that verdict is committed: the registry may have it when the record is read again,
+// and the record would come out in order, below a watermark that has been read.
+func TestUnknownSchemaIsCommittedFirst(t *testing.T) {
+	withBooks(t, onFake, func(t *testing.T, c *cluster, b *books) {
+		topic := c.topic(1)
+		base := time.Now().Add(-time.Hour).UnixMilli()
+		env := []string{needsBooks, noDrain, "TIDEMARK_EVENT_TIME=avro:ts", "TIDEMARK_DELIVERY=at-least-once", "TIDEMARK_COMMIT_INTERVAL=4s"}
+		s := c.start(topic, env...)
+		c.await("the partition", func() bool { return len(c.commits(s.cfg)) > 0 })
+		c.produce(c.cl,
+			valued(topic, 0, inAvro(avroID, base, "x")), valued(topic, 0, inAvro(unknownID, base+1, "y")),
+			valued(topic, 0, inAvro(avroID, base+60_000, "z")))
+		c.await("the first record out", func() bool { return len(c.contents(topic + ".ordered")[0]) > 0 })
+		s.crash()
+		if late := len(c.contents(topic + ".late")[0]); late != 1 {
+			t.Errorf("%d late records have been acknowledged", late)
+		}
+		b.lacks.Store(0)
+		s = c.start(topic, env...)
+		c.awaitRead(s)
+		s.stop()
+		r := c.verify(s.cfg)
+		if r.Read != 3 || r.Ordered != 1+r.Repeated || r.Late["invalid-time"] != 1 || r.Buffered != 1 {
+			t.Errorf("%d read, %d ordered, late %v, %d buffered", r.Read, r.Ordered, r.Late, r.Buffered)
+		}
+	})
+}
+
 // The registry loses a schema by which records were judged that are still held. Their
 // partition waits until it is back, whatever becomes of the process meanwhile; the
 // other one goes on.

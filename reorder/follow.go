@@ -52,9 +52,11 @@ func (p *Partition) Mark(w, wall watermark.Time) (believed bool) {
 		return true
 	}
 	p.dirty = true
+	limit := p.guard.Limit()
 	if !p.guard.Believes(p.next, w, wall) {
 		return false
 	}
+	p.doubts.moved = p.doubts.moved || p.guard.Limit() != limit
 	p.clock.AdvanceTo(w)
 	return true
 }

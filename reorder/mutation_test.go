@@ -62,7 +62,7 @@ var mutations = []mutation{
 	{"the count is not read", "metadata.go", "s.Count = uint32(p.int(count, 64))", "s.Count = uint32(p.int(count, 64)) &^ 1"},
 	{"L is what was read last", "snapshot.go", "s.Low, s.LowEpoch = offset, leaderEpoch", "s.Low, s.LowEpoch = max(offset, p.next-1), leaderEpoch"},
 	{"L has the leader epoch of H", "snapshot.go", "s.Low, s.LowEpoch = offset, leaderEpoch", "s.Low = offset + 0*int64(leaderEpoch)"},
-	{"a commit seems to change nothing", "partition.go", "p.clock.Drain(step)\n\t\tp.dirty = true", "p.clock.Drain(step)"},
+	{"a commit seems to change nothing", "partition.go", "p.clock.Drain(step)\n\t\tp.dirty, p.doubts.moved = true, true", "p.clock.Drain(step)"},
 
 	// Judging and releasing.
 	{"W itself is on time", "../watermark/clock.go", "return t <= c.W }", "return t < c.W }"},
@@ -120,8 +120,17 @@ var mutations = []mutation{
 	{"what tells nothing new is kept", "group.go", "} else {\n\t\t\tp.store.take(ref)", "} else {\n\t\t\t_ = p"},
 	{"a repeat seems to change nothing", "group.go", "p.dirty = true\n\tp.endGroup()", "p.endGroup()"},
 
+	// What is seen before it is committed.
+	{"the clock's move is relied on", "partition.go", "p.clock.Drain(step)\n\t\tp.dirty, p.doubts.moved = true, true", "p.clock.Drain(step)\n\t\tp.dirty = true"},
+	{"what memory forced is relied on", "partition.go", "Duration(span / 16)))\n\tp.dirty, p.doubts.moved = true, true", "Duration(span / 16)))\n\tp.dirty = true"},
+	{"only a release is committed first", "partition.go", "p.clock.Drain(step)\n\t\tp.dirty, p.doubts.moved = true, true", "p.clock.Drain(step)\n\t\tp.dirty, p.doubts.moved = true, p.doubts.moved || p.Due()"},
+	{"a limit raised by a record is relied on", "partition.go", "p.doubts.moved || p.guard.Limit() != limit", "p.doubts.moved && p.guard.Limit() != limit"},
+	{"a limit raised by a marker is relied on", "follow.go", "p.doubts.moved || p.guard.Limit() != limit", "p.doubts.moved && p.guard.Limit() != limit"},
+	{"a new epoch is relied on", "partition.go", "\tp.doubts.moved = true\n\tp.clock, p.window", "\tp.clock, p.window"},
+	{"an outside word is relied on", "partition.go", "p.doubts.word || r.Outside", "p.doubts.word"},
+
 	// The clocks.
-	{"the guard judges by the wall clock", "../watermark/guard.go", "case t <= g.limit():\n\t\treturn true\n\tcase g.Skew > 0 && t >", "case g.Skew <= 0:\n\t\treturn true\n\tcase t >"},
+	{"the guard judges by the wall clock", "../watermark/guard.go", "case t <= g.Limit():\n\t\treturn true\n\tcase g.Skew > 0 && t >", "case g.Skew <= 0:\n\t\treturn true\n\tcase t >"},
 	{"the guard remembers no verdict", "../watermark/guard.go", "return t > g.steps[i].Limit", "return false"},
 	{"the guard forgets too many steps", "../watermark/guard.go", "g.steps[keep+1].Offset <= offset", "g.steps[keep+1].Offset <= offset+3"},
 	{"the guard takes two steps for one", "../watermark/guard.go", "case last >= 0 && (!g.any || g.refused > limit):", "case last >= 0:"},

@@ -87,6 +87,9 @@ type Release struct {
 //	at any time:      Snapshot      what to commit with what came out so far
 //	when durable:     Advance
 //
+// Where what comes out can be seen before it is committed, CommitFirst says when a
+// commit has to come before the next record is stepped, or the next one taken.
+//
 // While a release is under way, that is, until Next returns false, nothing is
 // stepped and nothing moves the watermark; but a commit may come in between,
 // and its snapshot says how far the release has come.
@@ -126,6 +129,7 @@ type Partition struct {
 	warmth byte // of no use, but see arena.warm
 
 	dirty  bool      // there is something to commit
+	doubts doubts    // decisions since then that reading again may not repeat
 	replay *Snapshot // set until everything below its Next has been read again
 	read   int64     // while replaying: the next offset to read again
 	leader int32     // while replaying: the first leader epoch newer than the snapshot's, or that
@@ -189,7 +193,9 @@ func (p *Partition) Step(r Record, wall watermark.Time) (Verdict, []byte) {
 		panic(fmt.Sprintf("reorder: no room to remember offset %d, which is invalid on an outside service's word", r.Offset))
 	}
 	p.dirty = true
+	limit := p.guard.Limit()
 	v := p.judge(r, wall)
+	p.doubts.moved = p.doubts.moved || p.guard.Limit() != limit
 	if v == Flush {
 		return v, nil
 	}
@@ -207,7 +213,10 @@ func (p *Partition) Step(r Record, wall watermark.Time) (Verdict, []byte) {
 		}
 	case BehindWatermark:
 		p.lateRun++
+	case Future:
+		p.refuse(r.Time)
 	case InvalidTime:
+		p.doubts.word = p.doubts.word || r.Outside
 		if r.Outside && p.count > 0 {
 			p.settled.add(r.Offset, p.held)
 		}
@@ -231,10 +240,11 @@ func (p *Partition) judge(r Record, wall watermark.Time) Verdict {
 		// The clock jumped back. What is held comes out first, so that
 		// the old epoch ends whole.
 		p.clock.AdvanceTo(p.clock.Max)
-		p.flushed = true
+		p.flushed, p.doubts.moved = true, true
 		return Flush
 	}
 	p.epoch++
+	p.doubts.moved = true
 	p.clock, p.window = watermark.NewClock(), newWindow()
 	p.queue.rewind()
 	return OnTime
@@ -301,7 +311,7 @@ func (p *Partition) Observe(heard watermark.Stretch) {
 			p.clock.AdvanceTo(oldest.Time.Sub(1)) // no marker has come; there is nothing else to begin from
 		}
 		p.clock.Drain(step)
-		p.dirty = true
+		p.dirty, p.doubts.moved = true, true
 	}
 }
 
@@ -317,7 +327,7 @@ func (p *Partition) force() {
 	}
 	span := uint64(p.clock.Max) - uint64(oldest.Time)
 	p.clock.ForceTo(oldest.Time.Add(time.Duration(span / 16)))
-	p.dirty = true
+	p.dirty, p.doubts.moved = true, true
 }
 
 // Advance says that everything put out so far, and the snapshot taken with it,
@@ -325,7 +335,7 @@ func (p *Partition) force() {
 func (p *Partition) Advance() {
 	p.guard.Forget(p.Low())
 	p.settled.forget(p.Low())
-	p.dirty = false
+	p.dirty, p.doubts = false, doubts{}
 }
 
 // Changed reports whether there is something to commit.

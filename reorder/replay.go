@@ -168,8 +168,10 @@ func (p *Partition) EndReplay(end int64, accept bool) *Loss {
 	if newer {
 		p.next = min(p.next, p.parted)
 	}
-	p.guard.Rewind(p.next)
-	p.settled.rewind(p.next)
+	if loss != nil {
+		p.guard.Rewind(p.next)
+		p.settled.rewind(p.next)
+	}
 	p.resumeGroup(s)
 	p.dirty = loss != nil || p.Low() != s.Low || p.lastAside() != s.Repeats // where records are known by something else now
 	return loss

@@ -47,6 +47,11 @@ func (m *simulation) commit(p *process) {
 		m.crash(p)
 		return
 	}
+	for _, c := range parts {
+		if m.eager {
+			c.k.show(len(c.k.pending), len(c.k.pending)) // it has been acknowledged
+		}
+	}
 	if outcome == 14 {
 		m.saw["effect absent"]++
 		m.abort(p)
@@ -154,6 +159,12 @@ func (m *simulation) crash(p *process) {
 	m.saw["crash"]++
 	for _, k := range p.has {
 		m.release(k)
+		if m.eager && m.s.maybe(2) { // what was decided may now be decided otherwise
+			m.changeMind(k.of)
+		}
+	}
+	if m.eager && m.s.maybe(2) {
+		p.off += oneOf[time.Duration](m.s, -1, 1, -6, 6) * 50 * time.Millisecond
 	}
 	m.boot(p)
 	m.sync(p)
@@ -195,12 +206,13 @@ func (m *simulation) fault(p *process) {
 }
 
 // changeMind has the outside service tell what it could not, or not any more what it
-// could.
+// could. At least once nothing helps against the latter, where a record has not been
+// committed.
 func (m *simulation) changeMind(t *shared) {
 	m.saw["an outside service changes its mind"]++
 	t.log = slices.Clone(t.log)
 	for i := range t.log {
-		if r := &t.log[i]; r.doubtful && m.s.maybe(2) {
+		if r := &t.log[i]; r.doubtful && (!m.eager || r.Outside) && m.s.maybe(2) {
 			r.Invalid, r.Outside = !r.Invalid, !r.Outside
 		}
 	}
@@ -227,7 +239,7 @@ func (m *simulation) rebalance() {
 		m.tracef("generation %d: partition %d is %s's", m.gen, t.at.Partition, t.owner.name)
 	}
 	for _, p := range m.procs {
-		if !m.s.maybe(3) {
+		if m.eager || !m.s.maybe(3) { // what a zombie puts out cannot be taken back
 			m.sync(p)
 		}
 	}
@@ -317,12 +329,14 @@ func (m *simulation) part(t *shared, i int, rewritten bool) {
 // offset it reads from.
 func (m *simulation) noticed(k *member) {
 	m.saw["loss noticed by the client"]++
+	aside := k.twin.repeating(k.good)
 	if _, replaying := k.p.Replaying(); replaying {
 		k.p.EndReplay(k.of.parted, true)
+		aside = k.twin.aside
 	}
 	k.p.Rewind(k.of.parted)
 	k.accepted()
-	m.lost(k, min(k.next, k.of.parted), k.nextE)
+	m.lost(k, min(k.next, k.of.parted), k.nextE, aside)
 }
 
 // endReplay ends a replay, which has found what it had to find unless the log
@@ -363,7 +377,7 @@ func (m *simulation) endReplay(k *member) {
 	if next < k.taken.Next && leader > k.taken.NextEpoch {
 		m.saw["read again as new"]++
 	}
-	m.lost(k, next, leader)
+	m.lost(k, next, leader, k.twin.aside) // nothing has been set aside since the commit
 }
 
 func (k *member) exists(offset int64) bool {
@@ -372,13 +386,13 @@ func (k *member) exists(offset int64) bool {
 }
 
 // lost goes on after a loss that has been accepted, with the log from next on.
-func (m *simulation) lost(k *member, next int64, leader int32) {
+func (m *simulation) lost(k *member, next int64, leader int32, aside []output) {
 	m.saw["loss accepted"]++
 	k.tracef("loss accepted, next to read is %d", k.p.Position())
 	if k.p.Position() != next {
 		k.failf("next to read is %d, want %d", k.p.Position(), next)
 	}
 	k.next, k.nextE, k.due = next, leader, true
-	k.twin.lose(k.good, func(offset int64) bool { return offset >= next || !k.exists(offset) })
+	k.twin.lose(k.good, aside, func(offset int64) bool { return offset >= next || !k.exists(offset) })
 	k.agree()
 }

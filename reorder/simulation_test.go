@@ -42,6 +42,7 @@ var features = []string{
 	"settled on an outside word", "settled although it can be told now", "settled and not told yet", "waits for an outside word", "an outside service changes its mind", "no room to settle",
 	"log cut", "log rewritten", "records deleted", "loss accepted", "loss noticed by the client", "loss between two commits", "read again as new",
 	"duplicate", "duplicate of a record before a restart", "commit before a duplicate", "group taken up again", "identity switched", "identity switched inside a group", "what nobody asks for is kept",
+	"at least once", "seen before a crash", "a repeat is dropped", "commit before a clock's move is relied on", "commit before a verdict is relied on",
 	"as without incident", "as without incident, with new epochs", "as without incident, with the guard", "as without incident, with duplicates",
 }
 
@@ -101,6 +102,10 @@ type simulation struct {
 	vague  bool // much is for an outside service to say
 	fickle bool // what records are known by changes, and nothing else
 	toggle bool // the guard is switched on and off, and nothing else
+	eager  bool // what is put out is seen before it is committed
+	idle   bool // and often only the clock goes on
+	early  bool // and much is from the future, or may be
+	often  int  // one move in so many is a commit
 	most   int  // moves
 	losses bool // the logs lose records
 	calm   bool // no more faults
@@ -161,7 +166,7 @@ func simulate(s source, trace *strings.Builder, saw coverage) {
 
 func newSimulation(s source, trace *strings.Builder, saw coverage) *simulation {
 	m := &simulation{
-		s: s, trace: trace, saw: saw, most: 600, opts: s.options(), rate: oneOf(s, 12, 30, 80),
+		s: s, trace: trace, saw: saw, most: 600, often: 10, opts: s.options(), rate: oneOf(s, 12, 30, 80),
 		alike: s.maybe(2), clock: !s.maybe(3), memory: s.maybe(3), jumpy: s.maybe(2), losses: s.maybe(4), vague: s.maybe(3),
 	}
 	steep := s.maybe(80)
@@ -184,7 +189,19 @@ func newSimulation(s source, trace *strings.Builder, saw coverage) *simulation {
 		m.alike, m.clock, m.memory, m.losses, m.jumpy = false, false, false, s.maybe(3), false
 		m.rate, m.most = 200, 1500
 	}
-	m.tracef("%+v alike=%v clock=%v memory=%v jumpy=%v losses=%v vague=%v", m.opts, m.alike, m.clock, m.memory, m.jumpy, m.losses, m.vague)
+	m.eager = !steep && !doubtful && !m.fickle && !m.toggle && s.maybe(3)
+	if m.eager {
+		m.alike, m.losses = true, false
+		m.often, m.rate = oneOf(s, 10, 60), oneOf(s, 12, 12, 30)
+		switch s(3) {
+		case 0:
+			m.idle, m.clock, m.opts.IdleTimeout, m.opts.Bound = true, true, 1500*time.Millisecond, 5*time.Second
+		case 1:
+			m.early, m.jumpy, m.opts.MaxFuture, m.opts.Bound = true, true, 40*time.Millisecond, oneOf[time.Duration](s, 5, 100)*time.Millisecond
+		}
+		m.saw["at least once"]++
+	}
+	m.tracef("%+v eager=%v alike=%v clock=%v memory=%v jumpy=%v losses=%v vague=%v", m.opts, m.eager, m.alike, m.clock, m.memory, m.jumpy, m.losses, m.vague)
 	m.gen = 1
 	for i := range m.procs {
 		m.procs[i] = &process{name: string(rune('A' + i)), gen: 1}
@@ -200,6 +217,9 @@ func newSimulation(s source, trace *strings.Builder, saw coverage) *simulation {
 		t.heavy = oneOf(s, 1, 1, 40)
 		t.apart = m.alike && !m.losses && m.opts.Identity != nil
 		t.known = !m.losses
+		if m.eager {
+			t.reader = &reader{top: watermark.None, saw: m.saw}
+		}
 		if steep && i == 0 {
 			t.log = s.steep(m.opts)
 		} else if doubtful && i == 0 {
@@ -207,7 +227,11 @@ func newSimulation(s source, trace *strings.Builder, saw coverage) *simulation {
 		} else if m.fickle {
 			t.log = s.repeating()
 		} else if m.toggle {
-			t.log = s.ahead(m.opts)
+			t.log = s.ahead(m.opts, 150)
+		} else if m.early {
+			t.log = s.ahead(m.opts, 20)
+		} else if m.idle {
+			t.log = s.behind(m.opts)
 		} else {
 			t.log = m.log(25)
 		}
@@ -275,9 +299,9 @@ func (s source) repeating() (log []logged) {
 
 // ahead makes a log with much that is from the future by any guard that judges, and as
 // much that is beyond a limit that it may raise.
-func (s source) ahead(o Options) (log []logged) {
+func (s source) ahead(o Options, n int64) (log []logged) {
 	wall := watermark.Time(1_763_700_000_000e6)
-	for i := range int64(150 + s(30)) {
+	for i := range n + int64(s(30)) {
 		log = append(log, s.aheadOf(o, i, wall))
 		wall = wall.Add(oneOf[time.Duration](s, 1, 55, 55) * time.Millisecond)
 	}
@@ -291,6 +315,21 @@ func (s source) aheadOf(o Options, offset int64, wall watermark.Time) logged {
 		r.marker = oneOf(s, watermark.None, wall.Add(-time.Minute), wall, wall.Add(40*time.Millisecond))
 	}
 	return r
+}
+
+// behind makes a log of records that come behind the newest by up to the bound, and by
+// a little more.
+func (s source) behind(o Options) (log []logged) {
+	top := watermark.Time(1_763_700_000_000e6)
+	for i := range int64(20 + s(20)) {
+		top = top.Add(o.Bound * time.Duration(s(6)) / 8)
+		r := logged{Record: Record{Offset: i, Time: top.Sub(o.Bound * time.Duration(s(9)) / 8)}, wall: top, marker: watermark.None}
+		if o.Strategy == watermark.Punctuated {
+			r.marker = s.marker(o, top, top)
+		}
+		log = append(log, r)
+	}
+	return log
 }
 
 // place puts a log where it begins, fills some of its holes with control
@@ -428,6 +467,11 @@ func (m *simulation) release(k *member) {
 	if _, replaying := k.p.Replaying(); replaying && k.p.Position() > k.taken.Low {
 		m.saw["replay interrupted"]++
 	}
+	if m.eager && len(k.pending) > 0 {
+		m.saw["seen before a crash"]++
+		n := len(k.pending)
+		k.show(oneOf(m.s, n, m.s(n+1)), oneOf(m.s, 0, m.s(n+1), n))
+	}
 	k.eng.Revoke(k.p)
 }
 
@@ -502,13 +546,13 @@ func (m *simulation) move() {
 	case m.toggle && m.losses && m.s.maybe(40):
 		m.damage(m.topic[0])
 	case m.toggle && m.switches(p):
-	case m.s.maybe(10):
+	case m.s.maybe(m.often):
 		m.commit(p)
 	case m.memory && p.eng.Crowded() && m.relieve(p):
 	case len(p.has) == 0:
 	default:
 		k := p.has[(m.moves/2+m.s(len(p.has)))%len(p.has)]
-		if m.clock && m.s.maybe(8) {
+		if m.clock && (m.s.maybe(8) || m.idle && m.s.maybe(3)) {
 			m.answers(k)
 		} else {
 			m.step(k)
@@ -554,6 +598,15 @@ func (m *simulation) accounts(p *process) {
 
 // step lets a partition go on by a little.
 func (m *simulation) step(k *member) {
+	if m.eager && k.p.CommitFirst() {
+		if k.p.doubts.moved {
+			m.saw["commit before a clock's move is relied on"]++
+		} else {
+			m.saw["commit before a verdict is relied on"]++
+		}
+		m.commit(k.proc)
+		return
+	}
 	if k.proc.gen < m.gen && k.of.owner != k.proc {
 		m.saw["zombie steps"]++
 	}

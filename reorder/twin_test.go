@@ -297,7 +297,7 @@ func (t *twin) restart(o Options, now watermark.Instant, n int, low int64) {
 	t.o, t.life, t.since, t.looked, t.reached = o, now, never, 0, 0
 	t.fade()
 	t.before, t.from = slices.Clip(t.out[:n]), n // what is known, it is from the log
-	t.lose(n, func(offset int64) bool { return offset < low })
+	t.lose(n, t.repeating(n), func(offset int64) bool { return offset < low })
 	if t.o.Identity == nil && len(t.aside) == 0 && !slices.ContainsFunc(t.before, func(o output) bool { return o.Offset == low }) {
 		t.before = nil // nobody has asked
 	}
@@ -360,11 +360,11 @@ func (t *twin) owed(n int) (all []Position) {
 }
 
 // lose takes back the release that has come as far as the first n outputs, and
-// goes on without the records that are gone.
-func (t *twin) lose(n int, gone func(offset int64) bool) {
+// goes on without the records that are gone. What has been set aside stays so.
+func (t *twin) lose(n int, aside []output, gone func(offset int64) bool) {
 	all := t.owed(n)
 	t.before = slices.DeleteFunc(t.group(n), func(o output) bool { return gone(o.Offset) })
-	t.aside = t.repeating(n)
+	t.aside = aside
 	t.held, t.out, t.from = nil, t.out[:n:n], n
 	t.word = slices.DeleteFunc(slices.Clone(t.word), gone)
 	for _, at := range all {

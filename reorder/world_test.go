@@ -73,6 +73,7 @@ type durable struct {
 	by    map[int64]int // which of them put an ordered record out
 
 	refused []Position     // as from the future
+	reader  *reader        // of what is not committed; nil: that is hidden
 	ids     map[int64]byte // what records are known by, where that is not a matter of chance
 }
 
@@ -89,6 +90,7 @@ type world struct {
 	gaps        []gap    // losses accepted since the last commit
 	due         bool     // a release is under way
 	disbelieved bool     // the marker of the last record
+	shown       bool     // what is pending has been seen
 	teller      int      // which of asked it is
 	now         watermark.Instant
 	heard       watermark.Stretch // of the end of the log,
@@ -381,7 +383,10 @@ func (w *world) settle(s Snapshot, text string) {
 	w.out = append(w.out, w.pending...)
 	s.Steps = slices.Clone(s.Steps)
 	w.low, w.lowE, w.text, w.was = s.Low, s.LowEpoch, text, s
-	w.pending, w.bodies, w.gaps = nil, nil, nil
+	w.pending, w.bodies, w.gaps, w.shown = nil, nil, nil, false
+	if w.reader != nil {
+		w.reader.all(w)
+	}
 }
 
 // forget strikes off what came out of records that the log no longer has.
@@ -490,7 +495,7 @@ func (w *world) begin() {
 	}
 	w.taken = w.committed()
 	w.p = w.eng.Assign(w.taken, w.now)
-	w.pending, w.bodies, w.gaps, w.due = nil, nil, nil, false
+	w.pending, w.bodies, w.gaps, w.due, w.shown = nil, nil, nil, false, false
 	w.tracef("assign L=%d", w.taken.Low)
 }
 

@@ -74,7 +74,7 @@ func (g *Guard) refuse(t Time) {
 // its own, is no further in the future than a record may be. It may take a step,
 // at from. Nobody asks for its verdict again.
 func (g *Guard) Believes(from int64, t, wall Time) bool {
-	if g.Skew > 0 && t > wall.Add(g.Skew) && t > g.limit() {
+	if g.Skew > 0 && t > wall.Add(g.Skew) && t > g.Limit() {
 		return false
 	}
 	return g.believes(from, t, wall)
@@ -96,7 +96,7 @@ func (g *Guard) believes(offset int64, t, wall Time) bool {
 		}
 	}
 	switch last := len(g.steps) - 1; {
-	case t <= g.limit():
+	case t <= g.Limit():
 		return true
 	case g.Skew > 0 && t > wall.Add(g.Skew):
 		return false
@@ -170,9 +170,10 @@ func (g *Guard) Rewind(next int64) {
 }
 
 // off reports whether the steps say that nothing is judged.
-func (g *Guard) off() bool { return len(g.steps) == 0 || g.limit() == Max }
+func (g *Guard) off() bool { return len(g.steps) == 0 || g.Limit() == Max }
 
-func (g *Guard) limit() Time {
+// Limit returns the limit in force, None if there has never been one.
+func (g *Guard) Limit() Time {
 	if len(g.steps) == 0 {
 		return None
 	}

@@ -24,8 +24,8 @@ func TestGuardStep(t *testing.T) {
 		{1501*ms + 1, 1101*ms + 1, false, 1602 * ms},
 		{-5, 0, false, 1602 * ms},
 	} {
-		if got := g.Future(int64(i), r.t, r.wall); got != r.future || g.limit() != r.limit {
-			t.Errorf("record %d: %v, limit %d; want %v, %d", i, got, g.limit(), r.future, r.limit)
+		if got := g.Future(int64(i), r.t, r.wall); got != r.future || g.Limit() != r.limit {
+			t.Errorf("record %d: %v, limit %d; want %v, %d", i, got, g.Limit(), r.future, r.limit)
 		}
 	}
 	off := Guard{}
@@ -74,7 +74,7 @@ func TestGuardIsRemembered(t *testing.T) {
 				wall = wall.Add(time.Duration(rng.Int64N(int64(skew))))
 			default:
 				at := wall.Add(time.Duration(rng.Int64N(4*int64(skew))) - 2*skew)
-				n, limit := len(g.Steps()), g.limit()
+				n, limit := len(g.Steps()), g.Limit()
 				future := g.Future(offset, at, wall)
 				given = append(given, verdict{offset, at, future})
 				if on > 0 && future && at <= wall.Add(on) && n < MaxSteps {
@@ -83,7 +83,7 @@ func TestGuardIsRemembered(t *testing.T) {
 				if on > 0 && !future && at > wall.Add(2*skew) {
 					t.Fatalf("seed %d: record %d, beyond any limit, is believed", seed, offset)
 				}
-				if g.limit() > limit {
+				if g.Limit() > limit {
 					if k := len(steps); k > 0 && wall.Sub(on/4) < steps[k-1] {
 						t.Fatalf("seed %d: a step at %d and one at %d", seed, steps[k-1], wall)
 					}
@@ -127,7 +127,7 @@ func TestGuardFull(t *testing.T) {
 		}
 		wall = wall.Add(3 * skew)
 	}
-	limit := g.limit()
+	limit := g.Limit()
 	if !g.Future(100, wall, wall) || g.Future(101, limit, wall) || len(g.Steps()) != MaxSteps {
 		t.Errorf("a full guard took a step: %d", len(g.Steps()))
 	}
