@@ -3,7 +3,6 @@ package emit
 import (
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -18,6 +17,16 @@ type Rules struct {
 	Ordered, Late string // its outputs
 	Partition     int32
 	Prefix        string // of the headers that were appended, for example "tidemark-"
+
+	// Required are the headers that every ordered record has to have, if there is room:
+	// Watermark, SourceOffset and EventTime of it count. Whoever asks for the source
+	// offset also demands that late records say why they are late.
+	Required Headers
+
+	// OrderedMax and LateMax are the largest batches, in bytes, that the outputs take. A
+	// record that fits into one with all its headers must have them. 0: the brokers'
+	// default.
+	OrderedMax, LateMax int
 
 	// EventTime is the reading of event times that the outputs were made
 	// with. It sees source records and outputs without what was appended.
@@ -45,6 +54,7 @@ type Scope struct {
 	Committed   int64 // L: the lowest offset still owed to the outputs
 	Next        int64 // H: the next offset to read
 	Epoch       int64
+	W           watermark.Time
 	Buffered    int64  // how many offsets of [Committed, Next) were buffered
 	BufferedSum uint32 // the sum of their hashes
 
@@ -59,6 +69,21 @@ type Scope struct {
 	Quiet bool
 
 	RawStart, OrderedStart, LateStart int64 // first offsets that retention left
+
+	// RawEnd is where the source ends, 0 if that is not known. Below it a record that
+	// is not there may have been compacted away.
+	RawEnd int64
+
+	// Epochs says that outputs may be of more than one epoch, so all of them have to be
+	// shown to Foresee first.
+	Epochs bool
+}
+
+// owed reports whether a record of the source, read below Next, was still owed to the
+// outputs at the commit.
+func (s *Scope) owed(at reorder.Position) bool {
+	return at.Offset >= s.Committed && at.Offset < s.Next &&
+		(at.Time > s.W || s.Releasing && !at.Before(s.Frontier))
 }
 
 // Checker compares the outputs of one source partition with the source and
@@ -70,33 +95,44 @@ type Scope struct {
 //	.late          (3)                  ─► Late    ─┘
 //
 // It holds a hash of what one side has shown and the other has not, so its
-// memory is the distance between the streams and not the topic. Two things
-// depend on the interleaving, and Verify feeds it such that both hold: an
-// output that repeats an earlier epoch is told from a duplicate only if the
-// outputs come about in the order of their source offsets, and where
-// retention has shortened `.ordered` its first record must come before Raw.
+// memory is the distance between the streams and not the topic; where the source has
+// holes, one bit for each offset comes on top of that. Two laws are judged only as far
+// as the interleaving shows them, and examine feeds it such that both are judged in
+// full: that what comes out in order is above the watermarks that late records from
+// before it name, and, after a reset of the group, which reads the source again, that
+// each epoch is whole (checker_epochs.go).
 type Checker struct {
 	rules Rules
 	scope Scope
 	names [2]headerNames // of ordered and late
 
-	raws    map[int64]uint64 // source records without an output: their hashes
-	outs    map[int64]suspect
-	rawNext int64 // one above the last source offset
-	outNext int64 // one above the highest source offset among the outputs
-	ended   bool  // no more outputs come
+	raws      map[int64]pending // source records without an output
+	outs      map[int64]suspect // outputs whose source record has not come
+	rawNext   int64             // one above the last source offset
+	lowest    int64             // source records below it are not looked at
+	present   present
+	orphans   offsets         // source offsets of outputs that nothing can be compared with
+	shown     offsets         // at least once: source offsets of earlier generations that may be of the last
+	dubious   []int64         // of raws: those that may have come out and gone
+	assumed   int64           // of these, those below it were taken to be gone
+	recent    recent          // at least once: what came out last
+	compacted bool            // the source has lost records in its midst
+	ended     bool            // no more outputs come
+	epochs    epochs          // what Foresee has seen
+	votes     map[int64]*vote // by epoch
 
-	epoch   int64 // the highest among the outputs
-	floor   int64 // outNext when it began: what is below may be a replay
-	first   *place
+	begins  *place // of the first ordered record that retention left
 	ordered orderedState
 	late    lateState
+	marks   lateMarks
 
 	strays  []suspect                 // not what this source partition holds
-	bares   []suspect                 // without identity
+	bares   []bare                    // without identity
+	named   [2]int                    // how many of ordered and late have one
+	guessed bool                      // which of several source records a bare one is was not to be told
 	missing map[int64]uint64          // source records that should be in an output and are not
+	newer   map[uint64][]int64        // source records from above Next, by hash, as bares seek them
 	lost    int64                     // more of them, above maxSuspects
-	dim     map[int64]bool            // of raws: those that may have come out and gone
 	arrived map[int64]kgo.RecordAttrs // of raws: those whose timestamp is when they came
 	repeats repeats
 	report  Report
@@ -126,9 +162,15 @@ type suspect struct {
 	late   bool
 	source int64
 	offset int64
+	epoch  int64
 	hash   uint64
+	others []uint64 // hashes, should some of the headers taken for ours be the source's
+	hole   bool     // there is no source record at its offset
 	why    string
 }
+
+// is reports whether the suspect is the source record with this hash.
+func (s *suspect) is(h uint64) bool { return s.hash == h || slices.Contains(s.others, h) }
 
 // maxSuspects bounds what is kept for naming faults. What is above it is
 // counted all the same.
@@ -141,14 +183,17 @@ func NewChecker(rules Rules, scope Scope) *Checker {
 		scope:   scope,
 		names:   [2]headerNames{newHeaderNames(rules.Prefix, orderedHeaders), newHeaderNames(rules.Prefix, lateHeaders)},
 		windows: newFamilies(rules.Prefix),
-		raws:    map[int64]uint64{},
+		raws:    map[int64]pending{},
 		outs:    map[int64]suspect{},
 		missing: map[int64]uint64{},
-		dim:     map[int64]bool{},
+		votes:   map[int64]*vote{},
 		repeats: repeats{group: map[uint64]int64{}, claims: map[uint64][]claim{}, quiet: map[int64]quiet{}},
 		arrived: map[int64]kgo.RecordAttrs{},
 		rawNext: scope.RawStart,
-		ordered: orderedState{last: place{0, reorder.Position{Time: watermark.None, Offset: -1}}},
+		lowest:  max(scope.RawStart, scope.Origin),
+		epochs:  newEpochs(),
+		ordered: newOrderedState(),
+		recent:  recent{on: rules.AtLeastOnce},
 		report: Report{
 			Topic: rules.Topic, Partition: rules.Partition,
 			Late: map[string]int64{}, Faults: map[Kind]Faults{},
@@ -159,42 +204,127 @@ func NewChecker(rules Rules, scope Scope) *Checker {
 // Pending returns how many offsets one side has shown and the other has not.
 func (c *Checker) Pending() int { return len(c.raws) + len(c.outs) }
 
+// Compacted says that the source has lost records in its midst: what they became in
+// the outputs cannot be compared with anything.
+func (c *Checker) Compacted() { c.compacted = true }
+
 // Raw takes the next record of the source.
 func (c *Checker) Raw(r *kgo.Record) {
-	c.report.Read++
 	c.rawNext = r.Offset + 1
+	c.present.add(r.Offset)
+	if r.Offset < c.lowest {
+		return
+	}
+	read := c.final() && r.Offset < c.scope.Next
+	if read {
+		c.report.Read++
+	}
 	h := c.hash(r, r.Headers)
 	if s, ok := c.outs[r.Offset]; ok {
 		delete(c.outs, r.Offset)
-		if s.hash == h {
+		if s.is(h) {
+			c.recent.add(r.Offset, h)
+			c.matched(s.epoch, s.source)
 			return
 		}
 		s.kind, s.why = KindChanged, changedWhy
-		c.stray(s)
+		c.mismatch(s)
 	}
-	c.mayBeDropped(r)
-	if c.beforeFirst(r, r.Offset) {
-		if r.Offset < min(c.first.Offset, c.scope.Committed) {
-			c.unmatched(r.Offset, h)
-			return
-		}
-		if c.epoch == c.first.epoch {
-			c.dim[r.Offset] = true
-		}
+	if read {
+		c.mayBeDropped(r)
 	}
-	if c.ended && !c.held(r.Offset) {
-		c.unmatched(r.Offset, h)
+	p := pending{hash: h}
+	if read {
+		p = c.look(r, h)
+	}
+	if c.ended && !c.mayBeHeld(r.Offset, p) {
+		c.unmatched(r.Offset, p)
 		return
 	}
-	c.raws[r.Offset] = h
+	c.raws[r.Offset] = p
 	if r.Attrs.TimestampType() != 0 { // which its copies do not show
 		c.arrived[r.Offset] = r.Attrs
 	}
+	if read {
+		c.postpone(r.Offset, p)
+	}
 }
 
-// held reports whether the commit may hold an offset buffered.
-func (c *Checker) held(offset int64) bool {
-	return offset >= c.scope.Committed && offset < c.scope.Next && offset >= c.scope.Origin
+// passed says that there is no other source record below an offset.
+func (c *Checker) passed(offset int64) { c.rawNext = max(c.rawNext, offset) }
+
+// pending is a source record whose output has not come.
+type pending struct {
+	hash   uint64
+	time   watermark.Time
+	timing timing
+}
+
+// timing is what is known of the event time of a pending record. It is read only where
+// something depends on it.
+type timing uint8
+
+const (
+	timeUnread  timing = iota
+	timeUsable         // it has one
+	timeInvalid        // it has none, and so has no place in the order
+	timeUnknown        // its schema cannot be had now, and may have been then
+)
+
+func (p pending) at(offset int64) reorder.Position {
+	return reorder.Position{Time: p.time, Offset: offset}
+}
+
+// look reads the event time of a source record, if it may be held or its output deleted.
+func (c *Checker) look(r *kgo.Record, h uint64) pending {
+	p := pending{hash: h}
+	if r.Offset < c.scope.Committed && c.scope.OrderedStart == 0 {
+		return p
+	}
+	t, err := c.rules.EventTime(r)
+	p.time, p.timing = t, timeUsable
+	if err != nil {
+		p.timing = timeInvalid
+		if c.rules.SchemaID != nil {
+			if _, has := c.rules.SchemaID(r.Value); has {
+				p.timing = timeUnknown
+			}
+		}
+	}
+	return p
+}
+
+// mayBeHeld reports whether the commit may hold a source record buffered.
+func (c *Checker) mayBeHeld(offset int64, p pending) bool {
+	if offset < c.scope.Committed || offset >= c.scope.Next {
+		return false
+	}
+	return p.timing == timeUnknown || p.timing == timeUsable && c.scope.owed(p.at(offset))
+}
+
+// maxDubious bounds the records that are kept although what they became is most likely
+// deleted. Only a late record can still come of them, and late records come in the
+// order of their source, but for duplicates.
+const maxDubious = 1 << 16
+
+// postpone notes a source record that stands before all that retention left in order.
+func (c *Checker) postpone(offset int64, p pending) {
+	if offset >= c.scope.Committed || p.timing != timeUsable || !c.orderedGone(p.at(offset)) {
+		return
+	}
+	c.dubious = append(c.dubious, offset)
+	if len(c.dubious) < maxDubious {
+		return
+	}
+	half := c.dubious[:maxDubious/2]
+	for _, offset := range half {
+		if p, ok := c.raws[offset]; ok {
+			c.unmatched(offset, p)
+			delete(c.raws, offset)
+		}
+	}
+	c.assumed = half[len(half)-1] + 1
+	c.dubious = append(c.dubious[:0], c.dubious[len(half):]...)
 }
 
 // OutputsEnd says that no more outputs come. What the source still shows is
@@ -204,45 +334,90 @@ func (c *Checker) OutputsEnd() {
 		return
 	}
 	c.ended = true
+	c.seeksNewer()
 	for _, offset := range slices.Sorted(maps.Keys(c.raws)) {
-		if !c.held(offset) {
-			c.unmatched(offset, c.raws[offset])
+		if p := c.raws[offset]; !c.mayBeHeld(offset, p) {
+			c.unmatched(offset, p)
 			delete(c.raws, offset)
 		}
 	}
 }
 
-// unmatched judges a source record that is in no output.
-func (c *Checker) unmatched(offset int64, h uint64) {
+// unmatched judges a source record that is in no output and not held.
+func (c *Checker) unmatched(offset int64, p pending) {
 	switch {
-	case offset < c.scope.Origin || offset >= c.scope.Next:
-		c.report.Read-- // never the group's, or not yet
-	case !c.provable(offset) || c.dim[offset]:
+	case offset >= c.scope.Next: // not read by the commit
+		c.noteNewer(offset, p.hash)
+	case c.shown.has(offset):
+		c.report.Replayed-- // it may as well be of this generation
+	case c.mayBeGone(offset, p):
 		c.report.Unproven++
 	case len(c.missing) < maxSuspects || c.rules.Dropped:
-		c.missing[offset] = h
+		c.missing[offset] = p.hash
 	default:
 		c.lost++
 	}
 }
 
-// provable reports whether the outputs go back far enough for a record that
-// is in none of them to be lost, rather than deleted by retention.
-func (c *Checker) provable(offset int64) bool {
-	if c.scope.OrderedStart > 0 && (c.first == nil || offset < c.first.Offset) {
-		return false
-	}
-	return c.scope.LateStart == 0 || c.late.seen && offset >= c.late.first
+// mayBeGone reports whether retention may have deleted the output of a source record.
+func (c *Checker) mayBeGone(offset int64, p pending) bool {
+	return p.timing != timeInvalid && c.orderedGone(p.at(offset)) || c.lateGone(offset)
 }
 
-// beforeFirst reports whether a record's place is before all that retention
-// left of .ordered, so that it may have come out and gone.
-func (c *Checker) beforeFirst(r *kgo.Record, source int64) bool {
-	if c.scope.OrderedStart == 0 || c.first == nil {
+// orderedGone reports whether retention may have deleted the ordered record that stands
+// at a place. .ordered rises by (epoch, event time, source offset), so what is above
+// the first that is left is still there. The epoch of a source record is known by the
+// outputs of higher and lower source offsets.
+func (c *Checker) orderedGone(at reorder.Position) bool {
+	if c.scope.OrderedStart == 0 {
 		return false
 	}
-	t, err := c.rules.EventTime(r)
-	return err == nil && reorder.Position{Time: t, Offset: source}.Before(c.first.Position)
+	if c.begins == nil {
+		return true
+	}
+	switch e := c.begins.epoch; {
+	case e < c.epochs.last, c.epochs.after(e) <= at.Offset:
+		return false // it is of a later epoch
+	case e > c.epochs.last && c.epochs.after(e-1) > at.Offset:
+		return true // it may be of an earlier one
+	}
+	return at.Before(c.begins.Position)
+}
+
+// lateGone reports whether retention may have deleted the late record of a source
+// offset. But for duplicates, late records have the order of their source.
+func (c *Checker) lateGone(offset int64) bool {
+	switch l := &c.late; {
+	case c.scope.LateStart == 0:
+		return false
+	case !l.seen:
+		return true
+	default:
+		return l.firstEpoch >= c.epochs.last && offset < l.first
+	}
+}
+
+// Begin takes the first record of .ordered where retention has shortened it, before
+// anything else is fed. One without identity says nothing; then the first that has one
+// does.
+func (c *Checker) Begin(r *kgo.Record) {
+	if c.begins != nil {
+		return
+	}
+	var o output
+	if !c.read(&o, r, false) {
+		return
+	}
+	// Its own headers may have our names: see stripLess. The earliest place is sure to
+	// be no later than its own.
+	for n := len(o.rec.Headers); n <= len(o.headers); n++ {
+		o.rec.Headers = o.headers[:n]
+		t, err := c.rules.EventTime(&o.rec)
+		p := place{o.epoch, reorder.Position{Time: t, Offset: o.source}}
+		if err == nil && (c.begins == nil || c.begins.below(p)) {
+			c.begins = &p
+		}
+	}
 }
 
 // appearance is what an output is to its source.
@@ -251,6 +426,7 @@ type appearance int
 const (
 	fresh   appearance = iota // the first of its source record
 	again                     // another one
+	stale                     // of a generation that is over
 	foreign                   // not this source record at all; reported
 	orphan                    // its source record cannot be looked at any more
 )
@@ -258,72 +434,115 @@ const (
 // match finds the source record of c.out.
 func (c *Checker) match() appearance {
 	o := &c.out
-	s := o.suspect()
-	defer func() { c.outNext = max(c.outNext, o.source+1) }()
-	if o.source >= c.rawNext { // the source has not come so far
-		if _, ok := c.outs[o.source]; ok {
-			return again
+	switch p, ok := c.raws[o.source]; {
+	case o.epoch < c.epochs.current():
+		return stale
+	case c.final() && !c.rules.AtLeastOnce && o.source < c.scope.Origin && o.epoch >= c.scope.Epoch:
+		c.faultf(KindChanged, "is from below offset %d, where the group began with this epoch", c.scope.Origin)
+		return foreign
+	case o.source < c.lowest:
+		return c.orphaned()
+	case o.source >= c.rawNext: // the source has not come so far
+		if s, ok := c.outs[o.source]; ok {
+			return c.repeated(s.hash)
 		}
-		c.outs[o.source] = s
+		c.outs[o.source] = c.suspected()
 		return fresh
-	}
-	h, ok := c.raws[o.source]
-	switch {
-	case ok && (h == o.hash || c.stripLess(h)):
+	case ok && (p.hash == o.hash || c.stripLess(p.hash)):
+		o.proven = true
 		if attrs, ok := c.arrived[o.source]; ok {
 			o.rec.Attrs = attrs
 			delete(c.arrived, o.source)
 		}
 		delete(c.raws, o.source)
-		delete(c.dim, o.source)
 		delete(c.repeats.quiet, o.source)
+		c.recent.add(o.source, p.hash)
+		c.matched(o.epoch, o.source)
 		return fresh
 	case ok:
+		s := o.suspect()
 		s.kind, s.why = KindChanged, changedWhy
-		c.stray(s)
-		return foreign
-	case c.gone(o):
-		return orphan
+		return c.mismatch(s)
+	case c.present.has(o.source):
+		return c.repeatedOrGone()
+	case c.compacted:
+		return c.orphaned()
+	}
+	s := o.suspect()
+	s.kind, s.hole, s.why = KindChanged, true, noSourceWhy
+	return c.mismatch(s)
+}
+
+const (
+	changedWhy  = "key, value, headers or timestamp are not those of the source record"
+	noSourceWhy = "there is no source record at this offset"
+)
+
+// repeated judges an output of a source record that has come out before, with the
+// given hash.
+func (c *Checker) repeated(h uint64) appearance {
+	if o := &c.out; c.rules.AtLeastOnce && o.hash != h && !c.stripLess(h) {
+		s := o.suspect()
+		s.kind, s.why = KindChanged, changedWhy
+		return c.mismatch(s)
 	}
 	return again
 }
 
-const changedWhy = "key, value, headers or timestamp are not those of the source record"
-
-// gone reports whether the source record of an output is no longer there to
-// be compared with, or was not read because it is not the group's.
-func (c *Checker) gone(o *output) bool {
-	return o.source < max(c.scope.RawStart, c.scope.Origin) ||
-		c.first != nil && o.source < c.first.Offset && c.beforeFirst(&o.rec, o.source)
+func (c *Checker) repeatedOrGone() appearance {
+	o := &c.out
+	if h, ok := c.recent.get(o.source); ok {
+		return c.repeated(h)
+	}
+	if o.source < c.assumed && !c.orphans.has(o.source) {
+		t, err := c.rules.EventTime(&o.rec)
+		if err != nil || c.orderedGone(reorder.Position{Time: t, Offset: o.source}) {
+			return c.orphaned()
+		}
+	}
+	return again
 }
 
-// enter follows the epochs of both outputs.
-func (c *Checker) enter(epoch int64) {
-	if epoch <= c.epoch {
-		return
+// orphaned takes note of an output whose source record is gone.
+func (c *Checker) orphaned() appearance {
+	if c.orphans.set(c.out.source) {
+		return again
 	}
-	c.epoch, c.floor = epoch, c.outNext
-	if c.scope.OrderedStart > 0 && c.first == nil {
-		c.floor = math.MaxInt64 // nobody knows any more
-	}
+	c.report.Expired++
+	return orphan
 }
 
-// counts says whether order and truth are to be judged by an output, given
-// whether it stands above those before. A replay is judged, a repeat is not.
-func (c *Checker) counts(seen appearance, above bool) bool {
+// matched takes note of an output that is its source record, byte for byte.
+func (c *Checker) matched(epoch, source int64) {
 	switch {
+	case !c.final():
+		c.report.Replayed++
+		if c.rules.AtLeastOnce && epoch >= c.epochs.last {
+			c.shown.set(source)
+		}
+	case source >= c.scope.Next:
+		c.report.Read++ // since the commit
+	}
+	if epoch < c.scope.Epoch {
+		c.vote(epoch).same++
+	}
+}
+
+// counts says whether order and truth are to be judged by an output. A repeat is not.
+func (c *Checker) counts(seen appearance) bool {
+	switch {
+	case seen == fresh || seen == orphan:
+		return true
 	case seen == foreign:
 		return false
-	case seen == fresh:
-		return true
-	case seen == orphan && (above || !c.rules.AtLeastOnce):
-		c.report.Expired++
-		return true
-	case seen == again && above && c.replay():
-		c.report.Replayed++
-		return true
 	case c.rules.AtLeastOnce:
 		c.report.Repeated++
+	case seen == stale:
+		kind := KindOutOfOrder
+		if c.out.late {
+			kind = KindWrongLate
+		}
+		c.faultf(kind, "epoch %d comes after epoch %d has begun", c.out.epoch, c.epochs.current())
 	default:
 		s := c.out.suspect()
 		s.kind, s.why = KindDuplicate, "its source offset has come out before"
@@ -332,31 +551,30 @@ func (c *Checker) counts(seen appearance, above bool) bool {
 	return false
 }
 
-// replay reports whether an earlier epoch may have put out the source record
-// of c.out.
-func (c *Checker) replay() bool {
-	return c.floor == math.MaxInt64 || c.out.epoch > 0 && c.out.source < c.floor
-}
-
 // orderedState is what order and truth need of the records before.
 type orderedState struct {
 	last  place
 	lines int64 // watermark headers seen in this epoch
 	mark  int64 // the highest of them, ms
+	run   bareRun
+}
+
+func newOrderedState() orderedState {
+	return orderedState{last: place{0, reorder.Position{Time: watermark.None, Offset: -1}}}
 }
 
 // Ordered takes the next record of `.ordered`.
 //
 // A record without `source-offset` is bare: it was too large for the headers.
-// It has no identity, so it is not judged for order, and at the end it must
-// equal a source record that is in no other output.
+// It has no identity; at the end it must equal a source record that is in no other
+// output, and of its order is judged what its event time tells.
 func (c *Checker) Ordered(r *kgo.Record) {
 	c.report.Ordered++
 	o := &c.out
 	if !c.open(r, false) {
+		c.bareInOrder()
 		return
 	}
-	c.enter(o.epoch)
 	seen := c.match()
 	if seen == foreign {
 		return
@@ -367,17 +585,18 @@ func (c *Checker) Ordered(r *kgo.Record) {
 		return
 	}
 	p := place{o.epoch, reorder.Position{Time: t, Offset: o.source}}
-	if c.first == nil {
+	if c.begins == nil && c.scope.OrderedStart > 0 {
 		first := p
-		c.first = &first
+		c.begins = &first
 	}
-	above := c.ordered.last.below(p)
-	if !c.counts(seen, above) {
+	if !c.counts(seen) {
 		return
 	}
-	if !above && c.rules.AtLeastOnce && c.scope.OrderedStart > 0 && p.below(*c.first) {
+	above := c.ordered.last.below(p)
+	if !above && c.rules.AtLeastOnce && c.scope.OrderedStart > 0 && p.below(*c.begins) {
 		return // repeats what retention has deleted
 	}
+	c.requires(r)
 	if !above {
 		l := c.ordered.last
 		c.faultf(KindOutOfOrder, "epoch %d, event time %d ns follows epoch %d, event time %d ns, source offset %d",
@@ -386,12 +605,15 @@ func (c *Checker) Ordered(r *kgo.Record) {
 			return // a consumer drops it
 		}
 	}
+	c.endRun(p)
 	if p.epoch > c.ordered.last.epoch {
 		c.ordered.lines = 0
 	}
 	c.judgeGroup(p)
 	c.ordered.last = p
 	c.truth(t)
+	c.onTime(p)
+	c.byTheCommit(p)
 }
 
 // truth judges the watermark headers: what an earlier one has closed stays
@@ -410,8 +632,8 @@ func (c *Checker) truth(t watermark.Time) {
 	}
 	w, has, err := o.number(orderedWatermark)
 	switch {
-	case !has:
-		return
+	case !has || !c.rules.Required.Watermark && !o.proven:
+		return // nobody knows whether it is the source's
 	case err != nil:
 		c.faultf(KindWatermarkLie, "watermark %q is no number", o.values[orderedWatermark])
 		return
@@ -424,6 +646,27 @@ func (c *Checker) truth(t watermark.Time) {
 		s.mark = w
 	}
 	c.report.Watermark.include(w)
+}
+
+// byTheCommit judges an ordered record by what the commit says that was made together
+// with it, or after it: of which epoch the group is, which records are still to come
+// out, and how far its watermark has come. At least once, outputs may be newer than
+// the commit.
+func (c *Checker) byTheCommit(p place) {
+	if _, waiting := c.outs[p.Offset]; waiting || !c.exact() {
+		return // it may be another partition's
+	}
+	switch s := &c.scope; {
+	case p.epoch > s.Epoch:
+		c.faultf(KindOutOfOrder, "epoch %d, and the group has come to epoch %d only", p.epoch, s.Epoch)
+	case p.epoch < s.Epoch || !c.final():
+	case s.owed(p.Position) || p.Time > s.W:
+		c.faultf(KindDuplicate, "event time %d ns, and the commit still owes it to the outputs: it would come again", int64(p.Time))
+	default:
+		if w, has, err := c.out.number(orderedWatermark); has && err == nil && (c.rules.Required.Watermark || c.out.proven) && w >= s.W.Next().Millis() {
+			c.faultf(KindWatermarkLie, "watermark %d, and the group's own has come to %d ns only", w, int64(s.W))
+		}
+	}
 }
 
 // stray keeps an output that is not proven to be this partition's, until it

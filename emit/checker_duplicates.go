@@ -21,16 +21,19 @@ type repeats struct {
 	group map[uint64]int64 // at its event time: the source offsets of identities
 
 	claims map[uint64][]claim // by identity and event time
-	quiet  map[int64]quiet    // source records without an output, where duplicates are dropped
-
-	guessed bool // a record was taken for dropped that may as well be buffered
+	bares  []bareOriginal
+	quiet  map[int64]quiet // source records without an output, where duplicates are dropped
 }
 
 // claim is a record that is said to repeat another.
 type claim struct {
 	suspect
-	epoch int64 // -1: any
+	at     watermark.Time
+	epoch  int64 // anyEpoch: of the last generation
+	proven bool
 }
+
+const anyEpoch = -1
 
 // quiet is a source record that may have been dropped.
 type quiet struct {
@@ -82,7 +85,7 @@ func (c *Checker) claimDuplicate(t watermark.Time) {
 		c.faultf(KindWrongLate, "duplicate, but it has nothing that it could be known by")
 		return
 	}
-	c.repeats.claims[id] = append(c.repeats.claims[id], claim{c.out.suspect(), c.out.epoch})
+	c.repeats.claims[id] = append(c.repeats.claims[id], claim{suspect: c.out.suspect(), at: t, epoch: c.out.epoch})
 }
 
 // mayBeDropped takes note of a source record that has no output yet.
@@ -104,21 +107,21 @@ func (c *Checker) mayBeDropped(r *kgo.Record) {
 func (c *Checker) Claims() bool {
 	c.OutputsEnd()
 	for offset, q := range c.repeats.quiet {
-		s := claim{suspect{source: offset, offset: -1}, -1}
-		if _, buffered := c.raws[offset]; buffered {
-			if c.scope.Releasing && !q.at.Before(c.scope.Frontier) {
+		s := claim{suspect: suspect{source: offset, offset: -1}, at: q.at.Time, epoch: anyEpoch}
+		if _, held := c.raws[offset]; held {
+			if c.exact() {
 				continue // owed still
 			}
 			s.epoch = c.scope.Epoch
 		} else if _, missing := c.missing[offset]; !missing {
 			continue
 		}
-		if c.scope.OrderedStart > 0 && c.first != nil && q.at.Time <= c.first.Time {
-			if _, held := c.raws[offset]; held {
-				c.repeats.guessed = true
+		// What it repeats may be gone.
+		if c.orderedGone(reorder.Position{Time: q.at.Time, Offset: offset}) || c.begins != nil && q.at.Time == c.begins.Time {
+			if _, missing := c.missing[offset]; missing {
+				delete(c.missing, offset)
+				c.report.Unproven++
 			}
-			c.strike(offset) // what it repeats may be gone
-			c.report.Unproven++
 			continue
 		}
 		c.repeats.claims[q.identity] = append(c.repeats.claims[q.identity], s)
@@ -130,7 +133,7 @@ func (c *Checker) Claims() bool {
 // Original takes an ordered record, which may be what claims are about.
 func (c *Checker) Original(r *kgo.Record) {
 	var o output
-	if !o.read(r, false, c.namesOf(false), c.windows) {
+	if !c.read(&o, r, false) {
 		return
 	}
 	// Its own headers may have our names: see stripLess.
@@ -144,48 +147,78 @@ func (c *Checker) Original(r *kgo.Record) {
 
 // prove settles the claims that an ordered record is the original of.
 func (c *Checker) prove(o *output, t watermark.Time) {
-	id, ok := c.identify(&o.rec, t)
-	if !ok {
-		return
-	}
-	open := c.repeats.claims[id]
-	proven := func(s claim) bool { return o.source < s.source && (s.epoch < 0 || s.epoch == o.epoch) }
-	for _, s := range open {
-		if proven(s) && !s.late {
-			c.strike(s.source)
-			c.report.Dropped++
-		}
-	}
-	if open = slices.DeleteFunc(open, proven); len(open) > 0 {
-		c.repeats.claims[id] = open
-	} else {
-		delete(c.repeats.claims, id)
+	if id, ok := c.identify(&o.rec, t); ok {
+		c.settleClaim(id, func(s *claim) bool {
+			return o.source < s.source && (s.epoch == anyEpoch && o.epoch >= c.epochs.last || s.epoch == o.epoch)
+		})
 	}
 }
 
-// strike takes a source record from those that should be in an output.
-func (c *Checker) strike(source int64) {
-	delete(c.missing, source)
-	delete(c.raws, source)
-	delete(c.dim, source)
+// bareOriginal is an ordered record without identity that claims may be about.
+type bareOriginal struct {
+	id     uint64
+	source int64 // -1: unknown
 }
 
-// settleClaims judges the late records whose claim nothing has proven. What
-// they repeat may be gone where retention has shortened .ordered; what was not
-// dropped is lost, or held.
+// original takes note of one, whose source offset is known by its bytes, or not at all.
+func (p *repeats) original(b *bare, source int64) {
+	for _, id := range b.ids {
+		p.bares = append(p.bares, bareOriginal{id, source})
+	}
+}
+
+// proveByBares settles the claims that they are the originals of.
+func (c *Checker) proveByBares() {
+	for _, b := range c.repeats.bares {
+		c.settleClaim(b.id, func(s *claim) bool { return b.source < s.source })
+	}
+}
+
+func (c *Checker) settleClaim(id uint64, proven func(*claim) bool) {
+	claims := c.repeats.claims[id]
+	for i := range claims {
+		claims[i].proven = claims[i].proven || proven(&claims[i])
+	}
+}
+
+// without reports whether a source record is known to be in no output.
+func (c *Checker) without(source int64) bool {
+	_, missing := c.missing[source]
+	_, held := c.raws[source]
+	return missing || held
+}
+
+// settleClaims judges the claims. What a late record repeats may be gone where
+// retention has shortened .ordered; what was not dropped is lost, or held.
 func (c *Checker) settleClaims() {
-	if c.scope.OrderedStart > 0 {
-		return
-	}
+	c.proveByBares()
 	var left []claim
 	for claims := range maps.Values(c.repeats.claims) {
 		left = append(left, claims...)
 	}
 	slices.SortFunc(left, func(a, b claim) int { return int(a.source - b.source) })
 	for _, s := range left {
-		if s.late {
+		switch {
+		case !s.late && s.proven && c.without(s.source):
+			c.unmiss(s.source)
+			c.report.Dropped++
+		case s.late && !s.proven && !c.originalGone(&s):
 			s.why = "duplicate, but no ordered record from before it has its identity and event time"
 			c.fault(KindWrongLate, s.suspect)
 		}
+	}
+}
+
+// originalGone reports whether retention may have deleted what a late record repeats,
+// an ordered record of the same epoch and event time. At least once, that may have been
+// put out by a process that crashed, and be anywhere.
+func (c *Checker) originalGone(s *claim) bool {
+	switch b := c.begins; {
+	case c.scope.OrderedStart == 0:
+		return false
+	case b == nil || c.rules.AtLeastOnce:
+		return true
+	default:
+		return s.epoch < b.epoch || s.epoch == b.epoch && s.at <= b.Time
 	}
 }

@@ -59,6 +59,7 @@ type output struct {
 	source int64
 	epoch  int64
 	hash   uint64
+	proven bool // it has been compared with its source record
 
 	rec     kgo.Record // the source record, as far as the output tells
 	headers []kgo.RecordHeader
@@ -68,7 +69,16 @@ type output struct {
 }
 
 func (o *output) suspect() suspect {
-	return suspect{late: o.late, source: o.source, offset: o.offset, hash: o.hash}
+	return suspect{late: o.late, source: o.source, offset: o.offset, epoch: o.epoch, hash: o.hash}
+}
+
+// suspected is the same with the hashes of what else the source record may be.
+func (c *Checker) suspected() suspect {
+	s, o := c.out.suspect(), &c.out
+	for n := len(o.rec.Headers) + 1; n <= len(o.headers); n++ {
+		s.others = append(s.others, c.hash(&o.rec, o.headers[:n]))
+	}
+	return s
 }
 
 // number returns a header as a number, whether it is there, and what is wrong
@@ -107,7 +117,7 @@ func (o *output) read(r *kgo.Record, late bool, ns headerNames, fs *families) bo
 	if late {
 		source, epoch = lateSource, lateEpoch
 	}
-	o.late, o.offset, o.source, o.headers, o.rec = late, r.Offset, -1, r.Headers, *r
+	o.late, o.offset, o.source, o.headers, o.rec, o.proven = late, r.Offset, -1, r.Headers, *r, false
 	o.rec.Headers = r.Headers[:o.strip(ns, fs)]
 	o.epoch, _, _ = o.number(epoch)
 	v, has, err := o.number(source)
@@ -118,18 +128,41 @@ func (o *output) read(r *kgo.Record, late bool, ns headerNames, fs *families) bo
 	return true
 }
 
+// read takes an output apart and reports whether it says what it is. One that lacks
+// its epoch for want of room does not, although it names its source record: that has a
+// header of the same name, which must be overruled.
+func (c *Checker) read(o *output, r *kgo.Record, late bool) bool {
+	if !o.read(r, late, c.namesOf(late), c.windows) {
+		return false
+	}
+	source, epoch := orderedSource, orderedEpoch
+	if late {
+		source, epoch = lateSource, lateEpoch
+	}
+	names := c.namesOf(late)
+	if !c.scope.Epochs || o.has[epoch] || !carries(&o.rec, names[source]) || c.fits(o, r, names[epoch]) {
+		return true
+	}
+	o.source = -1
+	return false
+}
+
 // open makes c.out the record and reports whether it has an identity. One
 // that has none is set aside.
 func (c *Checker) open(r *kgo.Record, late bool) bool {
 	o := &c.out
-	known := o.read(r, late, c.namesOf(late), c.windows)
+	known := c.read(o, r, late)
 	o.rec.Topic, o.rec.Partition, o.rec.Offset = c.rules.Topic, c.rules.Partition, o.source
 	o.hash = c.hash(&o.rec, o.rec.Headers)
+	if known && late {
+		c.named[1]++
+	} else if known {
+		c.named[0]++
+	}
 	if known {
 		return true
 	}
-	c.report.Bare++
-	c.bares = append(c.bares, o.suspect())
+	c.bareOutput(r)
 	return false
 }
 
@@ -154,7 +187,7 @@ func (c *Checker) stripLess(h uint64) bool {
 // names none. A reader needs it to feed the outputs in their source's order.
 func (c *Checker) Place(r *kgo.Record, late bool) (epoch, source int64) {
 	var o output
-	if !o.read(r, late, c.namesOf(late), c.windows) {
+	if !c.read(&o, r, late) {
 		return o.epoch, -1
 	}
 	return o.epoch, o.source

@@ -41,36 +41,38 @@ func (c *Checker) Late(r *kgo.Record) {
 		c.stray(stray)
 		return
 	}
-	c.enter(o.epoch)
 	seen := c.match()
 	released := c.reason() == "duplicate"
-	above := o.epoch > s.epoch || o.epoch == s.epoch && (released || !s.seen || o.source > s.source)
-	if released && c.rules.AtLeastOnce {
-		// Nobody can tell a duplicate that comes again after a crash from one that a
-		// new epoch repeats. It is counted as the former, and not judged.
-		above = above && seen == fresh
-	}
-	if !c.counts(seen, above) {
-		return
-	}
-	if !s.seen && !released {
+	if !s.seen && !released && seen != foreign {
 		s.seen, s.first, s.firstEpoch = true, o.source, o.epoch
 	}
-	if c.rules.AtLeastOnce && c.scope.LateStart > 0 &&
-		(released || o.epoch < s.firstEpoch || o.epoch == s.firstEpoch && o.source < s.first) {
-		return // repeats what retention has deleted
+	if !c.counts(seen) {
+		return
+	}
+	if !o.has[lateReason] && !c.fits(&c.out, r, c.names[1]...) {
+		// It would be bare, were it not that what its source record says of the same
+		// name had to be overruled.
+		c.report.Trimmed++
+		return
 	}
 	switch {
+	case c.rules.AtLeastOnce && (o.epoch < s.epoch || o.epoch == s.epoch && !released && o.source < s.source):
+		c.judgeLate(true) // put out by a process that crashed, or by the one after it
+		return
 	case o.epoch < s.epoch:
 		c.faultf(KindWrongLate, "epoch %d follows epoch %d", o.epoch, s.epoch)
 		return
 	case o.epoch > s.epoch:
 		s.epoch, s.source, s.marked = o.epoch, -1, false
 	}
-	if !released {
+	switch {
+	case released:
+	case o.source < s.source:
+		c.faultf(KindWrongLate, "comes after source offset %d", s.source)
+	default:
 		s.source = o.source
 	}
-	c.judgeLate()
+	c.judgeLate(released)
 }
 
 // reason returns the reason of c.out if it is one of the contract's.
@@ -82,10 +84,21 @@ func (c *Checker) reason() string {
 	return v
 }
 
-func (c *Checker) judgeLate() {
+// judgeLate judges what a late record says of itself. One stands elsewhere than its
+// source record if it came out as a duplicate, or once more.
+func (c *Checker) judgeLate(elsewhere bool) {
 	o := &c.out
 	why := c.reason()
-	w, marked := c.lateMark()
+	w, marked := c.lateMark(elsewhere)
+	if marked && !elsewhere {
+		c.noteMark(o.source, w)
+	}
+	if marked {
+		c.markByTheCommit(w, elsewhere)
+	}
+	if _, has, err := o.number(lateAt); !has || err != nil {
+		c.faultf(KindWrongLate, "says that it came here at %q", o.values[lateAt])
+	}
 	if why == "unknown" {
 		c.faultf(KindWrongLate, "reason %q is none of ours", o.values[lateReason])
 		return
@@ -159,8 +172,10 @@ func (c *Checker) judgeBehind(why string, t watermark.Time, w int64, marked bool
 	}
 }
 
-// lateMark reads the watermark of a late record, which never goes back.
-func (c *Checker) lateMark() (w int64, ok bool) {
+// lateMark reads the watermark of a late record, which never goes back. At least once,
+// that of one that stands elsewhere than its source record may be of a process that
+// crashed.
+func (c *Checker) lateMark(elsewhere bool) (w int64, ok bool) {
 	s := &c.late
 	w, has, err := c.out.number(lateWatermark)
 	switch {
@@ -169,9 +184,24 @@ func (c *Checker) lateMark() (w int64, ok bool) {
 	case err != nil:
 		c.faultf(KindWrongLate, "watermark %q is no number", c.out.values[lateWatermark])
 		return 0, false
+	case elsewhere && c.rules.AtLeastOnce:
+		return w, true
 	case s.marked && w < s.mark:
 		c.faultf(KindWrongLate, "watermark %d follows watermark %d", w, s.mark)
 	}
 	s.marked, s.mark = true, w
 	return w, true
+}
+
+// markByTheCommit judges the watermark of a late record by that of the commit, which
+// is as high at least.
+func (c *Checker) markByTheCommit(w int64, elsewhere bool) {
+	s := &c.scope
+	switch o := &c.out; {
+	case c.rules.AtLeastOnce || !c.final() || !s.Quiet && elsewhere:
+	case o.epoch > s.Epoch && s.Quiet:
+		c.faultf(KindWrongLate, "epoch %d, and the group has come to epoch %d only", o.epoch, s.Epoch)
+	case o.epoch == s.Epoch && o.source < s.Next && w > s.W.Millis():
+		c.faultf(KindWrongLate, "watermark %d, and the group's own has come to %d ns only", w, int64(s.W))
+	}
 }

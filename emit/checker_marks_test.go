@@ -58,9 +58,10 @@ func TestSourceOffsetsBeginAnewWithAnEpoch(t *testing.T) {
 	check := NewChecker(Rules{
 		Prefix: "tidemark-", Topic: "orders",
 		EventTime: func(*kgo.Record) (watermark.Time, error) { return 0, nil },
-	}, Scope{Next: 6, Quiet: true})
+	}, Scope{Committed: 6, Next: 6, Epoch: 7, Epochs: true})
+	var l logs
 	for offset := range int64(6) {
-		check.Raw(&kgo.Record{Offset: offset})
+		l.raw = append(l.raw, &kgo.Record{Offset: offset})
 	}
 	for _, o := range []struct{ source, reason, epoch string }{
 		{"4", "invalid-time", "3"}, {"5", "invalid-time", "3"}, {"4", "duplicate", "7"}, {"5", "invalid-time", "7"},
@@ -76,7 +77,10 @@ func TestSourceOffsetsBeginAnewWithAnEpoch(t *testing.T) {
 		} {
 			r.Headers = append(r.Headers, kgo.RecordHeader{Key: "tidemark-" + h[0], Value: []byte(h[1])})
 		}
-		check.Late(r)
+		l.late = append(l.late, r)
+	}
+	if err := examine(check, l); err != nil {
+		t.Fatal(err)
 	}
 	if r := check.Finish(); r.Faults[KindDuplicate].Total != 0 || r.Replayed != 2 {
 		t.Errorf("%d replayed, faults %v", r.Replayed, r.Faults)

@@ -19,11 +19,13 @@ const (
 	KindWrongPartition Kind = "wrong-partition" // not in the partition of its source
 	KindWatermarkLie   Kind = "watermark-lie"   // a watermark header that was not true
 	KindWrongLate      Kind = "wrong-late"      // a late record whose headers do not say the truth
+	KindMissingHeader  Kind = "missing-header"  // without a header that is asked for, though there is room for it
 )
 
 // Kinds are all kinds, in the order in which they are shown.
 var Kinds = []Kind{
 	KindLost, KindDuplicate, KindOutOfOrder, KindChanged, KindWrongPartition, KindWatermarkLie, KindWrongLate,
+	KindMissingHeader,
 }
 
 // maxFirst is how many faults of each kind are kept.
@@ -73,10 +75,11 @@ type Report struct {
 	Dropped  int64            `json:"dropped"`  // source records that repeat an ordered one, and were dropped as told
 	Buffered int64            `json:"buffered"` // source records that were read and are still owed
 
-	Expired  int64 `json:"expired"`  // outputs whose source record is gone
-	Replayed int64 `json:"replayed"` // outputs of a source record that an earlier epoch had
+	Expired  int64 `json:"expired"`  // outputs whose source record is gone: deleted, compacted away, or of an earlier topic of the name
+	Replayed int64 `json:"replayed"` // outputs of the time before the group was last reset, compared with the source as well
 	Repeated int64 `json:"repeated"` // in at-least-once mode: outputs that came again
-	Bare     int64 `json:"bare"`     // outputs without our headers, for want of room
+	Bare     int64 `json:"bare"`     // outputs that do not name their source record, for want of room
+	Trimmed  int64 `json:"trimmed"`  // outputs that do, and lack other headers that are asked for, for want of room
 	Unproven int64 `json:"unproven"` // source records whose output retention may have deleted
 
 	// Registered is how many of Late were invalid-time because the schema registry did
@@ -103,6 +106,7 @@ func (r *Report) Add(o Report) {
 	r.Replayed += o.Replayed
 	r.Repeated += o.Repeated
 	r.Bare += o.Bare
+	r.Trimmed += o.Trimmed
 	r.Unproven += o.Unproven
 	r.Registered += o.Registered
 	for why, n := range o.Late {
@@ -136,9 +140,10 @@ func Reports(checkers []*Checker) []Report {
 	}
 	reports := make([]Report, len(checkers))
 	for i, c := range checkers {
-		c.settleClaims()
 		c.settleStrays()
 		c.settleBares()
+		c.settleClaims()
+		c.settleVotes()
 		c.settleLost()
 		c.settleBuffered()
 		reports[i] = c.report
@@ -150,12 +155,12 @@ func Reports(checkers []*Checker) []Report {
 func (c *Checker) unborn() {
 	for _, source := range slices.Sorted(maps.Keys(c.outs)) {
 		s := c.outs[source]
-		if source < max(c.scope.RawStart, c.scope.Origin) {
+		if c.compacted && (c.scope.RawEnd == 0 || source < c.scope.RawEnd) {
 			c.report.Expired++
 			continue
 		}
-		s.kind, s.why = KindChanged, "there is no source record at this offset"
-		c.stray(s)
+		s.kind, s.hole, s.why = KindChanged, true, noSourceWhy
+		c.mismatch(s)
 	}
 	clear(c.outs)
 }
@@ -174,11 +179,13 @@ func (c *Checker) sendHome(s suspect, checkers []*Checker) bool {
 
 // take strikes off a source record that has no output.
 func (c *Checker) take(source int64, h uint64) bool {
-	for _, m := range []map[int64]uint64{c.missing, c.raws} {
-		if got, ok := m[source]; ok && got == h {
-			delete(m, source)
-			return true
-		}
+	if got, ok := c.missing[source]; ok && got == h {
+		delete(c.missing, source)
+		return true
+	}
+	if got, ok := c.raws[source]; ok && got.hash == h {
+		delete(c.raws, source)
+		return true
 	}
 	return false
 }
@@ -187,43 +194,14 @@ func (c *Checker) take(source int64, h uint64) bool {
 // changed output is not lost as well.
 func (c *Checker) settleStrays() {
 	for _, s := range c.strays {
-		if s.kind == KindChanged {
-			delete(c.missing, s.source)
-			delete(c.raws, s.source)
+		switch {
+		case s.hole && c.compacted && s.source < c.scope.RawEnd:
+			c.report.Expired++ // it was judged before that was known
+			continue
+		case s.kind == KindChanged:
+			c.unmiss(s.source)
 		}
 		c.fault(s.kind, s)
-	}
-}
-
-// settleBares finds the source records of the outputs without identity, by
-// their bytes.
-func (c *Checker) settleBares() {
-	if len(c.bares) == 0 {
-		return
-	}
-	offsets := map[uint64][]int64{}
-	for _, m := range []map[int64]uint64{c.missing, c.raws} {
-		for source, h := range m {
-			offsets[h] = append(offsets[h], source)
-		}
-	}
-	for _, s := range c.bares {
-		if left := offsets[s.hash]; len(left) > 0 {
-			offsets[s.hash] = left[1:]
-			c.take(left[0], s.hash)
-			continue
-		}
-		switch {
-		case max(c.scope.RawStart, c.scope.OrderedStart) > 0:
-			c.report.Expired++
-		case c.epoch > 0:
-			c.report.Replayed++
-		case c.rules.AtLeastOnce:
-			c.report.Repeated++
-		default:
-			s.why = "has no source offset, and no source record without an output has its bytes"
-			c.fault(KindDuplicate, s)
-		}
 	}
 }
 
@@ -236,41 +214,43 @@ func (c *Checker) settleLost() {
 	}
 }
 
+// exact reports whether commit and outputs are of one instant.
+func (c *Checker) exact() bool { return c.scope.Quiet && !c.rules.AtLeastOnce }
+
 // settleBuffered compares what has not come out of [Committed, Next) with
-// what the commit says is buffered.
+// what the commit says is buffered. All of it was owed at the commit, as far as
+// anybody can tell who does not know which verdicts were given; some of it may have
+// come out since and be deleted, or be late and be deleted.
 func (c *Checker) settleBuffered() {
-	c.enter(c.scope.Epoch)
-	for source := range c.dim { // rather gone than lost
-		if _, ok := c.raws[source]; ok && int64(len(c.raws)) > c.scope.Buffered {
-			delete(c.raws, source)
-			c.report.Unproven++
-		}
-	}
-	n := int64(len(c.raws))
-	c.report.Buffered = n
-	if n == 0 && c.scope.Buffered == 0 || !c.provable(c.scope.Committed) {
-		return
-	}
 	var sum uint32
+	var gone []int64
 	lowest := c.scope.Next
-	for source := range c.raws {
+	for source, p := range c.raws {
 		sum += reorder.OffsetHash(source)
 		lowest = min(lowest, source)
+		if p.timing == timeUnknown || c.lateGone(source) || !c.exact() && c.orderedGone(p.at(source)) {
+			gone = append(gone, source)
+		}
+	}
+	n, want, doubt := int64(len(c.raws)), c.scope.Buffered, int64(len(gone))
+	whole := !c.compacted && c.scope.RawStart <= c.scope.Committed && doubt == 0
+	c.report.Buffered = n
+	if surplus := min(n-want, doubt); surplus > 0 {
+		c.report.Buffered -= surplus
+		c.report.Unproven += surplus
 	}
 	s := suspect{source: lowest, offset: -1}
-	exact := c.scope.Quiet && len(c.dim) == 0 && !c.repeats.guessed && !c.rules.AtLeastOnce && c.scope.RawStart <= c.scope.Committed &&
-		c.floor <= c.scope.Committed // no earlier epoch put these out
-	switch want := c.scope.Buffered; {
-	case n > want:
+	switch {
+	case n-doubt > want:
 		s.why = fmt.Sprintf("%d records of [%d, %d) are in no output, and only %d are buffered",
-			n, c.scope.Committed, c.scope.Next, want)
-		c.faults(KindLost, s, n-want)
-	case exact && n < want:
+			n-doubt, c.scope.Committed, c.scope.Next, want)
+		c.faults(KindLost, s, n-doubt-want)
+	case c.exact() && whole && n < want:
 		s.source = -1
 		s.why = fmt.Sprintf("%d records of [%d, %d) are buffered, but only %d have not come out: the others would come again",
 			want, c.scope.Committed, c.scope.Next, n)
 		c.faults(KindDuplicate, s, want-n)
-	case exact && sum != c.scope.BufferedSum:
+	case c.exact() && doubt == 0 && !c.guessed && n == want && sum != c.scope.BufferedSum:
 		s.why = fmt.Sprintf("the %d records of [%d, %d) that are in no output are not those that are buffered",
 			n, c.scope.Committed, c.scope.Next)
 		c.fault(KindLost, s)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"testing"
@@ -25,6 +26,7 @@ type history struct {
 	raw, ordered, late []*kgo.Record
 	scope              Scope
 
+	marks    bool // ordered records have watermarks
 	identity Identity
 	drops    bool // duplicates
 	dropped  int64
@@ -279,7 +281,7 @@ func genHistory(t *rapid.T, partition int32, alo, rewinds bool) *history {
 	}).Draw(t, "identity")
 	h.drops = h.identity.Kind != NoIdentity && rapid.IntRange(0, 2).Draw(t, "drops") == 0
 	e.remembers = func() bool { return rapid.Bool().Draw(t, "remembered") }
-	h.raw = genRaw(t, partition, e.withMark)
+	h.raw, h.marks = genRaw(t, partition, e.withMark), e.withMark
 	at := rapid.IntRange(0, 3).Draw(t, "start")
 	h.scope.Origin = h.raw[at].Offset
 	e.next = h.scope.Origin
@@ -300,7 +302,7 @@ func genHistory(t *rapid.T, partition int32, alo, rewinds bool) *history {
 		}
 	}
 	s := &h.scope
-	s.Next, s.Committed, s.Epoch, s.Quiet = e.next, e.next, e.epoch, true
+	s.Next, s.Committed, s.Epoch, s.Quiet, s.W = e.next, e.next, e.epoch, true, e.w
 	for _, r := range e.held {
 		s.Committed = min(s.Committed, r.Offset)
 		s.Buffered++
@@ -328,10 +330,12 @@ func retention(t *rapid.T, h *history) {
 
 func (h *history) checker() *Checker {
 	rules := Rules{
-		Topic: testTopic, Partition: h.partition, Prefix: "tidemark-",
+		Topic: testTopic, Partition: h.partition, Prefix: "tidemark-", Required: Headers{Watermark: h.marks},
 		EventTime: testTime, AtLeastOnce: h.alo, Identity: h.identity, Dropped: h.drops,
 	}
-	return NewChecker(rules, h.scope)
+	scope := h.scope
+	scope.Epochs = scope.Epoch > 0
+	return NewChecker(rules, scope)
 }
 
 // prove shows a checker the ordered records once more, if it wants to see them.
@@ -375,45 +379,34 @@ func (h *history) drained(logs [][]*kgo.Record) bool {
 	return empty >= 2
 }
 
-// feedLagging interleaves them as Verify does, and returns the most that was
-// pending.
-func (h *history) feedLagging(c *Checker) (pending int) {
-	raw, ordered, late := h.raw, h.ordered, h.late
-	if h.scope.OrderedStart > 0 && len(ordered) > 0 {
-		c.Ordered(ordered[0])
-		ordered = ordered[1:]
+// logs are the three topics of a partition in memory.
+type logs struct{ raw, ordered, late []*kgo.Record }
+
+type logCursor struct{ left []*kgo.Record }
+
+func (l *logCursor) peek() (*kgo.Record, error) {
+	if len(l.left) == 0 {
+		return nil, nil
 	}
-	sourceUpTo := func(end int64) {
-		for len(raw) > 0 && raw[0].Offset < end {
-			c.Raw(raw[0])
-			raw = raw[1:]
-		}
+	return l.left[0], nil
+}
+
+func (l *logCursor) pop() { l.left = l.left[1:] }
+
+func (l logs) Raw(from int64) cursor {
+	i := sort.Search(len(l.raw), func(i int) bool { return l.raw[i].Offset >= from })
+	return &logCursor{l.raw[i:]}
+}
+
+func (l logs) Ordered() cursor { return &logCursor{l.ordered} }
+
+func (l logs) Late() cursor { return &logCursor{l.late} }
+
+// feedLagging interleaves them as Verify does.
+func (h *history) feedLagging(c *Checker) {
+	if err := examine(c, logs{h.raw, h.ordered, h.late}); err != nil {
+		panic(err)
 	}
-	for len(ordered)+len(late) > 0 {
-		a, b := outputHead{}, outputHead{late: true}
-		if len(ordered) > 0 {
-			a.rec = ordered[0]
-			a.epoch, a.source = c.Place(a.rec, false)
-		}
-		if len(late) > 0 {
-			b.rec = late[0]
-			b.epoch, b.source = c.Place(b.rec, true)
-		}
-		next := lagging(&a, &b)
-		sourceUpTo(next.source + 1)
-		if next.late {
-			c.Late(next.rec)
-			late = late[1:]
-		} else {
-			c.Ordered(next.rec)
-			ordered = ordered[1:]
-		}
-		pending = max(pending, c.Pending())
-	}
-	c.OutputsEnd()
-	sourceUpTo(h.scope.Next)
-	h.prove(c)
-	return pending
 }
 
 func requireHolds(t *rapid.T, r Report) {

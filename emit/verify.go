@@ -4,13 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
+	"slices"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
@@ -36,7 +40,8 @@ type VerifyTopic struct {
 type VerifyOptions struct {
 	Topics      []VerifyTopic
 	Group       string
-	Prefix      string // of our headers
+	Prefix      string  // of our headers
+	Required    Headers // see Rules
 	AtLeastOnce bool
 	Identity    Identity // that repeats were told by
 	Dropped     bool     // and they were dropped
@@ -66,6 +71,9 @@ func Verify(ctx context.Context, cl *kgo.Client, o VerifyOptions) ([]Report, err
 	var topics [][]*verified
 	for _, t := range o.Topics {
 		parts, err := v.survey(ctx, t)
+		for try := 0; errors.Is(err, errReset) && try < surveys; try++ {
+			parts, err = v.survey(ctx, t)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -100,6 +108,13 @@ type verified struct {
 	scope              Scope
 	raw, ordered, late stretch
 }
+
+// errReset: the group was reset while the topics were looked at, so commit and outputs
+// do not belong together.
+var errReset = errors.New("the group was reset meanwhile")
+
+// surveys is how often a topic is looked at again for that.
+const surveys = 3
 
 // survey reads the commits and then the ends of a topic's partitions.
 func (v *verification) survey(ctx context.Context, t VerifyTopic) ([]*verified, error) {
@@ -139,6 +154,7 @@ func (v *verification) survey(ctx context.Context, t VerifyTopic) ([]*verified, 
 		return nil, fmt.Errorf("%s has %d partitions, but %s has %d and %s has %d",
 			t.Source, len(raw), t.Ordered, len(ordered), t.Late, len(late))
 	}
+	most := v.largest(ctx, t)
 	parts := make([]*verified, len(raw))
 	for i := range raw {
 		commit, ok := commits[int32(i)]
@@ -151,10 +167,20 @@ func (v *verification) survey(ctx context.Context, t VerifyTopic) ([]*verified, 
 			return nil, fmt.Errorf("%s partition %d: commit %d of group %q: %w", t.Source, i, commit.At, v.Group, err)
 		}
 		scope := scopeOf(snap)
-		scope.Quiet = after[int32(i)].At == commit.At && after[int32(i)].Metadata == commit.Metadata
+		if now := after[int32(i)]; now.At == commit.At && now.Metadata == commit.Metadata {
+			scope.Quiet = true
+		} else if later, err := reorder.Decode(now.Metadata, now.At, now.LeaderEpoch, at); err == nil {
+			if later.Origin != snap.Origin || later.Next < snap.Next {
+				return nil, fmt.Errorf("%s partition %d: commit %d of group %q: %w", t.Source, i, commit.At, v.Group, errReset)
+			}
+			scope.Epochs = later.Epoch > 0
+		}
+		scope.Epochs = scope.Epochs || scope.Epoch > 0
 		scope.RawStart, scope.OrderedStart, scope.LateStart = raw[i].start, ordered[i].start, late[i].start
+		scope.RawEnd = raw[i].end
 		rules := Rules{
 			Topic: t.Source, Ordered: t.Ordered, Late: t.Late, Partition: int32(i), Prefix: v.Prefix,
+			Required: v.Required, OrderedMax: most[t.Ordered], LateMax: most[t.Late],
 			EventTime: t.EventTime, SchemaID: t.SchemaID, AtLeastOnce: v.AtLeastOnce, Identity: v.Identity, Dropped: v.Dropped,
 		}
 		parts[i] = &verified{
@@ -168,9 +194,27 @@ func (v *verification) survey(ctx context.Context, t VerifyTopic) ([]*verified, 
 
 func scopeOf(s reorder.Snapshot) Scope {
 	return Scope{
-		Origin: s.Origin, Committed: s.Low, Next: s.Next, Epoch: int64(s.Epoch),
+		Origin: s.Origin, Committed: s.Low, Next: s.Next, Epoch: int64(s.Epoch), W: s.W,
 		Buffered: int64(s.Count), BufferedSum: s.Sum, Releasing: s.Releasing, Frontier: s.Frontier,
 	}
+}
+
+// largest returns what brokers say of the largest batch that each output takes. They
+// need not let us ask.
+func (v *verification) largest(ctx context.Context, t VerifyTopic) map[string]int {
+	most := map[string]int{}
+	described, err := v.adm.DescribeTopicConfigs(ctx, t.Ordered, t.Late)
+	if err != nil {
+		return most
+	}
+	for _, d := range described {
+		for _, c := range d.Configs {
+			if n, err := strconv.Atoi(c.MaybeValue()); c.Key == "max.message.bytes" && err == nil {
+				most[d.Name] = n
+			}
+		}
+	}
+	return most
 }
 
 // unstableTime is how long a commit that is under way may take to become stable. A
@@ -232,20 +276,14 @@ const settleTime = 2 * time.Second
 // outputs one after the other, so a commit may be seen before what came out with
 // it. A transaction that stays open is another, and lies behind that.
 func (v *verification) settle(ctx context.Context, topic string) error {
-	written, err := v.adm.ListEndOffsets(ctx, topic)
-	if err == nil {
-		err = written.Error()
-	}
+	written, err := listed(ctx, "end offset", topic, v.adm.ListEndOffsets)
 	if err != nil {
-		return fmt.Errorf("list end offsets of %s: %w", topic, err)
+		return err
 	}
 	for began := time.Now(); ; {
-		stable, err := v.adm.ListCommittedOffsets(ctx, topic)
-		if err == nil {
-			err = stable.Error()
-		}
+		stable, err := listed(ctx, "last stable offset", topic, v.adm.ListCommittedOffsets)
 		if err != nil {
-			return fmt.Errorf("list last stable offsets of %s: %w", topic, err)
+			return err
 		}
 		behind := false
 		written.Each(func(end kadm.ListedOffset) {
@@ -261,22 +299,39 @@ func (v *verification) settle(ctx context.Context, topic string) error {
 	}
 }
 
+// listed asks for an offset of each partition of a topic. Without that of one nothing
+// can be said of the topic, so the error names the partition, where brokers do.
+func listed(ctx context.Context, what, topic string, ask func(context.Context, ...string) (kadm.ListedOffsets, error)) (kadm.ListedOffsets, error) {
+	all, err := ask(ctx, topic)
+	for _, n := range slices.Sorted(maps.Keys(all[topic])) {
+		if o := all[topic][n]; o.Err != nil {
+			return nil, fmt.Errorf("ask for the %s of %s partition %d: %w", what, topic, n, o.Err)
+		}
+	}
+	var parts *kadm.ShardErrors
+	if errors.As(err, &parts) {
+		for _, part := range parts.Errs {
+			if req, ok := part.Req.(*kmsg.ListOffsetsRequest); ok && len(req.Topics) > 0 && len(req.Topics[0].Partitions) > 0 {
+				return nil, fmt.Errorf("ask for the %s of %s partition %d: %w", what, topic, req.Topics[0].Partitions[0].Partition, part.Err)
+			}
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ask for the %s of each partition of %s: %w", what, topic, err)
+	}
+	return all, nil
+}
+
 // stretches returns what there is to read of each partition of a topic, up to
 // the last stable offset.
 func (v *verification) stretches(ctx context.Context, topic string) ([]stretch, error) {
-	starts, err := v.adm.ListStartOffsets(ctx, topic)
-	if err == nil {
-		err = starts.Error()
-	}
+	starts, err := listed(ctx, "first offset", topic, v.adm.ListStartOffsets)
 	if err != nil {
-		return nil, fmt.Errorf("list first offsets of %s: %w", topic, err)
+		return nil, err
 	}
-	ends, err := v.adm.ListCommittedOffsets(ctx, topic)
-	if err == nil {
-		err = ends.Error()
-	}
+	ends, err := listed(ctx, "last stable offset", topic, v.adm.ListCommittedOffsets)
 	if err != nil {
-		return nil, fmt.Errorf("list last stable offsets of %s: %w", topic, err)
+		return nil, err
 	}
 	ss := make([]stretch, len(ends[topic]))
 	for i := range ss {
@@ -310,132 +365,67 @@ func (v *verification) readAll(ctx context.Context, parts []*verified) error {
 	return context.Cause(ctx)
 }
 
-// read feeds the checker of one partition: of the two outputs the one that
-// lags in (epoch, source offset), and before it the source up to that offset.
-//
-//	raw      5 6 7 8 ──┐  5 is below the lagging output's 6: feed 5, then 6,
-//	.ordered 6 9 8   ──┼─ then the 6 of .ordered, then 7 and 8, then ...
-//	.late    7 20    ──┘
+// kafkaTopics are the three topics of a partition as examine reads them.
+type kafkaTopics struct {
+	v    *verification
+	ctx  context.Context
+	p    *verified
+	open map[string]*stream
+}
+
+func (k *kafkaTopics) Raw(from int64) cursor {
+	s := k.p.raw
+	if last := k.open[s.topic]; last != nil {
+		last.cancel()
+		k.v.progress(max(0, last.end-last.next)) // nobody has read the rest
+		k.v.more(max(0, s.end-max(from, s.start)))
+	} else {
+		k.v.progress(min(max(0, from-s.start), s.len()))
+	}
+	s.start = min(max(from, s.start), s.end)
+	return k.begin(s, k.p.checker.Compacted)
+}
+
+func (k *kafkaTopics) Ordered() cursor { return k.output(k.p.ordered) }
+
+func (k *kafkaTopics) Late() cursor { return k.output(k.p.late) }
+
+// output opens an output, which may be read more than once.
+func (k *kafkaTopics) output(s stretch) cursor {
+	if last := k.open[s.topic]; last != nil {
+		last.cancel()
+		k.v.progress(max(0, last.end-last.next))
+		k.v.more(s.len())
+	}
+	return k.begin(s, nil)
+}
+
+func (k *kafkaTopics) begin(s stretch, holed func()) cursor {
+	st := k.v.open(k.ctx, s)
+	st.holed = holed
+	k.open[s.topic] = st
+	return st
+}
+
 func (v *verification) read(ctx context.Context, p *verified) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	c := p.checker
-	raw := v.open(ctx, p.raw)
-	ordered := outputHead{stream: v.open(ctx, p.ordered)}
-	late := outputHead{stream: v.open(ctx, p.late), late: true}
-
-	if p.ordered.start > 0 { // what retention left begins here
-		if err := ordered.peek(c); err != nil {
-			return err
-		}
-		ordered.feed(c)
+	k := &kafkaTopics{v: v, ctx: ctx, p: p, open: map[string]*stream{}}
+	err := examine(p.checker, k)
+	for _, s := range k.open {
+		v.progress(max(0, s.end-s.next)) // nobody has read the rest
 	}
-	for {
-		if err := errors.Join(ordered.peek(c), late.peek(c)); err != nil {
-			return err
-		}
-		next := lagging(&ordered, &late)
-		if next == nil {
-			break
-		}
-		if raw.at() < p.scope.Origin && next.source >= p.scope.Origin {
-			raw = v.skip(ctx, raw, p.scope.Origin)
-		}
-		if err := feedRaw(c, raw, next.source+1); err != nil {
-			return err
-		}
-		next.feed(c)
-		if c.report.Bare > maxBare {
-			return fmt.Errorf("%s partition %d: more than %d %w", p.ordered.topic, p.ordered.partition, maxBare, ErrNoIdentity)
-		}
-	}
-	c.OutputsEnd()
-	if raw.at() < p.scope.Origin {
-		raw = v.skip(ctx, raw, p.scope.Origin)
-	}
-	err := feedRaw(c, raw, p.scope.Next)
-	v.progress(max(0, raw.end-raw.next)) // nobody has read the rest
-	if err == nil && c.Claims() {
-		err = v.originals(ctx, p)
+	if errors.Is(err, ErrNoIdentity) {
+		err = fmt.Errorf("%s partition %d: %w", p.ordered.topic, p.ordered.partition, err)
 	}
 	return err
 }
 
-// originals reads .ordered once more, for what duplicates are said to repeat.
-func (v *verification) originals(ctx context.Context, p *verified) error {
+// more says that more is to be read than was thought.
+func (v *verification) more(n int64) {
 	v.mu.Lock()
-	v.total += p.ordered.len()
+	v.total += n
 	v.mu.Unlock()
-	for ordered := v.open(ctx, p.ordered); ; ordered.pop() {
-		r, err := ordered.peek()
-		if err != nil || r == nil {
-			return err
-		}
-		p.checker.Original(r)
-	}
-}
-
-// maxBare bounds the records without identity, which are kept to the end.
-const maxBare = 1_000_000
-
-// feedRaw feeds the source records below an offset.
-func feedRaw(c *Checker, raw *stream, below int64) error {
-	for {
-		r, err := raw.peek()
-		if err != nil || r == nil || r.Offset >= below {
-			return err
-		}
-		raw.pop()
-		c.Raw(r)
-	}
-}
-
-// outputHead is the next record of an output and what it says of itself.
-type outputHead struct {
-	*stream
-	late          bool
-	rec           *kgo.Record
-	epoch, source int64
-}
-
-func (h *outputHead) peek(c *Checker) (err error) {
-	if h.rec != nil {
-		return nil
-	}
-	h.rec, err = h.stream.peek()
-	if h.rec != nil {
-		h.epoch, h.source = c.Place(h.rec, h.late)
-	}
-	return err
-}
-
-func (h *outputHead) feed(c *Checker) {
-	switch {
-	case h.rec == nil:
-		return
-	case h.late:
-		c.Late(h.rec)
-	default:
-		c.Ordered(h.rec)
-	}
-	h.rec = nil
-	h.pop()
-}
-
-// lagging returns the output whose next record is the earlier in (epoch,
-// source offset), or nil if both have ended.
-func lagging(a, b *outputHead) *outputHead {
-	switch {
-	case a.rec == nil && b.rec == nil:
-		return nil
-	case b.rec == nil:
-		return a
-	case a.rec == nil:
-		return b
-	case a.epoch < b.epoch || a.epoch == b.epoch && a.source <= b.source:
-		return a
-	}
-	return b
 }
 
 func (v *verification) progress(n int64) {

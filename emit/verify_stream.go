@@ -2,6 +2,7 @@ package emit
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -33,13 +34,16 @@ type stream struct {
 	answers chan answer
 	cancel  context.CancelFunc
 	count   func(offsets int64)
+	holed   func() // if set, it is told that records are missing in the midst
 }
 
-// answer is what one fetch brought: all records in [.., next).
+// answer is what one fetch brought: all records in [.., next), and whether some are
+// missing.
 type answer struct {
-	recs []*kgo.Record
-	next int64
-	err  error
+	recs  []*kgo.Record
+	next  int64
+	holed bool
+	err   error
 }
 
 const (
@@ -60,23 +64,6 @@ func (v *verification) open(ctx context.Context, s stretch) *stream {
 	return st
 }
 
-// skip returns the rest of a stream from an offset on.
-func (v *verification) skip(ctx context.Context, st *stream, offset int64) *stream {
-	st.cancel()
-	s := st.stretch
-	s.start = min(offset, s.end)
-	v.progress(max(0, s.start-st.next))
-	return v.open(ctx, s)
-}
-
-// at returns the offset that has been read so far.
-func (s *stream) at() int64 {
-	if len(s.recs) > 0 {
-		return s.recs[0].Offset
-	}
-	return s.next
-}
-
 // peek returns the next record, or nil at the end of the stretch.
 func (s *stream) peek() (*kgo.Record, error) {
 	for len(s.recs) == 0 && !s.ended {
@@ -86,6 +73,9 @@ func (s *stream) peek() (*kgo.Record, error) {
 		}
 		if a.err != nil {
 			return nil, a.err
+		}
+		if a.holed && s.holed != nil {
+			s.holed()
 		}
 		s.count(min(a.next, s.end) - s.next)
 		s.recs, s.next = a.recs, min(a.next, s.end)
@@ -107,6 +97,7 @@ type fetcher struct {
 	leader  int32 // -1: unknown
 	topicID [16]byte
 	unzip   kgo.Decompressor
+	holed   bool // the last fetch found records missing
 }
 
 func (f *fetcher) run(ctx context.Context, answers chan<- answer) {
@@ -114,7 +105,7 @@ func (f *fetcher) run(ctx context.Context, answers chan<- answer) {
 	for f.next < f.end {
 		recs, err := f.patiently(ctx)
 		select {
-		case answers <- answer{recs, f.next, err}:
+		case answers <- answer{recs, f.next, f.holed, err}:
 		case <-ctx.Done():
 			return
 		}
@@ -164,6 +155,7 @@ func (f *fetcher) fetch(ctx context.Context) ([]*kgo.Record, error) {
 		return nil, errors.New("the broker answered for other partitions than asked")
 	}
 	part := &answer.Topics[0].Partitions[0]
+	f.holed = holed(part.RecordBatches, f.next)
 	opts := kgo.ProcessFetchPartitionOpts{
 		Offset: f.next, IsolationLevel: kgo.ReadCommitted(), Topic: f.topic, Partition: f.partition,
 	}
@@ -173,6 +165,7 @@ func (f *fetcher) fetch(ctx context.Context) ([]*kgo.Record, error) {
 	}
 	if len(part.RecordBatches) == 0 && got.LastStableOffset >= f.end {
 		next = f.end // a broker sends a batch if there is one: the rest is a hole
+		f.holed = f.holed || f.next < f.end
 	}
 	f.next = next
 	for n := len(got.Records); n > 0 && got.Records[n-1].Offset >= f.end; n-- {
@@ -218,4 +211,30 @@ func (f *fetcher) findLeader(ctx context.Context) error {
 		}
 	}
 	return fmt.Errorf("no metadata of %s partition %d", f.topic, f.partition)
+}
+
+// holed reports whether batches, fetched from an offset on, leave out offsets between
+// them or inside. Control records and aborted ones stand in batches as others do;
+// compaction leaves holes. Batches of before Kafka 0.11 do not tell.
+func holed(batches []byte, next int64) bool {
+	const (
+		length, magic, lastDelta, records = 8, 16, 23, 57 // where they stand
+		header                            = 61
+	)
+	for len(batches) >= header {
+		first, size := int64(binary.BigEndian.Uint64(batches)), int(binary.BigEndian.Uint32(batches[length:]))+length+4
+		if batches[magic] < 2 {
+			return true
+		}
+		last, n := int64(binary.BigEndian.Uint32(batches[lastDelta:])), int64(binary.BigEndian.Uint32(batches[records:]))
+		if first > next || n != last+1 {
+			return true
+		}
+		next = first + last + 1
+		if size < header || size > len(batches) {
+			break
+		}
+		batches = batches[size:]
+	}
+	return false
 }

@@ -82,6 +82,7 @@ func (c *testCluster) commit(partition int32, s Scope) {
 	}
 	snap := reorder.Fresh(s.Origin, 0, uint32(s.Epoch))
 	snap.Low, snap.Next, snap.Count, snap.Sum = s.Committed, s.Next, uint32(s.Buffered), s.BufferedSum
+	snap.W, snap.Natural, snap.Max = s.W, s.W, s.W
 	var os kadm.Offsets
 	os.Add(kadm.Offset{
 		Topic: testTopic, Partition: partition, At: s.Committed, LeaderEpoch: -1,
@@ -158,7 +159,7 @@ func mixed(partition int32) *history {
 			e.step(r, false)
 		}
 	}
-	h.scope = Scope{Committed: e.next, Next: e.next}
+	h.scope = Scope{Committed: e.next, Next: e.next, W: e.w}
 	for _, r := range e.held {
 		h.scope.Committed = min(h.scope.Committed, r.Offset)
 		h.scope.Buffered++
@@ -242,6 +243,151 @@ func TestVerifyAfterRetention(t *testing.T) {
 	}
 	if r := reports[0]; !r.Holds() || r.Unproven == 0 || r.Ordered == 0 || r.Ordered > 15 {
 		t.Errorf("%+v", r)
+	}
+}
+
+// inEpoch gives ordered records an epoch.
+func inEpoch(epoch int, log []*kgo.Record) []*kgo.Record {
+	out := make([]*kgo.Record, len(log))
+	for i, r := range log {
+		c := *r
+		c.Headers = append(slices.Clone(r.Headers), header("epoch", epoch))
+		out[i] = &c
+	}
+	return out
+}
+
+// TestVerifyOfEachEpoch: what an earlier epoch has put out does not stand in for what
+// the one after a reset has lost.
+func TestVerifyOfEachEpoch(t *testing.T) {
+	c := newTestCluster(t, 2)
+	for p := range int32(2) {
+		h := sequence(30)
+		h.partition, h.scope.Origin, h.scope.Epoch = p, 0, 3
+		second := inEpoch(3, h.ordered)
+		if p == 1 {
+			second = slices.Delete(second, 7, 8)
+		}
+		h.ordered = append(h.ordered[:20:20], second...)
+		c.load(h)
+	}
+	o := testOptions()
+	var done, total int64
+	o.Progress = func(d, of int64) { done, total = d, of }
+	reports, err := Verify(t.Context(), c.cl, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := reports[0]; !r.Holds() || r.Read != 30 || r.Replayed != 20 || r.Ordered != 50 {
+		t.Errorf("whole: %+v", r)
+	}
+	if f := reports[1].Faults[KindLost]; f.Total != 1 || f.First[0].SourceOffset != 7 {
+		t.Errorf("offset 7 is lost in epoch 3: %+v", reports[1])
+	}
+	if done != total {
+		t.Errorf("%d of %d done", done, total)
+	}
+}
+
+// TestVerifyAfterSourceIsCreatedAgain: the outputs of the earlier topic have no source
+// any more, and are not records that were changed.
+func TestVerifyAfterSourceIsCreatedAgain(t *testing.T) {
+	c := newTestCluster(t, 1)
+	old, h := sequence(40), sequence(25)
+	for _, r := range slices.Concat(h.raw, h.ordered) {
+		r.Value = append([]byte("new "), r.Value...)
+	}
+	h.scope.Epoch = 1
+	h.ordered = append(old.ordered, inEpoch(1, h.ordered)...)
+	c.load(h)
+	reports, err := Verify(t.Context(), c.cl, testOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := reports[0]; !r.Holds() || r.Expired != 40 || r.Read != 25 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestVerifyNamesThePartition that brokers do not answer for.
+func TestVerifyNamesThePartition(t *testing.T) {
+	for _, topic := range []string{testTopic, testTopic + ".ordered"} {
+		c := newTestCluster(t, 3)
+		for p := range int32(3) {
+			c.load(mixed(p))
+		}
+		c.cl = c.client(kgo.RetryTimeout(2 * time.Second))
+		c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata, kmsg.ListOffsets}, Topic: topic, Partitions: []int32{1}, Err: kerr.LeaderNotAvailable, Count: -1})
+		_, err := Verify(t.Context(), c.cl, testOptions())
+		if err == nil || !strings.Contains(err.Error(), topic+" partition 1: ") || !errors.Is(err, kerr.LeaderNotAvailable) {
+			t.Errorf("a partition of %s has no leader: %v", topic, err)
+		}
+	}
+}
+
+// TestVerifyAsksForHeaders: what TIDEMARK_HEADERS asks for has to be there, as far as the
+// output takes records that large.
+func TestVerifyAsksForHeaders(t *testing.T) {
+	c := newTestCluster(t, 1)
+	h := mixed(0)
+	for i, r := range h.ordered {
+		if at := lastOf(r, "event-time"); i%2 == 0 && at >= 0 {
+			h.ordered[i].Headers = slices.Delete(slices.Clone(r.Headers), at, at+1)
+		}
+	}
+	c.load(h)
+	o := testOptions()
+	for _, tt := range []struct {
+		asked   bool
+		limit   string
+		missing int64
+		trimmed int64
+	}{
+		{true, "", int64(len(h.ordered)+1) / 2, 0},
+		{false, "", 0, 0},
+		{true, "150", 0, int64(len(h.ordered)+1) / 2},
+	} {
+		o.Required = Headers{Watermark: true, SourceOffset: true, EventTime: tt.asked}
+		if tt.limit != "" {
+			_, err := kadm.NewClient(c.cl).AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Name: "max.message.bytes", Value: &tt.limit}}, testTopic+".ordered")
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		reports, err := Verify(t.Context(), c.cl, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := reports[0]; r.Faults[KindMissingHeader].Total != tt.missing || r.Trimmed != tt.trimmed || r.Holds() != (tt.missing == 0) {
+			t.Errorf("%+v: %+v", tt, r)
+		}
+	}
+}
+
+// TestHoles: compaction is told by the batches that it leaves.
+func TestHoles(t *testing.T) {
+	batch := func(first int64, last, records int32) []byte {
+		b := kmsg.RecordBatch{FirstOffset: first, Magic: 2, LastOffsetDelta: last, NumRecords: records, Records: make([]byte, 7)}
+		b.Length = int32(len(b.AppendTo(nil)) - 12)
+		return b.AppendTo(nil)
+	}
+	for _, tt := range []struct {
+		name    string
+		next    int64
+		batches [][]byte
+		holed   bool
+	}{
+		{"whole", 5, [][]byte{batch(5, 2, 3), batch(8, 0, 1)}, false},
+		{"fetched from its midst", 6, [][]byte{batch(5, 2, 3), batch(8, 0, 1)}, false},
+		{"without a record", 5, [][]byte{batch(5, 2, 2)}, true},
+		{"empty", 5, [][]byte{batch(5, 0, 1), batch(6, 3, 0)}, true},
+		{"a batch is gone", 5, [][]byte{batch(5, 0, 1), batch(7, 0, 1)}, true},
+		{"it begins later", 5, [][]byte{batch(6, 0, 1)}, true},
+		{"cut off", 5, [][]byte{batch(5, 2, 3), batch(8, 0, 1)[:30]}, false},
+	} {
+		if got := holed(slices.Concat(tt.batches...), tt.next); got != tt.holed {
+			t.Errorf("%s: %v", tt.name, got)
+		}
 	}
 }
 
@@ -424,7 +570,7 @@ func BenchmarkVerify(b *testing.B) {
 		}
 		c.produce(c.cl, testTopic, p, raw...)
 		c.produce(c.cl, testTopic+".ordered", p, ordered...)
-		c.commit(p, Scope{Committed: int64(n / 2), Next: int64(n / 2)})
+		c.commit(p, Scope{Committed: int64(n / 2), Next: int64(n / 2), W: watermark.Max})
 	}
 	for b.Loop() {
 		reports, err := Verify(b.Context(), c.cl, testOptions())

@@ -115,7 +115,7 @@ func (c *cluster) verify(cfg config.Config) emit.Report {
 			Source: topic, Ordered: cfg.OrderedTopic(topic), Late: cfg.LateTopic(topic),
 			EventTime: eventTime, SchemaID: schemaID, Fingerprint: cfg.EventTime.Fingerprint(),
 		}},
-		Group: cfg.Group, Prefix: cfg.HeaderPrefix, AtLeastOnce: cfg.Delivery == config.AtLeastOnce,
+		Group: cfg.Group, Prefix: cfg.HeaderPrefix, Required: headersOf(cfg), AtLeastOnce: cfg.Delivery == config.AtLeastOnce,
 		Identity: cfg.Dedup.Identity, Dropped: cfg.Duplicates == config.DropDuplicates,
 	})
 	if err != nil {

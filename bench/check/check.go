@@ -145,8 +145,9 @@ func (p *part) behind() watermark.Time { return p.newest.Sub(workload.Bound) - 1
 
 // scope is the commit that Tidemark would have made at the end of the source.
 func (v *verification) scope(p *part) emit.Scope {
-	s := emit.Scope{Committed: p.next, Next: p.next, Quiet: true}
+	s := emit.Scope{Committed: p.next, Next: p.next, W: p.behind(), Quiet: true}
 	if !v.rules.Orders {
+		s.W = watermark.Max
 		return s
 	}
 	for i, t := range slices.Backward(p.times) {

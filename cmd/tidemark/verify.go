@@ -39,7 +39,14 @@ out once, unchanged, in its partition and in order, that all watermark headers t
 the truth, and that what is late is late. It may run beside ` + "`tidemark run`" + ` and changes
 nothing. The exit code is 0 if the contract holds and 3 if not.
 
-It needs the configuration of the run that it checks.`,
+It needs the configuration of the run that it checks. A record without a header that
+TIDEMARK_HEADERS asks for is a violation, unless it is too large for it. If there are
+records from before TIDEMARK_HEADERS asked for a header, give verify the TIDEMARK_HEADERS
+of then: what else a record carries is checked all the same.
+
+What is gone from a topic cannot be compared with. Outputs whose source record is gone
+are counted as expired, source records whose output may be gone as unproven; neither is
+a violation. docs/operations.md explains all counts and violations.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := verifyConfig(topics, group)
 			if err != nil {
@@ -98,6 +105,9 @@ func verify(ctx context.Context, cfg config.Config) ([]emit.Report, error) {
 	defer done()
 	o := emit.VerifyOptions{
 		Group: cfg.Group, Prefix: cfg.HeaderPrefix, AtLeastOnce: cfg.Delivery == config.AtLeastOnce,
+		Required: emit.Headers{
+			Watermark: cfg.Headers.Watermark, SourceOffset: cfg.Headers.SourceOffset, EventTime: cfg.Headers.EventTime,
+		},
 		Identity: cfg.Dedup.Identity, Dropped: cfg.Duplicates == config.DropDuplicates,
 	}
 	var schemaID func([]byte) (uint32, bool)
@@ -147,6 +157,8 @@ func verifyHint(cfg config.Config, err error) string {
 		return "were the outputs made with another TIDEMARK_HEADERS or TIDEMARK_HEADER_PREFIX?"
 	case errors.Is(err, reorder.ErrFingerprint):
 		return "set TIDEMARK_EVENT_TIME as it is where `tidemark run` runs"
+	case errors.Is(err, reorder.ErrRecreated):
+		return "the topic was created again since `tidemark run` last committed; verify can check it once `tidemark run` has gone on with it"
 	case errors.Is(err, reorder.ErrForeign):
 		return "has somebody else committed for this group?"
 	}
@@ -236,9 +248,10 @@ func writeCounts(w io.Writer, r emit.Report) {
 	rare("dropped", r.Dropped, "records that repeat an ordered one")
 	row("buffered", r.Buffered, "")
 	rare("expired", r.Expired, "records out, whose source is gone")
-	rare("replayed", r.Replayed, "records out that an earlier epoch had put out")
+	rare("replayed", r.Replayed, "records out before the group was last reset")
 	rare("repeated", r.Repeated, "records out again, as at-least-once may")
-	rare("bare", r.Bare, "records out without headers, for want of room")
+	rare("bare", r.Bare, "records out that do not name their source, for want of room")
+	rare("trimmed", r.Trimmed, "records out without other headers, for want of room")
 	rare("registered", r.Registered, "records late for a schema that the registry did not have, and could be read now")
 	rare("unproven", r.Unproven, "records read, whose output retention may have deleted")
 	fmt.Fprintln(w)

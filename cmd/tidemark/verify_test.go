@@ -58,10 +58,12 @@ func verifyCluster(t *testing.T, held bool, ordered ...string) {
 		t.Fatal(err)
 	}
 	snap := reorder.Fresh(0, 0, 0)
-	snap.Low, snap.Next = 3, 3
+	snap.Low, snap.Next, snap.W = 3, 3, 3e9
 	if held {
+		snap.W--
 		snap.Low, snap.Count, snap.Sum = 2, 1, reorder.OffsetHash(2)
 	}
+	snap.Natural, snap.Max = snap.W, snap.W
 	var os kadm.Offsets
 	os.Add(kadm.Offset{Topic: "orders", At: snap.Low, LeaderEpoch: -1, Metadata: snap.Encode(reorder.Scope{
 		Group: "mine", TopicID: topics["orders"].ID, Fingerprint: times.Fingerprint(),
@@ -134,6 +136,17 @@ func TestVerifyCommandDoesNotHold(t *testing.T) {
 	}
 }
 
+// TestVerifyCommandAsksForHeaders that TIDEMARK_HEADERS names.
+func TestVerifyCommandAsksForHeaders(t *testing.T) {
+	verifyCluster(t, false, "1000 1999 0", "2000 2999 1", "3000 2999 2")
+	t.Setenv("TIDEMARK_HEADERS", "watermark,source-offset,event-time")
+	out, err := runVerify(t, "--topic", "orders", "--group", "mine")
+	if exitCode(err) != exitNotHeld || !strings.Contains(out, "orders: 3 missing-header\n") ||
+		!strings.Contains(out, "tidemark-event-time, though there is room for it\n") {
+		t.Errorf("exit %d:\n%s", exitCode(err), out)
+	}
+}
+
 func TestVerifyCommandCannotCheck(t *testing.T) {
 	verifyCluster(t, true, "1000 1999 0", "2000 2999 1")
 	_, err := runVerify(t, "--topic", "orders", "--group", "nobody")
@@ -144,6 +157,9 @@ func TestVerifyCommandCannotCheck(t *testing.T) {
 	_, err = runVerify(t, "--topic", "orders", "--group", "mine")
 	if exitCode(err) != exitFailed || !strings.Contains(hint(err), "TIDEMARK_EVENT_TIME") {
 		t.Errorf("other event times: exit %d, %v, hint %q", exitCode(err), err, hint(err))
+	}
+	if _, err = runVerify(t, "--topic", "other", "--group", "mine"); exitCode(err) != exitFailed || !strings.Contains(err.Error(), "other") {
+		t.Errorf("a topic that is not there: exit %d, %v", exitCode(err), err)
 	}
 	t.Setenv("TIDEMARK_HEADERS", "watermark")
 	if _, err = runVerify(t, "--topic", "orders"); exitCode(err) != exitUsage {
