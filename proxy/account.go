@@ -33,19 +33,19 @@ func (f *faulty) add(r *kgo.Record, err error) {
 }
 
 // done takes account of a commit.
-func (s *session) done() {
+func (s *session) done(ps []*partition) {
 	s.alarm.commits.Add(1)
 	s.tell("records without a usable event time went to the late topic", s.invalid.times)
 	s.tell("watermarks that records carry are not used", s.invalid.markers)
 	s.alarm.lost.Add(s.invalid.lost)
 	s.invalid = invalid{}
 	if s.cfg.Duplicates == config.DropDuplicates {
-		s.each(func(p *partition) {
+		for _, p := range ps {
 			if p.dropped > 0 {
 				s.alarm.dropped(p.Source, p.dropped)
 				p.dropped = 0
 			}
-		})
+		}
 	}
 }
 

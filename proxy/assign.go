@@ -169,7 +169,7 @@ func (s *session) takeUp(ctx context.Context, partitions map[string][]int32) (po
 // It comes after an abort: what is in memory, in the engine and in the
 // client's buffers, lies ahead of the commit and is void.
 func (s *session) reload(ctx context.Context) error {
-	s.examined = nil
+	s.examined, s.putting = nil, 0
 	for _, at := range s.suspects {
 		at.group = nil
 	}

@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/reorder"
 )
 
@@ -62,17 +65,26 @@ func (s *session) since() time.Time {
 	return s.began
 }
 
-// commit makes durable, together, everything put out since the last one and
-// the snapshots it belongs to. errVoid: it was undone instead, together, unless it is
-// errMoved.
+// commit makes durable everything put out since the last one and the snapshots it belongs
+// to, those of a partition together. errVoid: what was not yet committed was undone
+// instead, unless it is errMoved. One commit may be several transactions: see mostOffsets.
 func (s *session) commit(ctx context.Context) error {
-	if s.clean() {
-		return nil
+	for !s.clean() {
+		if err := s.commitSome(ctx); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// commitSome ends the transaction that is open with the snapshots of the partitions that
+// have put something out in it, and of as many others as go with them.
+func (s *session) commitSome(ctx context.Context) error {
 	if err := s.closeGroup(ctx, false); err != nil {
 		return err
 	}
-	offsets := s.snapshots()
+	ps, rest := s.toCommit()
+	offsets := snapshots(ps)
 	s.tally()
 	var err error
 	if s.gts != nil {
@@ -89,13 +101,78 @@ func (s *session) commit(ctx context.Context) error {
 		return err
 	}
 	s.forgive()
-	s.done()
-	s.each(func(p *partition) { p.state.Advance(); p.put = 0 })
-	s.settle()
+	s.done(ps)
+	for _, p := range ps {
+		p.state.Advance()
+		p.put = 0
+	}
+	s.putting = 0
+	s.settle(ps)
 	if err != nil {
+		for _, p := range rest {
+			p.account.undo() // they are read again from their commits
+		}
 		return err
 	}
 	s.takeOff()
+	return nil
+}
+
+// commitBytes is how large a commit is to be. Brokers write its offsets as one batch into
+// __consumer_offsets, which takes a megabyte by default; one of ours is some 250 bytes of it.
+// If they take less, less is tried: see tooMany.
+const commitBytes = 512 << 10
+
+// doubtfulBytes is from which size on a commit may have been refused for it where brokers
+// do not say why. Kafka 4.1 answers a commit that is too large with UNKNOWN_SERVER_ERROR.
+const doubtfulBytes = 64 << 10
+
+// size is about what an offset takes in the batch.
+func (o *offset) size(group string) int { return 90 + len(group) + len(o.topic) + len(o.metadata) }
+
+func sizeOf(offsets []offset, group string) (n int) {
+	for i := range offsets {
+		n += offsets[i].size(group)
+	}
+	return n
+}
+
+// mostOffsets is how many partitions fit into a commit, if they are like those of the last
+// one.
+func (s *session) mostOffsets() int { return max(s.limits.commit/s.perOffset, 1) }
+
+// toCommit returns the partitions that changed: those that the next commit is to have, and
+// the rest. What a partition has put out is committed with its snapshot or not at all, so
+// those that did come first; pace sees to it that they are not too many.
+func (s *session) toCommit() (ps, rest []*partition) {
+	s.each(func(p *partition) {
+		switch {
+		case p.put > 0:
+			ps = append(ps, p)
+		case p.state.Changed():
+			rest = append(rest, p)
+		}
+	})
+	n := len(rest)
+	if s.gts != nil { // else they go in several requests
+		n = min(n, max(s.mostOffsets()-len(ps), 0))
+	}
+	return append(ps, rest[:n]...), rest[n:]
+}
+
+// tooLargeCommit reports that brokers refused a commit of a size for that, or may have.
+func tooLargeCommit(err error, size int) bool {
+	return errors.Is(err, kerr.InvalidCommitOffsetSize) || tooBig(err) || errors.Is(err, kerr.UnknownServerError) && size > doubtfulBytes
+}
+
+// tooMany learns from a commit of n partitions that brokers refused for its size.
+func (a *alarm) tooMany(limits *limits, cfg config.Config, n, size int, err error) error {
+	if n <= 1 {
+		return failed(fmt.Errorf("commit the offset of one partition in group %q: %w", cfg.Group, err),
+			"raise the limit: "+tools{cfg}.set("__consumer_offsets", maxMessageBytes, fmt.Sprint(batchDefault)))
+	}
+	limits.commit = min(limits.commit, size) / 2
+	a.raise("a commit was too large; trying with fewer partitions at once", err, "group", cfg.Group, "most_partitions", n/2)
 	return nil
 }
 
@@ -133,14 +210,15 @@ func byTopic(offsets []offset) iter.Seq[[]offset] {
 	}
 }
 
-// snapshots returns what is to be committed of the partitions that changed.
-func (s *session) snapshots() []offset {
-	var all []offset
-	s.each(func(p *partition) {
+// snapshots returns what is to be committed of partitions, grouped by topic.
+func snapshots(ps []*partition) []offset {
+	all := make([]offset, 0, len(ps))
+	for _, p := range ps {
 		if p.state.Changed() {
 			all = append(all, offsetOf(p, p.state.Snapshot()))
 		}
-	})
+	}
+	slices.SortStableFunc(all, func(a, b offset) int { return strings.Compare(a.topic, b.topic) })
 	return all
 }
 
@@ -183,14 +261,29 @@ func (s *session) commitTransaction(ctx context.Context, offsets []offset) error
 		return errVoid
 	}
 	switch {
+	case tooLargeCommit(err, sizeOf(offsets, s.cfg.Group)):
+		if err := s.alarm.tooMany(s.limits, s.cfg, len(offsets), sizeOf(offsets, s.cfg.Group), err); err != nil {
+			return err
+		}
+		return errVoid // the client has aborted
 	case err != nil:
 		return s.uncommittable(fmt.Errorf("end the transaction of %q: %w", s.cfg.TransactionalID(), err))
 	case !committed:
 		if try == kgo.TryCommit {
 			s.alarm.raise("a commit was undone; going back to the one before", errRefused, "group", s.cfg.Group)
 			s.recoiling = true
+			// The client keeps UNKNOWN_SERVER_ERROR to itself.
+			if size := sizeOf(offsets, s.cfg.Group); size > doubtfulBytes {
+				if s.doubted++; s.doubted > 1 {
+					_ = s.alarm.tooMany(s.limits, s.cfg, len(offsets), size, errRefused)
+				}
+			}
 		}
 		return errVoid
+	}
+	s.doubted = 0
+	if n := len(offsets); n > 0 {
+		s.perOffset = max(sizeOf(offsets, s.cfg.Group)/n, 1)
 	}
 	return nil
 }
@@ -251,12 +344,34 @@ func (s *session) commitOffsets(ctx context.Context, offsets []offset) error {
 	return err
 }
 
-// commitPlain commits offsets as a member of the group, outside any
-// transaction.
+// commitPlain commits offsets as a member of the group, outside any transaction, in as
+// many requests as it takes.
 func (s *session) commitPlain(ctx context.Context, offsets []offset) error {
-	if len(offsets) == 0 {
-		return nil
+	for len(offsets) > 0 {
+		n, size := 0, 0
+		for ; n < len(offsets); n++ {
+			more := offsets[n].size(s.cfg.Group)
+			if n > 0 && size+more > s.limits.commit {
+				break
+			}
+			size += more
+		}
+		err := s.commitOnce(ctx, offsets[:n])
+		switch {
+		case tooLargeCommit(err, size):
+			if err := s.alarm.tooMany(s.limits, s.cfg, n, size, err); err != nil {
+				return err
+			}
+		case err != nil:
+			return err
+		default:
+			offsets = offsets[n:]
+		}
 	}
+	return nil
+}
+
+func (s *session) commitOnce(ctx context.Context, offsets []offset) error {
 	defer s.awaited.begin(s.while.committing)()
 	req := kmsg.NewPtrOffsetCommitRequest()
 	req.Group = s.cfg.Group

@@ -30,11 +30,12 @@ import (
 
 // limits is what has been learnt of the outputs. It outlives sessions.
 type limits struct {
-	wide bool
-	most map[string]int // by output: bytes that a batch may have, where brokers refused more
+	wide   bool
+	commit int            // bytes of a commit
+	most   map[string]int // by output: bytes that a batch may have, where brokers refused more
 }
 
-func newLimits() *limits { return &limits{most: map[string]int{}} }
+func newLimits() *limits { return &limits{most: map[string]int{}, commit: commitBytes} }
 
 const (
 	batchDefault = 1_000_012 // max.message.bytes of a broker that was told nothing

@@ -33,6 +33,7 @@ var logKeys = []logKey{
 	{"partition", "number", "that it is about"},
 	{"partitions", "list", "that it is about, by topic"},
 	{"missing_partitions", "partitions", "that the outputs lack"},
+	{"most_partitions", "partitions", "that are committed at once, from here on"},
 	{"offset", "offset", "in the source, of the record that it is about"},
 	{"source_offset", "offset", "the same, where the topic is an output"},
 	{"committed_offset", "offset", "of the group: the oldest record that is still owed"},

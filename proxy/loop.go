@@ -301,7 +301,9 @@ func (s *session) produce(ctx context.Context, p *partition, offset int64, held 
 	if err := s.begin(); err != nil {
 		return err
 	}
-	p.put++
+	if p.put++; p.put == 1 {
+		s.putting++
+	}
 	switch suspect := s.suspects[p.Source]; {
 	case suspect != nil:
 		if err := s.examine(ctx, p, suspect, r, offset, held); err != nil {
@@ -334,6 +336,9 @@ func (s *session) heed(ctx context.Context) error {
 // long. Nor does a stop wait for the end of one: where a commit may come, the turn may
 // end as well. And a quiet partition does not wait for a busy one.
 func (s *session) pace(ctx context.Context) error {
+	if s.putting >= s.mostOffsets() && s.gts != nil {
+		return s.commit(ctx)
+	}
 	if s.sinceClock++; s.sinceClock < clockEvery {
 		return nil
 	}

@@ -286,7 +286,7 @@ func (p *repairer) read(ctx context.Context, cl *kgo.Client, stretches []repair.
 		Rule: repair.Rule{
 			Prefix: p.cfg.HeaderPrefix, EventTime: eventTime, Reasons: p.opts.Reasons, TTL: p.opts.TTL, Now: p.now,
 		},
-		Limit: p.limit,
+		Limit: p.limit, Most: max(p.limits.commit/250, 1),
 		Unreadable: func(r *kgo.Record, err error) {
 			p.alarm.raise("a late record is left where it is", err, "topic", r.Topic, "partition", r.Partition, "offset", r.Offset)
 		},

@@ -77,6 +77,9 @@ type session struct {
 	suspects   map[emit.Source]*suspect
 	examined   *partition // the suspect with a group under way; nil: there is none
 	shut       map[emit.Source]closed
+	perOffset  int                               // bytes of an offset in the last commit
+	doubted    int                               // commits in a row that were large and undone for an unknown reason
+	putting    int                               // partitions that have put something out since the last commit
 	stopped    map[emit.Source]watermark.Instant // that stand still; when each was last tried
 	waiting    map[emit.Source]wanted            // of these, those that wait for a schema
 	codec      sameCodec

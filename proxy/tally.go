@@ -87,12 +87,6 @@ func (as accounts) open(src emit.Source, held uint32) *account {
 	return a
 }
 
-func (as accounts) keep() {
-	for _, a := range as {
-		a.keep()
-	}
-}
-
 func (as accounts) undo() {
 	for _, a := range as {
 		a.undo()
@@ -161,10 +155,12 @@ func (t *takings) committed(now watermark.Instant, h *Histogram) {
 func (t *takings) undo() { t.before, t.n = t.before[:0], 0 }
 
 // settle takes account of a commit.
-func (s *session) settle() {
-	s.accounts.keep()
+func (s *session) settle(ps []*partition) {
+	for _, p := range ps {
+		p.account.keep()
+		p.committed = p.state.Low()
+	}
 	s.takings.committed(s.now(), s.latency)
-	s.each(func(p *partition) { p.committed = p.state.Low() })
 }
 
 // tally takes note of what is held, for the commit that is about to be made.

@@ -89,3 +89,9 @@ func TestDisorderOfAccounts(t *testing.T) {
 		t.Errorf("%d records, %g s", h.Count(), h.Seconds)
 	}
 }
+
+func (as accounts) keep() {
+	for _, a := range as {
+		a.keep()
+	}
+}

@@ -14,6 +14,7 @@ import (
 type Reading struct {
 	Rule  Rule
 	Limit int64 // bytes of corrections to hold
+	Most  int   // shares to hand over at once; 0: any number
 
 	// What is told on the way; each may be nil.
 	Unreadable func(r *kgo.Record, err error)
@@ -77,6 +78,12 @@ func (g *Reading) Run(ctx context.Context, cl *kgo.Client, stretches []Stretch, 
 		g.progress(st.End - s.Next)
 		s.Next = st.End
 		whole, bytes = append(whole, s), bytes+s.bytes
+		if len(whole) == g.Most {
+			if err := hand(whole...); err != nil {
+				return err
+			}
+			whole, bytes = nil, 0
+		}
 	}
 	if len(whole) == 0 {
 		return nil
