@@ -44,6 +44,7 @@ type ends struct {
 	watermark.Stretch
 	extent       // in the latest answer of a leader
 	epoch  int32 // its leader epoch, -1 if brokers do not say
+	hole   hole  // that was found last
 }
 
 // topicPartition is the key of a partition.
@@ -56,6 +57,7 @@ type topicPartition struct {
 type wantedEnd struct {
 	topicPartition
 	epoch int32 // of the leader that wrote what was read last
+	at    int64 // where reading stands still below the end; -1: it does not
 }
 
 // watcher asks for the ends of partitions.
@@ -63,7 +65,8 @@ type watcher struct {
 	cl    *kgo.Client
 	now   func() watermark.Instant
 	alarm *alarm
-	poke  func() // there is something to look at
+	poke  func()           // there is something to look at
+	unzip kgo.Decompressor // with the bound of the reading client
 
 	wanted atomic.Pointer[[]wantedEnd] // set by the loop
 	fresh  atomic.Bool                 // something has been heard since somebody looked
@@ -76,6 +79,7 @@ type watcher struct {
 	refreshing bool
 	refreshed  time.Time // when it was last known who leads
 	stale      bool      // somebody did not lead any more
+	looks      int       // for holes, under way
 }
 
 // watched is a partition that is watched.
@@ -85,6 +89,9 @@ type watched struct {
 	leader int32 // -1: not known, or none
 	known  int32 // the newest leader epoch that anybody has told of
 	err    error // why there is no leader
+
+	topicID [16]byte
+	looked  time.Time // for a hole, last
 }
 
 func newWatcher(now func() watermark.Instant, a *alarm, poke func()) *watcher {
@@ -135,7 +142,7 @@ func (w *watcher) round(ctx context.Context, round int, wanted []wantedEnd) {
 		case p.leader < 0:
 			unknown = true
 		case !w.busy[p.leader]:
-			byLeader[p.leader] = append(byLeader[p.leader], wantedEnd{want.topicPartition, p.known})
+			byLeader[p.leader] = append(byLeader[p.leader], wantedEnd{want.topicPartition, p.known, want.at})
 		}
 	}
 	for tp, p := range w.parts {
@@ -195,7 +202,7 @@ func (w *watcher) refresh(ctx context.Context, topics map[string]bool, soon bool
 			if p == nil || at.LeaderEpoch >= 0 && at.LeaderEpoch < p.known {
 				continue
 			}
-			p.leader, p.known, p.err = at.Leader, max(p.known, at.LeaderEpoch), nil
+			p.leader, p.known, p.err, p.topicID = at.Leader, max(p.known, at.LeaderEpoch), nil, t.TopicID
 			if at.Leader < 0 || at.ErrorCode == kerr.LeaderNotAvailable.Code {
 				p.leader, p.err = -1, cmp.Or(kerr.ErrorForCode(at.ErrorCode), error(kerr.LeaderNotAvailable))
 			}
@@ -258,6 +265,7 @@ func (w *watcher) ask(ctx context.Context, leader int32, parts []wantedEnd) {
 		p.extent, p.epoch = extent{h.offset, s.offset, sent}, h.epoch
 	}
 	w.stale = w.stale || why != nil
+	w.lookForHoles(ctx, parts)
 	w.fresh.Store(true)
 	w.mu.Unlock()
 	if why != nil {
@@ -317,7 +325,7 @@ func (w *watcher) answered(since watermark.Instant, parts ...topicPartition) boo
 }
 
 // needEnds tells the watcher which partitions' ends matter: those of which records
-// are held or are being read again; and all where partitions are aligned, for
+// are held or are being read again, or that may stand before a hole; and all where partitions are aligned, for
 // one that is idle with nothing held is not to hold the others up. And each time
 // somebody has looked at the status the ends are asked for once: of a partition that
 // stands still, or that waits for a producer's transaction, nothing else tells how
@@ -327,7 +335,11 @@ func (s *session) needEnds() {
 	shown := func(x extent) bool { return s.shown != nil && (x.end < 0 || x.told < s.shownAt) }
 	n, changed := 0, false
 	s.each(func(p *partition) {
-		want := needed{end: s.cfg.MaxDrift > 0 || p.state.Low() < p.state.NextOffset() || shown(p.extent), epoch: p.state.LeaderEpoch()}
+		hole := s.holeAt(p)
+		want := needed{
+			end:   s.cfg.MaxDrift > 0 || p.state.Low() < p.state.NextOffset() || hole >= 0 || shown(p.extent),
+			epoch: p.state.LeaderEpoch(), at: hole,
+		}
 		if want.end {
 			n++
 		}
@@ -348,11 +360,11 @@ func (s *session) needEnds() {
 	all := make([]wantedEnd, 0, n+len(still))
 	s.each(func(p *partition) {
 		if p.needed.end {
-			all = append(all, wantedEnd{topicPartition{p.Topic, p.Partition}, p.needed.epoch})
+			all = append(all, wantedEnd{topicPartition{p.Topic, p.Partition}, p.needed.epoch, p.needed.at})
 		}
 	})
 	for _, part := range still {
-		all = append(all, wantedEnd{part, -1})
+		all = append(all, wantedEnd{part, -1, -1})
 	}
 	s.watcher.wanted.Store(&all)
 }
@@ -361,6 +373,7 @@ func (s *session) needEnds() {
 type needed struct {
 	end   bool // it matters
 	epoch int32
+	at    int64 // see wantedEnd
 }
 
 // takeAnswers lets what has been heard of the ends drain idle partitions. It may be
@@ -405,6 +418,9 @@ func (s *session) takeAnswer(ctx context.Context, p *partition) error {
 	e := &p.ends
 	if e.told > p.extent.told {
 		p.extent = e.extent
+	}
+	if err := s.passHole(ctx, p); err != nil {
+		return err
 	}
 	if end, replaying := p.state.Replaying(); replaying {
 		// Only what the leader says of now counts: not an answer from before,

@@ -291,7 +291,7 @@ func TestOlderLeaderProvesNothing(t *testing.T) {
 		var idle watermark.Idle
 		idle.Timeout = time.Second
 		quiet := func(known int32) time.Duration {
-			w.wanted.Store(&[]wantedEnd{{topicPartition{topic, 0}, known}})
+			w.wanted.Store(&[]wantedEnd{{topicPartition{topic, 0}, known, -1}})
 			time.Sleep(3 * time.Second)
 			w.mu.Lock()
 			defer w.mu.Unlock()

@@ -397,6 +397,7 @@ func (s *session) endReplayAt(ctx context.Context, p *partition, logEnd int64) e
 // seek has the client read on from where the partition stands. What it has
 // fetched is void.
 func (s *session) seek(p *partition) {
+	p.sought = s.now()
 	at := kgo.EpochOffset{Epoch: -1, Offset: p.state.Position()}
 	s.cl.SetOffsets(map[string]map[int32]kgo.EpochOffset{p.Topic: {p.Partition: at}})
 }

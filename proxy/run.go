@@ -332,6 +332,7 @@ func (s *session) run(ctx, hard context.Context) error {
 	if s.watcher.cl == nil {
 		s.watcher.cl = s.cl
 	}
+	s.watcher.unzip, _ = s.cl.OptValue(kgo.WithDecompressor).(kgo.Decompressor)
 	go func() {
 		defer close(done)
 		var beside sync.WaitGroup

@@ -142,6 +142,7 @@ type partition struct {
 	extent
 	ends      ends // as heard last
 	needed    needed
+	sought    watermark.Instant // when it was read from elsewhere, last
 	heard     watermark.Instant // when records came, last
 	committed int64             // L, in the last commit
 	put       int               // records put out since then
