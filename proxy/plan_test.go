@@ -38,6 +38,7 @@ type plan struct {
 	events    []event
 	faultless bool // nothing goes wrong; instances may come and go politely
 	rebound   bool // the bound changes
+	apart     bool // brokers refuse the records of one partition for a while, and nothing else goes wrong
 	crashEnd  bool // all crash in the end, and one is started
 	busy      bool // in the end one partition catches up slowly, and another is quiet
 	hanging   bool // members die for good between the two last requests of a transaction
@@ -135,7 +136,14 @@ func planOf(seed uint64) *plan {
 		// The topics become so large that kfake would show what was aborted in them.
 		p.busy, p.faultless, p.work.transactions = true, true, false
 	}
+	refused := rand.New(rand.NewPCG(seed, 12))
+	p.apart = !p.faultless && !p.rebound && !p.hanging && p.work.partitions > 1 && chance(refused, 10)
 	p.schedule(rnd)
+	if p.apart {
+		p.events = slices.DeleteFunc(p.events, func(e event) bool { return !strings.HasSuffix(e.what, " joins") })
+		p.refuseApart(refused)
+		p.span = max(p.span, p.events[len(p.events)-1].at)
+	}
 	p.crashEnd = !p.faultless && chance(rnd, 50) || p.hanging
 	p.beside = p.exact() && p.delivery == config.ExactlyOnce && chance(rnd, 25)
 	return p
@@ -398,6 +406,34 @@ var refusals = []struct {
 	{kmsg.DescribeProducers, []*kerr.Error{kerr.NotLeaderForPartition, kerr.UnknownServerError}},
 	{kmsg.CreateTopics, []*kerr.Error{kerr.RequestTimedOut, kerr.NotController}},
 	{kmsg.LeaveGroup, []*kerr.Error{kerr.NotCoordinator, kerr.UnknownServerError}},
+}
+
+// refuseApart has brokers refuse all records of one output partition, as if for good. The
+// other partitions have to go on: what is there when settleApart is left has been read and
+// committed by the end.
+func (p *plan) refuseApart(rnd *rand.Rand) {
+	const settleApart = 8 * time.Second
+	n, at, d := rnd.Int32N(p.work.partitions), p.moment(rnd), between(rnd, 12*time.Second, 50*time.Second)
+	err := pick(rnd, kerr.InvalidRecord, kerr.InvalidTimestamp)
+	var h *kfake.FaultHandle
+	stable := map[int32]int64{}
+	p.add(at, fmt.Sprintf("records for partition %d get %s for %v", n, err.Message, d), func(m *simulation) {
+		h = m.c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: m.cfg.OrderedTopic(m.topic), Partitions: []int32{n}, Err: err, Count: -1})
+	})
+	p.add(at+d-settleApart, "... what is there by now has to be read", func(m *simulation) {
+		for _, info := range m.c.fake.PartitionInfos(m.topic) {
+			stable[info.Partition] = info.LastStableOffset
+		}
+	})
+	p.add(at+d, "... they are taken again", func(m *simulation) {
+		h.Remove()
+		m.count("refused for good", h.Hits())
+		for other, end := range stable {
+			if s, _ := m.snapshot(other); other != n && s.Next < end {
+				m.t.Errorf("partition %d was read to %d, and was to be read to %d while partition %d was refused", other, s.Next, end, n)
+			}
+		}
+	})
 }
 
 // refusal has brokers refuse requests of one kind: a share of them for a

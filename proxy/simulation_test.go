@@ -176,7 +176,7 @@ func kinds() []string {
 	all := []string{
 		"request lost", "answer lost", "crashed", "cut", "cut for an hour", "frozen", "frozen beyond the session timeout",
 		"delayed", "coordinators moved", "aborted", "rebalanced", "left politely", "overflow", "re-anchored", "repeated",
-		"waited for a slower one",
+		"waited for a slower one", "refused for good",
 		"compared with an undisturbed run", "without faults", "quiet beside one that was busy for longer",
 	}
 	for _, r := range refusals {
@@ -428,6 +428,9 @@ func (m *simulation) finish() {
 	// A transaction that the dead left open is ended by who takes over, however long
 	// it may last.
 	limit := m.plan.session + min(m.plan.txn, 10*time.Second) + 15*time.Second
+	if m.plan.apart || m.refused[kmsg.Produce] != nil {
+		limit += retryStopped // a partition may stand still
+	}
 	if cfg.IdleTimeout > 0 {
 		limit += cfg.IdleTimeout + 4*time.Second
 		if m.plan.strategy == config.Punctuated {
