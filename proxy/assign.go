@@ -162,6 +162,9 @@ func (s *session) takeUp(ctx context.Context, partitions map[string][]int32) (po
 	if err := s.commit(ctx); err != nil {
 		return nil, err
 	}
+	if err := s.amongOurselves(); err != nil {
+		return nil, err
+	}
 	return s.load(partitions)
 }
 

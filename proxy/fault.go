@@ -113,9 +113,6 @@ func forGood(cfg config.Config, err error) *Fault {
 	case errors.Is(err, kerr.InvalidSessionTimeout):
 		return usage(fmt.Errorf("join group %q: %w", cfg.Group, err),
 			"the brokers' group.min.session.timeout.ms and group.max.session.timeout.ms limit it: change TIDEMARK_SESSION_TIMEOUT")
-	case errors.Is(err, kerr.InconsistentGroupProtocol):
-		return usage(fmt.Errorf("join group %q: %w", cfg.Group, err),
-			"another program's consumers are in this group: stop them, or use a TIDEMARK_GROUP of its own")
 	case errors.Is(err, kerr.OffsetMetadataTooLarge):
 		return usage(fmt.Errorf("commit in group %q: %w", cfg.Group, err),
 			"what is to be remembered takes up to 4000 bytes in an offset's metadata: raise offset.metadata.max.bytes of the brokers, to its default of 4096")

@@ -16,6 +16,7 @@ var logKeys = []logKey{
 	{"instance", "name", "`TIDEMARK_INSTANCE`"},
 	{"group", "name", "the consumer group"},
 	{"cluster_id", "name", "the id that the Kafka cluster has"},
+	{"members", "list", "client ids of members of the group, with their hosts"},
 	{"brokers", "list", "`TIDEMARK_BROKERS`"},
 	{"broker", "host:port", "the one that it is about"},
 	{"topics", "list", "the source topics"},

@@ -443,6 +443,10 @@ func (s *session) takeError(ctx context.Context, f kgo.FetchError) error {
 	case errors.Is(err, kerr.FencedInstanceID):
 		return failed(fmt.Errorf("join group %q as instance %q: %w", s.cfg.Group, s.cfg.Instance, err),
 			"another process runs with this instance id; give each its own TIDEMARK_INSTANCE")
+	case errors.Is(err, kerr.InconsistentGroupProtocol):
+		// We have been told that we are no member. See awaitGroup, in the next session.
+		s.owned.asked.Store(false)
+		return fmt.Errorf("join group %q: %w: %w", s.cfg.Group, errStrangers, err)
 	case errors.As(err, new(*kgo.ErrGroupSession)):
 		if f := forGood(s.cfg, err); f != nil {
 			return f

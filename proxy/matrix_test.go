@@ -184,17 +184,17 @@ var matrix = []row{
 	{
 		// With UNKNOWN_MEMBER_ID the client joins again at once, for ever.
 		way: exactly, key: kmsg.JoinGroup,
-		told: slices.Concat(moving, errs{kerr.GroupMaxSizeReached, kerr.RebalanceInProgress, kerr.UnknownServerError}),
+		told: slices.Concat(moving, errs{kerr.GroupMaxSizeReached, kerr.RebalanceInProgress, kerr.UnknownServerError, kerr.InconsistentGroupProtocol}),
 		ends: endings{
 			kerr.GroupAuthorizationFailed: noGroup, kerr.FencedInstanceID: twice,
-			kerr.InconsistentGroupProtocol: noGroup, kerr.InvalidSessionTimeout: noGroup, kerr.InvalidGroupID: noGroup,
+			kerr.InvalidSessionTimeout: noGroup, kerr.InvalidGroupID: noGroup,
 		},
 	},
 	{
 		// With REBALANCE_IN_PROGRESS the client joins again at once, for ever.
 		way: exactly, key: kmsg.SyncGroup,
-		told: slices.Concat(moving, errs{kerr.IllegalGeneration, kerr.UnknownMemberID, kerr.UnknownServerError}),
-		ends: endings{kerr.GroupAuthorizationFailed: noGroup, kerr.FencedInstanceID: twice, kerr.InconsistentGroupProtocol: noGroup},
+		told: slices.Concat(moving, errs{kerr.IllegalGeneration, kerr.UnknownMemberID, kerr.UnknownServerError, kerr.InconsistentGroupProtocol}),
+		ends: endings{kerr.GroupAuthorizationFailed: noGroup, kerr.FencedInstanceID: twice},
 	},
 	{
 		way: exactly, key: kmsg.Fetch,

@@ -251,6 +251,9 @@ func (p *repairer) session(ctx, hard context.Context, first, admin *kgo.Client) 
 			return nil
 		})
 	}
+	if err := p.awaitGroup(ctx, adm); err != nil {
+		return err
+	}
 	w, err := p.openWriter(topics)
 	if err != nil {
 		return err
@@ -264,10 +267,28 @@ func (p *repairer) session(ctx, hard context.Context, first, admin *kgo.Client) 
 		err = p.read(ctx, admin, stretches, func(ctx context.Context, shares []*repair.Share) error { return w.publish(ctx, hard, shares) })
 	}
 	closeClient(w.gts.Client(), w.die)
-	if p.member.after(w.gts.Client(), true); errors.Is(err, kerr.FencedInstanceID) || isFenced(err) && !errors.Is(err, errOverdue) {
+	if p.member.after(w.gts.Client(), !errors.Is(err, errStrangers)); errors.Is(err, kerr.FencedInstanceID) || isFenced(err) && !errors.Is(err, errOverdue) {
 		p.member = membership{} // it is the other one's
 	}
 	return err
+}
+
+// awaitGroup waits until nobody else is in the group: for as long as brokers keep a
+// repair of an earlier version that died. A batch job does not wait for consumers.
+func (p *repairer) awaitGroup(ctx context.Context, adm *kadm.Client) error {
+	began, pause := time.Now(), backoff{first: 250 * time.Millisecond, longest: time.Second}
+	for {
+		others := p.alarm.strangersIn(ctx, adm, p.cfg)
+		if len(others) == 0 {
+			return nil
+		}
+		if time.Since(began) > p.cfg.SessionTimeout+pause.longest {
+			return usage(fmt.Errorf("join group %q: %w: %s", p.cfg.Group, errStrangers, strings.Join(others, ", ")), strangersHint(tools{p.cfg}))
+		}
+		if err := pause.wait(ctx); err != nil {
+			return err
+		}
+	}
 }
 
 // progressStep is how many offsets are worth a word.

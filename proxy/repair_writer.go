@@ -37,6 +37,7 @@ func (p *repairer) openWriter(topics []correctable) (*repairWriter, error) {
 		kgo.WithContext(life),
 		kgo.ConsumerGroup(p.cfg.Group),
 		kgo.InstanceID(p.cfg.Instance),
+		kgo.Balancers(newOwnership()),
 		kgo.SessionTimeout(p.cfg.SessionTimeout),
 		kgo.RebalanceTimeout(p.cfg.SessionTimeout),
 		kgo.HeartbeatInterval(heartbeat),
@@ -99,6 +100,9 @@ func (w *repairWriter) join(ctx context.Context) error {
 			return ctx.Err()
 		}
 		for _, f := range fetches.Errors() {
+			if errors.Is(f.Err, kerr.InconsistentGroupProtocol) {
+				return fmt.Errorf("join group %q: %w: %w", w.cfg.Group, errStrangers, f.Err)
+			}
 			if w.forGood(f.Err) != nil || discord(f.Err) != "" || !errors.As(f.Err, new(*kgo.ErrGroupSession)) {
 				return fmt.Errorf("join group %q: %w", w.cfg.Group, f.Err)
 			}

@@ -118,7 +118,9 @@ func (r *runner) next() (over bool, err error) {
 	defer admin.Close()
 
 	before := r.alarm.commits.Load()
-	if over, err = r.outcome(r.session(first, admin)); !over {
+	err = r.session(first, admin)
+	strangers := errors.Is(err, errStrangers)
+	if over, err = r.outcome(err); !over {
 		committed := r.alarm.commits.Load() > before
 		r.alarm.fruitless.Store(!committed)
 		if committed {
@@ -126,8 +128,9 @@ func (r *runner) next() (over bool, err error) {
 		}
 		over, err = r.pause.wait(r.ctx) != nil, nil
 	}
-	if over {
+	if over || strangers {
 		r.member.leave(admin, die, r.alarm, r.cfg.Group, r.cfg.Instance)
+		r.member = membership{}
 	}
 	return over, err
 }
@@ -209,6 +212,11 @@ func (r *runner) session(first, admin *kgo.Client) error {
 		if err := s.takeOver(admin); err != nil {
 			return s.explainFence(err)
 		}
+	}
+	if r.awaitGroup(adm); r.ctx.Err() != nil {
+		return nil
+	}
+	if cfg.Delivery == config.ExactlyOnce {
 		if s.gts, err = kgo.NewGroupTransactSession(s.clientOpts()...); err == nil {
 			s.cl = s.gts.Client()
 		}
