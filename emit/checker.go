@@ -444,7 +444,7 @@ func (c *Checker) match() appearance {
 		return c.orphaned()
 	case o.source >= c.rawNext: // the source has not come so far
 		if s, ok := c.outs[o.source]; ok {
-			return c.repeated(s.hash)
+			return c.repeated(s.is)
 		}
 		c.outs[o.source] = c.suspected()
 		return fresh
@@ -478,21 +478,24 @@ const (
 	noSourceWhy = "there is no source record at this offset"
 )
 
-// repeated judges an output of a source record that has come out before, with the
-// given hash.
-func (c *Checker) repeated(h uint64) appearance {
-	if o := &c.out; c.rules.AtLeastOnce && o.hash != h && !c.stripLess(h) {
-		s := o.suspect()
-		s.kind, s.why = KindChanged, changedWhy
-		return c.mismatch(s)
+// repeated judges an output of a source record that has come out before, given whether
+// a hash is of that.
+func (c *Checker) repeated(is func(h uint64) bool) appearance {
+	if !c.rules.AtLeastOnce {
+		return again
 	}
-	return again
+	s := c.suspected()
+	if is(s.hash) || slices.ContainsFunc(s.others, is) {
+		return again
+	}
+	s.kind, s.why = KindChanged, changedWhy
+	return c.mismatch(s)
 }
 
 func (c *Checker) repeatedOrGone() appearance {
 	o := &c.out
 	if h, ok := c.recent.get(o.source); ok {
-		return c.repeated(h)
+		return c.repeated(func(other uint64) bool { return other == h })
 	}
 	if o.source < c.assumed && !c.orphans.has(o.source) {
 		t, err := c.rules.EventTime(&o.rec)

@@ -220,7 +220,7 @@ func (c *Checker) settleEarlierBares() {
 			return false
 		}
 		source, found := c.homeOf(&b, offsets, true)
-		c.repeats.original(&b, source)
+		c.repeats.original(&b, -1) // it may be of one from below what is read for this generation
 		if found && c.rules.AtLeastOnce && c.epochs.end() > c.epochs.last {
 			c.shown.set(source)
 		}
@@ -292,7 +292,7 @@ func (c *Checker) homeOf(b *bare, offsets map[uint64][]int64, owed bool) (source
 		i := slices.IndexFunc(left, func(source int64) bool { return owed || !c.owes(source) })
 		if i >= 0 {
 			source = left[i]
-			c.guessed = c.guessed || owed && len(left) > 1
+			c.guessed = c.guessed || owed && c.final() && len(left) > 1
 			offsets[h] = slices.Delete(left, i, i+1)
 			return source, true
 		}

@@ -595,7 +595,7 @@ func (t *triple) unreadable(o *made) bool {
 // whole: what is in [L, H) and in no output is what is buffered.
 func (t *triple) whole() bool {
 	return t.exact() && (t.rules.SchemaID == nil || !slices.ContainsFunc(t.raw, func(r *kgo.Record) bool { _, has := framed(r.Value); return has })) &&
-		!slices.ContainsFunc(t.late, func(o *made) bool { return o.bare })
+		!slices.ContainsFunc(t.late, func(o *made) bool { return o.bare || t.unsure(o) })
 }
 
 // TestCheckerOfBrokenTriples: no broken triple passes. The seed makes the triple and the
