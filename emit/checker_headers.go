@@ -140,7 +140,8 @@ func (c *Checker) read(o *output, r *kgo.Record, late bool) bool {
 		source, epoch = lateSource, lateEpoch
 	}
 	names := c.namesOf(late)
-	if !c.scope.Epochs || o.has[epoch] || !carries(&o.rec, names[source]) || c.fits(o, r, names[epoch]) {
+	onlyOne := !c.scope.Epochs && c.exact() // outputs newer than the commit may be of another
+	if onlyOne || o.has[epoch] || !carries(&o.rec, names[source]) || c.fits(o, r, names[epoch]) {
 		return true
 	}
 	o.source = -1
