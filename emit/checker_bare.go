@@ -358,10 +358,13 @@ func (c *Checker) findBares(offsets map[uint64][]int64, owed bool, which func(*b
 			return false
 		}
 		c.unmiss(source)
-		c.repeats.original(&b, source)
 		if source >= c.scope.Next {
 			c.report.Read++
 		}
+		if c.compacted || c.scope.RawStart > c.scope.Origin {
+			source = -1 // it may be of an equal one that is gone
+		}
+		c.repeats.original(&b, source)
 		return true
 	})
 }
