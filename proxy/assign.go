@@ -88,6 +88,27 @@ func (s *session) assigned(_ context.Context, _ *kgo.Client, added map[string][]
 	}
 }
 
+// giveUpForeign forgets, at the beginning of a turn, what the group has assigned to others.
+// When the session hides a second revocation, the next generation, in which another
+// member has the partition, may begin while a turn is under way, and with it our
+// membership of it: a commit would be accepted, of what the clock or want of memory
+// releases. The assignment without the partition came before either. As long as
+// something is uncommitted, the revocation is still waiting for us, and so is the other.
+func (s *session) giveUpForeign() {
+	mine := s.owned.latest.Load()
+	if mine == s.ownedSeen || !s.clean() {
+		return
+	}
+	s.ownedSeen = mine
+	for topic, ps := range s.parts {
+		for n := range ps {
+			if !s.owned.has(topic, n) {
+				s.remove(topic, n)
+			}
+		}
+	}
+}
+
 // revoked is called by the client while the loop waits in poll or in end, with
 // nothing uncommitted unless the group was lost.
 func (s *session) revoked(_ context.Context, _ *kgo.Client, lost map[string][]int32) {

@@ -96,6 +96,7 @@ func (s *session) work(ctx context.Context, fetches kgo.Fetches) error {
 	if err := s.heedWatcher(); err != nil {
 		return err
 	}
+	s.giveUpForeign()
 	if err := s.takeRequests(ctx); err != nil {
 		return err
 	}

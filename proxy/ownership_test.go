@@ -78,6 +78,38 @@ func TestTwoRevocationsInOnePoll(t *testing.T) {
 	}
 }
 
+// TestForeignIsGivenUp: a partition that is assigned to somebody else is none of ours
+// from the next turn on, whether a revocation is heard of or not; but not before what
+// has been done with it is committed, for until then nobody else has it.
+func TestForeignIsGivenUp(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(2)
+		s := newSession(c.config(topic), c.connection, c.adm, map[string]Topic{}, newProcess(slog.Default()))
+		for n := range int32(2) {
+			p := &partition{state: s.engine.Assign(reorder.Fresh(0, -1, 0), 0), account: new(account)}
+			p.Topic, p.Partition = topic, n
+			s.install(p)
+		}
+		assign := func(ps ...int32) { s.owned.latest.Store(&map[string][]int32{topic: ps}) }
+		has := func(why string, zero, one bool) {
+			t.Helper()
+			s.giveUpForeign()
+			if got0, got1 := s.find(topic, 0) != nil, s.find(topic, 1) != nil; got0 != zero || got1 != one {
+				t.Errorf("%s: has 0: %v, has 1: %v", why, got0, got1)
+			}
+		}
+		assign(0, 1)
+		has("both are ours", true, true)
+		s.find(topic, 1).state.Skip(1, 0)
+		assign(0)
+		has("1 has something to commit", true, true)
+		s.find(topic, 1).state.Advance()
+		has("it is committed", true, false)
+		assign()
+		has("nothing is ours", false, false)
+	})
+}
+
 // TestTwoRevocationsThenDrain: a partition that is no longer ours is not
 // drained by the clock.
 func TestTwoRevocationsThenDrain(t *testing.T) {

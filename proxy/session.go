@@ -50,10 +50,11 @@ type session struct {
 	needed  watermark.Instant // when it was told what to ask for, last
 	looking bool              // at what it has heard
 
-	owned    *ownership
-	stopping context.Context // done when the process is told to stop
-	life     context.Context // the client's; it does nothing once that is done
-	die      context.CancelFunc
+	owned     *ownership
+	ownedSeen *map[string][]int32 // by giveUpForeign
+	stopping  context.Context     // done when the process is told to stop
+	life      context.Context     // the client's; it does nothing once that is done
+	die       context.CancelFunc
 
 	stopStabilizing context.CancelFunc // of the assignment before
 
