@@ -427,7 +427,7 @@ func (s *session) takeAnswer(ctx context.Context, p *partition) error {
 		// and not one of a broker that does not know yet that it no longer
 		// leads. That reading makes no progress says nothing about what there
 		// is to read, and all of it has to have been read.
-		if e.told == 0 || e.end >= end || p.state.Position() < e.end || e.told < p.since || e.epoch < p.state.LeaderEpoch() {
+		if p.state.Waits() || e.told == 0 || e.end >= end || p.state.Position() < e.end || e.told < p.since || e.epoch < p.state.LeaderEpoch() {
 			return nil
 		}
 		return s.endReplayAt(ctx, p, e.end)

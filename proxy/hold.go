@@ -27,6 +27,8 @@ func (s *session) holdOf(p *PartitionStatus, now time.Time) Hold {
 	}
 	silence := s.cfg.IdleTimeout - p.Quiet
 	switch {
+	case p.Waiting:
+		h.Words = fmt.Sprintf("waits for memory (TIDEMARK_MEMORY), until others have been read again; then it reads again what was held at the last commit, %d offsets", p.Next-p.Low)
 	case p.State == Recovering:
 		h.Words = fmt.Sprintf("reads again what was held at the last commit: %d of %d offsets to go", p.Next-p.Again, p.Next-p.Low)
 	case h.Event == watermark.None && p.Uncommitted > 0:

@@ -48,6 +48,7 @@ func (s *session) loop(stop, hard context.Context) error {
 			return err
 		}
 		ended = s.now()
+		s.nextReplay()
 		s.align()
 		s.answer()
 		s.needEnds()
@@ -134,6 +135,9 @@ var errMoved = fmt.Errorf("%w after the commit: partitions have moved", errVoid)
 
 // takeRecords works off what was polled of one partition.
 func (s *session) takeRecords(ctx context.Context, p *partition, records []*kgo.Record) error {
+	if p.state.Waits() {
+		return nil // it gave way in this turn, and begins again at its commit
+	}
 	for _, r := range records {
 		if r.Offset < p.state.Position() {
 			continue // read before a rewind, and read again since
@@ -156,8 +160,8 @@ func (s *session) takeRecords(ctx context.Context, p *partition, records []*kgo.
 		if err := s.relieve(ctx); err != nil {
 			return err
 		}
-		if len(s.stopped) > 0 && s.find(p.Topic, p.Partition) != p {
-			return nil // stopped while room was made
+		if p.state.Waits() || len(s.stopped) > 0 && s.find(p.Topic, p.Partition) != p {
+			return nil // gave way, or was stopped, while room was made
 		}
 		if err := s.pace(ctx); err != nil {
 			return err
@@ -263,10 +267,15 @@ func (s *session) release(ctx context.Context, p *partition) error {
 	}
 }
 
-// relieve makes room, if too much is held, by releasing the oldest records
-// early. What is being read again has to be held, whatever it takes.
+// relieve makes room, if too much is held: of several partitions that are being read
+// again all but one give way, and of the others the oldest records are released early.
+// What one that is being read again needs has to be held, whatever it takes.
 func (s *session) relieve(ctx context.Context) error {
 	for s.engine.Crowded() {
+		if state := s.engine.Yield(); state != nil {
+			s.giveWay(s.owner(state))
+			continue
+		}
 		state := s.engine.Relieve()
 		if state == nil {
 			return nil
@@ -433,7 +442,7 @@ const readPause = 100 * time.Millisecond
 
 func (s *session) takeError(ctx context.Context, f kgo.FetchError) error {
 	p := s.find(f.Topic, f.Partition)
-	if s.standsStill(f.Topic, f.Partition) {
+	if s.standsStill(f.Topic, f.Partition) || p != nil && p.state.Waits() {
 		return nil // and is not read
 	}
 	switch err := f.Err; {

@@ -126,8 +126,12 @@ var mutations = []mutation{
 	{"only a release is committed first", "partition.go", "p.clock.Drain(step)\n\t\tp.dirty, p.doubts.moved = true, true", "p.clock.Drain(step)\n\t\tp.dirty, p.doubts.moved = true, p.doubts.moved || p.Due()"},
 	{"a limit raised by a record is relied on", "partition.go", "p.doubts.moved || p.guard.Limit() != limit", "p.doubts.moved && p.guard.Limit() != limit"},
 	{"a limit raised by a marker is relied on", "follow.go", "p.doubts.moved || p.guard.Limit() != limit", "p.doubts.moved && p.guard.Limit() != limit"},
-	{"a new epoch is relied on", "partition.go", "\tp.doubts.moved = true\n\tp.clock, p.window", "\tp.clock, p.window"},
 	{"an outside word is relied on", "partition.go", "p.doubts.word || r.Outside", "p.doubts.word"},
+
+	// Taking over more than there is memory for.
+	{"all are read again at once, whatever they take", "takeover.go", "if replaying < 2 {", "if replaying < 1<<20 {"},
+	{"a replay that gave way does not begin again", "takeover.go", "\t\tnext.waits = false\n", ""},
+	{"what was found again is kept by who gives way", "takeover.go", "least.begin(e, *least.replay, e.now)", "least.read = least.replay.Low"},
 
 	// The clocks.
 	{"the guard judges by the wall clock", "../watermark/guard.go", "case t <= g.Limit():\n\t\treturn true\n\tcase g.Skew > 0 && t >", "case g.Skew <= 0:\n\t\treturn true\n\tcase t >"},

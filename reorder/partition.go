@@ -132,6 +132,7 @@ type Partition struct {
 	doubts doubts    // decisions since then that reading again may not repeat
 	replay *Snapshot // set until everything below its Next has been read again
 	read   int64     // while replaying: the next offset to read again
+	waits  bool      // while replaying: it has given up what it had found, for want of memory
 	leader int32     // while replaying: the first leader epoch newer than the snapshot's, or that
 	parted int64     // the offset at which it was found
 }
@@ -185,6 +186,9 @@ func (p *Partition) Next(out *Release) bool {
 func (p *Partition) Step(r Record, wall watermark.Time) (Verdict, []byte) {
 	if r.Offset < p.Position() {
 		panic(fmt.Sprintf("reorder: stepped offset %d, expected %d or more", r.Offset, p.Position()))
+	}
+	if p.waits {
+		panic(fmt.Sprintf("reorder: stepped offset %d of a partition that waits for memory", r.Offset))
 	}
 	if p.replay != nil {
 		return p.again(r)
@@ -388,6 +392,7 @@ type Status struct {
 	Quiet     time.Duration // for how long nothing new has provably come; see watermark.Idle
 	Replaying bool
 	Again     int64 // while replaying: the next offset to read again
+	Waiting   bool  // while replaying: for memory, until others have been read again
 }
 
 // Status returns the present state.
@@ -395,7 +400,7 @@ func (p *Partition) Status() Status {
 	s := Status{
 		Watermark: p.clock.W, Newest: p.clock.Max, Epoch: p.epoch,
 		Low: p.Low(), Next: p.next, Records: int(p.count), Owed: p.Owed(), Bytes: p.bytes,
-		Idle: p.idle.Idle(), Quiet: p.idle.Quiet(), Replaying: p.replay != nil, Again: p.read,
+		Idle: p.idle.Idle(), Quiet: p.idle.Quiet(), Replaying: p.replay != nil, Again: p.read, Waiting: p.waits,
 	}
 	if p.disorder != nil {
 		s.Bound = p.bound()

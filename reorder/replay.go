@@ -37,7 +37,15 @@ import (
 // Assign takes up a partition where a snapshot left it, at now: what brokers were
 // asked before that proves nothing about it.
 func (e *Engine) Assign(s Snapshot, now watermark.Instant) *Partition {
-	p := &Partition{
+	p := new(Partition)
+	p.begin(e, s, now)
+	e.parts = append(e.parts, p)
+	return p
+}
+
+// begin makes a partition one that a snapshot left, with nothing read again yet.
+func (p *Partition) begin(e *Engine, s Snapshot, now watermark.Instant) {
+	*p = Partition{
 		opts: e.opts, eng: e,
 		clock:  watermark.Clock{W: s.W, Natural: s.Natural, Max: s.Max},
 		guard:  watermark.Guard{Skew: e.opts.MaxFuture},
@@ -68,8 +76,6 @@ func (e *Engine) Assign(s Snapshot, now watermark.Instant) *Partition {
 	if s.Low < s.Next {
 		p.replay, p.read, p.leader = &s, s.Low, s.NextEpoch
 	}
-	e.parts = append(e.parts, p)
-	return p
 }
 
 // again takes a record below the snapshot's Next.

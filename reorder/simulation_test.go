@@ -37,7 +37,7 @@ var features = []string{
 	"verdict would be another now: future", "verdict would be another now: not future",
 	"flush", "flush cut by a commit", "flush cut by a crash", "new epoch",
 	"drain", "answer not quiet", "answer that waits", "answer after a gap", "answer to a question before assignment", "answer while replaying", "process stopped", "process suspended",
-	"wall clock forward", "wall clock back", "relieved", "relieved release cut", "memory needed while replaying",
+	"wall clock forward", "wall clock back", "relieved", "relieved release cut", "memory needed while replaying", "a replay gives way", "a replay begins again",
 	"options changed", "owner with other options",
 	"settled on an outside word", "settled although it can be told now", "settled and not told yet", "waits for an outside word", "an outside service changes its mind", "no room to settle",
 	"log cut", "log rewritten", "records deleted", "loss accepted", "loss noticed by the client", "loss between two commits", "read again as new",
@@ -591,13 +591,45 @@ func (m *simulation) accounts(p *process) {
 	for _, k := range p.has {
 		bytes += k.p.Status().Bytes
 	}
+	if replaying := m.replaying(p); replaying > 1 && p.eng.Crowded() {
+		failf("%s holds %d bytes of %d while it reads %d partitions again", p.name, bytes, p.eng.budget, replaying)
+	}
 	if p.eng.Bytes() != bytes || p.eng.Crowded() != (bytes > p.eng.budget) {
 		failf("%s counts %d bytes, its partitions hold %d", p.name, p.eng.Bytes(), bytes)
 	}
 }
 
+// replaying counts the partitions of which something has been read again, and not all.
+func (m *simulation) replaying(p *process) (n int) {
+	for _, k := range p.has {
+		_, replaying := k.p.Replaying()
+		if k.p.Waits() && (!replaying || k.p.Status().Bytes != 0 || k.p.Position() != k.taken.Low) {
+			k.failf("waits for memory, and has found %d bytes", k.p.Status().Bytes)
+		}
+		if replaying && k.p.Status().Bytes > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// yields lets replays give way while memory is short, and begin again.
+func (m *simulation) yields(p *process) {
+	for y := p.eng.Yield(); y != nil; y = p.eng.Yield() {
+		m.tracef("%s: a replay gives way, %d bytes are held", p.name, p.eng.Bytes())
+		m.saw["a replay gives way"]++
+	}
+	if y := p.eng.Resume(); y != nil {
+		m.saw["a replay begins again"]++
+	}
+}
+
 // step lets a partition go on by a little.
 func (m *simulation) step(k *member) {
+	defer m.yields(k.proc)
+	if k.p.Waits() {
+		return
+	}
 	if m.eager && k.p.CommitFirst() {
 		if k.p.doubts.moved {
 			m.saw["commit before a clock's move is relied on"]++
