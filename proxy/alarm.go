@@ -33,11 +33,13 @@ type process struct {
 	transport http.RoundTripper  // to it; nil: the network
 	looked    map[string]bool    // topics; see session.arrives
 	begun     map[emit.Source]time.Time
+	quotas    *quotas
 }
 
 func newProcess(log *slog.Logger) *process {
+	a := newAlarm(log)
 	return &process{
-		alarm: newAlarm(log), limits: newLimits(), wallClock: time.Now,
+		alarm: a, quotas: newQuotas(a), limits: newLimits(), wallClock: time.Now,
 		producers: clocks.NewProducers(), looked: map[string]bool{}, begun: map[emit.Source]time.Time{},
 		board: NewBoard(""), accounts: accounts{},
 	}
@@ -66,6 +68,7 @@ type Counts struct {
 	Rebalances, Fencings    int64
 	Lost, Shed              int64
 	Pauses, Dropped         int64
+	Throttled               Throttled
 }
 
 func (c *counters) snapshot() Counts {

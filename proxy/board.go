@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -28,6 +29,7 @@ type Board struct {
 	facts   atomic.Pointer[Facts]
 	counts  atomic.Pointer[counters]
 	cluster atomic.Pointer[oneCluster]
+	quotas  atomic.Pointer[quotas]
 	adm     atomic.Pointer[kadm.Client] // to probe the brokers with
 	probes  atomic.Pointer[Probes]
 	awaited atomic.Pointer[waiting]
@@ -40,6 +42,7 @@ func NewBoard(version string) *Board {
 	b.facts.Store(&Facts{})
 	b.counts.Store(&counters{})
 	b.cluster.Store(&oneCluster{})
+	b.quotas.Store(newQuotas(nil))
 	b.probes.Store(&Probes{})
 	b.awaited.Store(new(waiting))
 	return b
@@ -65,6 +68,7 @@ func (b *Board) Status(ctx context.Context) *Status {
 	if it, late := b.awaited.Load().overdue(time.Now()); late {
 		st.Waits = it.words(time.Now())
 	}
+	st.Counts.Throttled = b.quotas.Load().totals()
 	st.judge()
 	return &st
 }
@@ -105,6 +109,7 @@ func (p *process) showOn(ctx context.Context, cfg config.Config) (done func()) {
 	b.counts.Store(&p.alarm.counters)
 	b.awaited.Store(&p.alarm.awaited)
 	b.cluster.Store(&p.alarm.cluster)
+	b.quotas.Store(p.quotas)
 	b.says("waiting for the brokers to tell of the topics")
 	probing, stop := context.WithCancel(ctx)
 	ended := make(chan struct{})
@@ -183,6 +188,13 @@ func (st *Status) judge() {
 	}
 	st.Ready = st.NotReady == ""
 	why = append(why, st.standing()...)
+	offsets, unknown := st.behind()
+	if unknown > 0 {
+		why = append(why, fmt.Sprintf("brokers have not told yet where %d partitions end", unknown))
+	}
+	if st.Throttled != "" {
+		why = append(why, fmt.Sprintf("%s, %d records behind", st.Throttled, offsets))
+	}
 	if st.Rival != "" {
 		why = append(why, st.Rival)
 	}

@@ -73,6 +73,7 @@ func (s *session) clientOpts() []kgo.Opt {
 		// partition that ends in one never seems to have been read to its end.
 		kgo.KeepControlRecords(),
 		kgo.FetchMaxBytes(fetchBytes(int64(cfg.Memory))),
+		kgo.FetchMaxPartitionBytes(partitionBytes),
 		kgo.FetchMaxWait(500*time.Millisecond),
 		kgo.WithPools(new(fetchPool)),
 		kgo.WithHooks(fetchTimes{&s.trips}),

@@ -93,7 +93,7 @@ func (s *session) commitSome(ctx context.Context) error {
 		err = s.commitOffsets(ctx, offsets)
 	}
 	overdue := s.gts != nil && !s.began.IsZero() && time.Since(s.began) > s.cfg.TransactionTimeout
-	s.began, s.committed = time.Time{}, time.Now()
+	s.began, s.committed, s.put.open = time.Time{}, time.Now(), 0
 	if err != nil && !errors.Is(err, errMoved) {
 		if overdue {
 			return fmt.Errorf("%w: %w", errOverdue, err)

@@ -337,7 +337,7 @@ func (s *session) needEnds() {
 	s.each(func(p *partition) {
 		hole := s.holeAt(p)
 		want := needed{
-			end:   s.cfg.MaxDrift > 0 || p.state.Low() < p.state.NextOffset() || hole >= 0 || shown(p.extent),
+			end:   s.cfg.MaxDrift > 0 || p.end < 0 || p.state.Low() < p.state.NextOffset() || hole >= 0 || shown(p.extent),
 			epoch: p.state.LeaderEpoch(), at: hole,
 		}
 		if want.end {

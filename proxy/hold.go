@@ -37,6 +37,8 @@ func (s *session) holdOf(p *PartitionStatus, now time.Time) Hold {
 		h.Words = s.pausedWords(p)
 	case h.Event == watermark.None && p.Next == p.Stable && p.Stable < p.End:
 		h.Words = "nothing is held, and what has come may not be read before a producer ends its transaction"
+	case h.Event == watermark.None && p.End < 0:
+		h.Words = "nothing is held; brokers have not told yet where the log ends"
 	case h.Event == watermark.None:
 		h.Words = "nothing is held"
 	case p.State == Draining:

@@ -15,6 +15,10 @@ var logKeys = []logKey{
 
 	{"instance", "name", "`TIDEMARK_INSTANCE`"},
 	{"group", "name", "the consumer group"},
+	{"request", "word", "`produce`, `fetch` or `other`: what a quota holds back"},
+	{"throttle", "duration", "for which brokers asked us to be quiet"},
+	{"session_timeout", "duration", "`TIDEMARK_SESSION_TIMEOUT`"},
+	{"transaction_timeout", "duration", "`TIDEMARK_TRANSACTION_TIMEOUT`"},
 	{"cluster_id", "name", "the id that the Kafka cluster has"},
 	{"members", "list", "client ids of members of the group, with their hosts"},
 	{"brokers", "list", "`TIDEMARK_BROKERS`"},

@@ -36,6 +36,7 @@ func (s *session) loop(stop, hard context.Context) error {
 			s.cl.AllowRebalance() // and nothing is touched until poll is done
 		}
 		s.lookForPlace()
+		s.heedQuotas()
 		began := s.now()
 		fetches := s.poll(stop, wait)
 		s.readClocks()
@@ -314,6 +315,9 @@ func (s *session) produce(ctx context.Context, p *partition, offset int64, held 
 	if p.put++; p.put == 1 {
 		s.putting++
 	}
+	if s.put.add(r); s.put.open >= s.putMost {
+		s.sinceClock = clockEvery
+	}
 	switch suspect := s.suspects[p.Source]; {
 	case suspect != nil:
 		if err := s.examine(ctx, p, suspect, r, offset, held); err != nil {
@@ -353,6 +357,7 @@ func (s *session) pace(ctx context.Context) error {
 		return nil
 	}
 	s.readClocks()
+	s.heedQuotas()
 	s.awaited.goesOn()
 	if s.stopping.Err() != nil {
 		return errCutShort
@@ -360,7 +365,7 @@ func (s *session) pace(ctx context.Context) error {
 	if s.now().Sub(s.needed) >= askInterval {
 		s.needEnds()
 	}
-	if s.commitDue() {
+	if s.commitDue() || s.put.open >= s.putMost {
 		if err := s.commit(ctx); err != nil {
 			return err
 		}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -73,11 +74,12 @@ func runSessions(ctx, hard context.Context, cfg config.Config, connection []kgo.
 		return err
 	}
 	defer proc.closeRegistry()
+	proc.quotas.keep(cfg)
 	defer proc.showOn(ctx, cfg)()
 	defer proc.alarm.tellWaits()()
 	r := &runner{
 		process: proc, ctx: ctx, hard: hard, cfg: cfg, pause: betweenSessions,
-		connection: slices.Concat(prompt(), connection, []kgo.Opt{kgo.WithHooks(lines{proc.alarm}), kgo.WithLogger(clientLog{proc.alarm.log})}),
+		connection: slices.Concat(prompt(), connection, []kgo.Opt{kgo.WithHooks(lines{proc.alarm}, proc.quotas), kgo.WithLogger(clientLog{proc.alarm.log})}),
 	}
 	for {
 		if over, err := r.next(); over {
@@ -297,7 +299,7 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 		cfg: cfg, log: proc.alarm.log, alarm: proc.alarm, wallClock: proc.wallClock, limits: proc.limits, producers: proc.producers, board: proc.board,
 		accounts: proc.accounts, latency: &proc.latency, awaited: &proc.alarm.awaited,
 		topics: topics, connection: connection, extract: proc.extractor(cfg), schemas: proc.schemas, adm: adm,
-		stamps: cfg.EventTime.UsesTimestamp(), looked: proc.looked, begun: proc.begun,
+		stamps: cfg.EventTime.UsesTimestamp(), looked: proc.looked, begun: proc.begun, quotas: proc.quotas, putMost: math.MaxInt,
 		engine:   reorder.NewEngine(opts, int64(cfg.Memory)),
 		headers:  headersOf(cfg),
 		parts:    map[string]map[int32]*partition{},

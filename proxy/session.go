@@ -112,6 +112,11 @@ type session struct {
 	begun        map[emit.Source]time.Time // when this process had partitions begin
 	outputsShown watermark.Instant         // when ours was set
 
+	quotas    *quotas
+	put       volume
+	putMost   int   // bytes that may be put out until the next commit
+	fetchMost int32 // bytes that the client asks for at a time
+
 	unacked  unacked
 	blocked  atomic.Bool   // a rebalance waits for AllowRebalance
 	ready    chan struct{} // closed when cl is set
@@ -194,7 +199,7 @@ func (s *session) poll(ctx context.Context, atMost time.Duration) kgo.Fetches {
 	s.poked, s.cancel = false, cancel
 	s.mu.Unlock()
 	defer s.awaited.begin(wait{what: "the end of a rebalance of the group", after: atMost + slow})()
-	fetches := s.cl.PollRecords(ctx, maxPoll)
+	fetches := s.cl.PollRecords(ctx, s.mostPolled())
 	if len(fetches) == 0 {
 		s.hold() // an empty answer does not hold rebalances back
 	}

@@ -37,6 +37,7 @@ type Status struct {
 	Disorder      map[string]*Histogram // by topic, over all partitions that this process has had
 	Bytes         int64                 // what all that is held costs
 	ShortOfMemory bool                  // lately, records had to be released early
+	Throttled     string                // which requests quotas hold back, in words
 	Rival         string                // who else writes to an output of ours, in words
 	Slowest       watermark.Time
 	Fetches       clocks.Spread // how long they took, the broker's wait for records included
@@ -149,6 +150,20 @@ func (st *Status) standing() (why []string) {
 	return why
 }
 
+// behind says how many offsets are still to be read, and of how many partitions that is
+// not known. A partition is not idle before brokers have told where its log ends.
+func (st *Status) behind() (offsets int64, unknown int) {
+	for i := range st.Partitions {
+		switch n := st.Partitions[i].Backlog(); {
+		case n >= 0:
+			offsets += n
+		case !st.Partitions[i].State.StandsStill():
+			unknown++
+		}
+	}
+	return offsets, unknown
+}
+
 // lookAtMost is about how many of the records held are looked at for a status.
 const (
 	lookAtMost  = 1 << 15
@@ -165,6 +180,7 @@ func (s *session) status() *Status {
 	if r := s.rival.Load(); r != nil {
 		st.Rival = r.String()
 	}
+	st.Throttled = s.quotas.words()
 	n := len(s.stopped)
 	for _, ps := range s.parts {
 		n += len(ps)
@@ -211,7 +227,7 @@ func (s *session) stateOf(p *partition, now *PartitionStatus) PartitionState {
 		return Paused
 	case now.Idle && now.Records > 0:
 		return Draining
-	case now.Records > 0 || now.Next < now.End || s.cfg.IdleTimeout == 0:
+	case now.Records > 0 || now.Next < now.End || now.End < 0 || s.cfg.IdleTimeout == 0:
 		return Active
 	case now.Idle || s.now().Sub(max(p.heard, p.since)) >= s.cfg.IdleTimeout:
 		return Idle

@@ -61,7 +61,7 @@ func example() *proxy.Status {
 		},
 		Version: "v1.2.3", Started: noon.Add(-time.Hour), Cluster: "q1Zm8XQ1T8qPzJmPV9uIaw", At: noon,
 		State: proxy.Degraded, Reason: "orders partition 1 stands still: it does not fit", Ready: true, Bytes: 4096,
-		Counts: proxy.Counts{Broker: 1, Network: 2, Record: 3, Sessions: 4, Commits: 5, Aborts: 6, Rebalances: 7, Fencings: 8, Lost: 11, Shed: 9, Pauses: 10},
+		Counts: proxy.Counts{Broker: 1, Network: 2, Record: 3, Sessions: 4, Commits: 5, Aborts: 6, Rebalances: 7, Fencings: 8, Lost: 11, Shed: 9, Pauses: 10, Throttled: proxy.Throttled{Produce: 1500 * time.Millisecond, Fetch: 2 * time.Second}},
 		Probes: proxy.Probes{
 			Metadata: proxy.Probe{At: noon.Add(-time.Second), Took: 1500 * time.Microsecond},
 			Admin:    proxy.Probe{At: noon.Add(-time.Second), Took: 5 * time.Second, Err: errors.New("no answer within 5s")},

@@ -134,6 +134,11 @@ var families = []family{
 	{"tidemark_commits_total", counter, "Commits: with TIDEMARK_DELIVERY=exactly-once, transactions.", nil, count(func(c *proxy.Counts) int64 { return c.Commits })},
 	{"tidemark_aborts_total", counter, "Times that everything since the last commit was undone and done again.", nil, count(func(c *proxy.Counts) int64 { return c.Aborts })},
 	{"tidemark_rebalances_total", counter, "Generations of the group that this instance was part of.", nil, count(func(c *proxy.Counts) int64 { return c.Rebalances })},
+	{"tidemark_throttle_seconds_total", counter, "For how long the brokers asked us to be quiet because of a quota, by what they held back: produce, fetch, other.", []string{"request"}, func(s *sampling) {
+		s.add(s.Counts.Throttled.Produce.Seconds(), "produce")
+		s.add(s.Counts.Throttled.Fetch.Seconds(), "fetch")
+		s.add(s.Counts.Throttled.Other.Seconds(), "other")
+	}},
 	{"tidemark_fencings_total", counter, "Errors that say that another process took this one's place.", nil, count(func(c *proxy.Counts) int64 { return c.Fencings })},
 	{"tidemark_sessions_total", counter, "Times that Tidemark began from the last commit: once at the start, and after each error that an abort does not mend.", nil, count(func(c *proxy.Counts) int64 { return c.Sessions })},
 	{"tidemark_errors_total", counter, "Errors that Tidemark went on after, by class: broker (answered with an error), network (no answer), record (one is at fault).", []string{"class"}, func(s *sampling) {

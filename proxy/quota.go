@@ -1,0 +1,262 @@
+package proxy
+
+import (
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemarkhq/tidemark/proxy/config"
+)
+
+// A broker that bounds the bytes of a client answers at once, with a time for which the
+// client has to be quiet. The client keeps that time for everything that it has to ask
+// of that broker, heartbeats and the end of a transaction among it. So one answer must
+// not hold us up for longer than a fraction of the session and of a transaction: what is
+// asked for, and put out, at a time is made as small as the quota wants it.
+
+// throttled is a kind of request that a quota may hold back.
+type throttled uint8
+
+const (
+	otherRequests throttled = iota
+	produceRequests
+	fetchRequests
+	throttledKinds
+)
+
+func (k throttled) String() string {
+	return [...]string{"other", "produce", "fetch"}[k]
+}
+
+// setting is the quota of the kind, as Kafka names it.
+func (k throttled) setting() string {
+	return [...]string{"request_percentage", "producer_byte_rate", "consumer_byte_rate"}[k]
+}
+
+func throttledKind(key int16) throttled {
+	switch kmsg.Key(key) {
+	case kmsg.Produce:
+		return produceRequests
+	case kmsg.Fetch:
+		return fetchRequests
+	}
+	return otherRequests
+}
+
+const (
+	// quotaWindow is what brokers average over by default: quota.window.num times
+	// quota.window.size.seconds, and the sample that is being filled.
+	quotaWindow = 11 * time.Second
+	// leastAtOnce is the least that is asked for or put out at a time, in bytes.
+	leastAtOnce = 4 << 10
+	// throttleForgotten is how long after the end of the last throttling what is asked for grows
+	// again, and nothing is said of it any more.
+	throttleForgotten = time.Minute
+)
+
+// quotas is what has been learnt of the brokers' quotas. It outlives sessions. It is a
+// hook of the clients, and is asked by the loop.
+type quotas struct {
+	alarm *alarm
+
+	// Set before there are clients.
+	session, transaction time.Duration // the timeouts
+	target               time.Duration // the longest that one answer is to hold us up
+
+	mu      sync.Mutex
+	last    map[int32]throttled // the kind answered last, by broker: it is the one that is throttled
+	traffic [throttledKinds]map[int32]*traffic
+	kinds   [throttledKinds]throttling
+}
+
+// throttling is what is known of one kind.
+type throttling struct {
+	total time.Duration // asked of us since the process began
+	last  time.Duration
+	at    time.Time // of the last
+	rate  float64   // bytes a second that are let through; 0: not known
+}
+
+// traffic is the bytes of the last seconds.
+type traffic struct {
+	second [12]int64
+	bytes  [12]int64
+}
+
+func (t *traffic) add(now time.Time, bytes int) {
+	s := now.Unix()
+	i := s % int64(len(t.second))
+	if t.second[i] != s {
+		t.second[i], t.bytes[i] = s, 0
+	}
+	t.bytes[i] += int64(bytes)
+}
+
+func (t *traffic) within(now time.Time) (sum int64) {
+	for i, s := range t.second {
+		if now.Unix()-s < int64(quotaWindow/time.Second) {
+			sum += t.bytes[i]
+		}
+	}
+	return sum
+}
+
+func newQuotas(a *alarm) *quotas {
+	q := &quotas{alarm: a, last: map[int32]throttled{}}
+	for k := range q.traffic {
+		q.traffic[k] = map[int32]*traffic{}
+	}
+	return q
+}
+
+// keep says which timeouts have to be kept.
+func (q *quotas) keep(cfg config.Config) {
+	q.session, q.transaction = cfg.SessionTimeout, cfg.TransactionTimeout
+	q.target = min(q.session, q.transaction) / 4
+}
+
+// OnBrokerE2E is told of every request and its answer.
+func (q *quotas) OnBrokerE2E(broker kgo.BrokerMetadata, key int16, e kgo.BrokerE2E) {
+	kind := throttledKind(key)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.last[broker.NodeID] = kind
+	if kind == otherRequests {
+		return
+	}
+	t := q.traffic[kind][broker.NodeID]
+	if t == nil {
+		t = new(traffic)
+		q.traffic[kind][broker.NodeID] = t
+	}
+	t.add(time.Now(), max(e.BytesRead, e.BytesWritten))
+}
+
+// OnBrokerThrottle is told of every answer that asks us to be quiet, right after
+// OnBrokerE2E was told of that answer.
+func (q *quotas) OnBrokerThrottle(broker kgo.BrokerMetadata, interval time.Duration, _ bool) {
+	q.mu.Lock()
+	now := time.Now()
+	kind := q.last[broker.NodeID]
+	k := &q.kinds[kind]
+	k.total += interval
+	k.last, k.at = interval, now
+	if t := q.traffic[kind][broker.NodeID]; t != nil {
+		// The broker asks for the time after which the average is at the quota.
+		if sum := t.within(now); sum > 0 {
+			rate := float64(sum) / (quotaWindow + interval).Seconds()
+			if k.rate > 0 {
+				rate = min(rate, 1.1*k.rate) // a burst that has just left the broker's window is still in ours
+			}
+			k.rate = rate
+		}
+	}
+	q.mu.Unlock()
+	q.tell(kind, broker, interval)
+}
+
+func (q *quotas) tell(kind throttled, broker kgo.BrokerMetadata, interval time.Duration) {
+	args := []any{"broker", net.JoinHostPort(broker.Host, strconv.Itoa(int(broker.Port))), "request", kind.String(), "throttle", interval.String()}
+	if interval < min(q.session, q.transaction)/2 {
+		q.alarm.tell(kind.String(), slog.LevelWarn, noClass, "a quota of the brokers holds requests back", append(args,
+			"hint", "raise "+kind.setting()+" for this client, or for its user")...)
+		return
+	}
+	q.alarm.tell(kind.String(), slog.LevelError, noClass, "a quota of the brokers holds requests back for so long that timeouts may pass; less is asked for at a time", append(args,
+		"session_timeout", q.session.String(), "transaction_timeout", q.transaction.String(),
+		"hint", fmt.Sprintf("if it goes on, single batches or records are too large for the quota: raise %s for this client, or for its user; or raise TIDEMARK_SESSION_TIMEOUT and TIDEMARK_TRANSACTION_TIMEOUT above %v", kind.setting(), (2*interval).Round(time.Second)))...)
+}
+
+// atOnce returns how many bytes of a kind may go at a time; most, where no quota is felt.
+func (q *quotas) atOnce(kind throttled, most int) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	k := &q.kinds[kind]
+	if k.rate == 0 {
+		return most
+	}
+	n := k.rate * q.target.Seconds()
+	// What went before still counts: without it, ever longer answers would follow.
+	for _, t := range q.traffic[kind] {
+		n = min(n, k.rate*(quotaWindow+q.target).Seconds()-float64(t.within(time.Now())))
+	}
+	if quiet := time.Since(k.at) - k.last - throttleForgotten; quiet > 0 {
+		n *= float64(int64(2) << min(quiet/quotaWindow, 30))
+		if n > float64(most) {
+			k.rate = 0
+			return most
+		}
+	}
+	return int(min(max(n, leastAtOnce), float64(most)))
+}
+
+// words says what quotas do, "" if nothing was felt of them lately.
+func (q *quotas) words() string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for kind, k := range q.kinds {
+		if !k.at.IsZero() && time.Since(k.at) < k.last+throttleForgotten/2 {
+			return fmt.Sprintf("throttled by a quota of the brokers: an answer holds %s requests back for %v (%s)",
+				throttled(kind), k.last.Round(time.Millisecond), throttled(kind).setting())
+		}
+	}
+	return ""
+}
+
+// Throttled is for how long brokers asked us to be quiet, by what a quota held back.
+type Throttled struct{ Produce, Fetch, Other time.Duration }
+
+func (q *quotas) totals() Throttled {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return Throttled{q.kinds[produceRequests].total, q.kinds[fetchRequests].total, q.kinds[otherRequests].total}
+}
+
+// heedQuotas takes account of what the quotas want: of how much is put out until the next
+// commit, and of how much is asked for, since for a turn all that was polled is worked off.
+func (s *session) heedQuotas() {
+	s.putMost = s.quotas.atOnce(produceRequests, math.MaxInt)
+	most := int(fetchBytes(int64(s.cfg.Memory)))
+	n := int32(min(s.quotas.atOnce(fetchRequests, most), s.putMost))
+	if n != s.fetchMost {
+		s.fetchMost = n
+		s.cl.UpdateFetchMaxBytes(n, min(n, partitionBytes))
+	}
+}
+
+// partitionBytes is what is asked for of one partition, at the most: the client's default.
+const partitionBytes = 1 << 20
+
+// mostPolled is how many records one poll may return: what they become has to be put out
+// before rebalances are let through.
+func (s *session) mostPolled() int {
+	if s.putMost == math.MaxInt || s.put.records == 0 {
+		return maxPoll
+	}
+	size := max(s.put.bytes/s.put.records, 1)
+	return min(max(s.putMost/size, 1), maxPoll)
+}
+
+// volume is how much has been put out.
+type volume struct {
+	records, bytes int // of late: halved now and then
+	open           int // bytes since the last commit
+}
+
+func (p *volume) add(r *kgo.Record) {
+	const headers = 100 // ours, and what frames a record
+	size := len(r.Key) + len(r.Value) + headers
+	p.records++
+	p.bytes += size
+	p.open += size
+	if p.records > 1<<16 {
+		p.records, p.bytes = p.records/2, p.bytes/2
+	}
+}
