@@ -266,7 +266,7 @@ func (m *simulation) damage(t *shared) {
 	}
 	m.part(t, from+m.s(to-from), m.s.maybe(2))
 	for _, k := range t.owner.has {
-		if k.of == t && t.owner.gen == m.gen && t.parted < k.p.Position() && m.s.maybe(2) {
+		if k.of == t && t.owner.gen == m.gen && t.parted < k.p.Position() && !k.p.Waits() && m.s.maybe(2) {
 			m.startOver(t, m.other(t.owner))
 			m.saw["loss between two commits"]++
 			m.noticed(k)
@@ -332,6 +332,7 @@ func (m *simulation) noticed(k *member) {
 	aside := k.twin.repeating(k.good)
 	if _, replaying := k.p.Replaying(); replaying {
 		k.p.EndReplay(k.of.parted, true)
+		k.twin.stir(k.eng.now)
 		aside = k.twin.aside
 	}
 	k.p.Rewind(k.of.parted)
