@@ -233,11 +233,16 @@ func (s *session) commitTransaction(ctx context.Context, offsets []offset) error
 		return err
 	}
 	try := kgo.TryCommit
+	empty := len(offsets) == 0 // what was put out in it was refused, and its partition dropped
+	if empty {
+		// After a commit without offsets the client holds its locks for half a second.
+		try = kgo.TryAbort
+	}
 	if s.unacked.any() {
 		if err := s.bear(ctx, s.unacked.take()); err != nil {
 			return err
 		}
-		try = kgo.TryAbort
+		try, empty = kgo.TryAbort, false
 	}
 	withOurs := kgo.PreTxnCommitFnContext(ctx, func(req *kmsg.TxnOffsetCommitRequest) error {
 		req.Topics = req.Topics[:0]
@@ -268,7 +273,7 @@ func (s *session) commitTransaction(ctx context.Context, offsets []offset) error
 		return errVoid // the client has aborted
 	case err != nil:
 		return s.uncommittable(fmt.Errorf("end the transaction of %q: %w", s.cfg.TransactionalID(), err))
-	case !committed:
+	case !committed && !empty:
 		if try == kgo.TryCommit {
 			s.alarm.raise("a commit was undone; going back to the one before", errRefused, "group", s.cfg.Group)
 			s.recoiling = true

@@ -239,7 +239,10 @@ func (s *session) closeGroup(ctx context.Context, stop bool) error {
 	for _, h := range group {
 		s.flight.land(h.r, nil)
 	}
-	return s.condemn(ctx, p, fault, stop && fault == group[0] && p.put == len(group))
+	// A record behind the one at fault may have been taken all the same: late and
+	// ordered records go to two output partitions.
+	taken := len(refusedOf(group)) < len(group)
+	return s.condemn(ctx, p, fault, stop && !taken && p.put == len(group))
 }
 
 func refusedOf(hs []*handed) (refused []*handed) {

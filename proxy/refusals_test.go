@@ -240,3 +240,32 @@ func TestTryingAgainUndoesNothing(t *testing.T) {
 		c.verify(s.cfg)
 	})
 }
+
+// The record of a group that is refused may be the first of it, and one behind it be taken:
+// late and ordered records go to two output partitions. What was taken is then undone with
+// the rest, for it comes again.
+func TestTakenBehindTheRefusedComesOnce(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(2)
+		base := time.Now().Add(-time.Hour)
+		s := c.start(topic, noDrain)
+		c.await("the first commit", func() bool { return len(c.commits(s.cfg)) == 2 })
+		refused := c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic + ".ordered", Partitions: []int32{0}, Err: kerr.InvalidRecord, Count: -1})
+		// Of partition 0 the second lets the first come out, and makes the third late.
+		// The other partition has something to commit as well.
+		rs := []*kgo.Record{timed(topic, base, 0, nil), timed(topic, base, 9, nil), timed(topic, base, 1, nil), timed(topic, base, 0, nil), timed(topic, base, 9, nil)}
+		rs[3].Partition, rs[4].Partition = 1, 1
+		c.produce(c.cl, rs...)
+		c.await("the partition to stop", func() bool {
+			st := s.status()
+			return st != nil && len(st.Partitions) == 2 && st.Partitions[0].State == Stopped
+		})
+		refused.Remove()
+		c.awaitRead(s)
+		s.stop()
+		if n := len(c.contents(topic + ".late")[0]); n != 1 {
+			t.Errorf("the late record came out %d times", n)
+		}
+		c.verify(s.cfg)
+	})
+}
