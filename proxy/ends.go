@@ -172,7 +172,9 @@ func (w *watcher) complain(about []wantedEnd, err error) {
 }
 
 // refresh finds out who leads. Brokers may be behind: an older leader epoch than one
-// that is known already says nothing. With soon, the ends are asked for right after.
+// that is known already says nothing. With soon, the ends are asked for right after,
+// if there is somebody to ask who was not known before: an answer without a leader, as
+// that about a topic that we may not look up, leaves the next question to the next round.
 func (w *watcher) refresh(ctx context.Context, topics map[string]bool, soon bool) {
 	asking, cancel := context.WithTimeout(ctx, watermark.Gap)
 	defer cancel()
@@ -193,8 +195,18 @@ func (w *watcher) refresh(ctx context.Context, topics map[string]bool, soon bool
 		return
 	}
 	w.refreshed = time.Now()
+	found := false
 	for _, t := range resp.Topics {
 		if t.Topic == nil {
+			continue
+		}
+		if refusal := kerr.ErrorForCode(t.ErrorCode); refusal != nil {
+			// Who led goes on being asked, and says by itself what it refuses.
+			for tp, p := range w.parts {
+				if tp.topic == *t.Topic && p.leader < 0 {
+					p.err = refusal
+				}
+			}
 			continue
 		}
 		for _, at := range t.Partitions {
@@ -202,13 +214,15 @@ func (w *watcher) refresh(ctx context.Context, topics map[string]bool, soon bool
 			if p == nil || at.LeaderEpoch >= 0 && at.LeaderEpoch < p.known {
 				continue
 			}
+			led := p.leader >= 0
 			p.leader, p.known, p.err, p.topicID = at.Leader, max(p.known, at.LeaderEpoch), nil, t.TopicID
 			if at.Leader < 0 || at.ErrorCode == kerr.LeaderNotAvailable.Code {
 				p.leader, p.err = -1, cmp.Or(kerr.ErrorForCode(at.ErrorCode), error(kerr.LeaderNotAvailable))
 			}
+			found = found || !led && p.leader >= 0
 		}
 	}
-	if soon {
+	if soon && found {
 		select {
 		case w.again <- struct{}{}:
 		default:

@@ -211,6 +211,45 @@ func TestPartitionWithoutLeaderIsAlone(t *testing.T) {
 	})
 }
 
+// TestNoLeaderIsNotAskedForAtOnce: a topic of which brokers say nothing, or that they do
+// not let us look up, is looked up in every round, and not again and again within one.
+func TestNoLeaderIsNotAskedForAtOnce(t *testing.T) {
+	for name, answer := range map[string]func(topic *kmsg.MetadataResponseTopic){
+		"refused":     func(topic *kmsg.MetadataResponseTopic) { topic.ErrorCode = kerr.UnknownTopicOrPartition.Code },
+		"left out":    func(topic *kmsg.MetadataResponseTopic) { topic.Partitions = nil },
+		"of the past": func(topic *kmsg.MetadataResponseTopic) { topic.Partitions[0].LeaderEpoch = 0 },
+		"no leader":   func(topic *kmsg.MetadataResponseTopic) { topic.Partitions[0].Leader = -1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFake(t, func(t *testing.T, c *cluster) {
+				topic, asked := c.topic(1), 0
+				w := newWatcher(func() watermark.Instant { return 1 }, newAlarm(slog.New(slog.DiscardHandler)), func() {})
+				w.cl = c.cl
+				w.wanted.Store(&[]wantedEnd{{topicPartition{topic, 0}, 1, -1}})
+				c.fake.ControlKey(int16(kmsg.Metadata), func(req kmsg.Request) (kmsg.Response, error, bool) {
+					c.fake.KeepControl()
+					asked++
+					told := req.ResponseKind().(*kmsg.MetadataResponse)
+					of := kmsg.NewMetadataResponseTopic()
+					of.Topic = &topic
+					p := kmsg.NewMetadataResponseTopicPartition()
+					p.LeaderEpoch = 1
+					of.Partitions = append(of.Partitions, p)
+					answer(&of)
+					told.Topics = append(told.Topics, of)
+					return told, nil, true
+				})
+				ctx, stop := context.WithTimeout(c.ctx, 10*askInterval)
+				defer stop()
+				w.watch(ctx)
+				if asked < 8 || asked > 10 {
+					t.Errorf("asked %d times in 10 rounds", asked)
+				}
+			})
+		})
+	}
+}
+
 // TestHungBrokerIsAlone: a broker that does not answer says nothing of the partitions
 // that others lead.
 func TestHungBrokerIsAlone(t *testing.T) {
