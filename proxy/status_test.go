@@ -204,11 +204,13 @@ func TestStatusAccountsAcrossOwners(t *testing.T) {
 		written := c.writing(topic, &w)
 		c.await("a to have all", func() bool { return len(c.owned(a)) == 4 })
 		doneA := c.watching(a) // also while it gives up half of much
-		time.Sleep(4 * time.Second)
+		time.Sleep(3 * time.Second)
 		b := c.start(topic, noDrain, instance("b"))
 		doneB := c.watching(b)
 		c.await("each to have half", func() bool { return len(c.owned(a)) == 2 && len(c.owned(b)) == 2 })
-		time.Sleep(time.Second)
+		// Within a second all is worked on, whatever had to be read again, and a status is
+		// not older than publishEvery.
+		time.Sleep(time.Second + publishEvery)
 		if st := a.status(); len(st.Partitions) != 2 || !st.Ready {
 			t.Errorf("a has two partitions and says: %d, %s", len(st.Partitions), st.NotReady)
 		}
