@@ -391,7 +391,7 @@ func TestIdlenessBeginsAtAssignment(t *testing.T) {
 	const s = watermark.Instant(time.Second)
 	for _, again := range []bool{false, true} {
 		e := NewEngine(Options{Bound: time.Hour, IdleTimeout: time.Second}, 0)
-		e.Tick(10 * s)
+		// The engine's last look at the clock was long ago.
 		p := e.Assign(Snapshot{Next: 1, W: 5, Natural: 5, Max: 1e12, Count: 1, Sum: OffsetHash(0)}, 10*s)
 		var heard watermark.Stretch
 		observe := func(sent watermark.Instant) {

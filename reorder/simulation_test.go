@@ -206,7 +206,10 @@ func newSimulation(s source, trace *strings.Builder, saw coverage) *simulation {
 		m.often, m.rate = oneOf(s, 10, 60), oneOf(s, 12, 12, 30)
 		switch s(3) {
 		case 0:
-			m.idle, m.clock, m.opts.IdleTimeout, m.opts.Bound = true, true, 1500*time.Millisecond, 5*time.Second
+			m.idle, m.clock, m.opts.IdleTimeout, m.opts.Bound = true, true, 200*time.Millisecond, 5*time.Second
+			if m.often, m.rate = 60, 30; s.maybe(2) { // and nothing but the clock has anything committed first
+				m.opts.Strategy, m.opts.MaxFuture, m.opts.ReanchorAfter, m.memory, m.vague = watermark.Bounded, 0, 0, false, false
+			}
 		case 1:
 			m.early, m.jumpy, m.opts.MaxFuture, m.opts.Bound = true, true, 40*time.Millisecond, oneOf[time.Duration](s, 5, 100)*time.Millisecond
 		}
@@ -219,7 +222,7 @@ func newSimulation(s source, trace *strings.Builder, saw coverage) *simulation {
 		m.boot(m.procs[i])
 	}
 	partitions := 1 + s(3)
-	if m.toggle {
+	if m.toggle || m.idle {
 		partitions = 1
 	}
 	for i := range partitions {
