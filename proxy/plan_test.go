@@ -139,6 +139,9 @@ func planOf(seed uint64) *plan {
 	refused := rand.New(rand.NewPCG(seed, 12))
 	p.apart = !p.faultless && !p.rebound && !p.hanging && p.work.partitions > 1 && chance(refused, 10)
 	p.schedule(rnd)
+	if p.busy { // a rebalance may undo a transaction
+		p.events = slices.DeleteFunc(p.events, func(e event) bool { return strings.HasSuffix(e.what, " joins") })
+	}
 	if p.apart {
 		p.events = slices.DeleteFunc(p.events, func(e event) bool { return !strings.HasSuffix(e.what, " joins") })
 		p.refuseApart(refused)
