@@ -291,6 +291,11 @@ func (w *watcher) ask(ctx context.Context, leader int32, parts []wantedEnd) {
 // list asks a broker for the ends of partitions, at an isolation level. All that were
 // asked for are in the answer, or there is none.
 func (w *watcher) list(ctx context.Context, leader int32, parts []wantedEnd, isolation int8) (map[topicPartition]listedEnd, error) {
+	return w.listAt(ctx, leader, parts, isolation, -1)
+}
+
+// listAt does so for another place than the end, as Kafka numbers them.
+func (w *watcher) listAt(ctx context.Context, leader int32, parts []wantedEnd, isolation int8, place int64) (map[topicPartition]listedEnd, error) {
 	req := kmsg.NewPtrListOffsetsRequest()
 	req.IsolationLevel = isolation
 	at := map[string]int{}
@@ -304,12 +309,12 @@ func (w *watcher) list(ctx context.Context, leader int32, parts []wantedEnd, iso
 			req.Topics = append(req.Topics, t)
 		}
 		p := kmsg.NewListOffsetsRequestTopicPartition()
-		p.Partition, p.CurrentLeaderEpoch, p.Timestamp = part.n, part.epoch, -1
+		p.Partition, p.CurrentLeaderEpoch, p.Timestamp = part.n, part.epoch, place
 		req.Topics[i].Partitions = append(req.Topics[i].Partitions, p)
 	}
 	resp, err := w.cl.Broker(int(leader)).RetriableRequest(ctx, req)
 	if err != nil {
-		return nil, fmt.Errorf("list the end offsets of partitions that broker %d leads: %w", leader, err)
+		return nil, fmt.Errorf("list offsets of partitions that broker %d leads: %w", leader, err)
 	}
 	all := make(map[topicPartition]listedEnd, len(parts))
 	for _, t := range resp.(*kmsg.ListOffsetsResponse).Topics {

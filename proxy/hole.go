@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -121,10 +122,31 @@ func (w *watcher) look(ctx context.Context, leader, epoch int32, id [16]byte, pa
 		return none, nil // they are on their way to us
 	case len(of.RecordBatches) == 0:
 		// A broker sends a batch, whatever its size, if there is one below the
-		// last stable offset.
+		// last stable offset and on its own disk.
+		if local, err := w.isLocal(asking, leader, epoch, part); !local || err != nil {
+			return none, err
+		}
 		next = got.LastStableOffset
 	}
 	return hole{part.at, max(next, part.at), none.asked}, nil
+}
+
+// isLocal reports whether the leader itself has the log from a position on. Of what is in
+// remote storage (KIP-405) it answers a fetch with nothing, and without an error, when
+// that storage is slow. Where its own log begins only moves up, so one that begins below
+// the position now did so when the fetch was answered.
+func (w *watcher) isLocal(ctx context.Context, leader, epoch int32, part wantedEnd) (bool, error) {
+	const earliestLocal = -4 // brokers that do not know it have nothing elsewhere
+	part.epoch = epoch
+	at, err := w.listAt(ctx, leader, []wantedEnd{part}, 0, earliestLocal)
+	first := at[part.topicPartition]
+	switch err = cmp.Or(err, first.err); {
+	case errors.Is(err, kerr.UnsupportedVersion):
+		return true, nil
+	case err != nil:
+		return false, err
+	}
+	return first.offset <= part.at, nil
 }
 
 // holeBytes is how much a broker may send, if it is more than one batch.

@@ -217,6 +217,53 @@ func TestLookForHole(t *testing.T) {
 	})
 }
 
+// TestRemoteIsNoHole: a broker that gets a part of the log from remote storage answers with
+// nothing, and without an error, when that is slow. What is there is waited for.
+func TestRemoteIsNoHole(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		c.produce(c.cl, record(topic, 0, 1, "a"), record(topic, 0, 2, "b"))
+		w := newWatcher(func() watermark.Instant { return 7 }, newAlarm(nil), func() {})
+		w.cl = c.cl
+		info := c.fake.PartitionInfo(topic, 0)
+		local := int64(2) // where the leader's own log begins
+		c.fake.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			c.fake.KeepControl()
+			f := req.(*kmsg.FetchRequest)
+			p := kmsg.NewFetchResponseTopicPartition()
+			p.HighWatermark, p.LastStableOffset, p.LogStartOffset = 2, 2, 0
+			t := kmsg.NewFetchResponseTopic()
+			t.Topic, t.TopicID, t.Partitions = f.Topics[0].Topic, f.Topics[0].TopicID, append(t.Partitions, p)
+			resp := req.ResponseKind().(*kmsg.FetchResponse)
+			resp.Topics = append(resp.Topics, t)
+			return resp, nil, true
+		})
+		c.fake.ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			c.fake.KeepControl()
+			if req.(*kmsg.ListOffsetsRequest).Topics[0].Partitions[0].Timestamp != -4 {
+				return nil, nil, false
+			}
+			p := kmsg.NewListOffsetsResponseTopicPartition()
+			p.Offset = local
+			if local < 0 {
+				p.ErrorCode = kerr.UnsupportedVersion.Code
+			}
+			t := kmsg.NewListOffsetsResponseTopic()
+			t.Topic, t.Partitions = topic, append(t.Partitions, p)
+			resp := req.ResponseKind().(*kmsg.ListOffsetsResponse)
+			resp.Topics = append(resp.Topics, t)
+			return resp, nil, true
+		})
+		for _, step := range []struct{ local, to int64 }{{2, 1}, {1, 2}, {0, 2}, {-1, 2}} {
+			local = step.local
+			found, err := w.look(c.ctx, info.Leader, info.Epoch, c.fake.TopicInfo(topic).TopicID, wantedEnd{topicPartition{topic, 0}, -1, 1})
+			if err != nil || found.to != step.to {
+				t.Errorf("where the leader's own log begins at %d: %+v, %v", step.local, found, err)
+			}
+		}
+	})
+}
+
 // TestOldHoleIsNone: what was found before the partition was read from elsewhere, or
 // before records came, says nothing.
 func TestOldHoleIsNone(t *testing.T) {
