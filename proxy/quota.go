@@ -59,6 +59,8 @@ const (
 	// throttleForgotten is how long after the end of the last throttling what is asked for grows
 	// again, and nothing is said of it any more.
 	throttleForgotten = time.Minute
+	// mostDoublings is after how many doublings nothing is bounded any more.
+	mostDoublings = 30
 )
 
 // quotas is what has been learnt of the brokers' quotas. It outlives sessions. It is a
@@ -182,17 +184,21 @@ func (q *quotas) atOnce(kind throttled, most int) int {
 	if k.rate == 0 {
 		return most
 	}
-	n := k.rate * q.target.Seconds()
-	// What went before still counts: without it, ever longer answers would follow.
-	for _, t := range q.traffic[kind] {
-		n = min(n, k.rate*(quotaWindow+q.target).Seconds()-float64(t.within(time.Now())))
-	}
+	rate := k.rate
 	if quiet := time.Since(k.at) - k.last - throttleForgotten; quiet > 0 {
-		n *= float64(int64(2) << min(quiet/quotaWindow, 30))
-		if n > float64(most) {
+		// Growth is that of the rate: what goes by a grown one counts below, and would
+		// leave nothing of one that has stayed as it was.
+		doublings := quiet / quotaWindow
+		rate *= float64(int64(2) << min(doublings, mostDoublings))
+		if doublings >= mostDoublings || rate*q.target.Seconds() > float64(most) {
 			k.rate = 0
 			return most
 		}
+	}
+	n := rate * q.target.Seconds()
+	// What went before still counts: without it, ever longer answers would follow.
+	for _, t := range q.traffic[kind] {
+		n = min(n, rate*(quotaWindow+q.target).Seconds()-float64(t.within(time.Now())))
 	}
 	return int(min(max(n, leastAtOnce), float64(most)))
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"slices"
 	"testing"
@@ -147,6 +148,34 @@ func TestQuotasAreLearnt(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestQuotaIsForgotten: when the quota is gone, ever more goes, also while it goes without
+// a pause; and what has no bound of its own comes to have none.
+func TestQuotaIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQuotas(newAlarm(slog.New(slog.DiscardHandler)))
+		q.session, q.transaction, q.target = 6*time.Second, 10*time.Second, 1500*time.Millisecond
+		b := &throttler{q: q, kind: kmsg.Produce, rate: 50e3, sent: map[int64]int{}}
+		for began := time.Now(); time.Since(began) < time.Minute; time.Sleep(10 * time.Millisecond) {
+			b.request(q.atOnce(produceRequests, 8<<20))
+		}
+		const full = 10 << 20 // bytes a second there is to put out
+		b.rate = 100 * full
+		sum := 0
+		for began := time.Now(); time.Since(began) < 10*time.Minute; time.Sleep(10 * time.Millisecond) {
+			n := min(q.atOnce(produceRequests, math.MaxInt), full/100)
+			if b.request(n); time.Since(began) >= 9*time.Minute {
+				sum += n
+			}
+		}
+		if sum < 59*full {
+			t.Errorf("%d bytes a second, 9 minutes after the quota was lifted", sum/60)
+		}
+		if n := q.atOnce(produceRequests, math.MaxInt); n != math.MaxInt {
+			t.Errorf("%d bytes at a time", n)
+		}
+	})
 }
 
 // TestUnknownEndIsNotIdle: before brokers have told where a log ends, nothing is known of
