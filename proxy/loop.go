@@ -164,7 +164,7 @@ func (s *session) takeRecords(ctx context.Context, p *partition, records []*kgo.
 		if p.state.Waits() || len(s.stopped) > 0 && s.find(p.Topic, p.Partition) != p {
 			return nil // gave way, or was stopped, while room was made
 		}
-		if err := s.pace(ctx); err != nil {
+		if err := s.pace(ctx, p); err != nil {
 			return err
 		}
 	}
@@ -262,7 +262,7 @@ func (s *session) release(ctx context.Context, p *partition) error {
 		if err := s.putOut(ctx, p, &due); err != nil {
 			return err
 		}
-		if err := s.pace(ctx); err != nil {
+		if err := s.pace(ctx, p); err != nil {
 			return err
 		}
 	}
@@ -348,8 +348,9 @@ func (s *session) heed(ctx context.Context) error {
 // pace looks at the clock now and then inside long turns, and commits when it
 // is time: a transaction must not outlive its timeout because a release is
 // long. Nor does a stop wait for the end of one: where a commit may come, the turn may
-// end as well. And a quiet partition does not wait for a busy one.
-func (s *session) pace(ctx context.Context) error {
+// end as well. And a quiet partition does not wait for a busy one. errStopped: p was
+// stopped meanwhile, for what a quiet one puts out has us wait for a suspect's group.
+func (s *session) pace(ctx context.Context, p *partition) error {
 	if s.putting >= s.mostOffsets() && s.gts != nil {
 		return s.commit(ctx)
 	}
@@ -370,7 +371,13 @@ func (s *session) pace(ctx context.Context) error {
 			return err
 		}
 	}
-	return s.takeAnswers(ctx)
+	if err := s.takeAnswers(ctx); err != nil {
+		return err
+	}
+	if s.find(p.Topic, p.Partition) != p {
+		return errStopped
+	}
+	return nil
 }
 
 // clockEvery is after how many records the clock is looked at.

@@ -12,6 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemarkhq/tidemark/emit"
 )
 
 // unwelcome is a timestamp that an output refuses in the tests below.
@@ -267,5 +269,71 @@ func TestTakenBehindTheRefusedComesOnce(t *testing.T) {
 			t.Errorf("the late record came out %d times", n)
 		}
 		c.verify(s.cfg)
+	})
+}
+
+// What a quiet partition puts out in the midst of a long release has the group of a suspect
+// waited for. If that stops the suspect, whose release it was, nothing more of it is put
+// out: the transaction would have it without its offset.
+func TestStoppedInsideItsRelease(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		const due = 300 // more than clockEvery, and less than groupSize
+		topic := c.topic(2)
+		a := c.start(topic)
+		c.await("the first commit", func() bool { return len(c.commits(a.cfg)) == 2 })
+		a.stop()
+		s := newSession(a.cfg, append(append([]kgo.Opt{kgo.Dialer(c.dial)}, c.connection...), prompt()...), c.adm, map[string]Topic{}, a.proc)
+		gts, err := kgo.NewGroupTransactSession(s.clientOpts()...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer closeClient(gts.Client(), s.die)
+		defer close(s.ready) // it is assigned nothing before
+		s.gts, s.cl, s.stopping = gts, gts.Client(), c.ctx
+		take := func(n int32, rs ...*kgo.Record) *partition {
+			s.readClocks()
+			p := s.find(topic, n)
+			if p == nil {
+				p = &partition{state: s.engine.Assign(c.commits(a.cfg)[n], s.now()), account: new(account)}
+				p.Source = emit.Source{Topic: topic, Ordered: topic + ".ordered", Late: topic + ".late", Partition: n}
+				s.install(p)
+			}
+			for i, r := range rs {
+				r.Offset, r.Partition = p.state.Position()+int64(i), n
+			}
+			if err := goneOn(s.takeRecords(c.ctx, p, rs)); err != nil {
+				t.Fatal(err)
+			}
+			return p
+		}
+		base := time.Now().Add(-time.Hour)
+		quiet := take(1, timed(topic, base, 0, nil))
+		time.Sleep(time.Minute)
+		s.watcher.parts[topicPartition{topic, 1}] = &watched{ends: ends{extent: extent{1, 1, s.now()}}}
+		heard := &s.watcher.parts[topicPartition{topic, 1}].Stretch
+		for range 60 {
+			time.Sleep(time.Second)
+			heard.Answer(s.now(), 1, 1)
+		}
+		c.refuse(topic+".ordered", 0, kerr.InvalidRecord)
+		var rs []*kgo.Record
+		for i := range due {
+			rs = append(rs, timed(topic, base, 0, fmt.Append(nil, i)))
+		}
+		rs[0].Timestamp = unwelcome
+		s.suspects[emit.Source{Topic: topic, Ordered: topic + ".ordered", Late: topic + ".late"}] = &suspect{left: 1000}
+		take(0, rs...)
+		s.watcher.fresh.Store(true)
+		take(0, timed(topic, base, 1000, nil))
+		if s.find(topic, 0) != nil || quiet.put != 1 {
+			t.Errorf("stopped: %v, put out by the other: %d", s.find(topic, 0) == nil, quiet.put)
+		}
+		if err := s.flush(c.ctx); err != nil {
+			t.Fatal(err)
+		}
+		info := c.fake.PartitionInfo(topic+".ordered", 0)
+		if info.HighWatermark != 0 {
+			t.Errorf("%d records are in the transaction", info.HighWatermark)
+		}
 	})
 }
