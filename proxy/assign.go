@@ -107,6 +107,8 @@ func (s *session) giveUpForeign() {
 			}
 		}
 	}
+	// Nor is one that stands still to be tried again.
+	maps.DeleteFunc(s.stopped, func(src emit.Source, _ watermark.Instant) bool { return !s.owned.has(src.Topic, src.Partition) })
 }
 
 // revoked is called by the client while the loop waits in poll or in end, with
