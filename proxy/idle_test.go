@@ -140,11 +140,15 @@ func TestQuietBesideBusy(t *testing.T) {
 	for _, delivery := range []string{"exactly-once", "at-least-once"} {
 		onFake(t, func(t *testing.T, c *cluster) {
 			const backlog = 150_000
+			// Bound and idle timeout, and two commits, each of which waits for all that is
+			// in flight: six batches, more or less, one after the other. The busy one takes
+			// several times as long.
+			const slow, limit = 1500 * time.Millisecond, 1500*time.Millisecond + 2*6*slow
 			topic := c.topic(2)
 			base := time.Now().Add(-24 * time.Hour).UnixMilli()
 			s := c.start(topic, "TIDEMARK_DELIVERY="+delivery)
 			c.await("the first commit", func() bool { return len(c.commits(s.cfg)) == 2 })
-			c.slowAcks(topic, 1500*time.Millisecond)
+			c.slowAcks(topic, slow)
 			c.produce(c.cl, record(topic, 1, base, "last of a burst"))
 			c.await("it to be read", func() bool { snaps := c.commits(s.cfg); return len(snaps) == 2 && snaps[1].Next == 1 })
 			c.backlog(topic, 0, base, backlog)
@@ -157,7 +161,7 @@ func TestQuietBesideBusy(t *testing.T) {
 			if done(0, backlog) {
 				t.Errorf("%s: the busy one was not busy for long enough", delivery)
 			}
-			if quiet > 12*time.Second {
+			if quiet > limit {
 				t.Errorf("%s: the last record of the quiet partition came out after %v", delivery, quiet)
 			}
 			s.crash()
