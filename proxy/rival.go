@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -91,28 +92,33 @@ func (s *session) outputsOf(sources []emit.Source) (outputs kadm.TopicsSet, of m
 }
 
 // strangers returns the traces of producers that are not ours, and their transactional
-// ids where the brokers list them.
+// ids where the brokers list them. With an error, those are left out, or seem to be
+// strangers, that nobody could be asked about.
 func (s *session) strangers(ctx context.Context, sources []emit.Source) (traces, map[int64]string, error) {
 	outputs, _ := s.outputsOf(sources)
 	if len(outputs) == 0 {
 		return nil, nil, nil // to ask for none is to ask for all
 	}
-	described, err := s.adm.DescribeProducers(ctx, outputs) // some answers are better than none
+	described, failed := s.adm.DescribeProducers(ctx, outputs) // some answers are better than none
 	found, ids := traces{}, map[int64]string{}
+	described.EachPartition(func(p kadm.DescribedProducersPartition) { failed = cmp.Or(failed, p.Err) })
 	described.EachProducer(func(p kadm.DescribedProducer) {
 		found[trace{p.Topic, p.Partition, p.ProducerID}] = p
 		ids[p.ProducerID] = ""
 	})
 	if len(found) == 0 {
-		return nil, nil, err
+		return nil, nil, failed
 	}
 	ours, err := s.producerID(ctx)
 	if err != nil {
 		return nil, nil, fmt.Errorf("find our own producer id: %w", err)
 	}
 	listed, err := s.adm.ListTransactions(ctx, slices.Collect(maps.Keys(ids)), nil)
-	if err != nil && len(listed) == 0 && s.gts != nil {
-		return nil, nil, fmt.Errorf("list transactions: %w", err)
+	if err != nil && s.gts != nil {
+		if len(listed) == 0 {
+			return nil, nil, fmt.Errorf("list transactions: %w", err)
+		}
+		failed = cmp.Or(failed, err)
 	}
 	for id, txn := range listed {
 		ids[txn.ProducerID] = id
@@ -121,7 +127,7 @@ func (s *session) strangers(ctx context.Context, sources []emit.Source) (traces,
 		_, ofGroup := s.instanceOf(ids[t.producer])
 		return t.producer == ours || ofGroup
 	})
-	return found, ids, nil
+	return found, ids, failed
 }
 
 // producerID returns that of this session.
@@ -197,15 +203,21 @@ func (s *session) refuseRivals(ctx context.Context, sources []emit.Source) error
 		if pause.wait(ctx) != nil {
 			return nil
 		}
-		now, ids, err := s.strangers(ctx, sources)
-		if err != nil {
+		now, ids, failed := s.strangers(ctx, sources)
+		if now == nil && failed != nil {
 			return nil
 		}
+		err = cmp.Or(err, failed)
 		for t := range now {
+			if _, known := first[t]; !known && err != nil {
+				first[t] = now[t] // it may have been there: not all were told of
+				continue
+			}
 			if t.wrote(first, now) {
 				return rival{topic: t.topic, partition: t.partition, producer: t.producer, id: ids[t.producer]}.refuse(tools{s.cfg})
 			}
 		}
+		err = failed
 	}
 	return nil
 }

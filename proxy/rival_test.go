@@ -6,7 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // flowing writes a record to partition 0 of a topic every 50 ms, until it is stopped.
@@ -147,5 +150,29 @@ func TestTracesAreNoProof(t *testing.T) {
 		s := c.start(topic, newEpoch)
 		c.await("the partition", func() bool { s.lives(); return len(c.commits(s.cfg)) == 1 })
 		s.stop()
+	})
+}
+
+// TestUnseenIsNoRival: what another producer has left behind is no rival because the broker
+// that has it did not answer at first.
+func TestUnseenIsNoRival(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(2)
+		for _, out := range []string{".ordered", ".late"} {
+			c.create(topic+out, 2)
+		}
+		cl := c.client(kgo.TransactionalID("other/x"), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.TransactionTimeout(time.Minute))
+		defer cl.Close()
+		if err := cl.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		c.produce(cl, &kgo.Record{Topic: topic + ".ordered"}, &kgo.Record{Topic: topic + ".ordered", Partition: 1})
+		silent := c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeProducers}, Topic: topic + ".ordered", Partitions: []int32{0}, Err: kerr.UnknownServerError, Count: 2})
+		s := c.start(topic, newEpoch)
+		c.await("the partitions", func() bool { s.lives(); return len(c.commits(s.cfg)) == 2 })
+		s.stop()
+		if silent.Hits() != 2 {
+			t.Errorf("%d questions were not answered", silent.Hits())
+		}
 	})
 }
