@@ -37,7 +37,7 @@ type hole struct {
 // holeAt returns the position at which a partition may be before a hole, -1 if it is not.
 func (s *session) holeAt(p *partition) int64 {
 	at := p.state.Position()
-	if p.stable <= at || p.paused || s.now().Sub(max(p.heard, p.since)) < holePatience {
+	if p.stable <= at || p.paused || p.state.Waits() || s.now().Sub(max(p.heard, p.since)) < holePatience {
 		return -1
 	}
 	return at
@@ -48,7 +48,7 @@ func (s *session) holeAt(p *partition) int64 {
 // a truncation there may be records where there were none.
 func (s *session) passHole(ctx context.Context, p *partition) error {
 	at, hole := p.state.Position(), p.ends.hole
-	if at < hole.from || at >= hole.to || hole.asked < max(p.heard, p.since, p.sought) || p.state.Due() {
+	if at < hole.from || at >= hole.to || hole.asked < max(p.heard, p.since, p.sought) || p.state.Due() || p.state.Waits() {
 		return nil
 	}
 	s.log.Info("the log has offsets without records; going on behind them", "topic", p.Topic, "partition", p.Partition, "offset", at, "next_offset", hole.to)
