@@ -107,6 +107,60 @@ func (c *cluster) forge(topic string) *forgedLog {
 	return l
 }
 
+// holeBehind has the brokers show some offsets more behind the last record of a partition
+// of a topic that nobody writes to any more. It returns the high watermark that they show.
+func (c *cluster) holeBehind(topic string, partitions, n int32, width int64) (high int64) {
+	id := c.fake.TopicInfo(topic).TopicID
+	ends, epochs := map[int32]int64{}, map[int32]int32{}
+	for p := range partitions {
+		info := c.fake.PartitionInfo(topic, p)
+		ends[p], epochs[p] = info.HighWatermark, info.Epoch
+	}
+	end := ends[n]
+	high = end + width
+	ends[n] = high
+	c.fake.ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.fake.KeepControl()
+		asked := req.(*kmsg.ListOffsetsRequest).Topics
+		if len(asked) != 1 || asked[0].Topic != topic {
+			return nil, nil, false
+		}
+		t := kmsg.NewListOffsetsResponseTopic()
+		t.Topic = topic
+		for _, q := range asked[0].Partitions {
+			p := kmsg.NewListOffsetsResponseTopicPartition()
+			p.Partition, p.LeaderEpoch, p.Offset = q.Partition, epochs[q.Partition], 0
+			if q.Timestamp == -1 {
+				p.Offset = ends[q.Partition]
+			}
+			t.Partitions = append(t.Partitions, p)
+		}
+		resp := req.ResponseKind().(*kmsg.ListOffsetsResponse)
+		resp.Topics = append(resp.Topics, t)
+		return resp, nil, true
+	})
+	c.fake.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.fake.KeepControl()
+		f := req.(*kmsg.FetchRequest)
+		if len(f.Topics) != 1 || f.Topics[0].TopicID != id && f.Topics[0].Topic != topic {
+			return nil, nil, false
+		}
+		asked := f.Topics[0].Partitions
+		if len(asked) != 1 || asked[0].Partition != n || asked[0].FetchOffset < end {
+			return nil, nil, false
+		}
+		p := kmsg.NewFetchResponseTopicPartition()
+		p.Partition, p.HighWatermark, p.LastStableOffset, p.LogStartOffset = n, high, high, 0
+		t := kmsg.NewFetchResponseTopic()
+		t.Topic, t.TopicID, t.Partitions = f.Topics[0].Topic, f.Topics[0].TopicID, append(t.Partitions, p)
+		resp := req.ResponseKind().(*kmsg.FetchResponse)
+		resp.Topics = append(resp.Topics, t)
+		c.fake.SleepControl(func() { time.Sleep(time.Duration(f.MaxWaitMillis) * time.Millisecond) })
+		return resp, nil, true
+	})
+	return high
+}
+
 // holes are the ways in which a log with two records can end.
 func holes(times ...int64) map[string][]forgedBatch {
 	n := int64(len(times))

@@ -41,6 +41,7 @@ type plan struct {
 	apart     bool // brokers refuse the records of one partition for a while, and nothing else goes wrong
 	crashEnd  bool // all crash in the end, and one is started
 	busy      bool // in the end one partition catches up slowly, and another is quiet
+	hole      bool // in the end a log has offsets without records behind its last one
 	hanging   bool // members die for good between the two last requests of a transaction
 	beside    bool // the bytes are compared with those of an undisturbed run
 }
@@ -67,6 +68,9 @@ func (p *plan) String() string {
 	}
 	if p.busy {
 		end += "; then one partition catches up behind slow acknowledgements, and another is quiet"
+	}
+	if p.hole {
+		end += "; then a log ends in offsets without records"
 	}
 	fmt.Fprintf(&b, "  %8.3fs faults end; %s", p.span.Seconds(), end)
 	return b.String()
@@ -136,6 +140,8 @@ func planOf(seed uint64) *plan {
 		// The topics become so large that kfake would show what was aborted in them.
 		p.busy, p.faultless, p.work.transactions = true, true, false
 	}
+	p.hole = p.idle > 0 && p.strategy == "" && p.memory != "1MiB" && p.reanchor == 0 && !p.hanging && !p.rebound && !p.busy &&
+		chance(rand.New(rand.NewPCG(seed, 13)), 15)
 	refused := rand.New(rand.NewPCG(seed, 12))
 	p.apart = !p.faultless && !p.rebound && !p.hanging && p.work.partitions > 1 && chance(refused, 10)
 	p.schedule(rnd)

@@ -177,7 +177,7 @@ func kinds() []string {
 		"request lost", "answer lost", "crashed", "cut", "cut for an hour", "frozen", "frozen beyond the session timeout",
 		"delayed", "coordinators moved", "aborted", "rebalanced", "left politely", "overflow", "re-anchored", "repeated",
 		"waited for a slower one", "refused for good",
-		"compared with an undisturbed run", "without faults", "quiet beside one that was busy for longer",
+		"compared with an undisturbed run", "without faults", "quiet beside one that was busy for longer", "hole at the end of a log",
 	}
 	for _, r := range refusals {
 		if r.key == kmsg.DescribeGroups && !channelLocks {
@@ -243,6 +243,9 @@ func (m *simulation) live() {
 	m.finish()
 	if p.busy {
 		m.besideBusy(&work)
+	}
+	if p.hole {
+		m.beforeHole(&work)
 	}
 	m.goHome()
 	m.judge(&work)
@@ -490,6 +493,30 @@ func (m *simulation) besideBusy(w *workload) {
 		m.mind()
 		time.Sleep(50 * time.Millisecond)
 	}
+}
+
+// beforeHole has a log end in offsets without records. What is held of it comes out by
+// the clock all the same.
+func (m *simulation) beforeHole(w *workload) {
+	const n, width = 0, 3
+	s, _ := m.snapshot(n)
+	m.c.produce(m.c.cl, record(m.topic, n, s.Max.Millis()+1, "last before a hole"))
+	w.records++
+	high := m.c.holeBehind(m.topic, int32(w.partitions), n, width)
+	began := time.Now()
+	limit := m.plan.bound + m.plan.idle + 3*holePatience + 4*time.Second
+	for {
+		s, ok := m.snapshot(n)
+		if ok && s.Next == high && s.Count == 0 && !s.Releasing {
+			break
+		}
+		m.mind()
+		if time.Since(began) > limit {
+			m.t.Fatalf("%v after the last record before a hole it is not put out: %s", time.Since(began), m.state())
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	m.count("hole at the end of a log", 1)
 }
 
 // goHome has all members leave.
