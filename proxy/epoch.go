@@ -9,7 +9,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/config"
@@ -134,35 +133,21 @@ type epochLook struct {
 }
 
 func (s *session) epochsBetween(ctx context.Context, topic string, n int32, from, to int64) (look epochLook, err error) {
-	if from >= to {
-		return look, nil
-	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	cl, err := kgo.NewClient(append(append([]kgo.Opt{}, s.connection...),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {n: kgo.NewOffset().At(from)}}))...)
-	if err != nil {
-		return look, err
-	}
-	defer cl.Close()
 	size := 0
-	for at := from; at < to && !look.cut; {
-		fetches := cl.PollFetches(ctx)
-		if err := fetches.Err(); err != nil {
+	// Not as a consumer, which does not tell that offsets have no records.
+	for r, err := range emit.Read(ctx, s.cl, topic, n, from, to) {
+		if err != nil {
 			return look, err
 		}
-		fetches.EachRecord(func(r *kgo.Record) {
-			at = r.Offset + 1
-			if r.Offset >= to || r.Attrs.IsControl() {
-				return
-			}
-			if epoch, ok := emit.Epoch(r, s.cfg.HeaderPrefix); ok {
-				look.said, look.epoch = true, max(look.epoch, epoch)
-			}
-			size += emit.WireSize(r)
-		})
-		look.cut = size > epochBytes
+		if epoch, ok := emit.Epoch(r, s.cfg.HeaderPrefix); ok {
+			look.said, look.epoch = true, max(look.epoch, epoch)
+		}
+		if size += emit.WireSize(r); size > epochBytes {
+			look.cut = true
+			break
+		}
 	}
 	return look, nil
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"log/slog"
 	"math"
 	"strconv"
 	"testing"
@@ -153,4 +154,26 @@ func TestEpochsNeverGoBack(t *testing.T) {
 			t.Errorf("%+v: %d, want %d", c.w, got, c.want)
 		}
 	}
+}
+
+// An output may end in offsets without records; the last epoch is found all the same, and
+// nobody waits for records there.
+func TestLastEpochBeforeHole(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		s := c.openedSession(newProcess(slog.New(slog.DiscardHandler)), topic)
+		defer s.cl.CloseAllowingRebalance()
+		defer s.die()
+		for name, batches := range holes(1, 2) {
+			c.forge(topic+".ordered").set(5, batches...)
+			took := since(func() {
+				if epoch, silent, err := s.lastEpoch(c.ctx, topic+".ordered", 0); epoch != 0 || silent || err != nil {
+					t.Errorf("%s: epoch %d, silent %v, %v", name, epoch, silent, err)
+				}
+			})
+			if took > time.Second {
+				t.Errorf("%s: it took %v", name, took)
+			}
+		}
+	})
 }

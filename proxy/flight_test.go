@@ -26,6 +26,7 @@ func (c *cluster) openedSession(proc *process, topic string, env ...string) *ses
 		c.t.Fatal(err)
 	}
 	s := newSession(cfg, connection, kadm.NewClient(c.cl), topics, proc)
+	s.stopping = c.ctx
 	if cfg.Delivery == config.AtLeastOnce {
 		s.cl, err = kgo.NewClient(s.clientOpts()...)
 	} else if s.gts, err = kgo.NewGroupTransactSession(s.clientOpts()...); err == nil {
