@@ -19,7 +19,7 @@ import (
 // maxImage is how large the image may be, in bytes: the binary, and 250 kB of
 // certificates.
 const (
-	maxImage     = 28_000_000
+	maxImage     = 40_000_000
 	certificates = 250_000
 )
 

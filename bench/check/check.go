@@ -191,6 +191,7 @@ func (v *verification) late(r *kgo.Record) {
 		r.Headers = append(r.Headers, kgo.RecordHeader{Key: "tidemark-source-topic", Value: []byte(v.topic)})
 		add(r, "source-partition", int64(r.Partition))
 		add(r, "source-offset", id)
+		add(r, "late-at", mark) // nobody knows; it only has to be there
 	}
 	p.checker.Late(r)
 }
