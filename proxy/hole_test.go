@@ -95,16 +95,22 @@ func (c *cluster) forge(topic string) *forgedLog {
 		p.HighWatermark, p.LastStableOffset, p.LogStartOffset = l.end, l.end, 0
 		p.RecordBatches = l.from(f.Topics[0].Partitions[0].FetchOffset)
 		l.mu.Unlock()
-		t := kmsg.NewFetchResponseTopic()
-		t.Topic, t.TopicID, t.Partitions = f.Topics[0].Topic, f.Topics[0].TopicID, append(t.Partitions, p)
-		resp := req.ResponseKind().(*kmsg.FetchResponse)
-		resp.Topics = append(resp.Topics, t)
-		if len(p.RecordBatches) == 0 {
-			c.fake.SleepControl(func() { time.Sleep(time.Duration(f.MaxWaitMillis) * time.Millisecond) })
-		}
-		return resp, nil, true
+		return c.answerFetch(f, p), nil, true
 	})
 	return l
+}
+
+// answerFetch answers a fetch of one topic with one partition of it. Without records the
+// answer takes as long as the fetch is to wait for some.
+func (c *cluster) answerFetch(f *kmsg.FetchRequest, p kmsg.FetchResponseTopicPartition) *kmsg.FetchResponse {
+	t := kmsg.NewFetchResponseTopic()
+	t.Topic, t.TopicID, t.Partitions = f.Topics[0].Topic, f.Topics[0].TopicID, append(t.Partitions, p)
+	resp := f.ResponseKind().(*kmsg.FetchResponse)
+	resp.Topics = append(resp.Topics, t)
+	if len(p.RecordBatches) == 0 {
+		c.fake.SleepControl(func() { time.Sleep(time.Duration(f.MaxWaitMillis) * time.Millisecond) })
+	}
+	return resp
 }
 
 // holeBehind has the brokers show some offsets more behind the last record of a partition
@@ -151,12 +157,7 @@ func (c *cluster) holeBehind(topic string, partitions, n int32, width int64) (hi
 		}
 		p := kmsg.NewFetchResponseTopicPartition()
 		p.Partition, p.HighWatermark, p.LastStableOffset, p.LogStartOffset = n, high, high, 0
-		t := kmsg.NewFetchResponseTopic()
-		t.Topic, t.TopicID, t.Partitions = f.Topics[0].Topic, f.Topics[0].TopicID, append(t.Partitions, p)
-		resp := req.ResponseKind().(*kmsg.FetchResponse)
-		resp.Topics = append(resp.Topics, t)
-		c.fake.SleepControl(func() { time.Sleep(time.Duration(f.MaxWaitMillis) * time.Millisecond) })
-		return resp, nil, true
+		return c.answerFetch(f, p), nil, true
 	})
 	return high
 }
