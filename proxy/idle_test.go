@@ -226,13 +226,14 @@ func TestNoLeaderIsNotAskedForAtOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			onFake(t, func(t *testing.T, c *cluster) {
-				topic, asked := c.topic(1), 0
+				topic := c.topic(1)
+				var asked atomic.Int32
 				w := newWatcher(func() watermark.Instant { return 1 }, newAlarm(slog.New(slog.DiscardHandler)), func() {})
 				w.cl = c.cl
 				w.wanted.Store(&[]wantedEnd{{topicPartition{topic, 0}, 1, -1}})
 				c.fake.ControlKey(int16(kmsg.Metadata), func(req kmsg.Request) (kmsg.Response, error, bool) {
 					c.fake.KeepControl()
-					asked++
+					asked.Add(1)
 					told := req.ResponseKind().(*kmsg.MetadataResponse)
 					of := kmsg.NewMetadataResponseTopic()
 					of.Topic = &topic
@@ -246,8 +247,8 @@ func TestNoLeaderIsNotAskedForAtOnce(t *testing.T) {
 				ctx, stop := context.WithTimeout(c.ctx, 10*askInterval)
 				defer stop()
 				w.watch(ctx)
-				if asked < 8 || asked > 10 {
-					t.Errorf("asked %d times in 10 rounds", asked)
+				if n := asked.Load(); n < 8 || n > 10 {
+					t.Errorf("asked %d times in 10 rounds", n)
 				}
 			})
 		})
