@@ -76,11 +76,7 @@ func TestKafkaChaos(t *testing.T) {
 					g.from.Format(time.TimeOnly), g.length().Round(time.Millisecond), strings.Join(x.events.during(g), ", "))
 			}
 		}
-		r := c.holds(x.cfg, &w)
-		verdict := "holds"
-		if !r.Holds() {
-			verdict = "DOES NOT HOLD"
-		}
+		r, verdict := c.holdsButForTorn(x.cfg, &w)
 		report(t, fmt.Sprintf("chaos with seed %d: %d records in %v, %.0f a second, all out %v later\n"+
 			"sidecars: %d SIGKILL, %d SIGTERM, %d SIGSTOP; brokers: %d SIGKILL, %d SIGTERM, %d SIGSTOP\n%s"+
 			"%d ordered, late %v, %d buffered: the contract %s\n",

@@ -103,6 +103,16 @@ func (s *sidecar) lives() {
 // verify checks the contract and returns the sums over the partitions.
 func (c *cluster) verify(cfg config.Config) emit.Report {
 	c.t.Helper()
+	r := c.findings(cfg)
+	for kind, f := range r.Faults {
+		c.t.Errorf("%d %s: %+v", f.Total, kind, f.First)
+	}
+	return r
+}
+
+// findings is what emit.Verify finds, as sums over the partitions.
+func (c *cluster) findings(cfg config.Config) emit.Report {
+	c.t.Helper()
 	topic := cfg.Topics[0]
 	eventTime, done := c.eventTimes(cfg)
 	defer done()
@@ -124,9 +134,6 @@ func (c *cluster) verify(cfg config.Config) emit.Report {
 	var sum emit.Report
 	for _, r := range reports {
 		sum.Add(r)
-	}
-	for kind, f := range sum.Faults {
-		c.t.Errorf("%d %s: %+v", f.Total, kind, f.First)
 	}
 	return sum
 }
@@ -170,7 +177,27 @@ func (c *cluster) whole(r emit.Report, w *workload) {
 // contents returns the committed records of a topic, partition by partition.
 func (c *cluster) contents(topic string) [][]*kgo.Record {
 	c.t.Helper()
-	ends, err := c.adm.ListCommittedOffsets(c.ctx, topic)
+	var all [][]*kgo.Record
+	n := c.each(topic, kgo.ReadCommitted(), func(r *kgo.Record) {
+		for len(all) <= int(r.Partition) {
+			all = append(all, nil)
+		}
+		if !r.Attrs.IsControl() {
+			all[r.Partition] = append(all[r.Partition], r)
+		}
+	})
+	return append(all, make([][]*kgo.Record, n-len(all))...)
+}
+
+// each hands over all records of a topic, markers among them, and returns the number
+// of its partitions.
+func (c *cluster) each(topic string, level kgo.IsolationLevel, do func(*kgo.Record)) (partitions int) {
+	c.t.Helper()
+	list := c.adm.ListEndOffsets
+	if level == kgo.ReadCommitted() {
+		list = c.adm.ListCommittedOffsets
+	}
+	ends, err := list(c.ctx, topic)
 	if err == nil {
 		err = ends.Error()
 	}
@@ -181,33 +208,28 @@ func (c *cluster) contents(topic string) [][]*kgo.Record {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	all := make([][]*kgo.Record, len(ends[topic]))
-	left := 0
 	at := map[int32]kgo.Offset{}
-	for n := range all {
-		start, _ := starts.Lookup(topic, int32(n))
-		if end, _ := ends.Lookup(topic, int32(n)); end.Offset > start.Offset {
-			at[int32(n)] = kgo.NewOffset().At(start.Offset)
-			left++
+	for n, end := range ends[topic] {
+		if start, _ := starts.Lookup(topic, n); end.Offset > start.Offset {
+			at[n] = kgo.NewOffset().At(start.Offset)
 		}
 	}
+	left := len(at)
 	if left == 0 {
-		return all
+		return len(ends[topic])
 	}
-	cl := c.client(kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
+	cl := c.client(kgo.FetchIsolationLevel(level), kgo.KeepControlRecords(),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: at}))
 	defer cl.Close()
 	for left > 0 {
 		cl.PollFetches(c.ctx).EachRecord(func(r *kgo.Record) {
-			if !r.Attrs.IsControl() {
-				all[r.Partition] = append(all[r.Partition], r)
-			}
+			do(r)
 			if end, _ := ends.Lookup(topic, r.Partition); r.Offset == end.Offset-1 {
 				left--
 			}
 		})
 	}
-	return all
+	return len(ends[topic])
 }
 
 // settled reports whether readers of committed records see all of a topic. Brokers
