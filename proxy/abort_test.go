@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"io"
+	"log/slog"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -139,6 +140,25 @@ func TestKafkaInstanceUsedTwice(t *testing.T) {
 		c.awaitRead(younger)
 		younger.stop()
 		c.holds(younger.cfg, &w)
+	})
+}
+
+// TestOwnJoinIsNoDouble: a sidecar that is thrown out while it waits for the end of its
+// transaction asks to join again as soon as that is over. When it then ends because it
+// was fenced, brokers have a member with its instance id that it has not been told of:
+// itself.
+func TestOwnJoinIsNoDouble(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		member := c.start(topic)
+		c.await("a member of this instance", func() bool { return len(c.commits(member.cfg)) > 0 })
+		s := newSession(member.cfg, c.connection, c.adm, map[string]Topic{}, newProcess(slog.New(slog.DiscardHandler)))
+		s.cl = c.client() // has not been told a member id
+		defer s.cl.Close()
+		if s.replaced(c.ctx) {
+			t.Error("takes itself for another process")
+		}
+		member.stop()
 	})
 }
 

@@ -261,8 +261,16 @@ func (s *session) explainFence(err error) error {
 // instance id. It tells being fenced by a double of ours, who must win, from
 // being fenced by a survivor or by a timeout. A double asks for the producer
 // id first and joins right after, so it is given a moment.
+//
+// Whoever is thrown out of the group, because it was suspended for longer than its
+// session, joins again without a member id; if it is fenced before it is given a new
+// one, the member under its instance id is itself. A double would have been seen then:
+// with it in our place we are answered FENCED_INSTANCE_ID.
 func (s *session) replaced(ctx context.Context) bool {
 	ours, _ := s.cl.GroupMetadata()
+	if ours == "" {
+		return false
+	}
 	for range 8 {
 		groups, err := s.adm.DescribeGroups(ctx, s.cfg.Group)
 		if err != nil {

@@ -321,6 +321,7 @@ func TestKafkaTornTransaction(t *testing.T) {
 				cl.Close()
 
 				next := c.client(options...)
+				defer next.Close()
 				c.awaitFor(time.Minute, "the end of the transaction", func() bool {
 					ctx, cancel := context.WithTimeout(c.ctx, 5*time.Second)
 					defer cancel()
