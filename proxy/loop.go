@@ -31,14 +31,14 @@ func (s *session) loop(stop, hard context.Context) error {
 	var ended watermark.Instant // the last turn
 	for stop.Err() == nil {
 		wait := s.untilCommit()
-		if s.clean() {
-			s.blocked.Store(false)
-			s.cl.AllowRebalance() // and nothing is touched until poll is done
-		}
 		s.lookForPlace()
 		s.heedQuotas()
-		began := s.now()
-		fetches := s.poll(stop, wait)
+		most, began := s.mostPolled(), s.now()
+		if s.clean() {
+			s.blocked.Store(false)
+			s.cl.AllowRebalance() // from here on callbacks touch what the loop owns, until poll is done
+		}
+		fetches := s.poll(stop, wait, most)
 		s.readClocks()
 		s.polled, s.punctual = s.wall, began.Sub(ended) <= readAtOnce
 		s.takings.poll(s.now())

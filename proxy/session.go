@@ -188,8 +188,8 @@ func (s *session) remove(topic string, n int32) {
 	}
 }
 
-// poll waits for records until the deadline or a poke.
-func (s *session) poll(ctx context.Context, atMost time.Duration) kgo.Fetches {
+// poll waits for records, at most so many, until the deadline or a poke.
+func (s *session) poll(ctx context.Context, atMost time.Duration, most int) kgo.Fetches {
 	ctx, cancel := context.WithTimeout(ctx, atMost)
 	defer cancel()
 	s.mu.Lock()
@@ -199,7 +199,7 @@ func (s *session) poll(ctx context.Context, atMost time.Duration) kgo.Fetches {
 	s.poked, s.cancel = false, cancel
 	s.mu.Unlock()
 	defer s.awaited.begin(wait{what: "the end of a rebalance of the group", after: atMost + slow})()
-	fetches := s.cl.PollRecords(ctx, s.mostPolled())
+	fetches := s.cl.PollRecords(ctx, most)
 	if len(fetches) == 0 {
 		s.hold() // an empty answer does not hold rebalances back
 	}
