@@ -180,6 +180,9 @@ func (s *session) groupOffset(ctx context.Context, p *partition, group string) (
 	if errors.Is(err, kerr.GroupAuthorizationFailed) {
 		return doing(fmt.Errorf("we may not DESCRIBE it: %w", err), "allow it: "+tools{s.cfg}.allow("--group", group, kadm.OpDescribe))
 	}
+	if errors.Is(err, kerr.GroupIDNotFound) { // since Kafka 4.0
+		return doing(errors.New("there is no such group"), "is the name right? Else choose another TIDEMARK_START")
+	}
 	if err != nil {
 		return kgo.EpochOffset{}, fmt.Errorf("describe group %q: %w", group, err)
 	}

@@ -80,7 +80,8 @@ func TestKafkaCutOver(t *testing.T) {
 	})
 }
 
-// A group that somebody is in does not stand anywhere: the sidecar refuses.
+// A group that somebody is in does not stand anywhere, nor does one that is not there:
+// the sidecar refuses.
 func TestKafkaCutOverOfLiveConsumer(t *testing.T) {
 	onKafka(t, func(t *testing.T, c *cluster) {
 		topic := c.topic(1)
@@ -92,6 +93,10 @@ func TestKafkaCutOverOfLiveConsumer(t *testing.T) {
 		s := c.start(topic, "TIDEMARK_START=group:"+group)
 		if fault := s.fails(); fault.ExitCode() != 2 || !strings.Contains(fault.Error(), "live members") {
 			t.Errorf("it ended with %v", fault)
+		}
+		s = c.start(topic, "TIDEMARK_START=group:nobody"+c.run)
+		if fault := s.fails(); fault.ExitCode() != 2 || !strings.Contains(fault.Error(), "nobody") {
+			t.Errorf("without such a group it ended with %v", fault)
 		}
 	})
 }

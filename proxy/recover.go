@@ -31,6 +31,13 @@ type committed struct {
 	metadata    string
 }
 
+// epochBegun is where a partition begins an epoch that is not its first.
+type epochBegun struct {
+	emit.Source
+	offset int64
+	epoch  uint32
+}
+
 // load reads what is committed for partitions, takes up their snapshots and
 // returns where reading goes on. What begins here is committed before
 // anything is read, so that the next start finds its origin. All is committed when it
@@ -61,6 +68,7 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (p
 	var loaded, waiting []*partition
 	var begins []offset // what is committed before anything is read
 	var fresh []emit.Source
+	var epochs []epochBegun
 	away := map[*partition]error{} // why they cannot be taken up now
 	defer func() {
 		for _, p := range loaded {
@@ -93,6 +101,9 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (p
 			}
 			at[topic][n] = kgo.NewOffset().At(snap.Low).WithEpoch(snap.LowEpoch)
 			p.account, p.committed, p.end, p.stable = s.accounts.open(p.Source, snap.Count), snap.Low, -1, -1
+			if begun && snap.Epoch > 0 {
+				epochs = append(epochs, epochBegun{p.Source, snap.Low, snap.Epoch})
+			}
 			if n >= s.topics[topic].Usable {
 				waiting = append(waiting, p)
 				continue
@@ -116,6 +127,9 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (p
 	}
 	for _, src := range fresh {
 		s.begun[src] = time.Now()
+	}
+	for _, e := range epochs {
+		s.log.Warn("a new epoch begins", "topic", e.Topic, "partition", e.Partition, "offset", e.offset, "epoch", e.epoch)
 	}
 	if len(fresh) > 0 {
 		s.alarm.inform("the group had no offsets of its own here, and begins", "cluster_id", s.alarm.cluster.name(), "group", s.cfg.Group, "begins", listAt(fresh, at))
@@ -236,7 +250,7 @@ func (s *session) scope(t Topic, n int32) reorder.Scope {
 
 // refuse explains metadata that cannot be used.
 func (s *session) refuse(p *partition, was committed, err error) error {
-	err = fmt.Errorf("take up %s partition %d from offset %d of group %q: the commit's metadata was %w", p.Topic, p.Partition, was.offset, s.cfg.Group, err)
+	err = fmt.Errorf("take up %s partition %d from offset %d of group %q: the metadata of that commit was %w", p.Topic, p.Partition, was.offset, s.cfg.Group, err)
 	switch {
 	case errors.Is(err, reorder.ErrFingerprint):
 		return usage(err, "go back to the TIDEMARK_EVENT_TIME of before until nothing is buffered (lag 0), then change it")
@@ -263,6 +277,9 @@ func (s *session) beginAt(ctx context.Context, p *partition, was committed, firs
 		return reorder.Snapshot{}, err
 	}
 	if out.any && s.cfg.OnReset != config.ResetBeginsEpoch {
+		if r := s.rivalOf(ctx, p.Source); r != nil { // a new epoch would be the wrong way out
+			return reorder.Snapshot{}, r.refuse(tools{s.cfg})
+		}
 		return reorder.Snapshot{}, s.refuseReset(p, was, why)
 	}
 	epoch := uint32(0)
@@ -277,9 +294,6 @@ func (s *session) beginAt(ctx context.Context, p *partition, was committed, firs
 		if at, err = s.startsAt(ctx, p, first); err != nil {
 			return reorder.Snapshot{}, err
 		}
-	}
-	if epoch > 0 {
-		s.log.Warn("a new epoch begins", "topic", p.Topic, "partition", p.Partition, "offset", at.Offset, "epoch", epoch)
 	}
 	return reorder.Fresh(at.Offset, at.Epoch, epoch), nil
 }
@@ -299,13 +313,14 @@ func (s *session) refuseReset(p *partition, was committed, why error) error {
 	what := "the group has no commit"
 	switch {
 	case why != nil:
-		what = "the topic was created again: the commit was " + why.Error()
+		what = "the topic was created again (the commit was " + why.Error() + ")"
 	case was.offset >= 0:
 		what = fmt.Sprintf("the offset %d was set from outside", was.offset)
 	}
 	return usage(
 		fmt.Errorf("take up %s partition %d: %s, but %s and %s hold records of an earlier run", p.Topic, p.Partition, what, p.Ordered, p.Late),
-		"to go on in a new epoch, in which order and watermarks begin anew, set TIDEMARK_ON_RESET=new-epoch; to keep what is there, restore the group's offsets")
+		"is TIDEMARK_GROUP the group that wrote them? If it is, and an offset was lost or set by hand, it cannot be put back with Kafka's tools, which do not write the metadata that goes with it: "+
+			"set TIDEMARK_ON_RESET=new-epoch for one start, to go on in a new epoch, in which order and watermarks begin anew; what the outputs hold from that offset on comes out a second time")
 }
 
 // fetchCommitted reads a group's commits for partitions. A stable answer waits

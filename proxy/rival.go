@@ -51,14 +51,18 @@ func (r rival) String() string {
 	return fmt.Sprintf("%s writes to %s partition %d too", who, r.topic, r.partition)
 }
 
+// cure says what stops it.
+func (r rival) cure(t tools) string {
+	if r.instance != "" {
+		return fmt.Sprintf("stop group %q, or start this one as a member of it: TIDEMARK_GROUP=%s, with a TIDEMARK_INSTANCE that no other has", r.group, r.group)
+	}
+	return "find it (" + t.line("kafka-transactions", "describe-producers", "--topic", r.topic, "--partition", fmt.Sprint(r.partition)) + ") and stop it"
+}
+
 // refuse explains why a partition does not begin.
 func (r rival) refuse(t tools) *Fault {
-	hint := "find it (" + t.line("kafka-transactions", "describe-producers", "--topic", r.topic, "--partition", fmt.Sprint(r.partition)) + ") and stop it"
-	if r.instance != "" {
-		hint = fmt.Sprintf("stop group %q, or have this one do its work as TIDEMARK_GROUP=%s", r.group, r.group)
-	}
 	return usage(fmt.Errorf("begin to write to %s partition %d: %v, and records would come out twice", r.topic, r.partition, r),
-		hint+"; or give this group outputs of its own: TIDEMARK_ORDERED_SUFFIX and TIDEMARK_LATE_SUFFIX")
+		r.cure(t)+"; or give this group outputs of its own: TIDEMARK_ORDERED_SUFFIX and TIDEMARK_LATE_SUFFIX")
 }
 
 // trace is what an output partition shows of one of its producers.
@@ -174,6 +178,16 @@ func (s *session) atWork(ctx context.Context, found traces, ids map[int64]string
 		}
 	}
 	return nil
+}
+
+// rivalOf returns who is seen at once to be at work on the outputs of a partition.
+func (s *session) rivalOf(ctx context.Context, src emit.Source) *rival {
+	ctx, cancel := context.WithTimeout(ctx, rivalPatience)
+	defer cancel()
+	sources := []emit.Source{src}
+	found, ids, _ := s.strangers(ctx, sources) // what is not told of is looked at again before anything begins
+	_, of := s.outputsOf(sources)
+	return s.atWork(ctx, found, ids, of)
 }
 
 // How long a look may take, and how long strangers are watched before a partition
@@ -305,8 +319,11 @@ func (s *session) watchOutputs(ctx context.Context) {
 			}
 		}
 		if r != nil {
-			s.alarm.tell("", slog.LevelError, noClass, "others write to an output of ours: records come out twice; stop one of the two",
-				"topic", r.topic, "partition", r.partition, "transactional_id", r.id, "producer_id", r.producer)
+			args := []any{"topic", r.topic, "partition", r.partition, "producer_id", r.producer}
+			if r.id != "" {
+				args = append(args, "transactional_id", r.id)
+			}
+			s.alarm.tell("", slog.LevelError, noClass, "others write to an output of ours, which has what they write in it as well", append(args, "hint", r.cure(tools{s.cfg}))...)
 		}
 		s.rival.Store(r)
 		if r != nil && of[trace{r.topic, r.partition, r.producer}].young {

@@ -47,11 +47,17 @@ func TestKafkaSecondGroup(t *testing.T) {
 		stop := c.flowing(topic)
 		defer stop()
 		c.await("records in order", func() bool { first.lives(); return len(c.contents(topic + ".ordered")[0]) > 0 })
-		second := []string{"TIDEMARK_GROUP=second" + c.run, newEpoch, open}
-		fault := c.start(topic, second...).fails()
-		if fault.Code != 2 || !strings.Contains(fault.Error(), `instance "a" of group "`+first.cfg.Group+`" writes to `) ||
-			!strings.Contains(fault.Advice, "TIDEMARK_ORDERED_SUFFIX") {
-			t.Errorf("exit code %d: %v\nhint: %s", fault.Code, fault, fault.Advice)
+		second := []string{"TIDEMARK_GROUP=second" + c.run, open, newEpoch}
+		for _, env := range [][]string{second[:2], second} {
+			s := c.start(topic, env...)
+			fault := s.fails()
+			if fault.Code != 2 || !strings.Contains(fault.Error(), `instance "a" of group "`+first.cfg.Group+`" writes to `) ||
+				!strings.Contains(fault.Advice, "TIDEMARK_ORDERED_SUFFIX") {
+				t.Errorf("exit code %d: %v\nhint: %s", fault.Code, fault, fault.Advice)
+			}
+			if said := s.voice.heard("a new epoch begins"); len(said) > 0 {
+				t.Errorf("none has begun: %q", said)
+			}
 		}
 		elsewhere := c.start(topic, "TIDEMARK_GROUP=third"+c.run, "TIDEMARK_ORDERED_SUFFIX=.o", "TIDEMARK_LATE_SUFFIX=.l")
 		c.await("outputs of its own", func() bool { elsewhere.lives(); return len(c.contents(topic + ".o")[0]) > 0 })

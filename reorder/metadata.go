@@ -58,7 +58,7 @@ var (
 	ErrRecreated = errors.New("written for an earlier topic of the same name")
 	// ErrFingerprint: event times are now made in another way, and records
 	// are buffered whose times decided what is still owed.
-	ErrFingerprint = errors.New("event times were made in another way, and records are still buffered")
+	ErrFingerprint = errors.New("written with other event-time sources, for records that are still buffered")
 )
 
 // Encode returns the metadata to commit with offset Low.
