@@ -441,7 +441,7 @@ func (m *simulation) finish() {
 		}
 	}
 	expired := false
-	for !m.done() {
+	for !m.done() || !m.stable() {
 		m.mind()
 		took := time.Since(healed)
 		if took > limit {
@@ -454,6 +454,13 @@ func (m *simulation) finish() {
 		time.Sleep(100 * time.Millisecond)
 	}
 	m.slowest = time.Since(healed)
+}
+
+// stable reports whether no transaction holds offsets of the group: what the dead left
+// open has been ended by who took over.
+func (m *simulation) stable() bool {
+	all, err := m.c.adm.FetchOffsets(kadm.RequireStable(m.c.ctx), m.cfg.Group)
+	return err == nil && all.Error() == nil
 }
 
 // besideBusy has brokers acknowledge slowly while one partition catches up. Another,
@@ -505,6 +512,10 @@ func (m *simulation) beforeHole(w *workload) {
 	high := m.c.holeBehind(m.topic, int32(w.partitions), n, width)
 	began := time.Now()
 	limit := m.plan.bound + m.plan.idle + 3*holePatience + 4*time.Second
+	if m.cfg.MaxDrift > 0 {
+		// It may have to wait until those behind it are idle, and each of these for those behind it.
+		limit += time.Duration(w.partitions-1) * m.plan.idle
+	}
 	for {
 		s, ok := m.snapshot(n)
 		if ok && s.Next == high && s.Count == 0 && !s.Releasing {
