@@ -181,7 +181,8 @@ func (f *fetcher) request() *kmsg.FetchRequest {
 	topic.Topic, topic.TopicID = f.topic, f.topicID
 	topic.Partitions = append(topic.Partitions, part)
 	req := kmsg.NewPtrFetchRequest()
-	req.MaxWaitMillis, req.MinBytes, req.MaxBytes, req.IsolationLevel = 500, 1, fetchBytes, 1
+	// There is one partition, so its bound is the one that counts.
+	req.MaxWaitMillis, req.MinBytes, req.MaxBytes, req.IsolationLevel = 500, 1, 2*fetchBytes, 1
 	req.Topics = append(req.Topics, topic)
 	return req
 }

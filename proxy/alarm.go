@@ -34,6 +34,7 @@ type process struct {
 	looked    map[string]bool    // topics; see session.arrives
 	begun     map[emit.Source]time.Time
 	quotas    *quotas
+	acks      ackLimit
 }
 
 func newProcess(log *slog.Logger) *process {

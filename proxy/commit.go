@@ -229,7 +229,10 @@ func (s *session) commitTransaction(ctx context.Context, offsets []offset) error
 	if err := s.begin(); err != nil { // nothing was put out, but there is something to commit
 		return err
 	}
-	if err := s.flush(ctx); err != nil {
+	began := time.Now()
+	err := s.flush(ctx)
+	s.learnAcks(time.Since(began))
+	if err != nil {
 		return err
 	}
 	try := kgo.TryCommit

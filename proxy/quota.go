@@ -225,10 +225,10 @@ func (q *quotas) totals() Throttled {
 	return Throttled{q.kinds[produceRequests].total, q.kinds[fetchRequests].total, q.kinds[otherRequests].total}
 }
 
-// heedQuotas takes account of what the quotas want: of how much is put out until the next
+// heedQuotas takes account of what the quotas want, and slow brokers: of how much is put out until the next
 // commit, and of how much is asked for, since for a turn all that was polled is worked off.
 func (s *session) heedQuotas() {
-	s.putMost = s.quotas.atOnce(produceRequests, math.MaxInt)
+	s.putMost = min(s.quotas.atOnce(produceRequests, math.MaxInt), s.acks.bytes())
 	most := int(fetchBytes(int64(s.cfg.Memory)))
 	n := int32(min(s.quotas.atOnce(fetchRequests, most), s.putMost))
 	if n != s.fetchMost {

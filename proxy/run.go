@@ -75,6 +75,7 @@ func runSessions(ctx, hard context.Context, cfg config.Config, connection []kgo.
 	}
 	defer proc.closeRegistry()
 	proc.quotas.keep(cfg)
+	proc.acks.timeout = cfg.TransactionTimeout
 	defer proc.showOn(ctx, cfg)()
 	defer proc.alarm.tellWaits()()
 	r := &runner{
@@ -307,7 +308,7 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 		cfg: cfg, log: proc.alarm.log, alarm: proc.alarm, wallClock: proc.wallClock, limits: proc.limits, producers: proc.producers, board: proc.board,
 		accounts: proc.accounts, latency: &proc.latency, awaited: &proc.alarm.awaited,
 		topics: topics, connection: connection, extract: proc.extractor(cfg), schemas: proc.schemas, adm: adm,
-		stamps: cfg.EventTime.UsesTimestamp(), looked: proc.looked, begun: proc.begun, quotas: proc.quotas, putMost: math.MaxInt,
+		stamps: cfg.EventTime.UsesTimestamp(), looked: proc.looked, begun: proc.begun, quotas: proc.quotas, acks: &proc.acks, putMost: math.MaxInt,
 		engine:   reorder.NewEngine(opts, int64(cfg.Memory)),
 		headers:  headersOf(cfg),
 		parts:    map[string]map[int32]*partition{},

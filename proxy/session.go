@@ -113,6 +113,7 @@ type session struct {
 	outputsShown watermark.Instant         // when ours was set
 
 	quotas    *quotas
+	acks      *ackLimit
 	put       volume
 	putMost   int   // bytes that may be put out until the next commit
 	fetchMost int32 // bytes that the client asks for at a time

@@ -604,6 +604,14 @@ func (m *simulation) judge(w *workload) {
 		m.count("rebalanced", int(g.Epoch))
 	}
 	once := p.delivery == config.ExactlyOnce
+	if p.hanging {
+		// One that was suspended, comes back when others have its partitions, puts something
+		// out and dies before it hears of them has left a transaction open that nobody has
+		// seen. Readers wait for it until it times out.
+		for _, out := range []string{m.cfg.OrderedTopic(m.topic), m.cfg.LateTopic(m.topic)} {
+			c.awaitFor(p.txn+5*time.Second, "the last transaction on "+out, func() bool { return c.settled(out) })
+		}
+	}
 	r := c.verify(m.cfg)
 	if r.Read != int64(w.records) {
 		m.t.Errorf("%d records were read, %d were written", r.Read, w.records)
