@@ -484,7 +484,7 @@ func (m *simulation) besideBusy(w *workload) {
 		return ok && s.Next == m.c.fake.PartitionInfo(m.topic, n).HighWatermark && s.Count == 0 && !s.Releasing
 	}
 	// Each of two commits waits for all that is in flight, some six batches.
-	limit := m.plan.bound + m.plan.idle + 16*slow + 2*time.Second
+	limit := m.tookOver() + m.plan.bound + m.plan.idle + 16*slow + 2*time.Second
 	for !done(quiet) {
 		m.mind()
 		if time.Since(began) > limit {
@@ -502,6 +502,15 @@ func (m *simulation) besideBusy(w *workload) {
 	}
 }
 
+// tookOver is how long it may take from the end of faults until somebody has the
+// partitions, with nothing to do for those who had them before.
+func (m *simulation) tookOver() time.Duration {
+	if m.plan.crashEnd {
+		return m.plan.session
+	}
+	return 0
+}
+
 // beforeHole has a log end in offsets without records. What is held of it comes out by
 // the clock all the same.
 func (m *simulation) beforeHole(w *workload) {
@@ -511,7 +520,7 @@ func (m *simulation) beforeHole(w *workload) {
 	w.records++
 	high := m.c.holeBehind(m.topic, int32(w.partitions), n, width)
 	began := time.Now()
-	limit := m.plan.bound + m.plan.idle + 3*holePatience + 4*time.Second
+	limit := m.tookOver() + m.plan.bound + m.plan.idle + 3*holePatience + 4*time.Second
 	if m.cfg.MaxDrift > 0 {
 		// It may have to wait until those behind it are idle, and each of these for those behind it.
 		limit += time.Duration(w.partitions-1) * m.plan.idle
