@@ -73,15 +73,9 @@ func (o *ownership) has(topic string, n int32) bool {
 func (s *session) assigned(_ context.Context, _ *kgo.Client, added map[string][]int32) {
 	<-s.ready
 	s.alarm.rebalances.Add(1)
-	for topic, ps := range s.parts {
-		for n := range ps {
-			if !s.owned.has(topic, n) {
-				s.remove(topic, n)
-				s.rebalanced = true
-			}
-		}
+	if s.forget(s.foreign) {
+		s.rebalanced = true
 	}
-	maps.DeleteFunc(s.stopped, func(src emit.Source, _ watermark.Instant) bool { return !s.owned.has(src.Topic, src.Partition) })
 	if len(added) > 0 && s.gts != nil {
 		s.fenceDead(added)
 		s.stabilize(added)
@@ -100,30 +94,34 @@ func (s *session) giveUpForeign() {
 		return
 	}
 	s.ownedSeen = mine
+	s.forget(s.foreign)
+}
+
+// foreign reports whether the group has assigned a partition to nobody here.
+func (s *session) foreign(topic string, n int32) bool { return !s.owned.has(topic, n) }
+
+// forget drops all that is known of partitions that are not ours any more: nor is one that
+// stands still to be tried again. It reports whether any of them was being worked on.
+func (s *session) forget(gone func(topic string, n int32) bool) (any bool) {
 	for topic, ps := range s.parts {
 		for n := range ps {
-			if !s.owned.has(topic, n) {
+			if gone(topic, n) {
 				s.remove(topic, n)
+				any = true
 			}
 		}
 	}
-	// Nor is one that stands still to be tried again.
-	maps.DeleteFunc(s.stopped, func(src emit.Source, _ watermark.Instant) bool { return !s.owned.has(src.Topic, src.Partition) })
+	maps.DeleteFunc(s.stopped, func(src emit.Source, _ watermark.Instant) bool { return gone(src.Topic, src.Partition) })
+	maps.DeleteFunc(s.refusals, func(src emit.Source, _ refused) bool { return gone(src.Topic, src.Partition) })
+	maps.DeleteFunc(s.suspects, func(src emit.Source, _ *suspect) bool { return gone(src.Topic, src.Partition) })
+	maps.DeleteFunc(s.shut, func(src emit.Source, _ closed) bool { return gone(src.Topic, src.Partition) })
+	return any
 }
 
 // revoked is called by the client while the loop waits in poll or in end, with
 // nothing uncommitted unless the group was lost.
 func (s *session) revoked(_ context.Context, _ *kgo.Client, lost map[string][]int32) {
-	for topic, ps := range lost {
-		for _, n := range ps {
-			s.remove(topic, n)
-		}
-	}
-	gone := func(src emit.Source) bool { return slices.Contains(lost[src.Topic], src.Partition) }
-	maps.DeleteFunc(s.stopped, func(src emit.Source, _ watermark.Instant) bool { return gone(src) })
-	maps.DeleteFunc(s.refusals, func(src emit.Source, _ refused) bool { return gone(src) })
-	maps.DeleteFunc(s.suspects, func(src emit.Source, _ *suspect) bool { return gone(src) })
-	maps.DeleteFunc(s.shut, func(src emit.Source, _ closed) bool { return gone(src) })
+	s.forget(func(topic string, n int32) bool { return slices.Contains(lost[topic], n) })
 	s.rebalanced = true
 	s.poke()
 	if len(lost) > 0 {
