@@ -119,9 +119,12 @@ func (s *session) commitSome(ctx context.Context) error {
 }
 
 // commitBytes is how large a commit is to be. Brokers write its offsets as one batch into
-// __consumer_offsets, which takes a megabyte by default; one of ours is some 250 bytes of it.
-// If they take less, less is tried: see tooMany.
+// __consumer_offsets, which takes a megabyte by default. If they take less, less is tried: see
+// tooMany.
 const commitBytes = 512 << 10
+
+// offsetBytes is about what one of our offsets takes of it.
+const offsetBytes = 250
 
 // doubtfulBytes is from which size on a commit may have been refused for it where brokers
 // do not say why. Kafka 4.1 answers a commit that is too large with UNKNOWN_SERVER_ERROR.
@@ -262,6 +265,7 @@ func (s *session) commitTransaction(ctx context.Context, offsets []offset) error
 		return nil
 	})
 	committed, err := s.end(withOurs, try)
+	size := sizeOf(offsets, s.cfg.Group)
 	if s.rebalanced && err == nil {
 		if committed {
 			return errMoved
@@ -269,8 +273,8 @@ func (s *session) commitTransaction(ctx context.Context, offsets []offset) error
 		return errVoid
 	}
 	switch {
-	case tooLargeCommit(err, sizeOf(offsets, s.cfg.Group)):
-		if err := s.alarm.tooMany(s.limits, s.cfg, len(offsets), sizeOf(offsets, s.cfg.Group), err); err != nil {
+	case tooLargeCommit(err, size):
+		if err := s.alarm.tooMany(s.limits, s.cfg, len(offsets), size, err); err != nil {
 			return err
 		}
 		return errVoid // the client has aborted
@@ -281,7 +285,7 @@ func (s *session) commitTransaction(ctx context.Context, offsets []offset) error
 			s.alarm.raise("a commit was undone; going back to the one before", errRefused, "group", s.cfg.Group)
 			s.recoiling = true
 			// The client keeps UNKNOWN_SERVER_ERROR to itself.
-			if size := sizeOf(offsets, s.cfg.Group); size > doubtfulBytes {
+			if size > doubtfulBytes {
 				if s.doubted++; s.doubted > 1 {
 					_ = s.alarm.tooMany(s.limits, s.cfg, len(offsets), size, errRefused)
 				}
@@ -291,7 +295,7 @@ func (s *session) commitTransaction(ctx context.Context, offsets []offset) error
 	}
 	s.doubted = 0
 	if n := len(offsets); n > 0 {
-		s.perOffset = max(sizeOf(offsets, s.cfg.Group)/n, 1)
+		s.perOffset = max(size/n, 1)
 	}
 	return nil
 }

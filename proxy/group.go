@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -122,14 +121,25 @@ func distinct(names []string) []string {
 // error instead would be no use: a supervisor would start us again, and when the others
 // are gone, or are our own of an earlier version that are being replaced, we can go on.
 func (r *runner) awaitGroup(adm *kadm.Client) {
-	for pause := (backoff{first: 250 * time.Millisecond, longest: time.Second}); ; {
-		others := r.alarm.strangersIn(r.ctx, adm, r.cfg)
-		if len(others) == 0 {
-			return
+	_ = r.alarm.awaitGroup(r.ctx, adm, r.cfg, func(others error) error {
+		r.board.says(others.Error())
+		return nil
+	})
+}
+
+// awaitGroup waits until nobody else is in the group. As long as somebody is, it goes on if
+// meanwhile returns nil. Else, and when ctx is done, it returns why it has ended.
+func (a *alarm) awaitGroup(ctx context.Context, adm *kadm.Client, cfg config.Config, meanwhile func(others error) error) error {
+	for pause := betweenSessions; ; {
+		others := a.strangersIn(ctx, adm, cfg)
+		if others == nil {
+			return nil
 		}
-		r.board.says(fmt.Sprintf("%v: %s", errStrangers, strings.Join(others, ", ")))
-		if pause.wait(r.ctx) != nil {
-			return
+		if err := meanwhile(others); err != nil {
+			return err
+		}
+		if err := pause.wait(ctx); err != nil {
+			return err
 		}
 	}
 }
@@ -137,26 +147,27 @@ func (r *runner) awaitGroup(adm *kadm.Client) {
 // amongOurselves returns an error if others have come into the group before us. Nobody
 // comes after.
 func (s *session) amongOurselves() error {
-	if others := s.alarm.strangersIn(s.stopping, s.adm, s.cfg); len(others) > 0 {
-		return fmt.Errorf("join group %q: %w: %s", s.cfg.Group, errStrangers, strings.Join(others, ", "))
+	if others := s.alarm.strangersIn(s.stopping, s.adm, s.cfg); others != nil {
+		return fmt.Errorf("join group %q: %w", s.cfg.Group, others)
 	}
 	return nil
 }
 
-// strangersIn looks who else is in the group, and tells of them. That it cannot find out
-// is no reason to stop.
-func (a *alarm) strangersIn(ctx context.Context, adm *kadm.Client, cfg config.Config) []string {
+// strangersIn looks who else is in the group, and tells of them; its errStrangers names
+// them. That it cannot find out is no reason to stop.
+func (a *alarm) strangersIn(ctx context.Context, adm *kadm.Client, cfg config.Config) error {
 	asking, cancel := context.WithTimeout(ctx, fencePatience)
 	defer cancel()
 	others, err := strangers(asking, adm, cfg.Group)
 	if err != nil && ctx.Err() == nil {
 		a.raise("cannot tell whether others than Tidemark are in the group", err, "group", cfg.Group)
 	}
-	if len(others) > 0 {
-		a.tell("", slog.LevelError, noClass, "the group has members that are not Tidemark; waiting until they are gone",
-			"group", cfg.Group, "members", others, "hint", strangersHint(tools{cfg}))
+	if len(others) == 0 {
+		return nil
 	}
-	return others
+	a.tell("", slog.LevelError, noClass, "the group has members that are not Tidemark; waiting until they are gone",
+		"group", cfg.Group, "members", others, "hint", strangersHint(tools{cfg}))
+	return fmt.Errorf("%w: %s", errStrangers, strings.Join(others, ", "))
 }
 
 func strangersHint(t tools) string {

@@ -31,13 +31,6 @@ type committed struct {
 	metadata    string
 }
 
-// epochBegun is where a partition begins an epoch that is not its first.
-type epochBegun struct {
-	emit.Source
-	offset int64
-	epoch  uint32
-}
-
 // load reads what is committed for partitions, takes up their snapshots and
 // returns where reading goes on. What begins here is committed before
 // anything is read, so that the next start finds its origin. All is committed when it
@@ -68,8 +61,8 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (p
 	var loaded, waiting []*partition
 	var begins []offset // what is committed before anything is read
 	var fresh []emit.Source
-	var epochs []epochBegun
-	away := map[*partition]error{} // why they cannot be taken up now
+	epochs := map[emit.Source]uint32{} // of those that begin
+	away := map[*partition]error{}     // why they cannot be taken up now
 	defer func() {
 		for _, p := range loaded {
 			if s.find(p.Topic, p.Partition) != p {
@@ -95,15 +88,13 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (p
 			}
 			if begun {
 				fresh = append(fresh, p.Source)
+				epochs[p.Source] = snap.Epoch
 			}
 			if begun || p.adopt(mine[topic][n].metadata) {
 				begins = append(begins, offsetOf(p, snap))
 			}
 			at[topic][n] = kgo.NewOffset().At(snap.Low).WithEpoch(snap.LowEpoch)
 			p.account, p.committed, p.end, p.stable = s.accounts.open(p.Source, snap.Count), snap.Low, -1, -1
-			if begun && snap.Epoch > 0 {
-				epochs = append(epochs, epochBegun{p.Source, snap.Low, snap.Epoch})
-			}
 			if n >= s.topics[topic].Usable {
 				waiting = append(waiting, p)
 				continue
@@ -127,9 +118,10 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (p
 	}
 	for _, src := range fresh {
 		s.begun[src] = time.Now()
-	}
-	for _, e := range epochs {
-		s.log.Warn("a new epoch begins", "topic", e.Topic, "partition", e.Partition, "offset", e.offset, "epoch", e.epoch)
+		if epoch := epochs[src]; epoch > 0 {
+			s.log.Warn("a new epoch begins", "topic", src.Topic, "partition", src.Partition,
+				"offset", at[src.Topic][src.Partition].EpochOffset().Offset, "epoch", epoch)
+		}
 	}
 	if len(fresh) > 0 {
 		s.alarm.inform("the group had no offsets of its own here, and begins", "cluster_id", s.alarm.cluster.name(), "group", s.cfg.Group, "begins", listAt(fresh, at))

@@ -276,19 +276,13 @@ func (p *repairer) session(ctx, hard context.Context, first, admin *kgo.Client) 
 // awaitGroup waits until nobody else is in the group: for as long as brokers keep a
 // repair of an earlier version that died. A batch job does not wait for consumers.
 func (p *repairer) awaitGroup(ctx context.Context, adm *kadm.Client) error {
-	began, pause := time.Now(), backoff{first: 250 * time.Millisecond, longest: time.Second}
-	for {
-		others := p.alarm.strangersIn(ctx, adm, p.cfg)
-		if len(others) == 0 {
-			return nil
+	began := time.Now()
+	return p.alarm.awaitGroup(ctx, adm, p.cfg, func(others error) error {
+		if time.Since(began) > p.cfg.SessionTimeout+betweenSessions.longest {
+			return usage(fmt.Errorf("join group %q: %w", p.cfg.Group, others), strangersHint(tools{p.cfg}))
 		}
-		if time.Since(began) > p.cfg.SessionTimeout+pause.longest {
-			return usage(fmt.Errorf("join group %q: %w: %s", p.cfg.Group, errStrangers, strings.Join(others, ", ")), strangersHint(tools{p.cfg}))
-		}
-		if err := pause.wait(ctx); err != nil {
-			return err
-		}
-	}
+		return nil
+	})
 }
 
 // progressStep is how many offsets are worth a word.
@@ -307,7 +301,7 @@ func (p *repairer) read(ctx context.Context, cl *kgo.Client, stretches []repair.
 		Rule: repair.Rule{
 			Prefix: p.cfg.HeaderPrefix, EventTime: eventTime, Reasons: p.opts.Reasons, TTL: p.opts.TTL, Now: p.now,
 		},
-		Limit: p.limit, Most: max(p.limits.commit/250, 1),
+		Limit: p.limit, Most: max(p.limits.commit/offsetBytes, 1),
 		Unreadable: func(r *kgo.Record, err error) {
 			p.alarm.raise("a late record is left where it is", err, "topic", r.Topic, "partition", r.Partition, "offset", r.Offset)
 		},

@@ -143,7 +143,7 @@ func (w *repairWriter) transact(ctx, hard context.Context, shares []*repair.Shar
 	}
 	w.doubtful = shares
 	committed, err := w.gts.End(kgo.PreTxnCommitFnContext(ending, w.offsets(shares)), kgo.TryCommit)
-	if size := 250 * len(shares); tooLargeCommit(err, size) {
+	if size := offsetBytes * len(shares); tooLargeCommit(err, size) {
 		w.doubtful = nil
 		return cmp.Or(w.alarm.tooMany(w.limits, w.cfg, len(shares), size, err), errLarge)
 	}

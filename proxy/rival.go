@@ -150,7 +150,8 @@ func (s *session) producerID(ctx context.Context) (int64, error) {
 
 // atWork returns the first of the strangers that is an instance of another Tidemark
 // which is at work on the source partition behind the output.
-func (s *session) atWork(ctx context.Context, found traces, ids map[int64]string, of map[string]emit.Source) *rival {
+func (s *session) atWork(ctx context.Context, found traces, ids map[int64]string, sources []emit.Source) *rival {
+	_, of := s.outputsOf(sources)
 	groups := map[string]kadm.DescribedGroup{}
 	for t := range found {
 		group, instance, ok := config.SplitTransactionalID(ids[t.producer])
@@ -186,8 +187,7 @@ func (s *session) rivalOf(ctx context.Context, src emit.Source) *rival {
 	defer cancel()
 	sources := []emit.Source{src}
 	found, ids, _ := s.strangers(ctx, sources) // what is not told of is looked at again before anything begins
-	_, of := s.outputsOf(sources)
-	return s.atWork(ctx, found, ids, of)
+	return s.atWork(ctx, found, ids, sources)
 }
 
 // How long a look may take, and how long strangers are watched before a partition
@@ -204,12 +204,11 @@ const (
 func (s *session) refuseRivals(ctx context.Context, sources []emit.Source) error {
 	ctx, cancel := context.WithTimeout(ctx, rivalPatience)
 	defer cancel()
-	_, of := s.outputsOf(sources)
 	first, ids, err := s.strangers(ctx, sources)
 	if err != nil {
 		s.log.Info("cannot tell whether others write to the outputs", "err", err)
 	}
-	if r := s.atWork(ctx, first, ids, of); r != nil {
+	if r := s.atWork(ctx, first, ids, sources); r != nil {
 		return r.refuse(tools{s.cfg})
 	}
 	for began := time.Now(); len(first) > 0 && time.Since(began) < rivalWatch; {
@@ -301,11 +300,7 @@ func (s *session) watchOutputs(ctx context.Context) {
 			s.log.Debug("cannot tell whether others write to the outputs", "err", err)
 		}
 		now.traces = found
-		_, bySource := s.outputsOf(sources)
-		var r *rival
-		if found != nil {
-			r = s.atWork(looking, found, ids, bySource)
-		}
+		r := s.atWork(looking, found, ids, sources)
 		cancel()
 		for t := range found {
 			for _, w := range *ours {

@@ -314,7 +314,7 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 		parts:    map[string]map[int32]*partition{},
 		refusals: map[emit.Source]refused{},
 		stuck:    map[emit.Source]place{},
-		suspects: map[emit.Source]*suspect{}, perOffset: 250,
+		suspects: map[emit.Source]*suspect{}, perOffset: offsetBytes,
 		shut:     map[emit.Source]closed{},
 		stopped:  map[emit.Source]watermark.Instant{},
 		starts:   map[emit.Source]kgo.EpochOffset{},
