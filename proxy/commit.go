@@ -144,6 +144,10 @@ func sizeOf(offsets []offset, group string) (n int) {
 // one.
 func (s *session) mostOffsets() int { return max(s.limits.commit/s.perOffset, 1) }
 
+// full reports whether the transaction has something of as many partitions as fit into its
+// commit.
+func (s *session) full() bool { return s.gts != nil && s.putting >= s.mostOffsets() }
+
 // toCommit returns the partitions that changed: those that the next commit is to have, and
 // the rest. What a partition has put out is committed with its snapshot or not at all, so
 // those that did come first; pace sees to it that they are not too many.

@@ -312,10 +312,11 @@ func (s *session) produce(ctx context.Context, p *partition, offset int64, held 
 	if err := s.begin(); err != nil {
 		return err
 	}
+	s.put.add(r)
 	if p.put++; p.put == 1 {
 		s.putting++
 	}
-	if s.put.add(r); s.put.open >= s.putMost {
+	if s.put.open >= s.putMost || p.put == 1 && s.full() {
 		s.sinceClock = clockEvery
 	}
 	switch suspect := s.suspects[p.Source]; {
@@ -351,9 +352,6 @@ func (s *session) heed(ctx context.Context) error {
 // end as well. And a quiet partition does not wait for a busy one. errStopped: p was
 // stopped meanwhile, for what a quiet one puts out has us wait for a suspect's group.
 func (s *session) pace(ctx context.Context, p *partition) error {
-	if s.putting >= s.mostOffsets() && s.gts != nil {
-		return s.commit(ctx)
-	}
 	if s.sinceClock++; s.sinceClock < clockEvery {
 		return nil
 	}
@@ -366,7 +364,7 @@ func (s *session) pace(ctx context.Context, p *partition) error {
 	if s.now().Sub(s.needed) >= askInterval {
 		s.needEnds()
 	}
-	if s.commitDue() || s.put.open >= s.putMost {
+	if s.commitDue() || s.put.open >= s.putMost || s.full() {
 		if err := s.commit(ctx); err != nil {
 			return err
 		}
