@@ -66,51 +66,68 @@ func (l *forgedLog) set(end int64, batches ...forgedBatch) {
 // forge has the brokers show a log as the only partition of a topic.
 func (c *cluster) forge(topic string) *forgedLog {
 	l, id := new(forgedLog), c.fake.TopicInfo(topic).TopicID
+	c.forgeEnds(topic, func(int32) (epoch int32, end int64) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return 0, l.end
+	})
+	c.forgeFetches(topic, id, func(asked []kmsg.FetchRequestTopicPartition) (p kmsg.FetchResponseTopicPartition, forged bool) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		p = kmsg.NewFetchResponseTopicPartition()
+		p.HighWatermark, p.LastStableOffset, p.LogStartOffset = l.end, l.end, 0
+		p.RecordBatches = l.from(asked[0].FetchOffset)
+		return p, true
+	})
+	return l
+}
+
+// forgeEnds has the brokers answer where the partitions of a topic end. They begin at 0.
+func (c *cluster) forgeEnds(topic string, of func(partition int32) (epoch int32, end int64)) {
 	c.fake.ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		c.fake.KeepControl()
 		asked := req.(*kmsg.ListOffsetsRequest).Topics
 		if len(asked) != 1 || asked[0].Topic != topic {
 			return nil, nil, false
 		}
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		p := kmsg.NewListOffsetsResponseTopicPartition()
-		if p.LeaderEpoch, p.Offset = 0, 0; asked[0].Partitions[0].Timestamp == -1 {
-			p.Offset = l.end
-		}
 		t := kmsg.NewListOffsetsResponseTopic()
-		t.Topic, t.Partitions = topic, append(t.Partitions, p)
+		t.Topic = topic
+		for _, q := range asked[0].Partitions {
+			p := kmsg.NewListOffsetsResponseTopicPartition()
+			epoch, end := of(q.Partition)
+			if p.Partition, p.LeaderEpoch, p.Offset = q.Partition, epoch, 0; q.Timestamp == -1 {
+				p.Offset = end
+			}
+			t.Partitions = append(t.Partitions, p)
+		}
 		resp := req.ResponseKind().(*kmsg.ListOffsetsResponse)
 		resp.Topics = append(resp.Topics, t)
 		return resp, nil, true
 	})
+}
+
+// forgeFetches has the brokers answer fetches of a topic alone with one partition of it.
+// Without records the answer takes as long as the fetch is to wait for some.
+func (c *cluster) forgeFetches(topic string, id [16]byte, answer func(asked []kmsg.FetchRequestTopicPartition) (p kmsg.FetchResponseTopicPartition, forged bool)) {
 	c.fake.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		c.fake.KeepControl()
 		f := req.(*kmsg.FetchRequest)
 		if len(f.Topics) != 1 || f.Topics[0].TopicID != id && f.Topics[0].Topic != topic {
 			return nil, nil, false
 		}
-		l.mu.Lock()
-		p := kmsg.NewFetchResponseTopicPartition()
-		p.HighWatermark, p.LastStableOffset, p.LogStartOffset = l.end, l.end, 0
-		p.RecordBatches = l.from(f.Topics[0].Partitions[0].FetchOffset)
-		l.mu.Unlock()
-		return c.answerFetch(f, p), nil, true
+		p, forged := answer(f.Topics[0].Partitions)
+		if !forged {
+			return nil, nil, false
+		}
+		t := kmsg.NewFetchResponseTopic()
+		t.Topic, t.TopicID, t.Partitions = f.Topics[0].Topic, f.Topics[0].TopicID, append(t.Partitions, p)
+		resp := f.ResponseKind().(*kmsg.FetchResponse)
+		resp.Topics = append(resp.Topics, t)
+		if len(p.RecordBatches) == 0 {
+			c.fake.SleepControl(func() { time.Sleep(time.Duration(f.MaxWaitMillis) * time.Millisecond) })
+		}
+		return resp, nil, true
 	})
-	return l
-}
-
-// answerFetch answers a fetch of one topic with one partition of it. Without records the
-// answer takes as long as the fetch is to wait for some.
-func (c *cluster) answerFetch(f *kmsg.FetchRequest, p kmsg.FetchResponseTopicPartition) *kmsg.FetchResponse {
-	t := kmsg.NewFetchResponseTopic()
-	t.Topic, t.TopicID, t.Partitions = f.Topics[0].Topic, f.Topics[0].TopicID, append(t.Partitions, p)
-	resp := f.ResponseKind().(*kmsg.FetchResponse)
-	resp.Topics = append(resp.Topics, t)
-	if len(p.RecordBatches) == 0 {
-		c.fake.SleepControl(func() { time.Sleep(time.Duration(f.MaxWaitMillis) * time.Millisecond) })
-	}
-	return resp
 }
 
 // holeBehind has the brokers show some offsets more behind the last record of a partition
@@ -125,39 +142,14 @@ func (c *cluster) holeBehind(topic string, partitions, n int32, width int64) (hi
 	end := ends[n]
 	high = end + width
 	ends[n] = high
-	c.fake.ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
-		c.fake.KeepControl()
-		asked := req.(*kmsg.ListOffsetsRequest).Topics
-		if len(asked) != 1 || asked[0].Topic != topic {
-			return nil, nil, false
-		}
-		t := kmsg.NewListOffsetsResponseTopic()
-		t.Topic = topic
-		for _, q := range asked[0].Partitions {
-			p := kmsg.NewListOffsetsResponseTopicPartition()
-			p.Partition, p.LeaderEpoch, p.Offset = q.Partition, epochs[q.Partition], 0
-			if q.Timestamp == -1 {
-				p.Offset = ends[q.Partition]
-			}
-			t.Partitions = append(t.Partitions, p)
-		}
-		resp := req.ResponseKind().(*kmsg.ListOffsetsResponse)
-		resp.Topics = append(resp.Topics, t)
-		return resp, nil, true
-	})
-	c.fake.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
-		c.fake.KeepControl()
-		f := req.(*kmsg.FetchRequest)
-		if len(f.Topics) != 1 || f.Topics[0].TopicID != id && f.Topics[0].Topic != topic {
-			return nil, nil, false
-		}
-		asked := f.Topics[0].Partitions
+	c.forgeEnds(topic, func(partition int32) (epoch int32, end int64) { return epochs[partition], ends[partition] })
+	c.forgeFetches(topic, id, func(asked []kmsg.FetchRequestTopicPartition) (p kmsg.FetchResponseTopicPartition, forged bool) {
 		if len(asked) != 1 || asked[0].Partition != n || asked[0].FetchOffset < end {
-			return nil, nil, false
+			return p, false
 		}
-		p := kmsg.NewFetchResponseTopicPartition()
+		p = kmsg.NewFetchResponseTopicPartition()
 		p.Partition, p.HighWatermark, p.LastStableOffset, p.LogStartOffset = n, high, high, 0
-		return c.answerFetch(f, p), nil, true
+		return p, true
 	})
 	return high
 }

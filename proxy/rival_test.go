@@ -139,20 +139,29 @@ func TestKafkaStrangerWrites(t *testing.T) {
 	})
 }
 
+// strangerHasWritten creates the outputs of a topic and leaves a transaction of another
+// group's instance open there, with a record for each partition.
+func (c *cluster) strangerHasWritten(topic string, partitions int32) *kgo.Client {
+	c.t.Helper()
+	for _, out := range []string{".ordered", ".late"} {
+		c.create(topic+out, partitions)
+	}
+	cl := c.client(kgo.TransactionalID("other/x"), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.TransactionTimeout(time.Minute))
+	if err := cl.BeginTransaction(); err != nil {
+		c.t.Fatal(err)
+	}
+	for p := range partitions {
+		c.produce(cl, &kgo.Record{Topic: topic + ".ordered", Partition: p})
+	}
+	return cl
+}
+
 // TestTracesAreNoProof: what another group's instance left on an output counts while
 // it is a member of its group and has our source, and only then.
 func TestTracesAreNoProof(t *testing.T) {
 	onFake(t, func(t *testing.T, c *cluster) {
 		topic := c.topic(1)
-		for _, out := range []string{".ordered", ".late"} {
-			c.create(topic+out, 1)
-		}
-		cl := c.client(kgo.TransactionalID("other/x"), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.TransactionTimeout(time.Minute))
-		defer cl.Close()
-		if err := cl.BeginTransaction(); err != nil {
-			t.Fatal(err)
-		}
-		c.produce(cl, &kgo.Record{Topic: topic + ".ordered"})
+		defer c.strangerHasWritten(topic, 1).Close()
 		s := c.start(topic, newEpoch)
 		c.await("the partition", func() bool { s.lives(); return len(c.commits(s.cfg)) == 1 })
 		s.stop()
@@ -164,15 +173,7 @@ func TestTracesAreNoProof(t *testing.T) {
 func TestUnseenIsNoRival(t *testing.T) {
 	onFake(t, func(t *testing.T, c *cluster) {
 		topic := c.topic(2)
-		for _, out := range []string{".ordered", ".late"} {
-			c.create(topic+out, 2)
-		}
-		cl := c.client(kgo.TransactionalID("other/x"), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.TransactionTimeout(time.Minute))
-		defer cl.Close()
-		if err := cl.BeginTransaction(); err != nil {
-			t.Fatal(err)
-		}
-		c.produce(cl, &kgo.Record{Topic: topic + ".ordered"}, &kgo.Record{Topic: topic + ".ordered", Partition: 1})
+		defer c.strangerHasWritten(topic, 2).Close()
 		silent := c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeProducers}, Topic: topic + ".ordered", Partitions: []int32{0}, Err: kerr.UnknownServerError, Count: 2})
 		s := c.start(topic, newEpoch)
 		c.await("the partitions", func() bool { s.lives(); return len(c.commits(s.cfg)) == 2 })
