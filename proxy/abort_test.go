@@ -143,6 +143,29 @@ func TestKafkaInstanceUsedTwice(t *testing.T) {
 	})
 }
 
+// TestDoubleSeenByRefusedCommit: the coordinator of Kafka 4 answers a commit of the older
+// process with INVALID_TXN_STATE once the younger one's producer id has aborted the
+// transaction. The older one still ends, and does not take the membership back.
+func TestDoubleSeenByRefusedCommit(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		w := workload{seed: 10, records: 500, partitions: 2, pause: 30 * time.Millisecond}
+		topic := c.topic(2)
+		older := c.start(topic, noDrain)
+		written := c.writing(topic, &w)
+		c.await("the first commit", func() bool { return len(c.commits(older.cfg)) > 0 })
+		h := c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.EndTxn}, Err: kerr.InvalidTxnState, Count: 1})
+		younger := c.start(topic, noDrain)
+		fault := older.fails()
+		if fault.Code != 1 || !strings.Contains(fault.Error(), "second time") || h.Hits() != 1 {
+			t.Errorf("exit code %d: %v; %d commits refused", fault.Code, fault, h.Hits())
+		}
+		<-written
+		c.awaitRead(younger)
+		younger.stop()
+		c.holds(younger.cfg, &w)
+	})
+}
+
 // TestOwnJoinIsNoDouble: a sidecar that is thrown out while it waits for the end of its
 // transaction asks to join again as soon as that is over. When it then ends because it
 // was fenced, brokers have a member with its instance id that it has not been told of:
@@ -152,10 +175,9 @@ func TestOwnJoinIsNoDouble(t *testing.T) {
 		topic := c.topic(1)
 		member := c.start(topic)
 		c.await("a member of this instance", func() bool { return len(c.commits(member.cfg)) > 0 })
-		s := newSession(member.cfg, c.connection, c.adm, map[string]Topic{}, newProcess(slog.New(slog.DiscardHandler)))
-		s.cl = c.client() // has not been told a member id
-		defer s.cl.Close()
-		if s.replaced(c.ctx) {
+		cl := c.client() // has not been told a member id
+		defer cl.Close()
+		if replaced(c.ctx, cl, c.adm, member.cfg, newProcess(slog.New(slog.DiscardHandler)).alarm) {
 			t.Error("takes itself for another process")
 		}
 		member.stop()

@@ -266,6 +266,9 @@ func (p *repairer) session(ctx, hard context.Context, first, admin *kgo.Client) 
 		p.doubtful = nil
 		err = p.read(ctx, admin, stretches, func(ctx context.Context, shares []*repair.Share) error { return w.publish(ctx, hard, shares) })
 	}
+	if errors.Is(err, kerr.InvalidTxnState) && replaced(ctx, w.gts.Client(), adm, p.cfg, p.alarm) {
+		err = fmt.Errorf("%w: %w", kerr.ProducerFenced, err)
+	}
 	closeClient(w.gts.Client(), w.die)
 	if p.member.after(w.gts.Client(), !errors.Is(err, errStrangers)); errors.Is(err, kerr.FencedInstanceID) || isFenced(err) && !errors.Is(err, errOverdue) {
 		p.member = membership{} // it is the other one's

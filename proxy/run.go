@@ -233,7 +233,7 @@ func (r *runner) session(first, admin *kgo.Client) error {
 	close(s.ready)
 	err = s.run(r.ctx, r.hard)
 	r.member.after(s.cl, s.owned.asked.Load())
-	if errors.Is(err, kerr.FencedInstanceID) || isFenced(err) && s.replaced(r.ctx) {
+	if errors.Is(err, kerr.FencedInstanceID) || (isFenced(err) || errors.Is(err, kerr.InvalidTxnState)) && replaced(r.ctx, s.cl, s.adm, cfg, s.alarm) {
 		r.member = membership{} // it is the other one's
 		return failed(fmt.Errorf("instance %q of group %q was started a second time: %w", cfg.Instance, cfg.Group, err),
 			"the younger one goes on; give each process its own TIDEMARK_INSTANCE")
@@ -263,23 +263,27 @@ func (s *session) explainFence(err error) error {
 // being fenced by a survivor or by a timeout. A double asks for the producer
 // id first and joins right after, so it is given a moment.
 //
+// Since Kafka 4, who commits a transaction that another's producer id has already
+// aborted is not told that it was fenced, but INVALID_TXN_STATE: to the coordinator
+// the older epoch is that of a commit tried again, which does not fit the abort.
+//
 // Whoever is thrown out of the group, because it was suspended for longer than its
 // session, joins again without a member id; if it is fenced before it is given a new
 // one, the member under its instance id is itself. A double would have been seen then:
 // with it in our place we are answered FENCED_INSTANCE_ID.
-func (s *session) replaced(ctx context.Context) bool {
-	ours, _ := s.cl.GroupMetadata()
+func replaced(ctx context.Context, cl *kgo.Client, adm *kadm.Client, cfg config.Config, a *alarm) bool {
+	ours, _ := cl.GroupMetadata()
 	if ours == "" {
 		return false
 	}
 	for range 8 {
-		groups, err := s.adm.DescribeGroups(ctx, s.cfg.Group)
+		groups, err := adm.DescribeGroups(ctx, cfg.Group)
 		if err != nil {
-			s.alarm.raise("cannot tell whether another process uses this instance", err, "group", s.cfg.Group)
+			a.raise("cannot tell whether another process uses this instance", err, "group", cfg.Group)
 			return false
 		}
-		for _, m := range groups[s.cfg.Group].Members {
-			if m.InstanceID != nil && *m.InstanceID == s.cfg.Instance && m.MemberID != ours {
+		for _, m := range groups[cfg.Group].Members {
+			if m.InstanceID != nil && *m.InstanceID == cfg.Instance && m.MemberID != ours {
 				return true
 			}
 		}
