@@ -177,7 +177,7 @@ func TestOwnJoinIsNoDouble(t *testing.T) {
 		c.await("a member of this instance", func() bool { return len(c.commits(member.cfg)) > 0 })
 		cl := c.client() // has not been told a member id
 		defer cl.Close()
-		if replaced(c.ctx, cl, c.adm, member.cfg, newProcess(slog.New(slog.DiscardHandler)).alarm) {
+		if replaced(c.ctx, cl, c.adm, member.cfg, newProcess(slog.New(slog.DiscardHandler)).reporter) {
 			t.Error("takes itself for another process")
 		}
 		member.stop()

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
 // invalid is what is remembered of records without a usable event time until
@@ -34,16 +36,18 @@ func (f *faulty) add(r *kgo.Record, err error) {
 
 // done takes account of a commit.
 func (s *session) done(ps []*partition) {
-	s.alarm.commits.Add(1)
+	s.reporter.Commits.Add(1)
 	s.tell("records without a usable event time went to the late topic", s.invalid.times)
 	s.tell("watermarks that records carry are not used", s.invalid.markers)
-	s.alarm.lost.Add(s.invalid.lost)
+	s.reporter.Lost.Add(s.invalid.lost)
 	s.invalid = invalid{}
 	if s.cfg.Duplicates == config.DropDuplicates {
 		for _, p := range ps {
 			if p.dropped > 0 {
-				s.alarm.dropped(p.Source, p.dropped)
+				s.reporter.Drops.Add(p.dropped)
 				p.dropped = 0
+				s.reporter.Throttle(fmt.Sprint(p.Topic, p.Partition), slog.LevelInfo, fault.None, "duplicates were dropped",
+					"topic", p.Topic, "partition", p.Partition, "records", p.account.now.Dropped)
 			}
 		}
 	}
@@ -51,8 +55,8 @@ func (s *session) done(ps []*partition) {
 
 func (s *session) tell(what string, f faulty) {
 	if f.records > 0 {
-		s.alarm.errors[recordClass].Add(int64(f.records - 1)) // and one more by raise
-		s.alarm.raise(what, f.first, "records", f.records)
+		s.reporter.Errors[fault.Record].Add(int64(f.records - 1)) // and one more by raise
+		s.reporter.Warn(what, f.first, "records", f.records)
 	}
 }
 
@@ -61,7 +65,7 @@ func (s *session) undone(err error) {
 	if errors.Is(err, errMoved) {
 		return
 	}
-	s.alarm.aborts.Add(1)
+	s.reporter.Aborts.Add(1)
 	s.invalid = invalid{}
 	s.accounts.undo()
 	s.takings.undo()
@@ -77,7 +81,7 @@ const slow = 5 * time.Second
 func (s *session) flush(ctx context.Context) error {
 	s.flushes++
 	s.sinceClock += clockEvery // it took a while
-	defer s.awaited.begin(wait{what: "the acknowledgement of records", after: slow, quiet: true})()
+	defer s.waits.Begin(fault.Wait{What: "the acknowledgement of records", After: slow, Quiet: true})()
 	flush := s.cl.Flush
 	if s.gts == nil && s.unacked.any() {
 		flush = s.cl.AbortBufferedRecords
@@ -95,6 +99,6 @@ func (s *session) flush(ctx context.Context) error {
 		if s.gts != nil && time.Since(began) >= s.cfg.TransactionTimeout {
 			return fmt.Errorf("%d records not acknowledged within %v: %w", s.cl.BufferedProduceRecords(), s.cfg.TransactionTimeout, err)
 		}
-		s.alarm.raise("records are not acknowledged; waiting", err, "records", s.cl.BufferedProduceRecords())
+		s.reporter.Warn("records are not acknowledged; waiting", err, "records", s.cl.BufferedProduceRecords())
 	}
 }

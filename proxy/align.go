@@ -38,7 +38,7 @@ func (s *session) align() {
 		case ahead && !p.paused:
 			p.paused, p.pausedAt, p.atEnd = true, s.now(), false
 			put(&pause, p)
-			s.alarm.pauses.Add(1)
+			s.reporter.Pauses.Add(1)
 		case !ahead && p.paused:
 			p.paused = false
 			put(&resume, p)

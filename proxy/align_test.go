@@ -97,12 +97,12 @@ func TestFastAndSlowPartition(t *testing.T) {
 		}
 		free, without, _ := run(beside(topic)...)
 		s, with, bytes := run(aligned)
-		t.Logf("%v apart, %v without alignment; %d bytes held; %d pauses", with, without, bytes, s.proc.alarm.snapshot().Pauses)
+		t.Logf("%v apart, %v without alignment; %d bytes held; %d pauses", with, without, bytes, s.proc.reporter.Snapshot().Pauses)
 		if limit := drift + 2*260*time.Second; with > limit || without < limit {
 			t.Errorf("%v apart, %v without alignment", with, without)
 		}
-		if bytes > 4<<20 || s.proc.alarm.snapshot().Pauses == 0 || free.proc.alarm.snapshot().Pauses != 0 {
-			t.Errorf("%d bytes held, %d pauses, %d without alignment", bytes, s.proc.alarm.snapshot().Pauses, free.proc.alarm.snapshot().Pauses)
+		if bytes > 4<<20 || s.proc.reporter.Snapshot().Pauses == 0 || free.proc.reporter.Snapshot().Pauses != 0 {
+			t.Errorf("%d bytes held, %d pauses, %d without alignment", bytes, s.proc.reporter.Snapshot().Pauses, free.proc.reporter.Snapshot().Pauses)
 		}
 		c.verify(s.cfg)
 		c.same(s.cfg, free.cfg)
@@ -194,7 +194,7 @@ func TestIdlePartitionComesBack(t *testing.T) {
 		c.produce(c.cl, record(topic, 1, base.UnixMilli(), "slow"))
 		c.fill(span(topic, 0, base, 0, 600, 600, 10))
 		c.awaitDrained(s)
-		before := s.proc.alarm.snapshot().Pauses
+		before := s.proc.reporter.Snapshot().Pauses
 		// Both go on, so slowly that neither is idle.
 		for i := range 20 {
 			c.fill(span(topic, 1, base, 1+i*30, 31+i*30, 30, 10))
@@ -206,7 +206,7 @@ func TestIdlePartitionComesBack(t *testing.T) {
 		}
 		c.awaitDrained(s)
 		s.stop()
-		if s.proc.alarm.snapshot().Pauses == before {
+		if s.proc.reporter.Snapshot().Pauses == before {
 			t.Error("nobody waited")
 		}
 		if r := c.verify(s.cfg); r.Ordered != 1221 {

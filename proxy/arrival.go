@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
 // The timestamp type of a topic can be changed while it is read. From then on its
@@ -28,6 +30,6 @@ func (s *session) arrives(p *partition, r *kgo.Record) error {
 	if s.extract.UsesOnlyTimestamp() {
 		return fmt.Errorf("%s partition %d has the time of arrival for a timestamp at offset %d: %w", p.Topic, p.Partition, r.Offset, errTopology)
 	}
-	(&inspection{log: s.log, said: s.alarm.said}).warn(byArrival, p.Topic, createTime(tools{s.cfg}, p.Topic))
+	s.reporter.WarnOnce(p.Topic, byArrival, "topic", p.Topic, "hint", createTime(fault.CommandsFor(s.cfg), p.Topic))
 	return nil
 }

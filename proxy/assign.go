@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
@@ -72,7 +73,7 @@ func (o *ownership) has(topic string, n int32) bool {
 // has been revoked that is no longer ours, and nobody else has it yet.
 func (s *session) assigned(_ context.Context, _ *kgo.Client, added map[string][]int32) {
 	<-s.ready
-	s.alarm.rebalances.Add(1)
+	s.reporter.Rebalances.Add(1)
 	if s.forget(s.foreign) {
 		s.rebalanced = true
 	}
@@ -125,7 +126,7 @@ func (s *session) revoked(_ context.Context, _ *kgo.Client, lost map[string][]in
 	s.rebalanced = true
 	s.poke()
 	if len(lost) > 0 {
-		s.alarm.inform("partitions given up", "partitions", list(lost))
+		s.reporter.Progress("partitions given up", "partitions", list(lost))
 	}
 }
 
@@ -167,7 +168,7 @@ func (s *session) takeRequests(ctx context.Context) error {
 			if err != nil {
 				close(req.reply)
 				if stale(err) {
-					s.alarm.note("the group moved on while partitions were taken up", err, "group", s.cfg.Group)
+					s.reporter.Info("the group moved on while partitions were taken up", err, "group", s.cfg.Group)
 					continue // the client is assigned again
 				}
 				return err
@@ -238,7 +239,7 @@ func (s *session) takeAgain(partitions map[string][]int32) error {
 }
 
 // recoil is the pause after a refusal.
-var recoil = backoff{first: 50 * time.Millisecond, longest: time.Second}
+var recoil = fault.Backoff{First: 50 * time.Millisecond, Longest: time.Second}
 
 // pause waits after a record or a commit was refused, longer each time until
 // all that was refused has been got past. Nothing is open meanwhile.
@@ -247,5 +248,5 @@ func (s *session) pause(ctx context.Context) error {
 		return nil
 	}
 	s.recoiling = false
-	return s.recoil.wait(ctx)
+	return s.recoil.Wait(ctx)
 }

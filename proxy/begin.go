@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/reorder"
 )
 
@@ -98,7 +99,7 @@ func (l listing) of(topic string, n int32) (kadm.ListedOffset, error) {
 	err := o.Err
 	switch {
 	case !ok && l.err == nil:
-		return o, fmt.Errorf("%w: it leaves out %s partition %d", errAnswer, topic, n)
+		return o, fmt.Errorf("%w: it leaves out %s partition %d", fault.ErrBadAnswer, topic, n)
 	case !ok:
 		err = l.err
 	case err == nil:
@@ -171,14 +172,14 @@ func firstSince(ctx context.Context, adm *kadm.Client, ms int64, topics ...strin
 // its members did after the answer would be done twice.
 func (s *session) groupOffset(ctx context.Context, p *partition, group string) (kgo.EpochOffset, error) {
 	doing := func(err error, hint string) (kgo.EpochOffset, error) {
-		return kgo.EpochOffset{}, usage(fmt.Errorf("start %s partition %d where group %q stands: %w", p.Topic, p.Partition, group, err), hint)
+		return kgo.EpochOffset{}, fault.Usage(fmt.Errorf("start %s partition %d where group %q stands: %w", p.Topic, p.Partition, group, err), hint)
 	}
 	groups, err := s.adm.DescribeGroups(ctx, group)
 	if err == nil {
 		err = groups.Error()
 	}
 	if errors.Is(err, kerr.GroupAuthorizationFailed) {
-		return doing(fmt.Errorf("we may not DESCRIBE it: %w", err), "allow it: "+tools{s.cfg}.allow("--group", group, kadm.OpDescribe))
+		return doing(fmt.Errorf("we may not DESCRIBE it: %w", err), "allow it: "+fault.CommandsFor(s.cfg).Allow("--group", group, kadm.OpDescribe))
 	}
 	if errors.Is(err, kerr.GroupIDNotFound) { // since Kafka 4.0
 		return doing(errors.New("there is no such group"), "is the name right? Else choose another TIDEMARK_START")

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
 // Board is where a running Tidemark can be looked at. Nothing is written on it for
@@ -27,12 +28,12 @@ type Board struct {
 	last    atomic.Pointer[Status] // what the loop has answered last; nil between sessions
 	stage   atomic.Pointer[string] // what is done while there is none
 	facts   atomic.Pointer[Facts]
-	counts  atomic.Pointer[counters]
+	counts  atomic.Pointer[fault.Counters]
 	cluster atomic.Pointer[oneCluster]
 	quotas  atomic.Pointer[quotas]
 	adm     atomic.Pointer[kadm.Client] // to probe the brokers with
 	probes  atomic.Pointer[Probes]
-	awaited atomic.Pointer[waiting]
+	awaited atomic.Pointer[fault.Waits]
 }
 
 // NewBoard returns a board for a process of the given version.
@@ -40,11 +41,11 @@ func NewBoard(version string) *Board {
 	b := &Board{version: version, started: time.Now(), asks: make(chan chan<- *Status, 16)}
 	b.says("starting")
 	b.facts.Store(&Facts{})
-	b.counts.Store(&counters{})
+	b.counts.Store(&fault.Counters{})
 	b.cluster.Store(&oneCluster{})
 	b.quotas.Store(newQuotas(nil))
 	b.probes.Store(&Probes{})
-	b.awaited.Store(new(waiting))
+	b.awaited.Store(new(fault.Waits))
 	return b
 }
 
@@ -62,11 +63,11 @@ func (b *Board) Status(ctx context.Context) *Status {
 	} else {
 		st.NotReady = *b.stage.Load()
 	}
-	st.Facts, st.Counts, st.Probes = *b.facts.Load(), b.counts.Load().snapshot(), *b.probes.Load()
+	st.Facts, st.Counts, st.Probes = *b.facts.Load(), b.counts.Load().Snapshot(), *b.probes.Load()
 	st.Version, st.Started, st.Cluster = b.version, b.started, b.cluster.Load().name()
 	st.Waits = ""
-	if it, late := b.awaited.Load().overdue(time.Now()); late {
-		st.Waits = it.words(time.Now())
+	if it, late := b.awaited.Load().Overdue(time.Now()); late {
+		st.Waits = it.Describe(time.Now())
 	}
 	st.Counts.Throttled = b.quotas.Load().totals()
 	st.judge()
@@ -106,9 +107,9 @@ func (b *Board) look(ctx context.Context) *Status {
 func (p *process) showOn(ctx context.Context, cfg config.Config) (done func()) {
 	b := p.board
 	b.facts.Store(factsOf(cfg))
-	b.counts.Store(&p.alarm.counters)
-	b.awaited.Store(&p.alarm.awaited)
-	b.cluster.Store(&p.alarm.cluster)
+	b.counts.Store(&p.reporter.Counters)
+	b.awaited.Store(&p.reporter.Waits)
+	b.cluster.Store(p.cluster)
 	b.quotas.Store(p.quotas)
 	b.says("waiting for the brokers to tell of the topics")
 	probing, stop := context.WithCancel(ctx)

@@ -105,8 +105,8 @@ type due struct {
 	do func()
 }
 
-// fault is something that can be made to happen, as often as its weight says.
-type fault struct {
+// disturbance is something that can be made to happen, as often as its weight says.
+type disturbance struct {
 	kind   string
 	weight int
 	do     func(*rand.Rand)
@@ -116,7 +116,7 @@ type fault struct {
 // sidecars, of the brokers and of the network each have a lane: they meet each
 // other, but not their like. When it returns, brokers and network are well.
 func (x *chaos) rage(seed uint64, written <-chan struct{}) {
-	lane := func(n lane, faults []fault, rest time.Duration) func() {
+	lane := func(n lane, faults []disturbance, rest time.Duration) func() {
 		rnd := rand.New(rand.NewPCG(seed, 10+uint64(n)))
 		return func() { x.run(n, rnd, written, faults, rest) }
 	}
@@ -156,7 +156,7 @@ func (x *chaos) open(n lane) bool {
 	return x.brokers == nil || slices.Contains(acts[int(time.Since(x.began)/x.act)%len(acts)], n)
 }
 
-func (x *chaos) run(n lane, rnd *rand.Rand, written <-chan struct{}, faults []fault, rest time.Duration) {
+func (x *chaos) run(n lane, rnd *rand.Rand, written <-chan struct{}, faults []disturbance, rest time.Duration) {
 	sum := 0
 	for _, f := range faults {
 		sum += f.weight
@@ -222,19 +222,19 @@ func (x *chaos) later(wait time.Duration, do func()) {
 // most is how many sidecars run at a time, at the most.
 const most = 4
 
-func (x *chaos) sidecarFaults() []fault {
+func (x *chaos) sidecarFaults() []disturbance {
 	session := x.cfg.SessionTimeout
 	// whoever does something to one that is awake, if two are: somebody has to
 	// do the work
-	any := func(kind string, weight, need int, do func(rnd *rand.Rand, name string)) fault {
-		return fault{kind, weight, func(rnd *rand.Rand) {
+	any := func(kind string, weight, need int, do func(rnd *rand.Rand, name string)) disturbance {
+		return disturbance{kind, weight, func(rnd *rand.Rand) {
 			x.settle(time.Now())
 			if awake := x.ps.awake(); len(awake) >= need {
 				do(rnd, awake[rnd.IntN(len(awake))])
 			}
 		}}
 	}
-	return []fault{
+	return []disturbance{
 		any("sidecar killed, restarted", 30, 1, func(_ *rand.Rand, name string) {
 			x.events.once("sidecar killed, restarted")
 			x.ps.kill(name)
@@ -297,7 +297,7 @@ func (x *chaos) freeze(kind, name string, wait time.Duration) {
 	x.later(wait, func() { x.ps.thaw(name); over() })
 }
 
-func (x *chaos) brokerFaults() []fault {
+func (x *chaos) brokerFaults() []disturbance {
 	b := x.brokers
 	one := func(rnd *rand.Rand) int { return 1 + rnd.IntN(b.n) }
 	revive := func(kind string, who ...int) {
@@ -312,7 +312,7 @@ func (x *chaos) brokerFaults() []fault {
 		all.Wait()
 		over()
 	}
-	faults := []fault{
+	faults := []disturbance{
 		{"broker killed", 30, func(rnd *rand.Rand) { revive("broker killed", one(rnd)) }},
 		{"coordinating broker killed", 20, func(rnd *rand.Rand) {
 			i := x.c.coordinator(x.cfg.Group, true)
@@ -339,11 +339,11 @@ func (x *chaos) brokerFaults() []fault {
 	}
 	if b.n > 2 {
 		faults = append(faults,
-			fault{"two brokers killed", 12, func(rnd *rand.Rand) {
+			disturbance{"two brokers killed", 12, func(rnd *rand.Rand) {
 				i := rnd.IntN(b.n)
 				revive("two brokers killed", 1+i, 1+(i+1)%b.n)
 			}},
-			fault{"leaders moved", 22, func(rnd *rand.Rand) {
+			disturbance{"leaders moved", 22, func(rnd *rand.Rand) {
 				over := x.events.begin("leaders moved")
 				x.c.moveLeaders(rnd, x.cfg)
 				over()
@@ -360,9 +360,9 @@ func (x *chaos) tell(command string, broker int) {
 
 // networkFaults make the network of one broker, or of all, a bad one for some
 // seconds.
-func (x *chaos) networkFaults() []fault {
-	toxic := func(kind, name string, weight int, attributes func(*rand.Rand) toxiproxy.Attributes) fault {
-		return fault{kind, weight, func(rnd *rand.Rand) {
+func (x *chaos) networkFaults() []disturbance {
+	toxic := func(kind, name string, weight int, attributes func(*rand.Rand) toxiproxy.Attributes) disturbance {
+		return disturbance{kind, weight, func(rnd *rand.Rand) {
 			over := x.events.begin(kind)
 			stream := []string{"upstream", "downstream"}[rnd.IntN(2)]
 			set := attributes(rnd)
@@ -374,7 +374,7 @@ func (x *chaos) networkFaults() []fault {
 		}}
 	}
 	between := func(rnd *rand.Rand, low, high int) int { return low + rnd.IntN(high-low) }
-	return []fault{
+	return []disturbance{
 		toxic("network: latency", "latency", 3, func(rnd *rand.Rand) toxiproxy.Attributes {
 			return toxiproxy.Attributes{"latency": between(rnd, 5, 300), "jitter": between(rnd, 1, 100)}
 		}),

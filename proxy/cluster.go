@@ -7,10 +7,12 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
 // oneCluster is the cluster that a process works on. Names and addresses may come to
@@ -22,6 +24,8 @@ type oneCluster struct {
 	mu   sync.Mutex
 	id   string
 	told bool
+
+	entered atomic.Bool // the brokers have let us in before
 }
 
 // tell logs the cluster once.
@@ -53,7 +57,7 @@ func (c *oneCluster) check(cfg config.Config, id string) error {
 		c.id = id
 		return nil
 	}
-	return usage(fmt.Errorf("go on at %s: the brokers there are of cluster %s now, and were of cluster %s", strings.Join(cfg.Brokers, ","), id, c.id),
+	return fault.Usage(fmt.Errorf("go on at %s: the brokers there are of cluster %s now, and were of cluster %s", strings.Join(cfg.Brokers, ","), id, c.id),
 		"find out where TIDEMARK_BROKERS leads; if the other cluster is meant, start again: where group "+cfg.Group+" has no offsets there, it begins as for the first time")
 }
 
@@ -66,5 +70,5 @@ func (s *session) sameCluster(ctx context.Context) error {
 	if auth := new(kadm.AuthError); err != nil && !errors.As(err, &auth) {
 		return nil
 	}
-	return s.alarm.cluster.check(s.cfg, told.Cluster)
+	return s.cluster.check(s.cfg, told.Cluster)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/reorder"
 )
 
@@ -30,7 +31,7 @@ func (s *session) begin() error {
 	if s.gts == nil {
 		return nil
 	}
-	defer s.awaited.begin(s.while.beginning)()
+	defer s.waits.Begin(s.expected.beginning)()
 	if err := s.gts.Begin(); err != nil {
 		return fmt.Errorf("begin a transaction as %q: %w", s.cfg.TransactionalID(), err)
 	}
@@ -173,13 +174,13 @@ func tooLargeCommit(err error, size int) bool {
 }
 
 // tooMany learns from a commit of n partitions that brokers refused for its size.
-func (a *alarm) tooMany(limits *limits, cfg config.Config, n, size int, err error) error {
+func (l *limits) tooMany(reporter *fault.Reporter, cfg config.Config, n, size int, err error) error {
 	if n <= 1 {
-		return failed(fmt.Errorf("commit the offset of one partition in group %q: %w", cfg.Group, err),
-			"raise the limit: "+tools{cfg}.set("__consumer_offsets", maxMessageBytes, fmt.Sprint(batchDefault)))
+		return fault.Failed(fmt.Errorf("commit the offset of one partition in group %q: %w", cfg.Group, err),
+			"raise the limit: "+fault.CommandsFor(cfg).Set("__consumer_offsets", maxMessageBytes, fmt.Sprint(batchDefault)))
 	}
-	limits.commit = min(limits.commit, size) / 2
-	a.raise("a commit was too large; trying with fewer partitions at once", err, "group", cfg.Group, "most_partitions", n/2)
+	l.commit = min(l.commit, size) / 2
+	reporter.Warn("a commit was too large; trying with fewer partitions at once", err, "group", cfg.Group, "most_partitions", n/2)
 	return nil
 }
 
@@ -278,20 +279,20 @@ func (s *session) commitTransaction(ctx context.Context, offsets []offset) error
 	}
 	switch {
 	case tooLargeCommit(err, size):
-		if err := s.alarm.tooMany(s.limits, s.cfg, len(offsets), size, err); err != nil {
+		if err := s.limits.tooMany(s.reporter, s.cfg, len(offsets), size, err); err != nil {
 			return err
 		}
 		return errVoid // the client has aborted
 	case err != nil:
-		return s.uncommittable(fmt.Errorf("end the transaction of %q: %w", s.cfg.TransactionalID(), err))
+		return fault.Uncommittable(s.cfg, fmt.Errorf("end the transaction of %q: %w", s.cfg.TransactionalID(), err))
 	case !committed && !empty:
 		if try == kgo.TryCommit {
-			s.alarm.raise("a commit was undone; going back to the one before", errRefused, "group", s.cfg.Group)
+			s.reporter.Warn("a commit was undone; going back to the one before", fault.ErrOffsetsRefused, "group", s.cfg.Group)
 			s.recoiling = true
 			// The client keeps UNKNOWN_SERVER_ERROR to itself.
 			if size > doubtfulBytes {
 				if s.doubted++; s.doubted > 1 {
-					_ = s.alarm.tooMany(s.limits, s.cfg, len(offsets), size, errRefused)
+					_ = s.limits.tooMany(s.reporter, s.cfg, len(offsets), size, fault.ErrOffsetsRefused)
 				}
 			}
 		}
@@ -310,7 +311,7 @@ func (s *session) commitTransaction(ctx context.Context, offsets []offset) error
 // End then aborts. Whatever takes longer than a transaction may last has been
 // aborted anyway.
 func (s *session) end(ctx context.Context, try kgo.TransactionEndTry) (committed bool, err error) {
-	defer s.awaited.begin(s.while.ending)()
+	defer s.waits.Begin(s.expected.ending)()
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.TransactionTimeout)
 	defer cancel()
 	allowed := make(chan struct{})
@@ -335,7 +336,7 @@ func (s *session) settleRebalance(ctx context.Context) error {
 	if s.gts == nil {
 		return nil
 	}
-	defer s.awaited.begin(s.while.ending)()
+	defer s.waits.Begin(s.expected.ending)()
 	_, err := s.gts.End(ctx, kgo.TryAbort)
 	return err
 }
@@ -353,7 +354,7 @@ func (s *session) commitOffsets(ctx context.Context, offsets []offset) error {
 	}
 	err := s.commitPlain(ctx, offsets)
 	if stale(err) {
-		s.alarm.note("the group moved on; reading again from the last commit", err, "group", s.cfg.Group)
+		s.reporter.Info("the group moved on; reading again from the last commit", err, "group", s.cfg.Group)
 		s.recoiling = true // the client hears of it with the next heartbeat
 		return errVoid
 	}
@@ -375,7 +376,7 @@ func (s *session) commitPlain(ctx context.Context, offsets []offset) error {
 		err := s.commitOnce(ctx, offsets[:n])
 		switch {
 		case tooLargeCommit(err, size):
-			if err := s.alarm.tooMany(s.limits, s.cfg, n, size, err); err != nil {
+			if err := s.limits.tooMany(s.reporter, s.cfg, n, size, err); err != nil {
 				return err
 			}
 		case err != nil:
@@ -388,7 +389,7 @@ func (s *session) commitPlain(ctx context.Context, offsets []offset) error {
 }
 
 func (s *session) commitOnce(ctx context.Context, offsets []offset) error {
-	defer s.awaited.begin(s.while.committing)()
+	defer s.waits.Begin(s.expected.committing)()
 	req := kmsg.NewPtrOffsetCommitRequest()
 	req.Group = s.cfg.Group
 	req.MemberID, req.Generation = s.cl.GroupMetadata()
@@ -405,12 +406,12 @@ func (s *session) commitOnce(ctx context.Context, offsets []offset) error {
 	}
 	resp, err := req.RequestWith(ctx, s.cl)
 	if err != nil {
-		return s.uncommittable(fmt.Errorf("commit offsets of group %q: %w", s.cfg.Group, err))
+		return fault.Uncommittable(s.cfg, fmt.Errorf("commit offsets of group %q: %w", s.cfg.Group, err))
 	}
 	for _, t := range resp.Topics {
 		for _, p := range t.Partitions {
 			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-				return s.uncommittable(fmt.Errorf("commit offset of partition %d in group %q: %w", p.Partition, s.cfg.Group, err))
+				return fault.Uncommittable(s.cfg, fmt.Errorf("commit offset of partition %d in group %q: %w", p.Partition, s.cfg.Group, err))
 			}
 		}
 	}

@@ -4,9 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"fmt"
 	"hash"
-	"log/slog"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -32,18 +30,6 @@ func (s *session) putOut(ctx context.Context, p *partition, due *reorder.Release
 	}
 	p.account.now.Late[reorder.Duplicate]++
 	return s.produce(ctx, p, due.Offset, true, s.flight.outbox.Duplicate(p.Source, due, p.state.Watermark(), s.wall.Millis()))
-}
-
-// dropped takes account of duplicates that went to no output, once that is
-// committed.
-func (a *alarm) dropped(of emit.Source, n int64) {
-	a.drops.Add(n)
-	a.mu.Lock()
-	a.gone[of] += n
-	all := a.gone[of]
-	a.mu.Unlock()
-	a.tell(fmt.Sprint(of.Topic, of.Partition), slog.LevelInfo, noClass, "duplicates were dropped",
-		"topic", of.Topic, "partition", of.Partition, "records", all)
 }
 
 // released remembers the last records that came out in order, so that a repeat

@@ -64,7 +64,7 @@ func TestKafkaDuplicates(t *testing.T) {
 					if late != want || dropped != 0 || r.Ordered != 1000-want || r.Buffered != 2 || len(r.Late) > 1 {
 						t.Errorf("%d duplicates: %d ordered, late %v, %d dropped, %d buffered", want, r.Ordered, r.Late, r.Dropped, r.Buffered)
 					}
-					if got := s.proc.alarm.snapshot().Dropped; got != r.Dropped {
+					if got := s.proc.reporter.Snapshot().Dropped; got != r.Dropped {
 						t.Errorf("%d counted as dropped, %d were", got, r.Dropped)
 					}
 				})

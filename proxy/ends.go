@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
@@ -62,11 +63,11 @@ type wantedEnd struct {
 
 // watcher asks for the ends of partitions.
 type watcher struct {
-	cl    *kgo.Client
-	now   func() watermark.Instant
-	alarm *alarm
-	poke  func()           // there is something to look at
-	unzip kgo.Decompressor // with the bound of the reading client
+	cl       *kgo.Client
+	now      func() watermark.Instant
+	reporter *fault.Reporter
+	poke     func()           // there is something to look at
+	unzip    kgo.Decompressor // with the bound of the reading client
 
 	wanted atomic.Pointer[[]wantedEnd] // set by the loop
 	fresh  atomic.Bool                 // something has been heard since somebody looked
@@ -94,9 +95,9 @@ type watched struct {
 	looked  time.Time // for a hole, last
 }
 
-func newWatcher(now func() watermark.Instant, a *alarm, poke func()) *watcher {
+func newWatcher(now func() watermark.Instant, reporter *fault.Reporter, poke func()) *watcher {
 	return &watcher{
-		now: now, alarm: a, poke: poke, again: make(chan struct{}, 1),
+		now: now, reporter: reporter, poke: poke, again: make(chan struct{}, 1),
 		parts: map[topicPartition]*watched{}, busy: map[int32]bool{},
 	}
 }
@@ -168,7 +169,7 @@ func (w *watcher) complain(about []wantedEnd, err error) {
 	for _, p := range about {
 		partitions[p.topic] = append(partitions[p.topic], p.n)
 	}
-	w.alarm.raise("cannot list end offsets; these partitions do not drain until this works", err, "partitions", list(partitions))
+	w.reporter.Warn("cannot list end offsets; these partitions do not drain until this works", err, "partitions", list(partitions))
 }
 
 // refresh finds out who leads. Brokers may be behind: an older leader epoch than one
@@ -186,7 +187,7 @@ func (w *watcher) refresh(ctx context.Context, topics map[string]bool, soon bool
 	}
 	resp, err := req.RequestWith(asking, w.cl)
 	if err != nil && ctx.Err() == nil {
-		w.alarm.raise("cannot find out who leads the source's partitions; asking again", err)
+		w.reporter.Warn("cannot find out who leads the source's partitions; asking again", err)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -324,7 +325,7 @@ func (w *watcher) listAt(ctx context.Context, leader int32, parts []wantedEnd, i
 	}
 	for _, part := range parts {
 		if _, ok := all[part.topicPartition]; !ok {
-			all[part.topicPartition] = listedEnd{err: fmt.Errorf("%w: it leaves out %s partition %d", errAnswer, part.topic, part.n)}
+			all[part.topicPartition] = listedEnd{err: fmt.Errorf("%w: it leaves out %s partition %d", fault.ErrBadAnswer, part.topic, part.n)}
 		}
 	}
 	return all, nil

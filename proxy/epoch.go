@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
 // A new epoch is to be above all that consumers may remember: what is not above the
@@ -62,8 +63,8 @@ func (s *session) outputs(ctx context.Context, p *partition) (w past, err error)
 	for _, topic := range []string{p.Ordered, p.Late} {
 		epoch, silent, err := s.lastEpoch(ctx, topic, p.Partition)
 		if errors.Is(err, kerr.TopicAuthorizationFailed) {
-			return w, usage(fmt.Errorf("read the last record of %s, for the epoch after its own: we may not READ it: %w", topic, err),
-				"allow it: "+tools{s.cfg}.allow("--topic", topic, kadm.OpRead))
+			return w, fault.Usage(fmt.Errorf("read the last record of %s, for the epoch after its own: we may not READ it: %w", topic, err),
+				"allow it: "+fault.CommandsFor(s.cfg).Allow("--topic", topic, kadm.OpRead))
 		}
 		if err != nil {
 			return w, fmt.Errorf("read the last record of %s partition %d: %w", topic, p.Partition, err)

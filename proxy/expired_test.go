@@ -62,7 +62,7 @@ func TestKafkaTransactionalIDExpires(t *testing.T) {
 				}
 				s.lives()
 				s.stop()
-				if n := s.proc.alarm.snapshot(); n.Fencings > 0 {
+				if n := s.proc.reporter.Snapshot(); n.Fencings > 0 {
 					t.Errorf("%d fencings", n.Fencings)
 				}
 				if len(s.voice.heard(expired)) == 0 {

@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
 // An open transaction on an output partition holds back everyone who reads
@@ -37,7 +38,7 @@ func fence(ctx context.Context, cl *kgo.Client, transactionalID string, timeout 
 	req.TransactionalID = &transactionalID
 	req.TransactionTimeoutMillis = int32(timeout.Milliseconds())
 	req.ProducerID, req.ProducerEpoch = -1, -1
-	for pause := (backoff{first: 10 * time.Millisecond, longest: 500 * time.Millisecond}); ; {
+	for pause := (fault.Backoff{First: 10 * time.Millisecond, Longest: 500 * time.Millisecond}); ; {
 		resp, err := req.RequestWith(ctx, cl)
 		if err == nil {
 			err = kerr.ErrorForCode(resp.ErrorCode)
@@ -48,7 +49,7 @@ func fence(ctx context.Context, cl *kgo.Client, transactionalID string, timeout 
 			return err
 		}
 		heard(err)
-		if err := pause.wait(ctx); err != nil {
+		if err := pause.Wait(ctx); err != nil {
 			return err
 		}
 	}
@@ -65,11 +66,11 @@ func (s *session) fenceDead(added map[string][]int32) {
 	defer cancel()
 	ids, err := s.deadTransactions(ctx, added)
 	if err != nil {
-		s.alarm.raise("cannot look for transactions that dead instances left open; they end by their timeout", err)
+		s.reporter.Warn("cannot look for transactions that dead instances left open; they end by their timeout", err)
 	}
 	for _, id := range ids {
 		if err := fenceOwn(ctx, s.cl, id, s.cfg.TransactionTimeout); err != nil {
-			s.alarm.raise("cannot end the transaction of a dead instance; it ends by its timeout", err, "transactional_id", id)
+			s.reporter.Warn("cannot end the transaction of a dead instance; it ends by its timeout", err, "transactional_id", id)
 			continue
 		}
 		s.log.Info("ended the transaction that a dead instance left open", "transactional_id", id)
@@ -184,7 +185,7 @@ func (s *session) heldBack(ctx context.Context, group string, h *holders, unstab
 			return
 		}
 		if err != nil && ctx.Err() == nil {
-			s.alarm.raise("cannot look for the transaction that holds offsets of the group; it ends by its timeout at the latest", err, "group", group)
+			s.reporter.Warn("cannot look for the transaction that holds offsets of the group; it ends by its timeout at the latest", err, "group", group)
 		}
 	}
 	args := []any{"group", group}
@@ -192,7 +193,7 @@ func (s *session) heldBack(ctx context.Context, group string, h *holders, unstab
 		const most = 3
 		args = append(args, "transactional_id", strings.Join(h.ids[:min(len(h.ids), most)], ","))
 	}
-	s.alarm.note("waiting for a transaction to end that holds offsets of the group", unstable, args...)
+	s.reporter.Info("waiting for a transaction to end that holds offsets of the group", unstable, args...)
 }
 
 // endHolders lists what may hold offsets of a group. What instances of our group left
@@ -226,7 +227,7 @@ func (s *session) endHolders(ctx context.Context, group string, h *holders) (end
 		}
 		if failed := fenceOwn(ctx, s.cl, tx.TxnID, s.cfg.TransactionTimeout); failed != nil {
 			stuck = append(stuck, tx.TxnID)
-			s.alarm.raise("cannot end the transaction of a dead instance; it ends by its timeout", failed, "transactional_id", tx.TxnID)
+			s.reporter.Warn("cannot end the transaction of a dead instance; it ends by its timeout", failed, "transactional_id", tx.TxnID)
 			continue
 		}
 		ended = true
@@ -247,9 +248,7 @@ func (s *session) cannotList(ctx context.Context) bool {
 			return false
 		}
 	}
-	if !s.alarm.unlisted.Swap(true) {
-		s.log.Warn("brokers before Kafka 3.0 do not list transactions: those that dead instances left open end by their timeout", "group", s.cfg.Group)
-	}
+	s.reporter.WarnOnce("", "brokers before Kafka 3.0 do not list transactions: those that dead instances left open end by their timeout", "group", s.cfg.Group)
 	return true
 }
 
@@ -306,8 +305,8 @@ func (s *session) stabilize(added map[string][]int32) {
 	h := new(holders)
 	s.heldBack(first, s.cfg.Group, h, kerr.UnstableOffsetCommit)
 	go func() {
-		pause := backoff{first: 100 * time.Millisecond, longest: time.Second}
-		for pause.wait(ctx) == nil && !stable(ctx) && ctx.Err() == nil {
+		pause := fault.Backoff{First: 100 * time.Millisecond, Longest: time.Second}
+		for pause.Wait(ctx) == nil && !stable(ctx) && ctx.Err() == nil {
 			s.heldBack(ctx, s.cfg.Group, h, kerr.UnstableOffsetCommit)
 		}
 	}()

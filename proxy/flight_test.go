@@ -21,7 +21,7 @@ func (c *cluster) openedSession(proc *process, topic string, env ...string) *ses
 	c.t.Helper()
 	cfg := c.config(topic, env...)
 	connection := append(append([]kgo.Opt{kgo.Dialer(c.dial)}, c.connection...), prompt()...)
-	topics, err := preflightOver(c.ctx, c.adm, c.adm, cfg, cfg.EventTime, proc.alarm)
+	topics, err := preflightOver(c.ctx, c.adm, c.adm, cfg, cfg.EventTime, proc.reporter, proc.cluster)
 	if err != nil {
 		c.t.Fatal(err)
 	}

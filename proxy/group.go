@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
 // A consumer that gets into our group takes partitions, and commits offsets of which
@@ -121,7 +122,7 @@ func distinct(names []string) []string {
 // error instead would be no use: a supervisor would start us again, and when the others
 // are gone, or are our own of an earlier version that are being replaced, we can go on.
 func (r *runner) awaitGroup(adm *kadm.Client) {
-	_ = r.alarm.awaitGroup(r.ctx, adm, r.cfg, func(others error) error {
+	_ = awaitGroup(r.ctx, adm, r.reporter, r.cfg, func(others error) error {
 		r.board.says(others.Error())
 		return nil
 	})
@@ -129,16 +130,16 @@ func (r *runner) awaitGroup(adm *kadm.Client) {
 
 // awaitGroup waits until nobody else is in the group. As long as somebody is, it goes on if
 // meanwhile returns nil. Else, and when ctx is done, it returns why it has ended.
-func (a *alarm) awaitGroup(ctx context.Context, adm *kadm.Client, cfg config.Config, meanwhile func(others error) error) error {
+func awaitGroup(ctx context.Context, adm *kadm.Client, reporter *fault.Reporter, cfg config.Config, meanwhile func(others error) error) error {
 	for pause := betweenSessions; ; {
-		others := a.strangersIn(ctx, adm, cfg)
+		others := strangersIn(ctx, adm, reporter, cfg)
 		if others == nil {
 			return nil
 		}
 		if err := meanwhile(others); err != nil {
 			return err
 		}
-		if err := pause.wait(ctx); err != nil {
+		if err := pause.Wait(ctx); err != nil {
 			return err
 		}
 	}
@@ -147,7 +148,7 @@ func (a *alarm) awaitGroup(ctx context.Context, adm *kadm.Client, cfg config.Con
 // amongOurselves returns an error if others have come into the group before us. Nobody
 // comes after.
 func (s *session) amongOurselves() error {
-	if others := s.alarm.strangersIn(s.stopping, s.adm, s.cfg); others != nil {
+	if others := strangersIn(s.stopping, s.adm, s.reporter, s.cfg); others != nil {
 		return fmt.Errorf("join group %q: %w", s.cfg.Group, others)
 	}
 	return nil
@@ -155,23 +156,23 @@ func (s *session) amongOurselves() error {
 
 // strangersIn looks who else is in the group, and tells of them; its errStrangers names
 // them. That it cannot find out is no reason to stop.
-func (a *alarm) strangersIn(ctx context.Context, adm *kadm.Client, cfg config.Config) error {
+func strangersIn(ctx context.Context, adm *kadm.Client, reporter *fault.Reporter, cfg config.Config) error {
 	asking, cancel := context.WithTimeout(ctx, fencePatience)
 	defer cancel()
 	others, err := strangers(asking, adm, cfg.Group)
 	if err != nil && ctx.Err() == nil {
-		a.raise("cannot tell whether others than Tidemark are in the group", err, "group", cfg.Group)
+		reporter.Warn("cannot tell whether others than Tidemark are in the group", err, "group", cfg.Group)
 	}
 	if len(others) == 0 {
 		return nil
 	}
-	a.tell("", slog.LevelError, noClass, "the group has members that are not Tidemark; waiting until they are gone",
-		"group", cfg.Group, "members", others, "hint", strangersHint(tools{cfg}))
+	reporter.Throttle("", slog.LevelError, fault.None, "the group has members that are not Tidemark; waiting until they are gone",
+		"group", cfg.Group, "members", others, "hint", strangersHint(fault.CommandsFor(cfg)))
 	return fmt.Errorf("%w: %s", errStrangers, strings.Join(others, ", "))
 }
 
-func strangersHint(t tools) string {
+func strangersHint(t fault.Commands) string {
 	return "stop them, or use a TIDEMARK_GROUP of its own; who they are: " +
-		t.line("kafka-consumer-groups", "--describe", "--members", "--group", t.cfg.Group) +
+		t.Line("kafka-consumer-groups", "--describe", "--members", "--group", t.Config.Group) +
 		"; if they are instances of a version of Tidemark that shares partitions otherwise, stop them all before the new ones start"
 }

@@ -32,7 +32,7 @@ func TestKafkaConsumerIsKeptOut(t *testing.T) {
 		s := c.start(topic)
 		c.await("it to have both partitions", func() bool { return len(c.owned(s)) == 2 })
 		written := c.writing(topic, &w)
-		rebalances := s.proc.alarm.rebalances.Load()
+		rebalances := s.proc.reporter.Rebalances.Load()
 		other := c.normal(s.cfg)
 		defer other.CloseAllowingRebalance()
 		var refused error
@@ -51,7 +51,7 @@ func TestKafkaConsumerIsKeptOut(t *testing.T) {
 		}
 		<-written
 		c.awaitDrained(s)
-		if n := s.proc.alarm.rebalances.Load(); n != rebalances || len(c.owned(s)) != 2 {
+		if n := s.proc.reporter.Rebalances.Load(); n != rebalances || len(c.owned(s)) != 2 {
 			t.Errorf("%d rebalances, %d partitions", n-rebalances, len(c.owned(s)))
 		}
 		s.stop()

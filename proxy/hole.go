@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
@@ -76,7 +77,7 @@ func (w *watcher) lookForHoles(ctx context.Context, parts []wantedEnd) {
 				w.fresh.Store(true)
 			}
 			if err != nil && ctx.Err() == nil {
-				w.alarm.raise("cannot ask what is at a position where no record comes; asking again", err, "topic", part.topic, "partition", part.n, "offset", part.at)
+				w.reporter.Warn("cannot ask what is at a position where no record comes; asking again", err, "topic", part.topic, "partition", part.n, "offset", part.at)
 			}
 		})
 	}
@@ -106,7 +107,7 @@ func (w *watcher) look(ctx context.Context, leader, epoch int32, id [16]byte, pa
 	}
 	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
 		// A broker that throttles us answers with nothing at all.
-		return none, fmt.Errorf("%w: it is about %d topics", errAnswer, len(resp.Topics))
+		return none, fmt.Errorf("%w: it is about %d topics", fault.ErrBadAnswer, len(resp.Topics))
 	}
 	of := &resp.Topics[0].Partitions[0]
 	if of.PreferredReadReplica >= 0 {

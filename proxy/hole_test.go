@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
@@ -222,7 +223,7 @@ func TestReplayEndsInHole(t *testing.T) {
 func TestLookForHole(t *testing.T) {
 	onFake(t, func(t *testing.T, c *cluster) {
 		topic := c.topic(1)
-		w := newWatcher(func() watermark.Instant { return 7 }, newAlarm(nil), func() {})
+		w := newWatcher(func() watermark.Instant { return 7 }, fault.NewReporter(nil), func() {})
 		w.cl = c.cl
 		info := c.fake.PartitionInfo(topic, 0)
 		look := func(at int64, epoch int32) (hole, error) {
@@ -258,7 +259,7 @@ func TestLookForHole(t *testing.T) {
 		c.fake.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
 			return req.ResponseKind(), nil, true // as a broker answers whom it throttles
 		})
-		if _, err := look(4, info.Epoch); !errors.Is(err, errAnswer) {
+		if _, err := look(4, info.Epoch); !errors.Is(err, fault.ErrBadAnswer) {
 			t.Errorf("throttled: %v", err)
 		}
 	})
@@ -270,7 +271,7 @@ func TestRemoteIsNoHole(t *testing.T) {
 	onFake(t, func(t *testing.T, c *cluster) {
 		topic := c.topic(1)
 		c.produce(c.cl, record(topic, 0, 1, "a"), record(topic, 0, 2, "b"))
-		w := newWatcher(func() watermark.Instant { return 7 }, newAlarm(nil), func() {})
+		w := newWatcher(func() watermark.Instant { return 7 }, fault.NewReporter(nil), func() {})
 		w.cl = c.cl
 		info := c.fake.PartitionInfo(topic, 0)
 		local := int64(2) // where the leader's own log begins

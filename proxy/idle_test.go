@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
@@ -228,7 +229,7 @@ func TestNoLeaderIsNotAskedForAtOnce(t *testing.T) {
 			onFake(t, func(t *testing.T, c *cluster) {
 				topic := c.topic(1)
 				var asked atomic.Int32
-				w := newWatcher(func() watermark.Instant { return 1 }, newAlarm(slog.New(slog.DiscardHandler)), func() {})
+				w := newWatcher(func() watermark.Instant { return 1 }, fault.NewReporter(slog.New(slog.DiscardHandler)), func() {})
 				w.cl = c.cl
 				w.wanted.Store(&[]wantedEnd{{topicPartition{topic, 0}, 1, -1}})
 				c.fake.ControlKey(int16(kmsg.Metadata), func(req kmsg.Request) (kmsg.Response, error, bool) {
@@ -313,7 +314,7 @@ func TestOlderLeaderProvesNothing(t *testing.T) {
 	onFake(t, func(t *testing.T, c *cluster) {
 		topic := c.topic(1)
 		said := new(voice)
-		a := newAlarm(slog.New(slog.NewTextHandler(said, nil)))
+		a := fault.NewReporter(slog.New(slog.NewTextHandler(said, nil)))
 		said.to = io.Discard
 		began := time.Now()
 		w := newWatcher(func() watermark.Instant { return watermark.Instant(time.Since(began)) }, a, func() {})

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
 // An output may not take what the source took: our headers were added, or its
@@ -98,8 +99,8 @@ func (s *session) tooLarge(r *refusal) error {
 	case r.size > room && !s.limits.wide:
 		s.limits.wide = true
 	case room == batchLeast:
-		return failed(fmt.Errorf("write to %s partition %d: a batch of %d bytes: %w", r.topic, r.partition, room, r.err),
-			"raise it: "+tools{s.cfg}.set(r.topic, maxMessageBytes, fmt.Sprint(batchDefault)))
+		return fault.Failed(fmt.Errorf("write to %s partition %d: a batch of %d bytes: %w", r.topic, r.partition, room, r.err),
+			"raise it: "+fault.CommandsFor(s.cfg).Set(r.topic, maxMessageBytes, fmt.Sprint(batchDefault)))
 	default:
 		s.limits.most[r.topic] = max(room/2, batchLeast)
 	}
@@ -157,7 +158,7 @@ func (s *session) alone(ctx context.Context, p *partition, r *kgo.Record, offset
 			return err
 		}
 		if err == nil && shed > 0 {
-			s.alarm.shed.Add(int64(shed))
+			s.reporter.Shed.Add(int64(shed))
 			s.log.Debug("headers left out, for the record would be too large with them",
 				"topic", r.Topic, "partition", r.Partition, "source_offset", offset, "steps", shed)
 		}

@@ -7,6 +7,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
 // membership is what a process is to the brokers as a member of its group. A static
@@ -36,7 +38,7 @@ func (m *membership) after(cl *kgo.Client, asked bool) {
 // Leaving takes our own member id, and brokers refuse it once another process has taken
 // the place of our instance, as they should: to leave by the instance alone would throw
 // that one out. Only who has asked to join and not been told its id has no other way.
-func (m *membership) leave(cl *kgo.Client, die context.CancelFunc, a *alarm, group, instance string) {
+func (m *membership) leave(cl *kgo.Client, die context.CancelFunc, reporter *fault.Reporter, group, instance string) {
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
 	defer cancel()
 	defer context.AfterFunc(ctx, die)()
@@ -48,7 +50,7 @@ func (m *membership) leave(cl *kgo.Client, die context.CancelFunc, a *alarm, gro
 		err = leaveGroup(ctx, cl, group, "", instance)
 	}
 	if err != nil && !notMember(err) {
-		a.raise("cannot leave the group; its partitions wait for the session timeout", err, "group", group)
+		reporter.Warn("cannot leave the group; its partitions wait for the session timeout", err, "group", group)
 	}
 }
 

@@ -130,7 +130,7 @@ func TestNextSessionIsTheSameMember(t *testing.T) {
 		c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.EndTxn}, Err: kerr.ProducerFenced, Count: 1})
 		c.produce(c.cl, timed(topic, time.Now().Add(-time.Hour), 0, nil), timed(topic, time.Now().Add(-time.Hour), 9, nil))
 		c.awaitRead(s)
-		if n := s.proc.alarm.sessions.Load(); n != 2 || left > 0 {
+		if n := s.proc.reporter.Sessions.Load(); n != 2 || left > 0 {
 			t.Errorf("%d sessions, left %d times", n, left)
 		}
 		s.stop()
@@ -159,7 +159,7 @@ func TestKafkaLeavingSparesTheDouble(t *testing.T) {
 			t.Fatalf("members %v and then %v", was, now)
 		}
 		m := membership{id: was[0]}
-		m.leave(c.cl, func() {}, older.proc.alarm, older.cfg.Group, older.cfg.Instance)
+		m.leave(c.cl, func() {}, older.proc.reporter, older.cfg.Group, older.cfg.Instance)
 		if still := c.instances(older.cfg.Group, older.cfg.Instance); len(still) != 1 || still[0] != now[0] {
 			t.Errorf("the younger one was %v and is %v", now, still)
 		}

@@ -16,12 +16,14 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
 var updateDocs = flag.Bool("update", false, "write the table of docs/logs.md anew")
 
 func isLogKey(name string) bool {
-	return slices.ContainsFunc(logKeys, func(k logKey) bool { return k.name == name })
+	return slices.ContainsFunc(fault.LogKeys, func(k fault.LogKey) bool { return k.Name == name })
 }
 
 // The table of docs/logs.md is that of the code.
@@ -36,8 +38,8 @@ func TestLogKeysAreDocumented(t *testing.T) {
 		t.Fatalf("%s has no table", file)
 	}
 	var table strings.Builder
-	for _, k := range logKeys {
-		fmt.Fprintf(&table, "| `%s` | %s | %s |\n", k.name, k.unit, k.meaning)
+	for _, k := range fault.LogKeys {
+		fmt.Fprintf(&table, "| `%s` | %s | %s |\n", k.Name, k.Unit, k.Meaning)
 	}
 	_, rest, _ := strings.Cut("\n"+after, "\n\n")
 	want := before + begin + table.String()
@@ -55,11 +57,11 @@ func TestLogKeysAreDocumented(t *testing.T) {
 	}
 }
 
-// What writes lines, and how many arguments come before the keys.
-var logCalls = map[string]int{
-	"Debug": 1, "Info": 1, "Warn": 1, "Error": 1, "Log": 3, "With": 0,
-	"raise": 2, "note": 2, "cry": 3, "inform": 1, "tell": 4, "at": 4,
-}
+// The methods that write log lines, and how many arguments come before the keys.
+var (
+	loggerCalls   = map[string]int{"Debug": 1, "Info": 1, "Warn": 1, "Error": 1, "Log": 3, "With": 0}
+	reporterCalls = map[string]int{"Progress": 1, "WarnOnce": 2, "Info": 2, "Warn": 2, "Error": 3, "Report": 4, "Throttle": 4}
+)
 
 // Every key in a call that writes a line is in the table, and everything in the table
 // is in a call. What is put together elsewhere is looked at when it is written: see
@@ -101,9 +103,9 @@ func TestLogCallsUseTheTable(t *testing.T) {
 		ast.Inspect(file, func(n ast.Node) bool {
 			switch n := n.(type) {
 			case *ast.CallExpr:
-				if f, ok := n.Fun.(*ast.SelectorExpr); ok && writesLog(f) && len(n.Args) > logCalls[f.Sel.Name] {
+				if keys, ok := logCall(n); ok {
 					calls++
-					look(n.Args[logCalls[f.Sel.Name]:], false)
+					look(keys, false)
 				}
 				if f, ok := n.Fun.(*ast.Ident); ok && f.Name == "append" && len(n.Args) > 1 && (named(n.Args[0], "args") || named(n.Args[0], "keyvals")) {
 					look(n.Args[1:], false)
@@ -123,25 +125,36 @@ func TestLogCallsUseTheTable(t *testing.T) {
 	if calls < 40 {
 		t.Errorf("only %d calls were found", calls)
 	}
-	for _, k := range logKeys {
-		if !used[k.name] {
-			t.Errorf("%s is in logKeys, and in no line", k.name)
+	for _, k := range fault.LogKeys {
+		if !used[k.Name] {
+			t.Errorf("%s is in logKeys, and in no line", k.Name)
 		}
 	}
 }
 
-// writesLog reports whether a function is one of logCalls, of a log or an alarm.
-func writesLog(f *ast.SelectorExpr) bool {
-	if _, ok := logCalls[f.Sel.Name]; !ok {
-		return false
+// logCall returns the keys and values of a call that writes a log line; false: it is
+// another call. Loggers and reporters are told by the names of variables and fields.
+func logCall(call *ast.CallExpr) (keys []ast.Expr, ok bool) {
+	f, ok := call.Fun.(*ast.SelectorExpr)
+	if !ok {
+		return nil, false
 	}
+	name := ""
 	switch x := f.X.(type) {
 	case *ast.Ident:
-		return slices.Contains([]string{"log", "a", "l", "slog"}, x.Name)
+		name = x.Name
 	case *ast.SelectorExpr:
-		return slices.Contains([]string{"log", "alarm"}, x.Sel.Name)
+		name = x.Sel.Name
 	}
-	return false
+	calls := map[string]map[string]int{
+		"log": loggerCalls, "Logger": loggerCalls, "l": loggerCalls, "slog": loggerCalls,
+		"reporter": reporterCalls, "r": reporterCalls, "h": reporterCalls,
+	}[name]
+	before, ok := calls[f.Sel.Name]
+	if !ok || len(call.Args) <= before {
+		return nil, false
+	}
+	return call.Args[before:], true
 }
 
 func named(x ast.Expr, name string) bool {

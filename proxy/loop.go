@@ -13,6 +13,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
@@ -74,7 +75,7 @@ var errNothingDone = fmt.Errorf("%w after an abort", errCutShort)
 
 // turn does one turn and, when that was undone, begins again from the commit.
 func (s *session) turn(ctx context.Context, fetches kgo.Fetches) error {
-	defer s.awaited.begin(wait{what: "room for more records: those before are not acknowledged", after: slow})()
+	defer s.waits.Begin(fault.Wait{What: "room for more records: those before are not acknowledged", After: slow})()
 	err := s.work(ctx, fetches)
 	if !errors.Is(err, errVoid) {
 		return err
@@ -128,7 +129,7 @@ func (s *session) work(ctx context.Context, fetches kgo.Fetches) error {
 }
 
 // errVoid says that everything since the last commit has been undone.
-var errVoid = errors.New("aborted")
+var errVoid = fault.NewError(fault.None, "aborted")
 
 // errMoved is the errVoid of a commit that went through, after which not all that was
 // there is ours any more.
@@ -357,7 +358,7 @@ func (s *session) pace(ctx context.Context, p *partition) error {
 	}
 	s.readClocks()
 	s.heedQuotas()
-	s.awaited.goesOn()
+	s.waits.Renew()
 	if s.stopping.Err() != nil {
 		return errCutShort
 	}
@@ -433,7 +434,7 @@ func (s *session) lost(p *partition, err error) error {
 	if s.schemas != nil {
 		hint = "is TIDEMARK_SCHEMA_REGISTRY the registry of before? another may have other schemas under the same ids; else " + hint
 	}
-	return failed(fmt.Errorf("read %s partition %d again: %w", p.Topic, p.Partition, err), hint)
+	return fault.Failed(fmt.Errorf("read %s partition %d again: %w", p.Topic, p.Partition, err), hint)
 }
 
 // takeErrors looks at what came with a poll instead of records.
@@ -461,35 +462,35 @@ func (s *session) takeError(ctx context.Context, f kgo.FetchError) error {
 	case errors.Is(err, kgo.ErrClientClosed):
 		return err
 	case errors.Is(err, kerr.FencedInstanceID):
-		return failed(fmt.Errorf("join group %q as instance %q: %w", s.cfg.Group, s.cfg.Instance, err),
+		return fault.Failed(fmt.Errorf("join group %q as instance %q: %w", s.cfg.Group, s.cfg.Instance, err),
 			"another process runs with this instance id; give each its own TIDEMARK_INSTANCE")
 	case errors.Is(err, kerr.InconsistentGroupProtocol):
 		// We have been told that we are no member. See awaitGroup, in the next session.
 		s.owned.asked.Store(false)
 		return fmt.Errorf("join group %q: %w: %w", s.cfg.Group, errStrangers, err)
 	case errors.As(err, new(*kgo.ErrGroupSession)):
-		if f := forGood(s.cfg, err); f != nil {
+		if f := fault.Permanent(s.cfg, err); f != nil {
 			return f
 		}
-		if discord(err) != "" {
+		if fault.HandshakeHint(err) != "" {
 			// The client would log in again several times a second. The next
 			// session's preflight takes its time: see refusedPause.
 			return fmt.Errorf("join group %q: %w", s.cfg.Group, err)
 		}
-		s.alarm.raise("lost the group; joining again", err, "group", s.cfg.Group)
+		s.reporter.Warn("lost the group; joining again", err, "group", s.cfg.Group)
 		return nil
 	case p != nil && errors.As(err, new(*kgo.ErrDecompressTooLarge)):
 		return s.swollen(ctx, p, err)
 	case p != nil && (errors.As(err, new(*kgo.ErrDataLoss)) || errors.Is(err, kerr.OffsetOutOfRange)):
 		return s.gone(ctx, p, err)
 	case errors.Is(err, kerr.TopicAuthorizationFailed):
-		return usage(fmt.Errorf("read %s: %w", f.Topic, err),
-			"allow it: "+tools{s.cfg}.allow("--topic", f.Topic, kadm.OpRead, kadm.OpDescribe))
+		return fault.Usage(fmt.Errorf("read %s: %w", f.Topic, err),
+			"allow it: "+fault.CommandsFor(s.cfg).Allow("--topic", f.Topic, kadm.OpRead, kadm.OpDescribe))
 	case errors.Is(err, kerr.UnknownTopicID), errors.Is(err, kerr.InconsistentTopicID):
 		if other := s.sameCluster(ctx); other != nil {
 			return other
 		}
-		return failed(fmt.Errorf("read %s: the topic was deleted or created again: %w", f.Topic, err),
+		return fault.Failed(fmt.Errorf("read %s: the topic was deleted or created again: %w", f.Topic, err),
 			"start again; if the topic is new, TIDEMARK_ON_RESET=new-epoch lets a new epoch begin")
 	case p == nil && f.Topic != "":
 		// The client could not fetch the offset of a partition and goes on
@@ -506,8 +507,8 @@ func (s *session) again(ctx context.Context, p *partition, err error) error {
 	if p != nil {
 		where = []any{"topic", p.Topic, "partition", p.Partition}
 	}
-	s.alarm.raise("reading fails; trying again", err, where...)
-	pause := backoff{first: readPause, longest: readPause}
-	_ = pause.wait(ctx)
+	s.reporter.Warn("reading fails; trying again", err, where...)
+	pause := fault.Backoff{First: readPause, Longest: readPause}
+	_ = pause.Wait(ctx)
 	return nil
 }

@@ -190,7 +190,7 @@ func TestLossIsCountedOnce(t *testing.T) {
 			t.Errorf("the account of 20 that were held and are gone, and 5 that were read: %+v", sum)
 		}
 		s.stop()
-		if n := s.proc.alarm.snapshot().Lost; n != 25 {
+		if n := s.proc.reporter.Snapshot().Lost; n != 25 {
 			t.Errorf("%d counted as lost, 25 are", n)
 		}
 	})

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
 // mark lets a watermark that a record carries move the partition's. One that
@@ -22,6 +24,6 @@ func (s *session) mark(p *partition, r *kgo.Record) {
 			s.cfg.WatermarkHeader, time.Unix(0, int64(w)).UTC().Format(time.RFC3339Nano), s.cfg.MaxFuture)
 	}
 	if err != nil {
-		s.invalid.markers.add(r, fmt.Errorf("%w: %w", errMarker, err))
+		s.invalid.markers.add(r, fmt.Errorf("%w: %w", fault.ErrNoWatermark, err))
 	}
 }

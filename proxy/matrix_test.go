@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
 // The matrix: every request that matters, answered with every error that the
@@ -241,9 +242,9 @@ func TestMatrix(t *testing.T) {
 				})
 			}
 		}
-		in(r.told, func(t *testing.T, r row, err *kerr.Error) { passes(t, r, err, brokerClass, want) })
-		in(r.late, func(t *testing.T, r row, err *kerr.Error) { passes(t, r, err, networkClass, want) })
-		in(r.hidden, func(t *testing.T, r row, err *kerr.Error) { passes(t, r, err, noClass, want) })
+		in(r.told, func(t *testing.T, r row, err *kerr.Error) { passes(t, r, err, fault.Broker, want) })
+		in(r.late, func(t *testing.T, r row, err *kerr.Error) { passes(t, r, err, fault.Network, want) })
+		in(r.hidden, func(t *testing.T, r row, err *kerr.Error) { passes(t, r, err, fault.None, want) })
 		in(r.fenced, func(t *testing.T, r row, err *kerr.Error) {
 			goesOn(t, r, err, 2, want)
 			endsWith(t, r, err, end{1, itsID})
@@ -256,7 +257,7 @@ func TestMatrix(t *testing.T) {
 
 // passes has a request fail now and then, and then for longer than a
 // transaction lasts. Once it no longer does, the output goes on.
-func passes(t *testing.T, r row, err *kerr.Error, told class, want calm) {
+func passes(t *testing.T, r row, err *kerr.Error, told fault.Class, want calm) {
 	if !r.first() {
 		goesOn(t, r, err, 3, want)
 	}
@@ -285,8 +286,8 @@ func passes(t *testing.T, r row, err *kerr.Error, told class, want calm) {
 		}
 		s.stop()
 		c.undisturbed(s.cfg, want)
-		got := s.proc.alarm.snapshot()
-		if told == brokerClass && got.Broker == 0 || told == networkClass && got.Network == 0 {
+		got := s.proc.reporter.Snapshot()
+		if told == fault.Broker && got.Broker == 0 || told == fault.Network && got.Network == 0 {
 			t.Errorf("counted %+v, expected %v", got, told)
 		}
 	})
@@ -441,7 +442,7 @@ func calmRun(t *testing.T) (calm calm) {
 			t.Errorf("%d ordered, %d buffered, %d late, %d invalid: not much of a test", r.Ordered, r.Buffered, w.late, w.invalid)
 		}
 		calm.lines, calm.state = c.trace(s.cfg)
-		if got := s.proc.alarm.snapshot(); got.Broker+got.Network+got.Aborts > 0 || got.Record != w.invalid || got.Sessions != 1 || got.Rebalances == 0 {
+		if got := s.proc.reporter.Snapshot(); got.Broker+got.Network+got.Aborts > 0 || got.Record != w.invalid || got.Sessions != 1 || got.Rebalances == 0 {
 			t.Errorf("nothing happened, and counted was %+v", got)
 		}
 	})
@@ -506,7 +507,7 @@ func TestMatrixConnectionsLost(t *testing.T) {
 						}
 						s.stop()
 						c.undisturbed(s.cfg, want)
-						if got := s.proc.alarm.snapshot(); got.Network == 0 {
+						if got := s.proc.reporter.Snapshot(); got.Network == 0 {
 							t.Errorf("counted %+v", got)
 						}
 					})
@@ -562,7 +563,7 @@ func TestMatrixDeadTransaction(t *testing.T) {
 						t.Errorf("%d failed, the first record came out after %v", h.Hits(), took)
 					}
 					s.stop()
-					if got := s.proc.alarm.snapshot(); got.Broker+got.Network == 0 {
+					if got := s.proc.reporter.Snapshot(); got.Broker+got.Network == 0 {
 						t.Errorf("counted %+v", got)
 					}
 				})
@@ -623,12 +624,12 @@ func TestFruitlessSessionsAreQuiet(t *testing.T) {
 		c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.EndTxn}, Err: kerr.InvalidTxnState, Count: -1})
 		base := time.Now().Add(-time.Hour)
 		c.produce(c.cl, timed(topic, base, 0, nil), timed(topic, base, 9, nil))
-		before, sessions := s.voice.lines.Load(), s.proc.alarm.snapshot().Sessions
+		before, sessions := s.voice.lines.Load(), s.proc.reporter.Snapshot().Sessions
 		time.Sleep(10 * time.Minute)
 		if n := s.voice.lines.Load() - before; n > 100 {
 			t.Errorf("%d lines in ten minutes", n)
 		}
-		if n := s.proc.alarm.snapshot().Sessions - sessions; n < 100 {
+		if n := s.proc.reporter.Snapshot().Sessions - sessions; n < 100 {
 			t.Errorf("only %d sessions", n)
 		}
 	})

@@ -45,7 +45,7 @@ func TestAnHourWithoutBrokers(t *testing.T) {
 				if r := c.verify(s.cfg); r.Read != 2 || r.Ordered-r.Repeated != 2 {
 					t.Errorf("%d read, %d ordered, late %v", r.Read, r.Ordered, r.Late)
 				}
-				lines, got := s.voice.lines.Load(), s.proc.alarm.snapshot()
+				lines, got := s.voice.lines.Load(), s.proc.reporter.Snapshot()
 				t.Logf("%d lines, %+v", lines, got)
 				if lines < 60 || lines > 300 || got.Network < 1000 {
 					t.Errorf("%d lines, counted %+v", lines, got)
@@ -150,7 +150,7 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 			before := goleak.IgnoreCurrent()
 			s := c.start(topic)
 			s.voice.muted.Store(true)
-			for s.proc.alarm.rebalances.Load() == 0 {
+			for s.proc.reporter.Rebalances.Load() == 0 {
 				time.Sleep(time.Millisecond)
 			}
 			end(fake, s)

@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -16,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 )
 
@@ -32,41 +31,42 @@ import (
 // transactional id. With CREATE it creates outputs, with ALTER it lets them
 // grow with their source, with DESCRIBE_CONFIGS it compares their settings.
 // Several instances may do this at the same time.
-func preflight(ctx context.Context, adm *kadm.Client, cfg config.Config, ex *timestamp.Extractor, a *alarm) (map[string]Topic, error) {
-	return preflightOver(ctx, adm, adm, cfg, ex, a)
+func preflight(ctx context.Context, adm *kadm.Client, cfg config.Config, ex *timestamp.Extractor, reporter *fault.Reporter, cluster *oneCluster) (map[string]Topic, error) {
+	return preflightOver(ctx, adm, adm, cfg, ex, reporter, cluster)
 }
 
 // preflightOver makes the first contact over a client of its own.
-func preflightOver(ctx context.Context, first, adm *kadm.Client, cfg config.Config, ex *timestamp.Extractor, a *alarm) (map[string]Topic, error) {
-	p := &inspection{first: first, adm: adm, cfg: cfg, tools: tools{cfg}, extract: ex, log: a.log, said: a.said, cluster: &a.cluster, examine: (*round).source}
-	return p.patiently(ctx, a)
+func preflightOver(ctx context.Context, first, adm *kadm.Client, cfg config.Config, ex *timestamp.Extractor, reporter *fault.Reporter, cluster *oneCluster) (map[string]Topic, error) {
+	p := &inspection{first: first, adm: adm, cfg: cfg, tools: fault.CommandsFor(cfg), extract: ex, reporter: reporter, cluster: cluster, examine: (*round).source}
+	return p.patiently(ctx)
 }
 
 // patiently asks until the brokers are ready.
-func (p *inspection) patiently(ctx context.Context, a *alarm) (map[string]Topic, error) {
-	pause := backoff{first: 250 * time.Millisecond}
+func (p *inspection) patiently(ctx context.Context) (map[string]Topic, error) {
+	reporter := p.reporter
+	pause := fault.Backoff{First: 250 * time.Millisecond}
 	ctx = kadm.WithAuthorizedOps(ctx) // also keeps the client from answering out of its cache
 	for {
 		// Each attempt for itself: of one that failed we tell anyway.
-		asked := a.awaited.begin(wait{what: "the topics, and what we may do with them", after: 2 * reachPatience})
+		asked := reporter.Waits.Begin(fault.Wait{What: "the topics, and what we may do with them", After: 2 * reachPatience})
 		topics, err := p.settle(ctx)
 		asked()
 		switch {
 		case err == nil:
-			a.welcomed.Store(true)
+			p.cluster.entered.Store(true)
 			return topics, nil
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
-		case a.welcomed.Load() && discord(err) != "":
-			pause.longest = refusedPause
-			a.cry("", "the brokers do not let us in any more; asking again", err, "hint", discord(err))
+		case p.cluster.entered.Load() && fault.HandshakeHint(err) != "":
+			pause.Longest = refusedPause
+			reporter.Error("", "the brokers do not let us in any more; asking again", err, "hint", fault.HandshakeHint(err))
 		case !transient(err):
 			return nil, p.final(err)
 		default:
-			pause.longest = time.Second
-			a.raise("the brokers are not ready; asking again", err, hinted(suspicion(err))...)
+			pause.Longest = time.Second
+			reporter.Warn("the brokers are not ready; asking again", err, fault.HintArgs(fault.EOFHint(err))...)
 		}
-		if err := pause.wait(ctx); err != nil {
+		if err := pause.Wait(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -78,14 +78,13 @@ const refusedPause = 10 * time.Second
 
 // inspection is what preflight knows across its attempts.
 type inspection struct {
-	first   *kadm.Client // tells at once why brokers close connections
-	adm     *kadm.Client
-	cfg     config.Config
-	tools   tools
-	extract *timestamp.Extractor
-	log     *slog.Logger
-	said    map[string]bool // warnings given, so that each is given once
-	cluster *oneCluster
+	first    *kadm.Client // tells at once why brokers close connections
+	adm      *kadm.Client
+	cfg      config.Config
+	tools    fault.Commands
+	extract  *timestamp.Extractor
+	reporter *fault.Reporter
+	cluster  *oneCluster
 
 	examine  func(r *round, ctx context.Context, topic string) error // looks at one of the topics
 	rehearse bool                                                    // nothing is changed
@@ -105,7 +104,7 @@ var errUnsettled = errors.New("not ready yet")
 // settle makes rounds until there is nothing left to change. A broker learns
 // of a new topic or partition a little later than the controller that made it.
 func (p *inspection) settle(ctx context.Context) (map[string]Topic, error) {
-	pause := backoff{first: 20 * time.Millisecond, longest: time.Second}
+	pause := fault.Backoff{First: 20 * time.Millisecond, Longest: time.Second}
 	for began := time.Now(); ; {
 		topics, err := p.round(ctx)
 		switch late := time.Since(began) > settled; {
@@ -115,7 +114,7 @@ func (p *inspection) settle(ctx context.Context) (map[string]Topic, error) {
 		case late, !errors.Is(err, errUnsettled):
 			return topics, err
 		}
-		if err := pause.wait(ctx); err != nil {
+		if err := pause.Wait(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -137,28 +136,17 @@ func (p *inspection) round(ctx context.Context) (map[string]Topic, error) {
 type round struct {
 	*inspection
 	topics  map[string]Topic
-	faults  Faults
+	faults  fault.Faults
 	changes []change
 	hidden  []string // topics whose settings may not be seen
 	waiting error    // a topic is not complete yet
 }
 
-func (r *round) fault(err error, hint string) { r.faults = append(r.faults, usage(err, hint)) }
+func (r *round) fault(err error, hint string) { r.faults = append(r.faults, fault.Usage(err, hint)) }
 
 // warn logs what keeps nobody from starting.
 func (p *inspection) warn(msg, topic, hint string) {
-	if key := msg + "\x00" + topic; !p.said[key] {
-		p.said[key] = true
-		p.log.Warn(msg, append([]any{"topic", topic}, hinted(hint)...)...)
-	}
-}
-
-// hinted returns a hint for the log, if there is one.
-func hinted(hint string) []any {
-	if hint == "" {
-		return nil
-	}
-	return []any{"hint", hint}
+	p.reporter.WarnOnce(topic, msg, append([]any{"topic", topic}, fault.HintArgs(hint)...)...)
 }
 
 const reachPatience = 5 * time.Second
@@ -188,7 +176,7 @@ func (r *round) access(ctx context.Context) error {
 		answers = append(answers, r.adm.FindTxnCoordinators(ctx, id)[id].Err)
 	}
 	for _, err := range answers {
-		if f := forbidden(r.cfg, err); f != nil {
+		if f := fault.Forbidden(r.cfg, err); f != nil {
 			r.faults = append(r.faults, f)
 		} else if err != nil {
 			return fmt.Errorf("find the coordinators of group %q and transactional id %q: %w", group, id, err)
@@ -244,7 +232,7 @@ func (r *round) look(ctx context.Context, role, name string) (*view, error) {
 	switch {
 	case err == nil:
 		return v, nil
-	case denied(err):
+	case fault.Denied(err):
 		r.hidden = append(r.hidden, name)
 		v.settings = nil
 		return v, nil
@@ -261,9 +249,9 @@ func (r *round) report(context.Context) error {
 		slices.Sort(r.hidden)
 		topics := strings.Join(r.hidden, ",")
 		r.warn("settings of topics are hidden: cleanup, retention, timestamps and record size go unchecked, and new outputs get the brokers' defaults", topics,
-			"allow it, for each of the topics: "+r.tools.allow("--topic", r.hidden[0], kadm.OpDescribeConfigs))
+			"allow it, for each of the topics: "+r.tools.Allow("--topic", r.hidden[0], kadm.OpDescribeConfigs))
 	}
-	return r.faults.err()
+	return r.faults.Err()
 }
 
 // change makes the changes, and sends for another round to see them.
@@ -276,7 +264,7 @@ func (r *round) change(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := r.faults.err(); err != nil {
+	if err := r.faults.Err(); err != nil {
 		return err
 	}
 	if len(r.changes) > 0 {
@@ -293,7 +281,7 @@ type change interface {
 	// raced is the answer when another instance was faster.
 	raced() *kerr.Error
 	// byHand is the command that makes it.
-	byHand(t tools) string
+	byHand(t fault.Commands) string
 	// needs is the operation on the topic that has to be allowed.
 	needs() (topic string, op kadm.ACLOperation)
 }
@@ -327,13 +315,13 @@ func (r *round) make(ctx context.Context, c change, dry bool) error {
 	err := c.request(ctx, r.adm, dry)
 	switch {
 	case err == nil && !dry:
-		r.log.Info("output topics: " + c.String())
+		r.reporter.Logger.Info("output topics: " + c.String())
 		return nil
 	case err == nil, errors.Is(err, c.raced()):
 		return nil
-	case denied(err):
+	case fault.Denied(err):
 		topic, op := c.needs()
-		r.fault(fmt.Errorf("%s: %w", c, err), "do it by hand: "+c.byHand(r.tools)+"; or allow it: "+r.tools.allow("--topic", topic, op))
+		r.fault(fmt.Errorf("%s: %w", c, err), "do it by hand: "+c.byHand(r.tools)+"; or allow it: "+r.tools.Allow("--topic", topic, op))
 		return nil
 	case ctx.Err() != nil, transient(err):
 		return fmt.Errorf("%s: %w", c, err)
@@ -347,15 +335,15 @@ type creation struct {
 	topic      string
 	partitions int32
 	replicas   int16
-	settings   []setting
+	settings   []fault.Setting
 }
 
 func (c creation) String() string { return "create " + c.topic }
 
 func (c creation) raced() *kerr.Error { return kerr.TopicAlreadyExists }
 
-func (c creation) byHand(t tools) string {
-	return t.create(c.topic, c.partitions, c.replicas, c.settings)
+func (c creation) byHand(t fault.Commands) string {
+	return t.Create(c.topic, c.partitions, c.replicas, c.settings)
 }
 
 func (c creation) needs() (string, kadm.ACLOperation) { return c.topic, kadm.OpCreate }
@@ -363,7 +351,7 @@ func (c creation) needs() (string, kadm.ACLOperation) { return c.topic, kadm.OpC
 func (c creation) request(ctx context.Context, adm *kadm.Client, dry bool) error {
 	settings := make(map[string]*string, len(c.settings))
 	for _, s := range c.settings {
-		settings[s.key] = &s.value
+		settings[s.Key] = &s.Value
 	}
 	send := adm.CreateTopics
 	if dry {
@@ -385,7 +373,7 @@ func (g growth) String() string {
 
 func (g growth) raced() *kerr.Error { return kerr.InvalidPartitions }
 
-func (g growth) byHand(t tools) string { return t.grow(g.topic, g.partitions) }
+func (g growth) byHand(t fault.Commands) string { return t.Grow(g.topic, g.partitions) }
 
 func (g growth) needs() (string, kadm.ACLOperation) { return g.topic, kadm.OpAlter }
 
@@ -412,41 +400,22 @@ func transient(err error) bool {
 	if errors.Is(err, errUnsettled) {
 		return true
 	}
-	if errors.As(err, new(*Fault)) {
+	if errors.As(err, new(*fault.Fault)) {
 		return false
 	}
 	if answer, ok := errors.AsType[*kerr.Error](err); ok {
 		return answer.Retriable || answer == kerr.UnknownServerError // a fault of a broker, and no answer to the question
 	}
-	return discord(err) == "" && !errors.Is(err, kgo.ErrClientClosed)
+	return fault.HandshakeHint(err) == "" && !errors.Is(err, kgo.ErrClientClosed)
 }
 
 // final makes a fault of an error that nothing is known about.
 func (p *inspection) final(err error) error {
-	if errors.As(err, new(*Fault)) {
+	if errors.As(err, new(*fault.Fault)) {
 		return err
 	}
-	if hint := discord(err); hint != "" {
-		return usage(err, hint)
+	if hint := fault.HandshakeHint(err); hint != "" {
+		return fault.Usage(err, hint)
 	}
-	return failed(err, "the brokers refuse it for good: see their logs for the reason")
-}
-
-// backoff waits ever longer. Half of every wait is random, so that instances
-// which failed together do not come back together.
-type backoff struct {
-	first, longest time.Duration
-}
-
-func (b *backoff) wait(ctx context.Context) error {
-	d := b.first
-	b.first = min(2*d, b.longest)
-	t := time.NewTimer(d/2 + rand.N(d/2))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return fault.Failed(err, "the brokers refuse it for good: see their logs for the reason")
 }

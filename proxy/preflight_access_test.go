@@ -14,6 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
 func acl(kind kmsg.ACLResourceType, name string, op kmsg.ACLOperation) kfake.ACL {
@@ -64,7 +66,7 @@ func TestPreflightLeastPrivilege(t *testing.T) {
 		switch {
 		case without >= 0 && least[without].fault != nil:
 			wrong(t, err, append(least[without].fault, "--command-config admin.properties --add --allow-principal User:tm")...)
-			if _, many := err.(Faults); many {
+			if _, many := err.(fault.Faults); many {
 				t.Errorf("more than one fault without %+v: %v", least[without].ACL, err)
 			}
 		case err != nil || topics["raw"].Partitions != 2:
@@ -87,7 +89,7 @@ func TestPreflightNoPermission(t *testing.T) {
 		"look up the source topic raw: it does not exist, or we may not READ it", "--operation Read --operation Describe --topic raw\n",
 		"write to the ordered output raw.ordered: we may not WRITE it", "write to the late output raw.late: we may not WRITE it",
 		"--operation Write --operation Describe --operation Read --topic raw.late")
-	if faults, ok := err.(Faults); !ok || len(faults) != 5 || f.warnings() != "" {
+	if faults, ok := err.(fault.Faults); !ok || len(faults) != 5 || f.warnings() != "" {
 		t.Errorf("%v, log: %s", err, &f.log)
 	}
 }
@@ -126,8 +128,8 @@ func TestPreflightLogin(t *testing.T) {
 func TestPreflightLetInBefore(t *testing.T) {
 	f := fakeDeparture(t, kfake.SeedTopics(1, "raw"))
 	cfg := f.config()
-	a := newAlarm(f.logger())
-	if _, err := preflight(t.Context(), f.client(cfg), cfg, cfg.EventTime, a); err != nil {
+	a := fault.NewReporter(f.logger())
+	if _, err := preflight(t.Context(), f.client(cfg), cfg, cfg.EventTime, a, new(oneCluster)); err != nil {
 		t.Fatal(err)
 	}
 	var refusals atomic.Int64
@@ -140,7 +142,7 @@ func TestPreflightLetInBefore(t *testing.T) {
 		resp.ErrorCode = kerr.SaslAuthenticationFailed.Code
 		return resp, nil, true
 	})
-	if _, err := preflight(t.Context(), f.client(cfg), cfg, cfg.EventTime, a); err != nil {
+	if _, err := preflight(t.Context(), f.client(cfg), cfg, cfg.EventTime, a, new(oneCluster)); err != nil {
 		t.Fatal(err)
 	}
 	if n := strings.Count(f.log.String(), "do not let us in any more"); n != 1 || refusals.Load() <= 3 {
@@ -186,7 +188,7 @@ func TestPreflightTellsAllFaults(t *testing.T) {
 	f.login("tm")
 	_, err := f.run([]string{"a", "b", "c", "d"})
 	wrong(t, err, `the group "g"`, `the transactional id "g/i"`, "source topic b", "source topic c", "source topic d")
-	if faults := err.(Faults); len(faults) != 5 {
+	if faults := err.(fault.Faults); len(faults) != 5 {
 		t.Errorf("%d faults:\n%v", len(faults), err)
 	}
 	if n := f.partitions("a.ordered"); n != 0 {

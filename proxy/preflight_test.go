@@ -22,6 +22,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
 // departure is a cluster before a preflight, and what came of it.
@@ -146,7 +147,7 @@ func (f *departure) run(topics []string, env ...string) (map[string]Topic, error
 	defer cancel()
 	cfg := f.config(append(env, "TIDEMARK_TOPICS="+strings.Join(topics, ","))...)
 	f.log = journal{}
-	return preflight(ctx, f.client(cfg), cfg, cfg.EventTime, newAlarm(f.logger()))
+	return preflight(ctx, f.client(cfg), cfg, cfg.EventTime, fault.NewReporter(f.logger()), new(oneCluster))
 }
 
 func (f *departure) logger() *slog.Logger { return slog.New(slog.NewTextHandler(&f.log, nil)) }
@@ -214,7 +215,7 @@ func wrong(t testing.TB, err error, parts ...string) {
 		t.Fatalf("%v does not end with 2", err)
 	}
 	text := err.Error()
-	if f, ok := err.(*Fault); ok {
+	if f, ok := err.(*fault.Fault); ok {
 		text += "\nhint: " + f.Advice
 	}
 	contains(t, text, parts...)
@@ -279,7 +280,7 @@ func TestPreflightWaitsForBrokers(t *testing.T) {
 		go func() {
 			var err error
 			cfg := f.config()
-			topics, err = preflight(t.Context(), adm, cfg, cfg.EventTime, newAlarm(f.logger()))
+			topics, err = preflight(t.Context(), adm, cfg, cfg.EventTime, fault.NewReporter(f.logger()), new(oneCluster))
 			done <- err
 		}()
 		time.Sleep(100 * time.Millisecond)
@@ -317,7 +318,7 @@ func TestPreflightEndsWithContext(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			time.AfterFunc(4*time.Second, func() { cancel(errors.New("a signal")) })
 			began, cfg := time.Now(), f.config()
-			_, err := preflight(ctx, f.client(cfg, kgo.Dialer(dial)), cfg, cfg.EventTime, newAlarm(slog.New(slog.DiscardHandler)))
+			_, err := preflight(ctx, f.client(cfg, kgo.Dialer(dial)), cfg, cfg.EventTime, fault.NewReporter(slog.New(slog.DiscardHandler)), new(oneCluster))
 			if err != context.Canceled || time.Since(began) != 4*time.Second {
 				t.Errorf("%v after %v", err, time.Since(began))
 			}
@@ -338,7 +339,7 @@ func TestPreflightNoAnswer(t *testing.T) {
 			dials.Add(1)
 			<-ctx.Done()
 			return nil, ctx.Err()
-		})), cfg, cfg.EventTime, newAlarm(f.logger()))
+		})), cfg, cfg.EventTime, fault.NewReporter(f.logger()), new(oneCluster))
 		if err != context.DeadlineExceeded || dials.Load() < 3 {
 			t.Errorf("%v after %d attempts", err, dials.Load())
 		}
@@ -355,7 +356,7 @@ func TestPreflightGoesOnWithoutLeader(t *testing.T) {
 		cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: "raw.late", Partitions: []int32{1}, Err: kerr.LeaderNotAvailable, Count: -1})
 		f, adm := virtual(t, network)
 		began, cfg := time.Now(), f.config()
-		topics, err := preflight(t.Context(), adm, cfg, cfg.EventTime, newAlarm(f.logger()))
+		topics, err := preflight(t.Context(), adm, cfg, cfg.EventTime, fault.NewReporter(f.logger()), new(oneCluster))
 		if took := time.Since(began); err != nil || len(topics) != 1 || took < settled || took > settled+time.Second {
 			t.Errorf("%v, %v after %v", topics, err, took)
 		}
@@ -390,7 +391,7 @@ func TestPreflightAnswers(t *testing.T) {
 				mended := 200 * time.Second
 				time.AfterFunc(mended, broken.Remove)
 				began, cfg := time.Now(), f.config()
-				_, err := preflight(t.Context(), adm, cfg, cfg.EventTime, newAlarm(f.logger()))
+				_, err := preflight(t.Context(), adm, cfg, cfg.EventTime, fault.NewReporter(f.logger()), new(oneCluster))
 				switch took := time.Since(began); {
 				case test.wait:
 					if err != nil || took < mended {
@@ -401,7 +402,7 @@ func TestPreflightAnswers(t *testing.T) {
 					t.Errorf("%v after %v", err, took)
 				default:
 					contains(t, err.Error(), test.reason)
-					if f, ok := err.(*Fault); !ok || f.Code != 1 {
+					if f, ok := err.(*fault.Fault); !ok || f.Code != 1 {
 						t.Errorf("%v is no failure", err)
 					}
 				}

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
 // A broker that bounds the bytes of a client answers at once, with a time for which the
@@ -66,7 +67,7 @@ const (
 // quotas is what has been learnt of the brokers' quotas. It outlives sessions. It is a
 // hook of the clients, and is asked by the loop.
 type quotas struct {
-	alarm *alarm
+	reporter *fault.Reporter
 
 	// Set before there are clients.
 	session, transaction time.Duration // the timeouts
@@ -110,8 +111,8 @@ func (t *traffic) within(now time.Time) (sum int64) {
 	return sum
 }
 
-func newQuotas(a *alarm) *quotas {
-	q := &quotas{alarm: a, last: map[int32]throttled{}}
+func newQuotas(reporter *fault.Reporter) *quotas {
+	q := &quotas{reporter: reporter, last: map[int32]throttled{}}
 	for k := range q.traffic {
 		q.traffic[k] = map[int32]*traffic{}
 	}
@@ -167,11 +168,11 @@ func (q *quotas) OnBrokerThrottle(broker kgo.BrokerMetadata, interval time.Durat
 func (q *quotas) tell(kind throttled, broker kgo.BrokerMetadata, interval time.Duration) {
 	args := []any{"broker", net.JoinHostPort(broker.Host, strconv.Itoa(int(broker.Port))), "request", kind.String(), "throttle", interval.String()}
 	if interval < min(q.session, q.transaction)/2 {
-		q.alarm.tell(kind.String(), slog.LevelWarn, noClass, "a quota of the brokers holds requests back", append(args,
+		q.reporter.Throttle(kind.String(), slog.LevelWarn, fault.None, "a quota of the brokers holds requests back", append(args,
 			"hint", "raise "+kind.setting()+" for this client, or for its user")...)
 		return
 	}
-	q.alarm.tell(kind.String(), slog.LevelError, noClass, "a quota of the brokers holds requests back for so long that timeouts may pass; less is asked for at a time", append(args,
+	q.reporter.Throttle(kind.String(), slog.LevelError, fault.None, "a quota of the brokers holds requests back for so long that timeouts may pass; less is asked for at a time", append(args,
 		"session_timeout", q.session.String(), "transaction_timeout", q.transaction.String(),
 		"hint", fmt.Sprintf("if it goes on, single batches or records are too large for the quota: raise %s for this client, or for its user; or raise TIDEMARK_SESSION_TIMEOUT and TIDEMARK_TRANSACTION_TIMEOUT above %v", kind.setting(), (2*interval).Round(time.Second)))...)
 }
@@ -216,13 +217,10 @@ func (q *quotas) words() string {
 	return ""
 }
 
-// Throttled is for how long brokers asked us to be quiet, by what a quota held back.
-type Throttled struct{ Produce, Fetch, Other time.Duration }
-
-func (q *quotas) totals() Throttled {
+func (q *quotas) totals() fault.Throttled {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return Throttled{q.kinds[produceRequests].total, q.kinds[fetchRequests].total, q.kinds[otherRequests].total}
+	return fault.Throttled{Produce: q.kinds[produceRequests].total, Fetch: q.kinds[fetchRequests].total, Other: q.kinds[otherRequests].total}
 }
 
 // heedQuotas takes account of what the quotas want, and slow brokers: of how much is put out until the next

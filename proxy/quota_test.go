@@ -15,6 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
 // quota bounds what clients of a name read and write, in bytes a second; 0: no bound.
@@ -118,7 +120,7 @@ func TestQuotasAreLearnt(t *testing.T) {
 		for _, rate := range []float64{20e3, 50e3, 500e3, 5e6} {
 			synctest.Test(t, func(t *testing.T) {
 				const most = 32 << 20
-				q := newQuotas(newAlarm(slog.New(slog.DiscardHandler)))
+				q := newQuotas(fault.NewReporter(slog.New(slog.DiscardHandler)))
 				q.session, q.transaction, q.target = 6*time.Second, 10*time.Second, 1500*time.Millisecond
 				b := &throttler{q: q, kind: kind, rate: rate, sent: map[int64]int{}}
 				of := throttledKind(kind.Int16())
@@ -154,7 +156,7 @@ func TestQuotasAreLearnt(t *testing.T) {
 // a pause; and what has no bound of its own comes to have none.
 func TestQuotaIsForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := newQuotas(newAlarm(slog.New(slog.DiscardHandler)))
+		q := newQuotas(fault.NewReporter(slog.New(slog.DiscardHandler)))
 		q.session, q.transaction, q.target = 6*time.Second, 10*time.Second, 1500*time.Millisecond
 		b := &throttler{q: q, kind: kmsg.Produce, rate: 50e3, sent: map[int64]int{}}
 		for began := time.Now(); time.Since(began) < time.Minute; time.Sleep(10 * time.Millisecond) {

@@ -18,11 +18,12 @@ import (
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/reorder"
 )
 
 // errTopology says that the preflight has to be done again.
-var errTopology = errors.New("topics have changed")
+var errTopology = fault.NewError(fault.None, "topics have changed")
 
 // committed is what the group has committed for a partition.
 type committed struct {
@@ -36,9 +37,9 @@ type committed struct {
 // anything is read, so that the next start finds its origin. All is committed when it
 // is called, so a stop ends it at once.
 func (s *session) load(partitions map[string][]int32) (positions, error) {
-	defer s.awaited.begin(s.while.loading)()
+	defer s.waits.Begin(s.expected.loading)()
 	at, err := s.loadAll(s.stopping, partitions)
-	if err != nil && s.stopping.Err() != nil && !errors.As(err, new(*Fault)) {
+	if err != nil && s.stopping.Err() != nil && !errors.As(err, new(*fault.Fault)) {
 		return nil, errCutShort
 	}
 	return at, err
@@ -124,7 +125,7 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (p
 		}
 	}
 	if len(fresh) > 0 {
-		s.alarm.inform("the group had no offsets of its own here, and begins", "cluster_id", s.alarm.cluster.name(), "group", s.cfg.Group, "begins", listAt(fresh, at))
+		s.reporter.Progress("the group had no offsets of its own here, and begins", "cluster_id", s.cluster.name(), "group", s.cfg.Group, "begins", listAt(fresh, at))
 	}
 	var again int64
 	for _, p := range loaded {
@@ -147,7 +148,7 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (p
 	for p := range away {
 		partitions = leaveOut(partitions, p)
 	}
-	s.alarm.inform("partitions taken up", "partitions", list(partitions), "first_starts", len(fresh), "offsets_to_read_again", again)
+	s.reporter.Progress("partitions taken up", "partitions", list(partitions), "first_starts", len(fresh), "offsets_to_read_again", again)
 	return at, nil
 }
 
@@ -245,11 +246,11 @@ func (s *session) refuse(p *partition, was committed, err error) error {
 	err = fmt.Errorf("take up %s partition %d from offset %d of group %q: the metadata of that commit was %w", p.Topic, p.Partition, was.offset, s.cfg.Group, err)
 	switch {
 	case errors.Is(err, reorder.ErrFingerprint):
-		return usage(err, "go back to the TIDEMARK_EVENT_TIME of before until nothing is buffered (lag 0), then change it")
+		return fault.Usage(err, "go back to the TIDEMARK_EVENT_TIME of before until nothing is buffered (lag 0), then change it")
 	case errors.Is(err, reorder.ErrNewer):
-		return usage(err, "run the version that wrote it, or a later one")
+		return fault.Usage(err, "run the version that wrote it, or a later one")
 	}
-	return usage(err, "another program commits in this group, or an offset was moved by hand; use a TIDEMARK_GROUP of its own, or reset the offset with the tools of Kafka (which clears the metadata) and set TIDEMARK_ON_RESET=new-epoch")
+	return fault.Usage(err, "another program commits in this group, or an offset was moved by hand; use a TIDEMARK_GROUP of its own, or reset the offset with the tools of Kafka (which clears the metadata) and set TIDEMARK_ON_RESET=new-epoch")
 }
 
 // beginAt decides where a partition without a usable commit begins, and in
@@ -270,7 +271,7 @@ func (s *session) beginAt(ctx context.Context, p *partition, was committed, firs
 	}
 	if out.any && s.cfg.OnReset != config.ResetBeginsEpoch {
 		if r := s.rivalOf(ctx, p.Source); r != nil { // a new epoch would be the wrong way out
-			return reorder.Snapshot{}, r.refuse(tools{s.cfg})
+			return reorder.Snapshot{}, r.refuse(fault.CommandsFor(s.cfg))
 		}
 		return reorder.Snapshot{}, s.refuseReset(p, was, why)
 	}
@@ -309,7 +310,7 @@ func (s *session) refuseReset(p *partition, was committed, why error) error {
 	case was.offset >= 0:
 		what = fmt.Sprintf("the offset %d was set from outside", was.offset)
 	}
-	return usage(
+	return fault.Usage(
 		fmt.Errorf("take up %s partition %d: %s, but %s and %s hold records of an earlier run", p.Topic, p.Partition, what, p.Ordered, p.Late),
 		"is TIDEMARK_GROUP the group that wrote them? If it is, and an offset was lost or set by hand, it cannot be put back with Kafka's tools, which do not write the metadata that goes with it: "+
 			"set TIDEMARK_ON_RESET=new-epoch for one start, to go on in a new epoch, in which order and watermarks begin anew; what the outputs hold from that offset on comes out a second time")
@@ -320,7 +321,7 @@ func (s *session) refuseReset(p *partition, was committed, why error) error {
 func (s *session) fetchCommitted(ctx context.Context, group string, partitions map[string][]int32, stable bool) (map[string]map[int32]committed, error) {
 	req, names := s.offsetRequest(group, partitions, stable)
 	var h holders
-	pause := backoff{first: 20 * time.Millisecond, longest: time.Second}
+	pause := fault.Backoff{First: 20 * time.Millisecond, Longest: time.Second}
 	for {
 		all, err := s.fetchOnce(ctx, req, names)
 		if !errors.Is(err, kerr.UnstableOffsetCommit) {
@@ -331,9 +332,9 @@ func (s *session) fetchCommitted(ctx context.Context, group string, partitions m
 			// client believes that it has ended. The next session ends it.
 			return nil, fmt.Errorf("%w: the transaction that was undone is still open", err)
 		}
-		s.awaited.heard(err)
+		s.waits.Answered(err)
 		s.heldBack(ctx, group, &h, err)
-		if err := pause.wait(ctx); err != nil {
+		if err := pause.Wait(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -367,7 +368,7 @@ func (s *session) fetchOnce(ctx context.Context, req *kmsg.OffsetFetchRequest, n
 		return nil, doing(err)
 	}
 	if len(resp.Groups) != 1 {
-		return nil, doing(fmt.Errorf("%w: it is about %d groups", errAnswer, len(resp.Groups)))
+		return nil, doing(fmt.Errorf("%w: it is about %d groups", fault.ErrBadAnswer, len(resp.Groups)))
 	}
 	g := resp.Groups[0]
 	if err := kerr.ErrorForCode(g.ErrorCode); err != nil {
@@ -393,7 +394,7 @@ func (s *session) fetchOnce(ctx context.Context, req *kmsg.OffsetFetchRequest, n
 	}
 	for _, asked := range req.Groups[0].Topics {
 		if all[asked.Topic] == nil {
-			return nil, doing(fmt.Errorf("%w: it leaves out %s", errAnswer, asked.Topic))
+			return nil, doing(fmt.Errorf("%w: it leaves out %s", fault.ErrBadAnswer, asked.Topic))
 		}
 	}
 	return all, nil

@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
 // What becomes of records that brokers refuse; docs/design/refusals.md has the
@@ -125,12 +126,12 @@ func (s *session) bear(ctx context.Context, all []*refusal) error {
 		if errors.Is(r.err, errPlaced) {
 			continue // its partition stops when it comes to it again
 		}
-		if isExpired(r.err) {
-			s.alarm.note(expired, r.err, "transactional_id", s.cfg.TransactionalID())
+		if fault.IsExpired(r.err) {
+			s.reporter.Info(expired, r.err, "transactional_id", s.cfg.TransactionalID())
 			s.recoiling = true
 			continue
 		}
-		s.alarm.raise("a record was not accepted; going back to the last commit", r.err, "topic", r.topic, "partition", r.partition)
+		s.reporter.Warn("a record was not accepted; going back to the last commit", r.err, "topic", r.topic, "partition", r.partition)
 		s.recoiling = true
 		if refusedForGood(r.err) {
 			s.suspectWriterOf(r)
@@ -222,7 +223,7 @@ func (s *session) closeGroup(ctx context.Context, stop bool) error {
 	if err := s.flush(ctx); err != nil {
 		return err
 	}
-	fault, err := sifter{
+	culprit, err := sifter{
 		send:    func(h *handed) error { s.hand(ctx, h); return nil },
 		flush:   func() error { return s.flush(ctx) },
 		forGood: refusedForGood,
@@ -230,7 +231,7 @@ func (s *session) closeGroup(ctx context.Context, stop bool) error {
 	if err != nil {
 		return err
 	}
-	if fault == nil {
+	if culprit == nil {
 		for _, h := range group {
 			s.flight.land(h.r, h.err) // some may have come to another error
 		}
@@ -242,7 +243,7 @@ func (s *session) closeGroup(ctx context.Context, stop bool) error {
 	// A record behind the one at fault may have been taken all the same: late and
 	// ordered records go to two output partitions.
 	taken := len(refusedOf(group)) < len(group)
-	return s.condemn(ctx, p, fault, stop && !taken && p.put == len(group))
+	return s.condemn(ctx, p, culprit, stop && !taken && p.put == len(group))
 }
 
 func refusedOf(hs []*handed) (refused []*handed) {
@@ -285,9 +286,9 @@ func (f sifter) first(refused []*handed) (*handed, error) {
 		if err := f.again(part); err != nil {
 			return nil, err
 		}
-		fault, err := f.first(refusedOf(part))
-		if fault != nil || err != nil {
-			return fault, err
+		culprit, err := f.first(refusedOf(part))
+		if culprit != nil || err != nil {
+			return culprit, err
 		}
 		if len(refusedOf(part)) > 0 {
 			return nil, nil // what follows must not overtake them
@@ -330,27 +331,27 @@ func (s *session) refusalAt(p *partition, at place) halting {
 	if at.late {
 		topic = p.Late
 	}
-	t := tools{s.cfg}
+	t := fault.CommandsFor(s.cfg)
 	h := halting{why: fmt.Errorf("write the record at offset %d to %s: %w", at.offset, topic, at.err)}
 	switch {
 	case refusedForGood(at.err):
-		h.hint = t.letIn(topic, at.err, at.keyless)
+		h.hint = letIn(t, topic, at.err, at.keyless)
 	case errors.Is(at.err, kerr.RecordListTooLarge):
-		h.hint = "raise the limit: " + t.set(topic, "segment.bytes", "BYTES")
+		h.hint = "raise the limit: " + t.Set(topic, "segment.bytes", "BYTES")
 	default:
-		h.hint = "raise the limit: " + t.set(topic, maxMessageBytes, "BYTES")
+		h.hint = "raise the limit: " + t.Set(topic, maxMessageBytes, "BYTES")
 	}
 	return h
 }
 
 // letIn says what has a record taken that is refused for good.
-func (t tools) letIn(topic string, err error, keyless bool) string {
+func letIn(t fault.Commands, topic string, err error, keyless bool) string {
 	switch {
 	case errors.Is(err, kerr.InvalidTimestamp):
 		return "the topic refuses times that its source has let in: " +
-			t.set(topic, timestampBefore, "9223372036854775807") + "; and " + t.set(topic, timestampAfter, "9223372036854775807")
+			t.Set(topic, timestampBefore, "9223372036854775807") + "; and " + t.Set(topic, timestampAfter, "9223372036854775807")
 	case keyless:
-		return "a compacted topic takes no record without a key: " + t.set(topic, "cleanup.policy", "delete") +
+		return "a compacted topic takes no record without a key: " + t.Set(topic, "cleanup.policy", "delete") +
 			"; if it is not compacted, the brokers' logs say what they find fault with"
 	}
 	return "the brokers' logs say what they find fault with; change what makes them refuse it, such as a validation of schemas on " + topic
@@ -419,7 +420,7 @@ func (s *session) tryAgainOrShut(ctx context.Context, all []*refusal) error {
 	apart := s.someAccepted(all)
 	for _, r := range all {
 		p := s.writerOf(r)
-		if p == nil || isFenced(r.err) {
+		if p == nil || fault.IsFenced(r.err) {
 			continue
 		}
 		n := s.refusals[p.Source].times + 1
@@ -531,7 +532,7 @@ func (s *session) minInSync(ctx context.Context, topics []string) map[string]int
 func (s *session) shutOut(p *partition, err error) halting {
 	return halting{
 		why:  fmt.Errorf("write to %s and %s partition %d: %w", p.Ordered, p.Late, p.Partition, err),
-		hint: "see that the partition has a leader and enough replicas in sync: " + tools{s.cfg}.line("kafka-topics", "--describe", "--topic", p.Ordered),
+		hint: "see that the partition has a leader and enough replicas in sync: " + fault.CommandsFor(s.cfg).Line("kafka-topics", "--describe", "--topic", p.Ordered),
 	}
 }
 
@@ -573,7 +574,7 @@ func (s *session) open(ctx context.Context, shut []emit.Source) []emit.Source {
 		}
 		s.shut[src] = closed{err: known, visible: true}
 		reason := s.reasons[src]
-		s.alarm.cry(fmt.Sprint(src.Topic, src.Partition), "a partition stands still; it is tried again every "+retryStopped.String(), known,
+		s.reporter.Error(fmt.Sprint(src.Topic, src.Partition), "a partition stands still; it is tried again every "+retryStopped.String(), known,
 			"topic", src.Topic, "partition", src.Partition, "hint", reason.hint)
 	}
 	return open
@@ -608,14 +609,14 @@ type refused struct {
 }
 
 // hopeless returns a fault if trying again would be no use to any partition.
-func (s *session) hopeless(r *refusal) *Fault {
-	t := tools{s.cfg}
+func (s *session) hopeless(r *refusal) *fault.Fault {
+	t := fault.CommandsFor(s.cfg)
 	err := fmt.Errorf("write to %s partition %d: %w", r.topic, r.partition, r.err)
 	switch {
 	case errors.Is(err, kerr.TopicAuthorizationFailed):
-		return usage(err, "allow it: "+t.allow("--topic", r.topic, kadm.OpWrite, kadm.OpDescribe, kadm.OpRead))
+		return fault.Usage(err, "allow it: "+t.Allow("--topic", r.topic, kadm.OpWrite, kadm.OpDescribe, kadm.OpRead))
 	case errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.UnknownTopicID):
-		return failed(err, "the topic is gone; start again, and it is created")
+		return fault.Failed(err, "the topic is gone; start again, and it is created")
 	}
-	return forGood(s.cfg, err)
+	return fault.Permanent(s.cfg, err)
 }

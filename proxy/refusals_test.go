@@ -95,7 +95,7 @@ func stopsAtRefused(t *testing.T, c *cluster, refusal *kerr.Error, delivery stri
 		t.Errorf("told: %q", lines)
 	}
 	c.await("the others to go on", func() bool { return len(c.contents(ordered)[2]) >= each-2 })
-	tries, aborts := refused.Hits(), s.proc.alarm.snapshot().Aborts
+	tries, aborts := refused.Hits(), s.proc.reporter.Snapshot().Aborts
 	if tries > 25 || aborts > 4 {
 		t.Errorf("the record was found in %d tries, with %d aborts", tries, aborts)
 	}
@@ -118,7 +118,7 @@ func stopsAtRefused(t *testing.T, c *cluster, refusal *kerr.Error, delivery stri
 	if now := put(); now[0] != was[0] || now[1]-was[1] != 20 || now[2]-was[2] != 20 {
 		t.Errorf("%v records were there, and after 20 more in each partition %v", was, now)
 	}
-	if n := s.proc.alarm.snapshot().Aborts; n != aborts {
+	if n := s.proc.reporter.Snapshot().Aborts; n != aborts {
 		t.Errorf("%d aborts while it stood still", n-aborts)
 	}
 	if n := refused.Hits() - tries; n < 8 || n > 60 {
@@ -188,10 +188,10 @@ func TestOutputPartitionTakesNothing(t *testing.T) {
 					if st == nil || st.Partitions[1].State != Stopped || !hasAll(st.Partitions[1].Hold.Words, err.Message) {
 						t.Fatalf("%+v", st)
 					}
-					aborts := s.proc.alarm.snapshot().Aborts
+					aborts := s.proc.reporter.Snapshot().Aborts
 					write(120)
 					s.lives()
-					if n := s.proc.alarm.snapshot(); n.Aborts != aborts || n.Sessions > 1 {
+					if n := s.proc.reporter.Snapshot(); n.Aborts != aborts || n.Sessions > 1 {
 						t.Errorf("%d aborts while it stood still, %d sessions", n.Aborts-aborts, n.Sessions)
 					}
 					for n, rs := range c.contents(topic + ".ordered") {
@@ -228,14 +228,14 @@ func TestTryingAgainUndoesNothing(t *testing.T) {
 			st := s.status()
 			return st != nil && len(st.Partitions) == 2 && st.Partitions[0].State == Stopped
 		})
-		before := s.proc.alarm.snapshot()
+		before := s.proc.reporter.Snapshot()
 		for i := range 100 {
 			r := timed(topic, base, i, nil)
 			r.Partition = 1
 			c.produce(c.cl, r)
 			time.Sleep(3 * time.Second)
 		}
-		if now := s.proc.alarm.snapshot(); now.Aborts != before.Aborts || now.Record-before.Record < 8 {
+		if now := s.proc.reporter.Snapshot(); now.Aborts != before.Aborts || now.Record-before.Record < 8 {
 			t.Errorf("in 5 minutes it was tried %d times, and %d transactions were undone", now.Record-before.Record, now.Aborts-before.Aborts)
 		}
 		s.stop()

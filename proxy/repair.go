@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/repair"
 )
 
@@ -44,9 +45,9 @@ func Repair(ctx context.Context, cfg config.Config, o RepairOptions, log *slog.L
 		return err
 	}
 	proc := newProcess(log)
-	connection, err := cfg.ClientOpts(proc.alarm.stale)
+	connection, err := cfg.ClientOpts(proc.reporter.StaleFile)
 	if err != nil {
-		return usage(err, "")
+		return fault.Usage(err, "")
 	}
 	log.Info("starting a repair", "brokers", cfg.Brokers, "topics", cfg.Topics, "group", repairConfig(cfg).Group,
 		"reasons", o.Reasons, "ttl", o.TTL.String(), "every", o.Every.String(), "dry_run", o.DryRun, "memory", cfg.Memory.String())
@@ -54,13 +55,9 @@ func Repair(ctx context.Context, cfg config.Config, o RepairOptions, log *slog.L
 	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopTime, cancel) })()
-	defer proc.alarm.tellWaits()()
+	defer proc.reporter.ReportWaits()()
 	return repairRuns(ctx, hard, cfg, o, connection, proc)
 }
-
-// repairInstance is who every repair of a group is, wherever it runs. The next one
-// takes the place of one that died at once, and two can never work side by side.
-const repairInstance = "repair"
 
 // repairTimeout is the least that a transaction of a repair may last. Nobody waits
 // for its records as for those of the sidecar, and to undo it costs more.
@@ -69,7 +66,7 @@ const repairTimeout = time.Minute
 // repairConfig is the configuration of a repair beside that of its sidecar.
 func repairConfig(cfg config.Config) config.Config {
 	cfg.Group += ".repair"
-	cfg.Instance = repairInstance
+	cfg.Instance = fault.RepairInstance
 	cfg.Delivery = config.ExactlyOnce
 	cfg.TransactionTimeout = max(cfg.TransactionTimeout, repairTimeout)
 	return cfg
@@ -82,7 +79,7 @@ func repairRuns(ctx, hard context.Context, cfg config.Config, o RepairOptions, c
 		began := time.Now()
 		p := &repairer{
 			process: proc, cfg: repairConfig(cfg), opts: o, limit: int64(cfg.Memory), rooms: map[string]int{}, refusals: map[string]int{}, owed: map[owedAt]owed{},
-			connection: slices.Concat(prompt(), connection, []kgo.Opt{kgo.WithHooks(lines{proc.alarm}), kgo.WithLogger(clientLog{proc.alarm.log}), kgo.MaxDecompressBatchBytes(inflated(int64(cfg.Memory)))}),
+			connection: slices.Concat(prompt(), connection, []kgo.Opt{kgo.WithHooks(proc.reporter.ConnectionHook()), kgo.WithLogger(clientLog{proc.reporter.Logger}), kgo.MaxDecompressBatchBytes(inflated(int64(cfg.Memory)))}),
 			now:        proc.wallClock(), report: repair.NewReport(o.DryRun),
 		}
 		err := p.run(ctx, hard)
@@ -115,7 +112,7 @@ type repairer struct {
 	owed       map[owedAt]owed    // where the run ends before the end
 	rooms      map[string]int     // bytes that a batch may have, by topic, where brokers refused more
 	report     repair.Report
-	pause      backoff
+	pause      fault.Backoff
 	member     membership      // of the session before, until the next one has joined
 	doubtful   []*repair.Share // of a transaction of which we were not told how it ended
 }
@@ -139,24 +136,24 @@ func (p *repairer) next(ctx, hard context.Context) (over bool, err error) {
 	connection := append(slices.Clip(p.connection), kgo.WithContext(life))
 	first, err := kgo.NewClient(connection...)
 	if err != nil {
-		return true, usage(err, "")
+		return true, fault.Usage(err, "")
 	}
 	defer first.Close()
 	admin, err := kgo.NewClient(append(connection, kgo.AlwaysRetryEOF())...) // see prompt
 	if err != nil {
-		return true, usage(err, "")
+		return true, fault.Usage(err, "")
 	}
 	defer admin.Close()
 
-	before := p.alarm.commits.Load()
+	before := p.reporter.Commits.Load()
 	if over, err = p.outcome(ctx, p.session(ctx, hard, first, admin)); !over {
-		if p.alarm.commits.Load() > before {
+		if p.reporter.Commits.Load() > before {
 			p.pause = betweenSessions
 		}
-		over, err = p.pause.wait(ctx) != nil, nil
+		over, err = p.pause.Wait(ctx) != nil, nil
 	}
 	if over {
-		p.member.leave(admin, die, p.alarm, p.cfg.Group, p.cfg.Instance)
+		p.member.leave(admin, die, p.reporter, p.cfg.Group, p.cfg.Instance)
 	}
 	return over, err
 }
@@ -164,7 +161,7 @@ func (p *repairer) next(ctx, hard context.Context) (over bool, err error) {
 // outcome says what comes of the end of a session: whether the run is over, and with
 // what.
 func (p *repairer) outcome(ctx context.Context, err error) (over bool, _ error) {
-	fault := p.forGood(err)
+	permanent := p.forGood(err)
 	switch {
 	case ctx.Err() != nil:
 		return true, nil // told to stop: what was open is done again by the next run
@@ -172,12 +169,12 @@ func (p *repairer) outcome(ctx context.Context, err error) (over bool, _ error) 
 		return true, p.stillOwed()
 	case errors.Is(err, errOwed):
 		return false, nil // and the others are corrected
-	case fault != nil:
-		return true, fault
+	case permanent != nil:
+		return true, permanent
 	case errors.Is(err, errOverdue):
 		p.limit = max(p.limit/2, leastShare)
 	}
-	p.alarm.raise("starting over from the last commit", err)
+	p.reporter.Warn("starting over from the last commit", err)
 	return false, nil
 }
 
@@ -190,18 +187,18 @@ type owedAt struct {
 // owed is an offset of a late topic from which on nothing is corrected by this run.
 type owed struct {
 	from  int64
-	fault *Fault
+	fault *fault.Fault
 }
 
 // stillOwed returns a fault for each partition that could not be corrected to its end.
 func (p *repairer) stillOwed() error {
-	var all Faults
+	var all fault.Faults
 	for _, at := range slices.SortedFunc(maps.Keys(p.owed), func(a, b owedAt) int {
 		return cmp.Or(strings.Compare(a.late, b.late), cmp.Compare(a.partition, b.partition))
 	}) {
 		all = append(all, p.owed[at].fault)
 	}
-	return all.err()
+	return all.Err()
 }
 
 // leastShare is what a transaction can always take, in bytes.
@@ -209,25 +206,25 @@ const leastShare = 1 << 20
 
 // forGood returns a fault if to try again would be no use.
 func (p *repairer) forGood(err error) error {
-	if errors.As(err, new(*Fault)) {
+	if errors.As(err, new(*fault.Fault)) {
 		return err
 	}
-	t := tools{p.cfg}
+	t := fault.CommandsFor(p.cfg)
 	switch {
-	case errors.Is(err, kerr.FencedInstanceID), isFenced(err) && !errors.Is(err, errOverdue):
-		return failed(fmt.Errorf("another repair of group %q was started: %w", p.cfg.Group, err),
+	case errors.Is(err, kerr.FencedInstanceID), fault.IsFenced(err) && !errors.Is(err, errOverdue):
+		return fault.Failed(fmt.Errorf("another repair of group %q was started: %w", p.cfg.Group, err),
 			"the younger one goes on, and nothing is corrected twice; let only one run at a time")
 	case errors.Is(err, kerr.TopicAuthorizationFailed):
 		source := p.cfg.Topics[0]
-		return usage(err, "allow it, for each of the topics: "+t.allow("--topic", p.cfg.LateTopic(source), kadm.OpRead, kadm.OpDescribe)+
-			"; and "+t.allow("--topic", correctionsTopic(p.opts, source), kadm.OpWrite, kadm.OpDescribe))
+		return fault.Usage(err, "allow it, for each of the topics: "+t.Allow("--topic", p.cfg.LateTopic(source), kadm.OpRead, kadm.OpDescribe)+
+			"; and "+t.Allow("--topic", correctionsTopic(p.opts, source), kadm.OpWrite, kadm.OpDescribe))
 	case errors.Is(err, kgo.ErrMaxDecompress):
-		return failed(fmt.Errorf("%w (%v)", err, config.ByteSize(inflated(int64(p.cfg.Memory)))),
+		return fault.Failed(fmt.Errorf("%w (%v)", err, config.ByteSize(inflated(int64(p.cfg.Memory)))),
 			"Tidemark itself wrote no such batch; to repair it all the same, raise TIDEMARK_MEMORY")
 	case errors.Is(err, kerr.InvalidTransactionTimeout):
-		return usage(err, fmt.Sprintf("a repair needs transactions of %v, and transaction.max.timeout.ms of the brokers must not be less", p.cfg.TransactionTimeout))
+		return fault.Usage(err, fmt.Sprintf("a repair needs transactions of %v, and transaction.max.timeout.ms of the brokers must not be less", p.cfg.TransactionTimeout))
 	}
-	if f := forGood(p.cfg, err); f != nil {
+	if f := fault.Permanent(p.cfg, err); f != nil {
 		return f
 	}
 	return nil
@@ -266,11 +263,11 @@ func (p *repairer) session(ctx, hard context.Context, first, admin *kgo.Client) 
 		p.doubtful = nil
 		err = p.read(ctx, admin, stretches, func(ctx context.Context, shares []*repair.Share) error { return w.publish(ctx, hard, shares) })
 	}
-	if errors.Is(err, kerr.InvalidTxnState) && replaced(ctx, w.gts.Client(), adm, p.cfg, p.alarm) {
+	if errors.Is(err, kerr.InvalidTxnState) && replaced(ctx, w.gts.Client(), adm, p.cfg, p.reporter) {
 		err = fmt.Errorf("%w: %w", kerr.ProducerFenced, err)
 	}
 	closeClient(w.gts.Client(), w.die)
-	if p.member.after(w.gts.Client(), !errors.Is(err, errStrangers)); errors.Is(err, kerr.FencedInstanceID) || isFenced(err) && !errors.Is(err, errOverdue) {
+	if p.member.after(w.gts.Client(), !errors.Is(err, errStrangers)); errors.Is(err, kerr.FencedInstanceID) || fault.IsFenced(err) && !errors.Is(err, errOverdue) {
 		p.member = membership{} // it is the other one's
 	}
 	return err
@@ -280,9 +277,9 @@ func (p *repairer) session(ctx, hard context.Context, first, admin *kgo.Client) 
 // repair of an earlier version that died. A batch job does not wait for consumers.
 func (p *repairer) awaitGroup(ctx context.Context, adm *kadm.Client) error {
 	began := time.Now()
-	return p.alarm.awaitGroup(ctx, adm, p.cfg, func(others error) error {
-		if time.Since(began) > p.cfg.SessionTimeout+betweenSessions.longest {
-			return usage(fmt.Errorf("join group %q: %w", p.cfg.Group, others), strangersHint(tools{p.cfg}))
+	return awaitGroup(ctx, adm, p.reporter, p.cfg, func(others error) error {
+		if time.Since(began) > p.cfg.SessionTimeout+betweenSessions.Longest {
+			return fault.Usage(fmt.Errorf("join group %q: %w", p.cfg.Group, others), strangersHint(fault.CommandsFor(p.cfg)))
 		}
 		return nil
 	})
@@ -306,10 +303,10 @@ func (p *repairer) read(ctx context.Context, cl *kgo.Client, stretches []repair.
 		},
 		Limit: p.limit, Most: max(p.limits.commit/offsetBytes, 1),
 		Unreadable: func(r *kgo.Record, err error) {
-			p.alarm.raise("a late record is left where it is", err, "topic", r.Topic, "partition", r.Partition, "offset", r.Offset)
+			p.reporter.Warn("a late record is left where it is", err, "topic", r.Topic, "partition", r.Partition, "offset", r.Offset)
 		},
 		Split: func(s repair.Stretch) {
-			p.alarm.log.Warn("the corrections of a partition do not fit into memory: they go in several transactions, each of them in order by itself",
+			p.reporter.Logger.Warn("the corrections of a partition do not fit into memory: they go in several transactions, each of them in order by itself",
 				"topic", s.Late, "partition", s.Partition, "memory", config.ByteSize(p.limit).String())
 		},
 	}
@@ -368,7 +365,7 @@ func (p *repairer) survey(ctx context.Context, adm *kadm.Client, topics []correc
 			if c, ok := commits.Lookup(t.late, n); ok && c.At >= 0 && !ofAnother(c.Metadata, t.id) {
 				s.Start, s.Gone = max(s.Start, c.At), max(0, s.Start-c.At)
 				if c.At > end.Offset {
-					p.alarm.log.Warn("the group stands beyond the end of a late topic; nothing is corrected until that has come so far",
+					p.reporter.Logger.Warn("the group stands beyond the end of a late topic; nothing is corrected until that has come so far",
 						"topic", t.late, "partition", n, "committed_offset", c.At, "end_offset", end.Offset)
 				}
 			}
@@ -412,7 +409,7 @@ func listed(ctx context.Context, what string, list func(context.Context, ...stri
 
 // commits returns where the group stands.
 func (p *repairer) commits(ctx context.Context, adm *kadm.Client) (kadm.OffsetResponses, error) {
-	pause := backoff{first: 20 * time.Millisecond, longest: time.Second}
+	pause := fault.Backoff{First: 20 * time.Millisecond, Longest: time.Second}
 	for {
 		all, err := adm.FetchOffsets(ctx, p.cfg.Group)
 		if errors.Is(err, kerr.GroupIDNotFound) {
@@ -427,8 +424,8 @@ func (p *repairer) commits(ctx context.Context, adm *kadm.Client) (kadm.OffsetRe
 		if !errors.Is(err, kerr.UnstableOffsetCommit) {
 			return nil, fmt.Errorf("fetch the offsets of group %q: %w", p.cfg.Group, err)
 		}
-		p.alarm.note("waiting for a transaction to end that holds offsets of the group", err, "group", p.cfg.Group)
-		if err := pause.wait(ctx); err != nil {
+		p.reporter.Info("waiting for a transaction to end that holds offsets of the group", err, "group", p.cfg.Group)
+		if err := pause.Wait(ctx); err != nil {
 			return nil, err
 		}
 	}

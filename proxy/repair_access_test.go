@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/repair"
 	"github.com/tidemarkhq/tidemark/reorder"
 )
@@ -74,7 +75,7 @@ func TestRepairLeastPrivilege(t *testing.T) {
 		switch {
 		case without >= 0 && leastForRepair[without].fault != nil:
 			wrong(t, err, append(leastForRepair[without].fault, "--command-config admin.properties --add --allow-principal User:tm")...)
-			if _, many := err.(Faults); many {
+			if _, many := err.(fault.Faults); many {
 				t.Errorf("more than one fault without %+v: %v", leastForRepair[without].ACL, err)
 			}
 		case err != nil || r.Corrections != 1:

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/reorder"
 )
 
@@ -55,7 +56,7 @@ func TestRepairRefusedForGood(t *testing.T) {
 						return false
 					}
 				})
-				fault, ok := errors.AsType[*Fault](m.err)
+				fault, ok := errors.AsType[*fault.Fault](m.err)
 				if !ok || fault.Code != 1 || !hasAll(fault.Error(), fmt.Sprintf("%s.late partition 1 offset %d to %s.corrections", topic, at, topic), err.Message) || fault.Advice == "" {
 					t.Fatalf("%v", m.err)
 				}

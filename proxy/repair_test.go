@@ -18,6 +18,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/repair"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
@@ -380,7 +381,7 @@ func TestKafkaRepairTwoAtOnce(t *testing.T) {
 				t.Error("both failed")
 			}
 			for _, m := range []*mending{one, other} {
-				fault, ok := errors.AsType[*Fault](m.err)
+				fault, ok := errors.AsType[*fault.Fault](m.err)
 				if m.err != nil && (!ok || fault.Code != 1 || !strings.Contains(fault.Advice, "one run at a time")) {
 					t.Errorf("one of them: %v", m.err)
 				}
@@ -555,7 +556,7 @@ func TestKafkaRepairLargeRecord(t *testing.T) {
 		c.produce(c.cl, all...)
 		m := c.mend(topic, nil)
 		<-m.done
-		fault, ok := errors.AsType[*Fault](m.err)
+		fault, ok := errors.AsType[*fault.Fault](m.err)
 		if !ok || fault.Code != 1 || !strings.Contains(fault.Advice, "max.message.bytes=") {
 			t.Fatalf("%v", m.err)
 		}
@@ -579,7 +580,7 @@ func TestRepairBatchInflates(t *testing.T) {
 		c.produce(bomb, late)
 		m := c.mend(topic, nil, "TIDEMARK_MEMORY=16MiB")
 		<-m.done
-		fault, ok := errors.AsType[*Fault](m.err)
+		fault, ok := errors.AsType[*fault.Fault](m.err)
 		if !ok || fault.Code != 1 || !strings.Contains(fault.Error(), topic+".late partition 0 at offset 0: ") || !strings.Contains(fault.Advice, "TIDEMARK_MEMORY") {
 			t.Fatalf("%v", m.err)
 		}

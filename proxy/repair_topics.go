@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
 // correctable is a late topic and where its corrections go.
@@ -33,7 +34,7 @@ func correctionsTopic(o RepairOptions, source string) string {
 // from, or that has an order to keep.
 func refuseTarget(cfg config.Config, o RepairOptions) error {
 	if o.To != "" && len(cfg.Topics) > 1 {
-		return usage(fmt.Errorf("publish the corrections of %d topics to %s: they would get mixed up", len(cfg.Topics), o.To),
+		return fault.Usage(fmt.Errorf("publish the corrections of %d topics to %s: they would get mixed up", len(cfg.Topics), o.To),
 			"repair one topic at a time, with TIDEMARK_TOPICS, or leave --to out")
 	}
 	for _, source := range cfg.Topics {
@@ -50,7 +51,7 @@ func refuseTarget(cfg config.Config, o RepairOptions) error {
 			default:
 				continue
 			}
-			return usage(fmt.Errorf("publish corrections to %s: it is %s", to, what),
+			return fault.Usage(fmt.Errorf("publish corrections to %s: it is %s", to, what),
 				"name another topic with --to; consumers upsert what they read there")
 		}
 	}
@@ -65,7 +66,7 @@ func refuseTarget(cfg config.Config, o RepairOptions) error {
 func (p *repairer) preflight(ctx context.Context, first, adm *kadm.Client) ([]correctable, error) {
 	found := map[string]correctable{}
 	i := &inspection{
-		first: first, adm: adm, cfg: p.cfg, tools: tools{p.cfg}, extract: p.cfg.EventTime, log: p.alarm.log, said: p.alarm.said, cluster: &p.alarm.cluster,
+		first: first, adm: adm, cfg: p.cfg, tools: fault.CommandsFor(p.cfg), extract: p.cfg.EventTime, reporter: p.reporter, cluster: p.cluster,
 		rehearse: p.opts.DryRun,
 		examine: func(r *round, ctx context.Context, source string) error {
 			t, err := r.correctable(ctx, source, correctionsTopic(p.opts, source))
@@ -73,7 +74,7 @@ func (p *repairer) preflight(ctx context.Context, first, adm *kadm.Client) ([]co
 			return err
 		},
 	}
-	if _, err := i.patiently(kadm.WithAuthorizedOps(ctx), p.alarm); err != nil {
+	if _, err := i.patiently(kadm.WithAuthorizedOps(ctx)); err != nil {
 		return nil, err
 	}
 	var topics []correctable
@@ -96,13 +97,13 @@ func (r *round) correctable(ctx context.Context, source, to string) (t correctab
 	}
 	if out.denied || out.lacks(kadm.OpWrite) {
 		r.fault(fmt.Errorf("write to the %s: we may not WRITE it: %w", out, kerr.TopicAuthorizationFailed),
-			"allow it: "+r.tools.allow("--topic", out.name, kadm.OpWrite, kadm.OpDescribe))
+			"allow it: "+r.tools.Allow("--topic", out.name, kadm.OpWrite, kadm.OpDescribe))
 		out = nil
 	}
 	switch {
 	case late.denied, late.lacks(kadm.OpRead):
 		r.fault(fmt.Errorf("read the %s: it does not exist, or we may not READ it: %w", late, kerr.TopicAuthorizationFailed),
-			"check the name, or allow it: "+r.tools.allow("--topic", late.name, kadm.OpRead, kadm.OpDescribe))
+			"check the name, or allow it: "+r.tools.Allow("--topic", late.name, kadm.OpRead, kadm.OpDescribe))
 		return t, nil
 	case late.missing():
 		r.fault(fmt.Errorf("look up the %s: it does not exist", late),

@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/repair"
 )
 
@@ -65,7 +66,7 @@ func (p *repairer) openWriter(topics []correctable) (*repairWriter, error) {
 	var err error
 	if w.gts, err = kgo.NewGroupTransactSession(opts...); err != nil {
 		die()
-		return nil, usage(err, "")
+		return nil, fault.Usage(err, "")
 	}
 	return w, nil
 }
@@ -76,7 +77,7 @@ func (p *repairer) openWriter(topics []correctable) (*repairWriter, error) {
 // with its first record only, perhaps from a repair that has done all the work
 // meanwhile.
 func (w *repairWriter) takeOver(ctx context.Context) error {
-	taking := w.alarm.awaited.begin(transactionWait(tools{w.cfg}, "the end of the transaction that another repair may have left open", time.Second))
+	taking := w.reporter.Waits.Begin(fault.TransactionWait(fault.CommandsFor(w.cfg), "the end of the transaction that another repair may have left open", time.Second))
 	_, _, err := w.gts.Client().ProducerID(ctx)
 	taking()
 	if err != nil {
@@ -87,7 +88,7 @@ func (w *repairWriter) takeOver(ctx context.Context) error {
 
 // join waits until we are the member that all repairs are.
 func (w *repairWriter) join(ctx context.Context) error {
-	defer w.alarm.awaited.begin(groupWait(tools{w.cfg}, "our place in the group", joinPatience))()
+	defer w.reporter.Waits.Begin(fault.GroupWait(fault.CommandsFor(w.cfg), "our place in the group", fault.JoinPatience))()
 	either, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(w.joined, cancel)()
@@ -103,10 +104,10 @@ func (w *repairWriter) join(ctx context.Context) error {
 			if errors.Is(f.Err, kerr.InconsistentGroupProtocol) {
 				return fmt.Errorf("join group %q: %w: %w", w.cfg.Group, errStrangers, f.Err)
 			}
-			if w.forGood(f.Err) != nil || discord(f.Err) != "" || !errors.As(f.Err, new(*kgo.ErrGroupSession)) {
+			if w.forGood(f.Err) != nil || fault.HandshakeHint(f.Err) != "" || !errors.As(f.Err, new(*kgo.ErrGroupSession)) {
 				return fmt.Errorf("join group %q: %w", w.cfg.Group, f.Err)
 			}
-			w.alarm.raise("cannot join the group; trying again", f.Err, "group", w.cfg.Group)
+			w.reporter.Warn("cannot join the group; trying again", f.Err, "group", w.cfg.Group)
 		}
 	}
 }
@@ -118,18 +119,18 @@ func (w *repairWriter) publish(ctx, hard context.Context, shares []*repair.Share
 	err := w.transact(ctx, hard, shares)
 	switch {
 	case err == nil:
-		w.alarm.commits.Add(1)
+		w.reporter.Commits.Add(1)
 		w.report.Add(shares)
 		return nil
 	case time.Since(began) > w.cfg.TransactionTimeout:
 		err = fmt.Errorf("%w: %w", errOverdue, err)
 	}
-	w.alarm.aborts.Add(1)
+	w.reporter.Aborts.Add(1)
 	return err
 }
 
 func (w *repairWriter) transact(ctx, hard context.Context, shares []*repair.Share) error {
-	defer w.alarm.awaited.begin(transactionWait(tools{w.cfg}, "a transaction of corrections", w.cfg.TransactionTimeout))()
+	defer w.reporter.Waits.Begin(fault.TransactionWait(fault.CommandsFor(w.cfg), "a transaction of corrections", w.cfg.TransactionTimeout))()
 	if err := w.gts.Begin(); err != nil {
 		return fmt.Errorf("begin a transaction as %q: %w", w.cfg.TransactionalID(), err)
 	}
@@ -137,7 +138,7 @@ func (w *repairWriter) transact(ctx, hard context.Context, shares []*repair.Shar
 	defer cancel()
 	if err := w.send(ctx, shares); err != nil {
 		if _, abort := w.gts.End(ending, kgo.TryAbort); abort != nil {
-			w.alarm.raise("cannot undo a transaction; the next session does", abort)
+			w.reporter.Warn("cannot undo a transaction; the next session does", abort)
 		}
 		return err
 	}
@@ -145,14 +146,14 @@ func (w *repairWriter) transact(ctx, hard context.Context, shares []*repair.Shar
 	committed, err := w.gts.End(kgo.PreTxnCommitFnContext(ending, w.offsets(shares)), kgo.TryCommit)
 	if size := offsetBytes * len(shares); tooLargeCommit(err, size) {
 		w.doubtful = nil
-		return cmp.Or(w.alarm.tooMany(w.limits, w.cfg, len(shares), size, err), errLarge)
+		return cmp.Or(w.limits.tooMany(w.reporter, w.cfg, len(shares), size, err), errLarge)
 	}
 	if err != nil {
 		return fmt.Errorf("end the transaction of %q: %w", w.cfg.TransactionalID(), err)
 	}
 	w.doubtful = nil
 	if !committed {
-		return errRefused
+		return fault.ErrOffsetsRefused
 	}
 	return nil
 }
@@ -219,14 +220,14 @@ func (w *repairWriter) refused(ctx context.Context, r *refusal, shares []*repair
 	case tooBig(r.err), refusedForGood(r.err):
 		return w.blame(ctx, r, shares)
 	case errors.Is(r.err, kerr.UnknownTopicOrPartition), errors.Is(r.err, kerr.UnknownTopicID):
-		return failed(err, "the topic is gone; start again, and it is created")
+		return fault.Failed(err, "the topic is gone; start again, and it is created")
 	case aboutPartition(r.err):
 		out := fmt.Sprintf("%s partition %d", r.topic, r.partition)
 		if w.refusals[out]++; w.refusals[out] > patience {
 			for _, s := range shares {
 				if s.To == r.topic && s.Partition == r.partition {
 					w.owe(s, s.Start, err, "see that the partition has a leader and enough replicas in sync: "+
-						tools{w.cfg}.line("kafka-topics", "--describe", "--topic", r.topic))
+						fault.CommandsFor(w.cfg).Line("kafka-topics", "--describe", "--topic", r.topic))
 				}
 			}
 			return errOwed
@@ -254,7 +255,7 @@ func (w *repairWriter) blame(ctx context.Context, r *refusal, shares []*repair.S
 		slices.SortFunc(hs, func(a, b *handed) int { return cmp.Compare(a.offset, b.offset) })
 		packed, room := 0, w.room(s.To)
 		flush := func() error { packed = 0; return w.gts.Client().Flush(ctx) }
-		fault, err := sifter{
+		culprit, err := sifter{
 			flush:   flush,
 			forGood: func(err error) bool { return tooBig(err) || refusedForGood(err) },
 			send: func(h *handed) (err error) {
@@ -271,8 +272,8 @@ func (w *repairWriter) blame(ctx context.Context, r *refusal, shares []*repair.S
 		if err != nil {
 			return err
 		}
-		if fault != nil {
-			w.owe(s, fault.offset, fmt.Errorf("write the correction of %s partition %d offset %d to %s: %w: %w", s.Late, s.Partition, fault.offset, s.To, errForGood, fault.err), w.cure(s.To, fault))
+		if culprit != nil {
+			w.owe(s, culprit.offset, fmt.Errorf("write the correction of %s partition %d offset %d to %s: %w: %w", s.Late, s.Partition, culprit.offset, s.To, errForGood, culprit.err), w.cure(s.To, culprit))
 			return errOwed
 		}
 	}
@@ -281,12 +282,12 @@ func (w *repairWriter) blame(ctx context.Context, r *refusal, shares []*repair.S
 
 // cure says what has a correction taken.
 func (w *repairWriter) cure(topic string, h *handed) string {
-	t := tools{w.cfg}
+	t := fault.CommandsFor(w.cfg)
 	if tooBig(h.err) {
 		n := emit.WireSize(h.r)
-		return fmt.Sprintf("a correction of %d bytes does not fit, and the late topic took it; raise the limit: %s", n, t.set(topic, maxMessageBytes, fmt.Sprint(n+headerRoom)))
+		return fmt.Sprintf("a correction of %d bytes does not fit, and the late topic took it; raise the limit: %s", n, t.Set(topic, maxMessageBytes, fmt.Sprint(n+headerRoom)))
 	}
-	return t.letIn(topic, h.err, h.r.Key == nil)
+	return letIn(t, topic, h.err, h.r.Key == nil)
 }
 
 // owe has the run leave a partition of a late topic from an offset on.
@@ -295,9 +296,9 @@ func (w *repairWriter) owe(s *repair.Share, from int64, err error, hint string) 
 	if o, ok := w.owed[at]; ok && o.from <= from {
 		return
 	}
-	f := failed(fmt.Errorf("%w: %w", errOwed, err), hint)
+	f := fault.Failed(fmt.Errorf("%w: %w", errOwed, err), hint)
 	w.owed[at] = owed{from: from, fault: f}
-	w.alarm.cry(fmt.Sprint(s.Late, s.Partition), "a correction is refused; it stays owed, with all that comes behind it in its partition of the late topic", err,
+	w.reporter.Error(fmt.Sprint(s.Late, s.Partition), "a correction is refused; it stays owed, with all that comes behind it in its partition of the late topic", err,
 		"topic", s.Late, "partition", s.Partition, "offset", from, "hint", hint)
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
@@ -52,16 +53,16 @@ func (r rival) String() string {
 }
 
 // cure says what stops it.
-func (r rival) cure(t tools) string {
+func (r rival) cure(t fault.Commands) string {
 	if r.instance != "" {
 		return fmt.Sprintf("stop group %q, or start this one as a member of it: TIDEMARK_GROUP=%s, with a TIDEMARK_INSTANCE that no other has", r.group, r.group)
 	}
-	return "find it (" + t.line("kafka-transactions", "describe-producers", "--topic", r.topic, "--partition", fmt.Sprint(r.partition)) + ") and stop it"
+	return "find it (" + t.Line("kafka-transactions", "describe-producers", "--topic", r.topic, "--partition", fmt.Sprint(r.partition)) + ") and stop it"
 }
 
 // refuse explains why a partition does not begin.
-func (r rival) refuse(t tools) *Fault {
-	return usage(fmt.Errorf("begin to write to %s partition %d: %v, and records would come out twice", r.topic, r.partition, r),
+func (r rival) refuse(t fault.Commands) *fault.Fault {
+	return fault.Usage(fmt.Errorf("begin to write to %s partition %d: %v, and records would come out twice", r.topic, r.partition, r),
 		r.cure(t)+"; or give this group outputs of its own: TIDEMARK_ORDERED_SUFFIX and TIDEMARK_LATE_SUFFIX")
 }
 
@@ -209,11 +210,11 @@ func (s *session) refuseRivals(ctx context.Context, sources []emit.Source) error
 		s.log.Info("cannot tell whether others write to the outputs", "err", err)
 	}
 	if r := s.atWork(ctx, first, ids, sources); r != nil {
-		return r.refuse(tools{s.cfg})
+		return r.refuse(fault.CommandsFor(s.cfg))
 	}
 	for began := time.Now(); len(first) > 0 && time.Since(began) < rivalWatch; {
-		pause := backoff{first: rivalStep, longest: rivalStep}
-		if pause.wait(ctx) != nil {
+		pause := fault.Backoff{First: rivalStep, Longest: rivalStep}
+		if pause.Wait(ctx) != nil {
 			return nil
 		}
 		now, ids, failed := s.strangers(ctx, sources)
@@ -227,7 +228,7 @@ func (s *session) refuseRivals(ctx context.Context, sources []emit.Source) error
 				continue
 			}
 			if t.wrote(first, now) {
-				return rival{topic: t.topic, partition: t.partition, producer: t.producer, id: ids[t.producer]}.refuse(tools{s.cfg})
+				return rival{topic: t.topic, partition: t.partition, producer: t.producer, id: ids[t.producer]}.refuse(fault.CommandsFor(s.cfg))
 			}
 		}
 		err = failed
@@ -318,11 +319,11 @@ func (s *session) watchOutputs(ctx context.Context) {
 			if r.id != "" {
 				args = append(args, "transactional_id", r.id)
 			}
-			s.alarm.tell("", slog.LevelError, noClass, "others write to an output of ours, which has what they write in it as well", append(args, "hint", r.cure(tools{s.cfg}))...)
+			s.reporter.Throttle("", slog.LevelError, fault.None, "others write to an output of ours, which has what they write in it as well", append(args, "hint", r.cure(fault.CommandsFor(s.cfg)))...)
 		}
 		s.rival.Store(r)
 		if r != nil && of[trace{r.topic, r.partition, r.producer}].young {
-			s.endWith(r.refuse(tools{s.cfg}))
+			s.endWith(r.refuse(fault.CommandsFor(s.cfg)))
 		}
 		last = now
 	}

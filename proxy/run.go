@@ -20,6 +20,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -44,9 +45,9 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 func RunOn(ctx context.Context, cfg config.Config, log *slog.Logger, board *Board) error {
 	proc := newProcess(log)
 	proc.board = board
-	connection, err := cfg.ClientOpts(proc.alarm.stale)
+	connection, err := cfg.ClientOpts(proc.reporter.StaleFile)
 	if err != nil {
-		return usage(err, "")
+		return fault.Usage(err, "")
 	}
 	log.Info("starting", "brokers", cfg.Brokers, "topics", cfg.Topics, "group", cfg.Group, "instance", cfg.Instance,
 		"delivery", string(cfg.Delivery), "watermark", string(cfg.Watermark), "max_out_of_orderness", cfg.MaxOutOfOrderness.String(), "memory", cfg.Memory.String())
@@ -77,10 +78,10 @@ func runSessions(ctx, hard context.Context, cfg config.Config, connection []kgo.
 	proc.quotas.keep(cfg)
 	proc.acks.timeout = cfg.TransactionTimeout
 	defer proc.showOn(ctx, cfg)()
-	defer proc.alarm.tellWaits()()
+	defer proc.reporter.ReportWaits()()
 	r := &runner{
 		process: proc, ctx: ctx, hard: hard, cfg: cfg, pause: betweenSessions,
-		connection: slices.Concat(prompt(), connection, []kgo.Opt{kgo.WithHooks(lines{proc.alarm}, proc.quotas), kgo.WithLogger(clientLog{proc.alarm.log})}),
+		connection: slices.Concat(prompt(), connection, []kgo.Opt{kgo.WithHooks(proc.reporter.ConnectionHook(), proc.quotas), kgo.WithLogger(clientLog{proc.reporter.Logger})}),
 	}
 	for {
 		if over, err := r.next(); over {
@@ -95,7 +96,7 @@ type runner struct {
 	ctx, hard  context.Context // told to stop; told to give up
 	cfg        config.Config
 	connection []kgo.Opt
-	pause      backoff
+	pause      fault.Backoff
 	fenced     []time.Time // in the last minute
 	member     membership  // of the session before, until the next one has joined
 }
@@ -111,28 +112,28 @@ func (r *runner) next() (over bool, err error) {
 	connection := append(slices.Clip(r.connection), kgo.WithContext(life))
 	first, err := kgo.NewClient(connection...)
 	if err != nil {
-		return true, usage(err, "")
+		return true, fault.Usage(err, "")
 	}
 	defer first.Close()
 	admin, err := kgo.NewClient(append(connection, kgo.AlwaysRetryEOF())...) // see prompt
 	if err != nil {
-		return true, usage(err, "")
+		return true, fault.Usage(err, "")
 	}
 	defer admin.Close()
 
-	before := r.alarm.commits.Load()
+	before := r.reporter.Commits.Load()
 	err = r.session(first, admin)
 	strangers := errors.Is(err, errStrangers)
 	if over, err = r.outcome(err); !over {
-		committed := r.alarm.commits.Load() > before
-		r.alarm.fruitless.Store(!committed)
+		committed := r.reporter.Commits.Load() > before
+		r.reporter.Quiet.Store(!committed)
 		if committed {
 			r.pause = betweenSessions
 		}
-		over, err = r.pause.wait(r.ctx) != nil, nil
+		over, err = r.pause.Wait(r.ctx) != nil, nil
 	}
 	if over || strangers {
-		r.member.leave(admin, die, r.alarm, r.cfg.Group, r.cfg.Instance)
+		r.member.leave(admin, die, r.reporter, r.cfg.Group, r.cfg.Instance)
 		r.member = membership{}
 	}
 	return over, err
@@ -141,29 +142,29 @@ func (r *runner) next() (over bool, err error) {
 // outcome says what comes of the end of a session: whether the process is over, and
 // with what.
 func (r *runner) outcome(err error) (over bool, _ error) {
-	fault := forGood(r.cfg, err)
+	permanent := fault.Permanent(r.cfg, err)
 	switch {
 	case err == nil:
 		return true, nil
-	case errors.As(err, new(*Fault)):
+	case errors.As(err, new(*fault.Fault)):
 		return true, err
 	case r.ctx.Err() != nil:
-		r.alarm.log.Warn("stopped without a last commit; the next start goes on from the one before", "err", err)
+		r.reporter.Logger.Warn("stopped without a last commit; the next start goes on from the one before", "err", err)
 		return true, nil
-	case fault != nil:
-		return true, fault
-	case isFenced(err) && !errors.Is(err, errOverdue):
+	case permanent != nil:
+		return true, permanent
+	case fault.IsFenced(err) && !errors.Is(err, errOverdue):
 		if r.fenced = lastMinute(append(r.fenced, time.Now())); len(r.fenced) >= 3 {
-			return true, failed(fmt.Errorf("fenced three times in a minute as %q: %w", r.cfg.TransactionalID(), err),
+			return true, fault.Failed(fmt.Errorf("fenced three times in a minute as %q: %w", r.cfg.TransactionalID(), err),
 				"another process uses this group and instance; give each its own TIDEMARK_INSTANCE")
 		}
 	}
-	if isExpired(err) {
-		r.alarm.note(expired, err, "transactional_id", r.cfg.TransactionalID())
+	if fault.IsExpired(err) {
+		r.reporter.Info(expired, err, "transactional_id", r.cfg.TransactionalID())
 		r.board.says("taking the transactional id again, which the brokers have forgotten")
 		return false, nil
 	}
-	r.alarm.raise("starting over from the last commit", err)
+	r.reporter.Warn("starting over from the last commit", err)
 	r.board.says(fmt.Sprintf("starting over from the last commit: %v", err))
 	return false, nil
 }
@@ -171,18 +172,9 @@ func (r *runner) outcome(err error) (over bool, _ error) {
 // betweenSessions is the pause between sessions, as long as none of them
 // commits anything. It stays short: once a broker is back, the output is to go
 // on within 3 s.
-var betweenSessions = backoff{first: 250 * time.Millisecond, longest: time.Second}
-
-func isFenced(err error) bool {
-	return errors.Is(err, kerr.ProducerFenced) || errors.Is(err, kerr.InvalidProducerEpoch)
-}
+var betweenSessions = fault.Backoff{First: 250 * time.Millisecond, Longest: time.Second}
 
 const expired = "the brokers have forgotten our transactional id, which had no transaction for transactional.id.expiration.ms; taking it again"
-
-// isExpired reports that the coordinator does not have our producer id under the
-// transactional id. That is what it answers once the id has expired, for who takes an
-// id from another gets the same producer id with a higher epoch.
-func isExpired(err error) bool { return errors.Is(err, kerr.InvalidProducerIDMapping) }
 
 func lastMinute(times []time.Time) []time.Time {
 	for len(times) > 0 && time.Since(times[0]) > time.Minute {
@@ -196,7 +188,7 @@ func (r *runner) session(first, admin *kgo.Client) error {
 	cfg, adm := r.cfg, kadm.NewClient(admin)
 	r.board.reach(adm)
 	defer r.board.reach(nil)
-	topics, err := preflightOver(r.ctx, kadm.NewClient(first), adm, cfg, cfg.EventTime, r.alarm)
+	topics, err := preflightOver(r.ctx, kadm.NewClient(first), adm, cfg, cfg.EventTime, r.reporter, r.cluster)
 	if r.ctx.Err() != nil {
 		return nil // told to stop before there was anything to commit
 	}
@@ -204,8 +196,8 @@ func (r *runner) session(first, admin *kgo.Client) error {
 		return err
 	}
 	s := newSession(cfg, append(slices.Clip(r.connection), kgo.AlwaysRetryEOF()), adm, topics, r.process)
-	s.alarm.cluster.tell(s.log)
-	s.alarm.sessions.Add(1)
+	s.cluster.tell(s.log)
+	s.reporter.Sessions.Add(1)
 	s.stopping = r.ctx
 	s.watcher.cl = admin
 	if s.schemas != nil {
@@ -227,15 +219,15 @@ func (r *runner) session(first, admin *kgo.Client) error {
 		s.cl, err = kgo.NewClient(s.clientOpts()...)
 	}
 	if err != nil {
-		return usage(err, "")
+		return fault.Usage(err, "")
 	}
 	r.board.says("joining the group")
 	close(s.ready)
 	err = s.run(r.ctx, r.hard)
 	r.member.after(s.cl, s.owned.asked.Load())
-	if errors.Is(err, kerr.FencedInstanceID) || (isFenced(err) || errors.Is(err, kerr.InvalidTxnState)) && replaced(r.ctx, s.cl, s.adm, cfg, s.alarm) {
+	if errors.Is(err, kerr.FencedInstanceID) || (fault.IsFenced(err) || errors.Is(err, kerr.InvalidTxnState)) && replaced(r.ctx, s.cl, s.adm, cfg, s.reporter) {
 		r.member = membership{} // it is the other one's
-		return failed(fmt.Errorf("instance %q of group %q was started a second time: %w", cfg.Instance, cfg.Group, err),
+		return fault.Failed(fmt.Errorf("instance %q of group %q was started a second time: %w", cfg.Instance, cfg.Group, err),
 			"the younger one goes on; give each process its own TIDEMARK_INSTANCE")
 	}
 	return err
@@ -243,17 +235,17 @@ func (r *runner) session(first, admin *kgo.Client) error {
 
 // takeOver ends the transaction that an earlier run of this instance may have left open.
 func (s *session) takeOver(admin *kgo.Client) error {
-	defer s.awaited.begin(transactionWait(tools{s.cfg}, "the end of the transaction that an earlier run may have left open", time.Second))()
-	return fence(s.stopping, admin, s.cfg.TransactionalID(), s.cfg.TransactionTimeout, s.awaited.heard)
+	defer s.waits.Begin(fault.TransactionWait(fault.CommandsFor(s.cfg), "the end of the transaction that an earlier run may have left open", time.Second))()
+	return fence(s.stopping, admin, s.cfg.TransactionalID(), s.cfg.TransactionTimeout, s.waits.Answered)
 }
 
 func (s *session) explainFence(err error) error {
-	if f := forbidden(s.cfg, err); f != nil {
+	if f := fault.Forbidden(s.cfg, err); f != nil {
 		return f
 	}
 	err = fmt.Errorf("take over the transactional id %q: %w", s.cfg.TransactionalID(), err)
 	if errors.Is(err, kerr.InvalidTransactionTimeout) {
-		return usage(err, "it must not be above the brokers' transaction.max.timeout.ms: lower TIDEMARK_TRANSACTION_TIMEOUT")
+		return fault.Usage(err, "it must not be above the brokers' transaction.max.timeout.ms: lower TIDEMARK_TRANSACTION_TIMEOUT")
 	}
 	return err
 }
@@ -271,7 +263,7 @@ func (s *session) explainFence(err error) error {
 // session, joins again without a member id; if it is fenced before it is given a new
 // one, the member under its instance id is itself. A double would have been seen then:
 // with it in our place we are answered FENCED_INSTANCE_ID.
-func replaced(ctx context.Context, cl *kgo.Client, adm *kadm.Client, cfg config.Config, a *alarm) bool {
+func replaced(ctx context.Context, cl *kgo.Client, adm *kadm.Client, cfg config.Config, reporter *fault.Reporter) bool {
 	ours, _ := cl.GroupMetadata()
 	if ours == "" {
 		return false
@@ -279,7 +271,7 @@ func replaced(ctx context.Context, cl *kgo.Client, adm *kadm.Client, cfg config.
 	for range 8 {
 		groups, err := adm.DescribeGroups(ctx, cfg.Group)
 		if err != nil {
-			a.raise("cannot tell whether another process uses this instance", err, "group", cfg.Group)
+			reporter.Warn("cannot tell whether another process uses this instance", err, "group", cfg.Group)
 			return false
 		}
 		for _, m := range groups[cfg.Group].Members {
@@ -309,8 +301,8 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 	life, die := context.WithCancel(context.Background())
 	s := &session{
 		life: life, die: die, stopStabilizing: func() {},
-		cfg: cfg, log: proc.alarm.log, alarm: proc.alarm, wallClock: proc.wallClock, limits: proc.limits, producers: proc.producers, board: proc.board,
-		accounts: proc.accounts, latency: &proc.latency, awaited: &proc.alarm.awaited,
+		cfg: cfg, log: proc.reporter.Logger, reporter: proc.reporter, cluster: proc.cluster, wallClock: proc.wallClock, limits: proc.limits, producers: proc.producers, board: proc.board,
+		accounts: proc.accounts, latency: &proc.latency, waits: &proc.reporter.Waits,
 		topics: topics, connection: connection, extract: proc.extractor(cfg), schemas: proc.schemas, adm: adm,
 		stamps: cfg.EventTime.UsesTimestamp(), looked: proc.looked, begun: proc.begun, quotas: proc.quotas, acks: &proc.acks, putMost: math.MaxInt,
 		engine:   reorder.NewEngine(opts, int64(cfg.Memory)),
@@ -331,9 +323,9 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 		requests: make(chan assignment, 1),
 		start:    time.Now(), committed: time.Now(),
 		released: newReleased(cfg),
-		while:    newWaits(tools{cfg}),
+		expected: newWaits(fault.CommandsFor(cfg)),
 	}
-	s.watcher = newWatcher(s.now, s.alarm, s.poke)
+	s.watcher = newWatcher(s.now, s.reporter, s.poke)
 	s.accounts.undo()
 	s.takeOff()
 	return s
@@ -382,5 +374,15 @@ func closeClient(cl *kgo.Client, die context.CancelFunc) {
 	select {
 	case <-closed:
 	case <-time.After(closeTime): // it waits for a broker that does not answer
+	}
+}
+
+// warnInClear warns of a login that whoever sees the packets can repeat.
+func warnInClear(cfg config.Config, log *slog.Logger) {
+	if cfg.InClear() {
+		log.Warn("the password or token goes to the brokers unencrypted", "hint", "set TIDEMARK_TLS=true, and take the port of their SASL_SSL listener")
+	}
+	if cfg.RegistryInClear() {
+		log.Warn("the password or token goes to the schema registry unencrypted", "hint", "use https:// in TIDEMARK_SCHEMA_REGISTRY")
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/registry"
 	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 	"github.com/tidemarkhq/tidemark/watermark"
@@ -42,14 +43,14 @@ func (p *process) askRegistry(cfg config.Config) error {
 	if !cfg.EventTime.NeedsSchemas() {
 		return nil
 	}
-	o, err := cfg.RegistryOptions(p.alarm.stale)
+	o, err := cfg.RegistryOptions(p.reporter.StaleFile)
 	if err != nil {
-		return usage(err, "")
+		return fault.Usage(err, "")
 	}
 	o.Transport = p.transport
-	o.Trouble = func(err error) { p.alarm.registryFailed(err) }
+	o.Trouble = func(err error) { registryFailed(p.reporter, err) }
 	if p.schemas, err = registry.New(o); err != nil {
-		return usage(err, "")
+		return fault.Usage(err, "")
 	}
 	return nil
 }
@@ -71,14 +72,14 @@ func (p *process) extractor(cfg config.Config) *timestamp.Extractor {
 
 // registryFailed counts a question to the schema registry that was not answered, and
 // tells of it.
-func (a *alarm) registryFailed(err error) {
-	c := classify(err)
-	a.count(c, err)
+func registryFailed(reporter *fault.Reporter, err error) {
+	c := fault.Classify(err)
+	reporter.Count(c, err)
 	msg := "the schema registry does not answer; asking again"
 	if refused, ok := errors.AsType[*registry.RefusedError](err); ok && refused.Denied() {
 		msg = "the schema registry does not let us in; asking again"
 	}
-	a.tell("", slog.LevelWarn, c, msg, "err", err)
+	reporter.Throttle("", slog.LevelWarn, c, msg, "err", err)
 }
 
 // wanted is what a partition waits for, before the record at an offset: to hear what
@@ -133,7 +134,7 @@ func (s *session) takeWord(ctx context.Context, p *partition, offset int64, id u
 		})
 	}
 	for !p.state.Settles(offset) {
-		s.alarm.tell(fmt.Sprint(p.Topic, p.Partition), slog.LevelWarn, noClass,
+		s.reporter.Throttle(fmt.Sprint(p.Topic, p.Partition), slog.LevelWarn, fault.None,
 			"too many records with schemas that the registry does not have among those held; some are released early",
 			"topic", p.Topic, "partition", p.Partition, "offset", offset, "schema", id, "hint", "register the schema, or stop who writes with it")
 		p.state.MakeRoom()
@@ -145,7 +146,7 @@ func (s *session) takeWord(ctx context.Context, p *partition, offset int64, id u
 }
 
 // errLostSchema says that the registry does not have a schema that it had.
-var errLostSchema = errors.New("the record was judged by its schema, and the schema registry does not have schema")
+var errLostSchema = fault.NewError(fault.Broker, "the record was judged by its schema, and the schema registry does not have schema")
 
 // schemaOf returns what a late record says of its schema.
 func schemaOf(invalid error) (emit.Schema, uint32) {
@@ -184,17 +185,17 @@ func (s *session) waitFor(ctx context.Context, p *partition, want wanted) error 
 	}
 	s.setAside(p, standing{state: WaitingForSchema, why: fmt.Sprintf("schema %d, of the record at offset %d: %v", want.id, want.offset, want.why), hint: want.hint})
 	s.waiting[p.Source] = want
-	s.alarm.waits(p.Source, want)
+	reportWanted(s.reporter, p.Source, want)
 	return errStopped
 }
 
-// waits tells of a partition that does.
-func (a *alarm) waits(src emit.Source, want wanted) {
-	c := classify(want.why)
+// reportWanted tells of a partition that waits.
+func reportWanted(reporter *fault.Reporter, src emit.Source, want wanted) {
+	c := fault.Classify(want.why)
 	if want.lost { // a question that was not answered has been counted
-		a.count(c, want.why)
+		reporter.Count(c, want.why)
 	}
-	a.tell(fmt.Sprint(src.Topic, src.Partition), slog.LevelError, c, "a partition waits for the schema registry",
+	reporter.Throttle(fmt.Sprint(src.Topic, src.Partition), slog.LevelError, c, "a partition waits for the schema registry",
 		"topic", src.Topic, "partition", src.Partition, "offset", want.offset, "schema", want.id, "hint", want.hint, "err", want.why)
 }
 
@@ -214,9 +215,9 @@ func (s *session) tryWaiting(ctx context.Context) error {
 			delete(s.waiting, src) // taken up again, or another's by now
 		case there(want.id):
 			again[src.Topic] = append(again[src.Topic], src.Partition)
-		case want.lost && s.now().Sub(told) >= complainEvery:
+		case want.lost && s.now().Sub(told) >= fault.RepeatAfter:
 			s.stopped[src] = s.now()
-			s.alarm.waits(src, want)
+			reportWanted(s.reporter, src, want)
 		}
 	}
 	if len(again) == 0 {
@@ -229,7 +230,7 @@ func (s *session) tryWaiting(ctx context.Context) error {
 }
 
 // waits reports whether a partition that stands still does so for a schema.
-func (s *session) waits(src emit.Source) bool {
+func (s *session) waitsForSchema(src emit.Source) bool {
 	_, waits := s.waiting[src]
 	return waits
 }

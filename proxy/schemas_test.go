@@ -151,7 +151,7 @@ func TestKafkaEventTimesInValues(t *testing.T) {
 				if r.Read != 1000 || r.Ordered != 999 || r.Late["invalid-time"] != 1 {
 					t.Errorf("%d read, %d ordered, late %v", r.Read, r.Ordered, r.Late)
 				}
-				if got := s.proc.alarm.snapshot(); got.Record != 1 || got.Sessions != 1 {
+				if got := s.proc.reporter.Snapshot(); got.Record != 1 || got.Sessions != 1 {
 					t.Errorf("counted %+v", got)
 				}
 				if most := int64(6); b.asked.Load() > most {
@@ -177,7 +177,7 @@ func TestUnknownSchema(t *testing.T) {
 		if r := c.verify(s.cfg); r.Read != 61 || r.Ordered != 20 || r.Late["invalid-time"] != 41 || r.Registered != 0 {
 			t.Errorf("%d read, %d ordered, late %v", r.Read, r.Ordered, r.Late)
 		}
-		if got := s.proc.alarm.snapshot(); got.Record != 41 || got.Broker != 0 || got.Network != 0 {
+		if got := s.proc.reporter.Snapshot(); got.Record != 41 || got.Broker != 0 || got.Network != 0 {
 			t.Errorf("counted %+v", got)
 		}
 		if text := s.voice.String(); !strings.Contains(text, "partition 0 offset 1: no usable event time: schema 77: the schema registry has no such schema") {
@@ -238,7 +238,7 @@ func TestRegistryOutage(t *testing.T) {
 				if n := len(c.contents(topic + ".ordered")[0]); n >= 12 {
 					t.Errorf("%d records came out without their schema", n)
 				}
-				got := s.proc.alarm.snapshot()
+				got := s.proc.reporter.Snapshot()
 				if lines := s.voice.lines.Load(); got.Record != 0 || got.Sessions != 1 || got.Aborts != 0 || got.Network+got.Broker < int64(away/(7200*time.Millisecond)) || lines > 500 {
 					t.Errorf("%d lines, counted %+v", lines, got)
 				}
@@ -401,7 +401,7 @@ func TestSchemaLost(t *testing.T) {
 		if n := len(c.contents(topic + ".ordered")[0]); n > 0 {
 			t.Errorf("%d records came out that nobody can read", n)
 		}
-		got := s.proc.alarm.snapshot()
+		got := s.proc.reporter.Snapshot()
 		if got.Record != 0 || got.Sessions != 1 || got.Broker < 10 || got.Broker > 50 {
 			t.Errorf("counted %+v", got)
 		}

@@ -30,6 +30,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
 // secured is an Apache Kafka that asks who is there and what is allowed (see
@@ -392,7 +393,7 @@ func (s *secured) visit(env []string, does func(context.Context, config.Config, 
 	v.proc = newProcess(slog.New(keyed{slog.NewJSONHandler(both{s, &v.log}, &slog.HandlerOptions{Level: slog.LevelDebug}), s.t}))
 	ctx, end := context.WithCancel(s.ctx)
 	v.end = end
-	connection, err := cfg.ClientOpts(v.proc.alarm.stale)
+	connection, err := cfg.ClientOpts(v.proc.reporter.StaleFile)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -407,7 +408,7 @@ func (s *secured) visit(env []string, does func(context.Context, config.Config, 
 		defer close(v.done)
 		v.err = does(ctx, cfg, connection, v.proc)
 		fmt.Fprintf(&s.heard, "%v %+v\n", v.err, v.err)
-		if f, ok := v.err.(*Fault); ok {
+		if f, ok := v.err.(*fault.Fault); ok {
 			fmt.Fprintln(&s.heard, f.Advice)
 		}
 	}()

@@ -27,6 +27,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/repair"
 	"github.com/tidemarkhq/tidemark/reorder"
 )
@@ -153,7 +154,7 @@ func (s *secured) denial(err error, missing allowance) string {
 		s.t.Errorf("%v is missing, and it says: %v", missing, err)
 	}
 	text := err.Error()
-	if f, ok := err.(*Fault); ok {
+	if f, ok := err.(*fault.Fault); ok {
 		text += "\n" + f.Advice
 	}
 	return text
@@ -286,7 +287,7 @@ func (s *secured) rightsToVerify() {
 			}},
 		})
 		if err != nil {
-			fmt.Fprintln(&s.heard, err, Denied(cfg, err))
+			fmt.Fprintln(&s.heard, err, fault.ReadHint(cfg, err))
 		}
 		return err
 	}
@@ -302,7 +303,7 @@ func (s *secured) rightsToVerify() {
 			continue
 		}
 		cfg, _ := config.Load(base(env...))
-		s.cure(Denied(cfg, err), name, missing)
+		s.cure(fault.ReadHint(cfg, err), name, missing)
 		if err := verify(env); err != nil {
 			s.t.Error(err)
 		}

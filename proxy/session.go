@@ -13,6 +13,7 @@ import (
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/clocks"
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/registry"
 	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 	"github.com/tidemarkhq/tidemark/reorder"
@@ -31,7 +32,8 @@ import (
 type session struct {
 	cfg        config.Config
 	log        *slog.Logger
-	alarm      *alarm
+	reporter   *fault.Reporter
+	cluster    *oneCluster
 	wallClock  func() time.Time
 	limits     *limits
 	topics     map[string]Topic
@@ -66,8 +68,8 @@ type session struct {
 
 	began      time.Time // of the open transaction, zero when there is none
 	refusals   map[emit.Source]refused
-	recoil     backoff // the next pause
-	recoiling  bool    // a record or a commit was refused since the last
+	recoil     fault.Backoff // the next pause
+	recoiling  bool          // a record or a commit was refused since the last
 	wall       watermark.Time
 	sinceClock int       // records since the clocks were read
 	rebalanced bool      // a revocation makes the next End abort
@@ -101,8 +103,8 @@ type session struct {
 	accounts   accounts
 	takings    takings
 	latency    *Histogram // beyond the bound; see takings
-	awaited    *waiting
-	while      waits
+	waits      *fault.Waits
+	expected   waits
 	missing    missing                  // what the client has to bring about
 	reasons    map[emit.Source]standing // why those in stopped do
 	relieved   watermark.Instant        // when records were released early for want of memory, last
@@ -199,7 +201,7 @@ func (s *session) poll(ctx context.Context, atMost time.Duration, most int) kgo.
 	}
 	s.poked, s.cancel = false, cancel
 	s.mu.Unlock()
-	defer s.awaited.begin(wait{what: "the end of a rebalance of the group", after: atMost + slow})()
+	defer s.waits.Begin(fault.Wait{What: "the end of a rebalance of the group", After: atMost + slow})()
 	fetches := s.cl.PollRecords(ctx, most)
 	if len(fetches) == 0 {
 		s.hold() // an empty answer does not hold rebalances back

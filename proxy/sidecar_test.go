@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
 // sidecar is a Tidemark that runs in the test's process.
@@ -145,14 +146,14 @@ func (s *sidecar) running() bool {
 }
 
 // fails waits for the sidecar to end by itself and returns its fault.
-func (s *sidecar) fails() *Fault {
+func (s *sidecar) fails() *fault.Fault {
 	s.c.t.Helper()
 	select {
 	case <-s.done:
 	case <-time.After(s.c.patience()):
 		s.c.t.Fatal("the sidecar goes on where it should have failed")
 	}
-	fault, ok := errors.AsType[*Fault](s.err)
+	fault, ok := errors.AsType[*fault.Fault](s.err)
 	if !ok {
 		s.c.t.Fatalf("the sidecar ended with %v, which is no fault", s.err)
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/reorder"
 )
 
@@ -330,7 +331,7 @@ func (m *simulation) ended(s *sidecar) {
 		return
 	}
 	m.count("gave up", 1)
-	fault, ok := errors.AsType[*Fault](s.err)
+	fault, ok := errors.AsType[*fault.Fault](s.err)
 	if !ok || fault.Code != 1 || m.plan.faultless || !excused(s.err) {
 		m.t.Errorf("%s ended: %v", s.cfg.Instance, s.err)
 	}
@@ -340,7 +341,7 @@ func (m *simulation) ended(s *sidecar) {
 // times in a minute, refuse a record six times, or answer a new session's
 // first questions with an unknown error.
 func excused(err error) bool {
-	return isFenced(err) || errors.Is(err, kerr.FencedInstanceID) || errors.Is(err, kerr.UnknownServerError) ||
+	return fault.IsFenced(err) || errors.Is(err, kerr.FencedInstanceID) || errors.Is(err, kerr.UnknownServerError) ||
 		strings.Contains(err.Error(), ", tried 6 times")
 }
 
@@ -640,7 +641,7 @@ func (m *simulation) judge(w *workload) {
 	m.count("repeated", int(r.Repeated))
 	m.count("overflow", int(r.Late["overflow"]))
 	for _, s := range m.c.sidecars {
-		m.count("waited for a slower one", int(s.proc.alarm.snapshot().Pauses))
+		m.count("waited for a slower one", int(s.proc.reporter.Snapshot().Pauses))
 	}
 	for n := range w.partitions {
 		if s, ok := m.snapshot(n); ok {

@@ -4,6 +4,8 @@ import (
 	"log/slog"
 	"math"
 	"time"
+
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
 // A commit waits until brokers have acknowledged all that was put out in the transaction.
@@ -70,7 +72,7 @@ func (l *ackLimit) took(bytes int, wait time.Duration) (less bool) {
 // learnAcks takes account of a wait for acknowledgements in a transaction.
 func (s *session) learnAcks(wait time.Duration) {
 	if s.acks.took(s.put.open, wait) {
-		s.alarm.tell("", slog.LevelWarn, noClass, "brokers take so long to acknowledge records that a transaction may time out; less is put out in each from now on",
+		s.reporter.Throttle("", slog.LevelWarn, fault.None, "brokers take so long to acknowledge records that a transaction may time out; less is put out in each from now on",
 			"waited", wait.Round(time.Millisecond).String(), "transaction_timeout", s.cfg.TransactionTimeout.String(),
 			"hint", "look at the brokers' disks and load; until they are faster, raise TIDEMARK_TRANSACTION_TIMEOUT")
 	}

@@ -54,7 +54,7 @@ func TestSlowAcknowledgementsAreLearnt(t *testing.T) {
 				c.slowAcks(topic, slow)
 				c.backlog(topic, 0, time.Now().Add(-time.Hour).UnixMilli(), records)
 				c.awaitFor(10*time.Minute, "the backlog to come out", func() bool { s.lives(); return c.drained(s.cfg) })
-				if n := s.proc.alarm.sessions.Load(); n > 2 {
+				if n := s.proc.reporter.Sessions.Load(); n > 2 {
 					t.Errorf("transactions timed out %d times", n-1)
 				}
 				s.stop()

@@ -10,6 +10,7 @@ import (
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/clocks"
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -31,7 +32,7 @@ type Status struct {
 	NotReady string // in words, why not
 	Waits    string // in words, what brokers are waited for that takes long; empty: nothing
 
-	Counts        Counts
+	Counts        fault.Counts
 	Probes        Probes
 	Latency       Histogram             // from the poll that let a record go to the end of the commit
 	Disorder      map[string]*Histogram // by topic, over all partitions that this process has had

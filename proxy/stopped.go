@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -55,7 +56,7 @@ func leadersOf(src emit.Source) []topicPartition {
 // its outputs, is away. Nothing is committed for it. The others begin.
 func (s *session) awaitLeader(p *partition, why error) {
 	s.setAside(p, standing{state: Stopped, away: true, why: why.Error(), hint: "see whether brokers are away; it is taken up as soon as they answer"})
-	s.alarm.at(fmt.Sprint(p.Topic, p.Partition), slog.LevelWarn, "a partition cannot be taken up yet; it is as soon as all leaders answer", why,
+	s.reporter.Report(fmt.Sprint(p.Topic, p.Partition), slog.LevelWarn, "a partition cannot be taken up yet; it is as soon as all leaders answer", why,
 		"topic", p.Topic, "partition", p.Partition)
 }
 
@@ -123,7 +124,7 @@ func (s *session) standStill(p *partition, why error, hint string) {
 		state = WaitingForOutputs
 	}
 	s.setAside(p, standing{state: state, why: why.Error(), hint: hint})
-	s.alarm.cry(fmt.Sprint(p.Topic, p.Partition), "a partition stands still; it is tried again every "+retryStopped.String(), why,
+	s.reporter.Error(fmt.Sprint(p.Topic, p.Partition), "a partition stands still; it is tried again every "+retryStopped.String(), why,
 		"topic", p.Topic, "partition", p.Partition, "hint", hint)
 }
 
@@ -172,7 +173,7 @@ func (s *session) tryStopped(ctx context.Context) error {
 			if since := s.now().Sub(tried); since >= retryStopped || out.visible && since >= retryShut {
 				shut = append(shut, src)
 			}
-		case s.tooEarly(src, tried), s.waits(src):
+		case s.tooEarly(src, tried), s.waitsForSchema(src):
 		case src.Partition < s.topics[src.Topic].Usable:
 			again[src.Topic] = append(again[src.Topic], src.Partition)
 			if at, ok := s.stuck[src]; ok {
@@ -216,14 +217,14 @@ func (s *session) outputsGrown(ctx context.Context, t Topic, wanted int32) error
 	if err == nil && min(len(listed[t.Ordered].Partitions), len(listed[t.Late].Partitions)) > int(t.Usable) {
 		return fmt.Errorf("the outputs of %s have grown: %w", t.Name, errTopology)
 	}
-	s.alarm.cry(t.Name, "partitions wait for their outputs", cmp.Or(err, errFew), "topic", t.Name, "missing_partitions", wanted-t.Usable,
+	s.reporter.Error(t.Name, "partitions wait for their outputs", cmp.Or(err, errFew), "topic", t.Name, "missing_partitions", wanted-t.Usable,
 		"hint", s.growThem(t))
 	return nil
 }
 
 func (s *session) growThem(t Topic) string {
-	tools := tools{s.cfg}
-	return "grow them: " + tools.grow(t.Ordered, t.Partitions) + "; " + tools.grow(t.Late, t.Partitions)
+	tools := fault.CommandsFor(s.cfg)
+	return "grow them: " + tools.Grow(t.Ordered, t.Partitions) + "; " + tools.Grow(t.Late, t.Partitions)
 }
 
 // await has a partition wait for its outputs. Where it begins is committed all
@@ -232,4 +233,4 @@ func (s *session) await(p *partition) {
 	s.standStill(p, errFew, s.growThem(s.topics[p.Topic]))
 }
 
-var errFew = errors.New("its outputs have too few partitions")
+var errFew = fault.NewError(fault.Broker, "its outputs have too few partitions")

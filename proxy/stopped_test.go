@@ -122,7 +122,7 @@ func TestInflatingBatchIsTriedAgain(t *testing.T) {
 		s := c.start(topic, noDrain, "TIDEMARK_MEMORY=16MiB", "TIDEMARK_ON_DATA_LOSS=continue")
 		c.await("the first commit", func() bool { s.lives(); return len(c.commits(s.cfg)) == 1 })
 		time.Sleep(5 * time.Minute)
-		if n := s.proc.alarm.snapshot().Record; n < 5 {
+		if n := s.proc.reporter.Snapshot().Record; n < 5 {
 			t.Errorf("tried %d times in 5 minutes", n)
 		}
 		// The batch goes away.
@@ -156,7 +156,7 @@ func TestSlowReleaseOfLargeRecords(t *testing.T) {
 		c.produce(c.cl, all...)
 		s := c.start(topic, noDrain)
 		c.await("a record put out", func() bool {
-			return !s.running() || len(c.contents(topic + ".ordered")[0]) > 0 || s.proc.alarm.snapshot().Sessions > 1
+			return !s.running() || len(c.contents(topic + ".ordered")[0]) > 0 || s.proc.reporter.Snapshot().Sessions > 1
 		})
 		s.link.delay.Store(int64(60 * time.Millisecond))
 		c.await("all put out, or the end", func() bool {

@@ -72,7 +72,7 @@ func TestKafkaPunctuated(t *testing.T) {
 		if r := c.verify(s.cfg); r.Buffered != 3 || r.Late["behind-watermark"] != 1 {
 			t.Errorf("%d buffered, late %v", r.Buffered, r.Late)
 		}
-		if n := s.proc.alarm.snapshot().Record; n != 2 {
+		if n := s.proc.reporter.Snapshot().Record; n != 2 {
 			t.Errorf("%d errors of class record, want 2", n)
 		}
 
@@ -81,7 +81,7 @@ func TestKafkaPunctuated(t *testing.T) {
 		c.produce(c.cl, record(topic, 0, base+400, "400"))
 		c.awaitRead(s)
 		s.stop()
-		if n := s.proc.alarm.snapshot().Record; n != 0 {
+		if n := s.proc.reporter.Snapshot().Record; n != 0 {
 			t.Errorf("%d errors of class record after a restart, want none", n)
 		}
 	})

@@ -1,6 +1,10 @@
 package proxy
 
-import "log/slog"
+import (
+	"log/slog"
+
+	"github.com/tidemarkhq/tidemark/proxy/fault"
+)
 
 // Partitions that are taken over together are read again at once, as long as there is
 // memory for what they held; else one after another: see reorder/takeover.go. One that
@@ -12,7 +16,7 @@ import "log/slog"
 func (s *session) giveWay(p *partition) {
 	s.cl.PauseFetchPartitions(map[string][]int32{p.Topic: {p.Partition}})
 	s.seek(p)
-	s.alarm.tell("takeover", slog.LevelInfo, noClass, "a partition waits for memory before it is read again", "topic", p.Topic, "partition", p.Partition,
+	s.reporter.Throttle("takeover", slog.LevelInfo, fault.None, "a partition waits for memory before it is read again", "topic", p.Topic, "partition", p.Partition,
 		"committed_offset", p.committed, "next_offset", p.state.NextOffset())
 }
 

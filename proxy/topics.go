@@ -15,6 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
 // Topic is a source topic and where its records go.
@@ -63,9 +65,6 @@ var inherited = []string{
 	"remote.storage.enable", "local.retention.ms", "local.retention.bytes",
 	"min.insync.replicas", "compression.type",
 }
-
-// setting is a setting to create a topic with.
-type setting struct{ key, value string }
 
 // settings are those of a topic in effect; nil if we may not see them.
 type settings map[string]kadm.Config
@@ -180,18 +179,18 @@ func (r *round) readable(ctx context.Context, src *view) (bool, error) {
 	switch {
 	case src.denied:
 		r.fault(fmt.Errorf("look up the %s: it does not exist, or we may not READ it: %w", src, kerr.TopicAuthorizationFailed),
-			"check the name, or allow it: "+r.tools.allow("--topic", src.name, kadm.OpRead, kadm.OpDescribe))
+			"check the name, or allow it: "+r.tools.Allow("--topic", src.name, kadm.OpRead, kadm.OpDescribe))
 		return false, nil
 	case src.missing():
 		r.fault(fmt.Errorf("look up the %s: it does not exist", src), r.nearest(ctx, src.name)+
-			"check TIDEMARK_TOPICS, or create it, with as many partitions as it needs: "+r.tools.create(src.name, 1, 0, nil))
+			"check TIDEMARK_TOPICS, or create it, with as many partitions as it needs: "+r.tools.Create(src.name, 1, 0, nil))
 		return false, nil
 	case src.IsInternal:
 		r.fault(fmt.Errorf("read the %s: it is internal to Kafka", src), "take it out of TIDEMARK_TOPICS")
 		return false, nil
 	case src.lacks(kadm.OpRead):
 		r.fault(fmt.Errorf("read the %s: we may not READ it: %w", src, kerr.TopicAuthorizationFailed),
-			"allow it: "+r.tools.allow("--topic", src.name, kadm.OpRead, kadm.OpDescribe))
+			"allow it: "+r.tools.Allow("--topic", src.name, kadm.OpRead, kadm.OpDescribe))
 	}
 	r.clock(src)
 	return true, r.noLoop(ctx, src)
@@ -233,8 +232,8 @@ func (r *round) clock(src *view) {
 
 const byArrival = "records without an event time of their own are ordered by the time of their arrival: " + timestampType + " is " + logAppendTime
 
-func createTime(t tools, topic string) string {
-	return "have the producers set the time: " + t.set(topic, timestampType, "CreateTime") + "; or take event times from a header or a field: TIDEMARK_EVENT_TIME=header:NAME or json:PATH"
+func createTime(t fault.Commands, topic string) string {
+	return "have the producers set the time: " + t.Set(topic, timestampType, "CreateTime") + "; or take event times from a header or a field: TIDEMARK_EVENT_TIME=header:NAME or json:PATH"
 }
 
 // nearest names topics that may have been meant.
@@ -259,12 +258,12 @@ func (r *round) nearest(ctx context.Context, name string) string {
 func (r *round) writable(out *view) bool {
 	if out.denied || out.lacks(kadm.OpWrite) {
 		r.fault(fmt.Errorf("write to the %s: we may not WRITE it: %w", out, kerr.TopicAuthorizationFailed),
-			"allow it: "+r.tools.allow("--topic", out.name, kadm.OpWrite, kadm.OpDescribe, kadm.OpRead))
+			"allow it: "+r.tools.Allow("--topic", out.name, kadm.OpWrite, kadm.OpDescribe, kadm.OpRead))
 		return false
 	}
 	if out.lacks(kadm.OpRead) {
 		r.warn("an output may not be read: transactions left open by an instance that is gone are not ended early, and no new epoch can begin", out.name,
-			"allow it: "+r.tools.allow("--topic", out.name, kadm.OpRead))
+			"allow it: "+r.tools.Allow("--topic", out.name, kadm.OpRead))
 	}
 	return true
 }
@@ -326,29 +325,29 @@ func (r *round) missing(ctx context.Context, src, out *view) error {
 // newSettings returns what an output is created with, in order of the keys; room
 // is for the headers that are added. Without sight of the source's settings that
 // is only what any broker knows.
-func newSettings(src settings, room int64) []setting {
-	made := []setting{{cleanupPolicy, "delete"}, {timestampType, "CreateTime"}}
+func newSettings(src settings, room int64) []fault.Setting {
+	made := []fault.Setting{{Key: cleanupPolicy, Value: "delete"}, {Key: timestampType, Value: "CreateTime"}}
 	if n, ok := src.limit(maxMessageBytes); ok {
-		made = append(made, setting{maxMessageBytes, number(maxMessageBytes, withHeaders(n, room))})
+		made = append(made, fault.Setting{Key: maxMessageBytes, Value: number(maxMessageBytes, withHeaders(n, room))})
 	}
 	for _, key := range inherited {
 		if c := src[key]; c.Source == kmsg.ConfigSourceDynamicTopicConfig && c.Value != nil {
-			made = append(made, setting{key, *c.Value})
+			made = append(made, fault.Setting{Key: key, Value: *c.Value})
 		}
 	}
 	if src != nil && !src.cleans("delete") {
-		made = slices.DeleteFunc(made, func(s setting) bool { return s.key == retentionMs || s.key == retentionBytes })
-		made = append(made, setting{retentionMs, "-1"}, setting{retentionBytes, "-1"})
+		made = slices.DeleteFunc(made, func(s fault.Setting) bool { return s.Key == retentionMs || s.Key == retentionBytes })
+		made = append(made, fault.Setting{Key: retentionMs, Value: "-1"}, fault.Setting{Key: retentionBytes, Value: "-1"})
 	}
 	// The source has let these records in. A copy is made later, when they are
 	// further in the past, or after the source has become stricter: a limit
 	// like the source's would refuse what the source holds.
 	for _, key := range []string{timestampBefore, timestampAfter, timestampEither} {
 		if _, ok := src[key]; ok {
-			made = append(made, setting{key, number(key, unlimited)})
+			made = append(made, fault.Setting{Key: key, Value: number(key, unlimited)})
 		}
 	}
-	slices.SortFunc(made, func(a, b setting) int { return cmp.Compare(a.key, b.key) })
+	slices.SortFunc(made, func(a, b fault.Setting) int { return cmp.Compare(a.Key, b.Key) })
 	return made
 }
 
@@ -357,18 +356,18 @@ func newSettings(src settings, room int64) []setting {
 func (r *round) compare(src, out *view) {
 	if out.settings.cleans("compact") {
 		r.fault(fmt.Errorf("write to the %s: it is compacted, and would lose all but the last record of every key", out),
-			"let it delete by age instead: "+r.tools.set(out.name, cleanupPolicy, "delete"))
+			"let it delete by age instead: "+r.tools.Set(out.name, cleanupPolicy, "delete"))
 	}
 	// Not a warning: the timestamp of every copy would be another than that of
 	// its original, and none of them could be told from a changed record.
 	if out.settings.text(timestampType) == logAppendTime {
 		r.fault(fmt.Errorf("write to the %s: its %s is %s, which replaces the timestamps of the records", out, timestampType, logAppendTime),
-			"have it keep them: "+r.tools.set(out.name, timestampType, "CreateTime"))
+			"have it keep them: "+r.tools.Set(out.name, timestampType, "CreateTime"))
 	}
 	r.outlive(out.name, out.settings)
 	for _, n := range needs(src.settings, r.room()) {
 		if have, ok := out.settings.limit(n.key); ok && have < n.least {
-			r.warn(n.otherwise, out.name, "raise it: "+r.tools.set(out.name, n.key, number(n.key, n.least)))
+			r.warn(n.otherwise, out.name, "raise it: "+r.tools.Set(out.name, n.key, number(n.key, n.least)))
 		}
 	}
 }

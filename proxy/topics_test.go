@@ -15,6 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
 func TestKafkaPreflightCreatesOutputs(t *testing.T) {
@@ -138,7 +140,7 @@ func TestKafkaPreflightMissesSource(t *testing.T) {
 	}
 	_, err = f.run([]string{"zyx-wvu-tsr-qpo-nml-kji"})
 	wrong(t, err, "it does not exist")
-	if f := err.(*Fault); strings.Contains(f.Advice, "did you mean") {
+	if f := err.(*fault.Fault); strings.Contains(f.Advice, "did you mean") {
 		t.Error(f.Advice)
 	}
 }
@@ -274,7 +276,7 @@ func TestNewSettings(t *testing.T) {
 	} {
 		var got []string
 		for _, s := range newSettings(set(test.source), headerRoom) {
-			got = append(got, s.key+"="+s.value)
+			got = append(got, s.Key+"="+s.Value)
 		}
 		if got := strings.Join(got, " "); got != test.want {
 			t.Errorf("%s gives\n%s\nwant\n%s", test.source, got, test.want)
@@ -353,7 +355,7 @@ func TestPreflightGrownMeanwhile(t *testing.T) {
 func preflown(t *testing.T, f *departure, adm *kadm.Client) map[string]Topic {
 	t.Helper()
 	cfg := f.config()
-	topics, err := preflight(context.Background(), adm, cfg, cfg.EventTime, newAlarm(f.logger()))
+	topics, err := preflight(context.Background(), adm, cfg, cfg.EventTime, fault.NewReporter(f.logger()), new(oneCluster))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -177,33 +176,4 @@ func says(text string, parts ...string) bool {
 		}
 	}
 	return true
-}
-
-// The innermost of what takes long is told of, and what goes on is not the same wait.
-func TestWaiting(t *testing.T) {
-	w := new(waiting)
-	now := time.Now()
-	outer := w.begin(wait{what: "outer", after: time.Second})
-	inner := w.begin(wait{what: "inner", after: time.Hour})
-	if it, late := w.overdue(now.Add(2 * time.Second)); !late || it.what != "outer" {
-		t.Errorf("%q is overdue: %v", it.what, late)
-	}
-	if it, due := w.due(now.Add(2 * time.Second)); !due || it.what != "outer" {
-		t.Errorf("%q is due: %v", it.what, due)
-	}
-	if it, due := w.due(now.Add(3 * time.Second)); due {
-		t.Errorf("%q is due again", it.what)
-	}
-	w.heard(context.DeadlineExceeded)
-	if it, due := w.due(now.Add(2 * time.Hour)); !due || it.what != "inner" || it.err == nil {
-		t.Errorf("%q is due: %v, with %v", it.what, due, it.err)
-	}
-	inner()
-	if _, late := w.overdue(time.Now()); late {
-		t.Error("the outer wait did not begin anew")
-	}
-	outer()
-	if _, late := w.overdue(time.Now().Add(time.Hour)); late {
-		t.Error("something is waited for after all")
-	}
 }

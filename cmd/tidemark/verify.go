@@ -23,6 +23,7 @@ import (
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy"
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 	"github.com/tidemarkhq/tidemark/reorder"
 )
@@ -162,7 +163,7 @@ func verifyHint(cfg config.Config, err error) string {
 	case errors.Is(err, reorder.ErrForeign):
 		return "has somebody else committed for this group?"
 	}
-	return proxy.Denied(cfg, err)
+	return fault.ReadHint(cfg, err)
 }
 
 // topicReport is one topic in the JSON that is shown.

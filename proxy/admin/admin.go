@@ -18,6 +18,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/proxy"
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
 // Board shows the status of what is served; see proxy.Board.
@@ -50,7 +51,7 @@ func Listen(cfg config.Config) (net.Listener, error) {
 		if errors.Is(err, syscall.EADDRINUSE) {
 			hint = "another process has the port, maybe another Tidemark: " + hint
 		}
-		return nil, &proxy.Fault{Code: 2, Err: fmt.Errorf("open the admin port TIDEMARK_ADMIN=%s: %w", cfg.Admin, err), Advice: hint}
+		return nil, &fault.Fault{Code: 2, Err: fmt.Errorf("open the admin port TIDEMARK_ADMIN=%s: %w", cfg.Admin, err), Advice: hint}
 	}
 	return &fewConns{Listener: l, most: maxConns}, nil
 }

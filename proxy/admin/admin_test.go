@@ -19,6 +19,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/proxy"
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -61,7 +62,7 @@ func example() *proxy.Status {
 		},
 		Version: "v1.2.3", Started: noon.Add(-time.Hour), Cluster: "q1Zm8XQ1T8qPzJmPV9uIaw", At: noon,
 		State: proxy.Degraded, Reason: "orders partition 1 stands still: it does not fit", Ready: true, Bytes: 4096,
-		Counts: proxy.Counts{Broker: 1, Network: 2, Record: 3, Sessions: 4, Commits: 5, Aborts: 6, Rebalances: 7, Fencings: 8, Lost: 11, Shed: 9, Pauses: 10, Throttled: proxy.Throttled{Produce: 1500 * time.Millisecond, Fetch: 2 * time.Second}},
+		Counts: fault.Counts{Broker: 1, Network: 2, Record: 3, Sessions: 4, Commits: 5, Aborts: 6, Rebalances: 7, Fencings: 8, Lost: 11, Shed: 9, Pauses: 10, Throttled: fault.Throttled{Produce: 1500 * time.Millisecond, Fetch: 2 * time.Second}},
 		Probes: proxy.Probes{
 			Metadata: proxy.Probe{At: noon.Add(-time.Second), Took: 1500 * time.Microsecond},
 			Admin:    proxy.Probe{At: noon.Add(-time.Second), Took: 5 * time.Second, Err: errors.New("no answer within 5s")},
@@ -282,7 +283,7 @@ func TestTakenPort(t *testing.T) {
 	cfg := load(t)
 	cfg.Admin = config.AdminAddress(serve(t, cfg, (*shown)(example())))
 	_, err := Listen(cfg)
-	fault, ok := errors.AsType[*proxy.Fault](err)
+	fault, ok := errors.AsType[*fault.Fault](err)
 	if !ok || fault.Code != 2 || !strings.Contains(fault.Advice, "TIDEMARK_ADMIN=off") || !strings.Contains(fault.Advice, "another process") {
 		t.Errorf("%v", err)
 	}

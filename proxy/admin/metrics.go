@@ -16,6 +16,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
@@ -88,7 +89,7 @@ var families = []family{
 	}},
 	{"tidemark_records_dropped_total", counter, "Duplicates that went to no output, with TIDEMARK_DUPLICATES=drop.", ofPartition, each(func(p *proxy.PartitionStatus) float64 { return float64(p.Dropped) })},
 	{"tidemark_records_lost_total", counter, "Records that were held and are gone from the source, with TIDEMARK_ON_DATA_LOSS=continue.", ofPartition, each(func(p *proxy.PartitionStatus) float64 { return float64(p.Lost) })},
-	{"tidemark_source_records_missing_total", counter, "Records of the source that were gone when they were to be read, held before or not, with TIDEMARK_ON_DATA_LOSS=continue.", nil, count(func(c *proxy.Counts) int64 { return c.Lost })},
+	{"tidemark_source_records_missing_total", counter, "Records of the source that were gone when they were to be read, held before or not, with TIDEMARK_ON_DATA_LOSS=continue.", nil, count(func(c *fault.Counts) int64 { return c.Lost })},
 	{"tidemark_buffered_records", gauge, "Records that were read and have not come out.", ofPartition, each(func(p *proxy.PartitionStatus) float64 { return float64(p.Held) })},
 	{"tidemark_records_unaccounted", gauge, "Read + carried over - ordered - late - dropped - lost - buffered. Anything but 0 is a fault of Tidemark.", ofPartition, each(func(p *proxy.PartitionStatus) float64 { return float64(p.Unaccounted()) })},
 	{"tidemark_buffered_bytes", gauge, "What holding them takes.", ofPartition, each(func(p *proxy.PartitionStatus) float64 { return float64(p.Bytes) })},
@@ -131,23 +132,23 @@ var families = []family{
 	{"tidemark_disorder_seconds", histogram, "How far behind the newest event time before them records came, late ones included. What lies beyond the bound is late.", []string{"topic"}, disorder},
 	{"tidemark_release_latency_seconds", histogram, "How long records took beyond the bound: from the poll that moved the watermark past them to the end of the commit that made them visible.", nil, func(s *sampling) { s.distribution(&s.Latency) }},
 
-	{"tidemark_commits_total", counter, "Commits: with TIDEMARK_DELIVERY=exactly-once, transactions.", nil, count(func(c *proxy.Counts) int64 { return c.Commits })},
-	{"tidemark_aborts_total", counter, "Times that everything since the last commit was undone and done again.", nil, count(func(c *proxy.Counts) int64 { return c.Aborts })},
-	{"tidemark_rebalances_total", counter, "Generations of the group that this instance was part of.", nil, count(func(c *proxy.Counts) int64 { return c.Rebalances })},
+	{"tidemark_commits_total", counter, "Commits: with TIDEMARK_DELIVERY=exactly-once, transactions.", nil, count(func(c *fault.Counts) int64 { return c.Commits })},
+	{"tidemark_aborts_total", counter, "Times that everything since the last commit was undone and done again.", nil, count(func(c *fault.Counts) int64 { return c.Aborts })},
+	{"tidemark_rebalances_total", counter, "Generations of the group that this instance was part of.", nil, count(func(c *fault.Counts) int64 { return c.Rebalances })},
 	{"tidemark_throttle_seconds_total", counter, "For how long the brokers asked us to be quiet because of a quota, by what they held back: produce, fetch, other.", []string{"request"}, func(s *sampling) {
 		s.add(s.Counts.Throttled.Produce.Seconds(), "produce")
 		s.add(s.Counts.Throttled.Fetch.Seconds(), "fetch")
 		s.add(s.Counts.Throttled.Other.Seconds(), "other")
 	}},
-	{"tidemark_fencings_total", counter, "Errors that say that another process took this one's place.", nil, count(func(c *proxy.Counts) int64 { return c.Fencings })},
-	{"tidemark_sessions_total", counter, "Times that Tidemark began from the last commit: once at the start, and after each error that an abort does not mend.", nil, count(func(c *proxy.Counts) int64 { return c.Sessions })},
+	{"tidemark_fencings_total", counter, "Errors that say that another process took this one's place.", nil, count(func(c *fault.Counts) int64 { return c.Fencings })},
+	{"tidemark_sessions_total", counter, "Times that Tidemark began from the last commit: once at the start, and after each error that an abort does not mend.", nil, count(func(c *fault.Counts) int64 { return c.Sessions })},
 	{"tidemark_errors_total", counter, "Errors that Tidemark went on after, by class: broker (answered with an error), network (no answer), record (one is at fault).", []string{"class"}, func(s *sampling) {
 		s.add(float64(s.Counts.Broker), "broker")
 		s.add(float64(s.Counts.Network), "network")
 		s.add(float64(s.Counts.Record), "record")
 	}},
-	{"tidemark_pauses_total", counter, "Times that a partition had to wait for slower ones, with TIDEMARK_MAX_DRIFT.", nil, count(func(c *proxy.Counts) int64 { return c.Pauses })},
-	{"tidemark_headers_shed_total", counter, "Headers that were left out of records that are too large with them.", nil, count(func(c *proxy.Counts) int64 { return c.Shed })},
+	{"tidemark_pauses_total", counter, "Times that a partition had to wait for slower ones, with TIDEMARK_MAX_DRIFT.", nil, count(func(c *fault.Counts) int64 { return c.Pauses })},
+	{"tidemark_headers_shed_total", counter, "Headers that were left out of records that are too large with them.", nil, count(func(c *fault.Counts) int64 { return c.Shed })},
 
 	{"process_start_time_seconds", gauge, "When the process started: seconds since 1970.", nil, func(s *sampling) { s.add(float64(s.Started.UnixMilli()) / 1e3) }},
 	{"process_cpu_seconds_total", counter, "Processor time, user and system.", nil, func(s *sampling) { s.known(s.process.cpuSeconds) }},
@@ -232,7 +233,7 @@ func each(value func(*proxy.PartitionStatus) float64) func(*sampling) {
 	}
 }
 
-func count(value func(*proxy.Counts) int64) func(*sampling) {
+func count(value func(*fault.Counts) int64) func(*sampling) {
 	return func(s *sampling) { s.add(float64(value(&s.Counts))) }
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy"
 	"github.com/tidemarkhq/tidemark/proxy/clocks"
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -41,7 +42,7 @@ func status() *proxy.Status {
 		},
 		Version: "v1.2.3", Started: noon.Add(-26 * time.Hour), At: noon, State: proxy.Degraded,
 		Reason: "payments partition 7 stands still: the record at offset 7 does not fit", Ready: true,
-		Counts:  proxy.Counts{Commits: 93512, Aborts: 2, Rebalances: 3},
+		Counts:  fault.Counts{Commits: 93512, Aborts: 2, Rebalances: 3},
 		Bytes:   12 << 20,
 		Latency: histogram(40, 60, 900, 3),
 	}

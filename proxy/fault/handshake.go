@@ -1,4 +1,4 @@
-package proxy
+package fault
 
 import (
 	"crypto/tls"
@@ -22,13 +22,13 @@ import (
 // Once there was an agreement it is asked for again: certificates, passwords and
 // tokens are renewed, and not everywhere at the same moment.
 
-// discord returns what mends a connection on which the two ends do not agree, and
+// HandshakeHint returns what mends a connection on which the two ends do not agree, and
 // nothing for any other error.
-func discord(err error) (hint string) {
+func HandshakeHint(err error) (hint string) {
 	if token, ok := errors.AsType[*config.TokenError](err); ok {
-		return tokenDiscord(token)
+		return tokenHint(token)
 	}
-	for _, find := range []func(error) string{distrust, rejection, loginDiscord} {
+	for _, find := range []func(error) string{certificateHint, alertHint, loginHint} {
 		if hint := find(err); hint != "" {
 			return hint
 		}
@@ -36,12 +36,12 @@ func discord(err error) (hint string) {
 	return ""
 }
 
-// tokenDiscord is that with the server that gives out tokens.
-func tokenDiscord(err *config.TokenError) string {
+// tokenHint is that with the server that gives out tokens.
+func tokenHint(err *config.TokenError) string {
 	switch {
 	case err.Refused:
 		return "the authorization server gives no token: compare TIDEMARK_SASL_TOKEN_URL, TIDEMARK_SASL_CLIENT_ID, TIDEMARK_SASL_CLIENT_SECRET and TIDEMARK_SASL_SCOPES with what it is set up with"
-	case distrust(err) != "":
+	case certificateHint(err) != "":
 		return "the authorization server's certificate is not to be trusted: TIDEMARK_SASL_TOKEN_CA_FILE has to hold the authority that signed it"
 	}
 	return ""
@@ -53,8 +53,8 @@ func refusedToken(err error) bool {
 	return ok && token.Refused
 }
 
-// distrust is what we have against the broker's certificate.
-func distrust(err error) string {
+// certificateHint is what we have against the broker's certificate.
+func certificateHint(err error) string {
 	if wrong, ok := errors.AsType[x509.HostnameError](err); ok {
 		return fmt.Sprintf("the broker's certificate is for %s: address the brokers by such a name, in TIDEMARK_BROKERS and in their advertised.listeners, or say with TIDEMARK_TLS_SERVER_NAME which one to look for", namesOf(wrong.Certificate))
 	}
@@ -77,7 +77,7 @@ func distrust(err error) string {
 }
 
 // untrusted reports whether the two ends do not agree on TLS.
-func untrusted(err error) bool { return distrust(err) != "" || rejection(err) != "" }
+func untrusted(err error) bool { return certificateHint(err) != "" || alertHint(err) != "" }
 
 func namesOf(cert *x509.Certificate) string {
 	names := slices.Clone(cert.DNSNames)
@@ -90,8 +90,8 @@ func namesOf(cert *x509.Certificate) string {
 	return strings.Join(names, ", ")
 }
 
-// rejection is what the broker has against our end, as far as its alert says.
-func rejection(err error) string {
+// alertHint is what the broker has against our end, as far as its alert says.
+func alertHint(err error) string {
 	alert, ok := errors.AsType[*net.OpError](err)
 	if !ok || alert.Op != "remote error" { // what crypto/tls calls an alert
 		return ""
@@ -110,8 +110,8 @@ func rejection(err error) string {
 	return "the brokers break off the TLS handshake: do they ask for a client certificate (" + ours + ")? else see their logs"
 }
 
-// loginDiscord is about SASL.
-func loginDiscord(err error) string {
+// loginHint is about SASL.
+func loginHint(err error) string {
 	switch {
 	case errors.Is(err, kerr.SaslAuthenticationFailed):
 		return "the brokers refuse the login: compare TIDEMARK_SASL_MECHANISM, TIDEMARK_SASL_USERNAME and TIDEMARK_SASL_PASSWORD, or the token, with what they are set up with"
@@ -123,9 +123,9 @@ func loginDiscord(err error) string {
 	return ""
 }
 
-// suspicion returns what may be behind a connection that ends without a word. It
+// EOFHint returns what may be behind a connection that ends without a word. It
 // may as well be a load balancer whose broker is away, so nobody gives up for it.
-func suspicion(err error) string {
+func EOFHint(err error) string {
 	switch {
 	case errors.As(err, new(*kgo.ErrFirstReadEOF)), err != nil && strings.Contains(err.Error(), "appear to be a tls alert"):
 		return "if it stays so: is TIDEMARK_TLS as the listener at this port is, and does it want a login (TIDEMARK_SASL_MECHANISM)?"
@@ -133,17 +133,7 @@ func suspicion(err error) string {
 	return ""
 }
 
-// stale tells of files that were renewed with something that cannot be used.
-func (a *alarm) stale(err error) {
-	a.tell(err.Error(), slog.LevelWarn, noClass, "a file that connections are made with is of no use as it is; what it said before stays in use", "err", err)
-}
-
-// warnInClear warns of a login that whoever sees the packets can repeat.
-func warnInClear(cfg config.Config, log *slog.Logger) {
-	if cfg.InClear() {
-		log.Warn("the password or token goes to the brokers unencrypted", "hint", "set TIDEMARK_TLS=true, and take the port of their SASL_SSL listener")
-	}
-	if cfg.RegistryInClear() {
-		log.Warn("the password or token goes to the schema registry unencrypted", "hint", "use https:// in TIDEMARK_SCHEMA_REGISTRY")
-	}
+// StaleFile tells of files that were renewed with something that cannot be used.
+func (r *Reporter) StaleFile(err error) {
+	r.Throttle(err.Error(), slog.LevelWarn, None, "a file that connections are made with is of no use as it is; what it said before stays in use", "err", err)
 }

@@ -1,10 +1,10 @@
-package proxy
+package fault
 
-// logKey is a key of log lines. One key means the same in every line.
-type logKey struct{ name, unit, meaning string }
+// LogKey is a key of log lines. One key means the same in every line.
+type LogKey struct{ Name, Unit, Meaning string }
 
-// logKeys are all keys of log lines, but for those of the Kafka client's own lines.
-var logKeys = []logKey{
+// LogKeys are all keys of log lines, but for those of the Kafka client's own lines.
+var LogKeys = []LogKey{
 	{"time", "RFC 3339", "when the line was written"},
 	{"level", "word", "`DEBUG`, `INFO`, `WARN` or `ERROR`"},
 	{"msg", "text", "what happened; the same words for the same thing"},

@@ -1,4 +1,4 @@
-package proxy
+package fault
 
 import (
 	"errors"
@@ -13,8 +13,8 @@ import (
 
 func TestFaults(t *testing.T) {
 	cause := errors.New("no such thing")
-	one := failed(fmt.Errorf("read a: %w", cause), "look again")
-	two := usage(errors.New("write b: denied"), "")
+	one := Failed(fmt.Errorf("read a: %w", cause), "look again")
+	two := Usage(errors.New("write b: denied"), "")
 	for _, test := range []struct {
 		faults Faults
 		text   string
@@ -25,7 +25,7 @@ func TestFaults(t *testing.T) {
 		{Faults{one, two}, "read a: no such thing\nhint: look again\nwrite b: denied", 2},
 		{Faults{two, one}, "write b: denied\nread a: no such thing\nhint: look again", 2},
 	} {
-		err := test.faults.err()
+		err := test.faults.Err()
 		if err.Error() != test.text {
 			t.Errorf("text is\n%s\nwant\n%s", err, test.text)
 		}
@@ -40,13 +40,13 @@ func TestFaults(t *testing.T) {
 			t.Errorf("%q is no Fault", err)
 		}
 	}
-	if !errors.Is(Faults{two, one}.err(), cause) {
+	if !errors.Is(Faults{two, one}.Err(), cause) {
 		t.Error("the cause is lost")
 	}
 	if hint := one.Hint(); hint != "look again" {
 		t.Errorf("hint is %q", hint)
 	}
-	if err := (Faults{}).err(); err != nil {
+	if err := (Faults{}).Err(); err != nil {
 		t.Errorf("no faults are an error: %v", err)
 	}
 }
@@ -66,29 +66,29 @@ func TestRefused(t *testing.T) {
 			`allow it: kafka-acls --bootstrap-server b:9092 --add --allow-principal User:ANONYMOUS --operation Write --operation Describe --resource-pattern-type prefixed --transactional-id billing/`,
 		},
 	} {
-		f := forbidden(cfg, test.err)
+		f := Forbidden(cfg, test.err)
 		if f == nil || f.Code != 2 || !errors.Is(f, test.err) || f.Error() != test.text+": "+test.err.Error() || f.Advice != test.hint {
 			t.Errorf("%v gives\n%+v\nwant\n%s\n%s", test.err, f, test.text, test.hint)
 		}
 	}
 	for _, err := range []error{nil, kerr.TopicAuthorizationFailed, errors.New("x")} {
-		if f := forbidden(cfg, err); f != nil {
+		if f := Forbidden(cfg, err); f != nil {
 			t.Errorf("%v gives %v", err, f)
 		}
 	}
 }
 
-func TestTools(t *testing.T) {
-	plain := tools{config.Config{Brokers: []string{"a:1", "b:2"}}}
-	login := tools{config.Config{Brokers: []string{"a:1"}, SASLMechanism: config.Plain, SASLUsername: "CN=tide mark"}}
-	secure := tools{config.Config{Brokers: []string{"a:1"}, TLS: true}}
+func TestCommands(t *testing.T) {
+	plain := Commands{config.Config{Brokers: []string{"a:1", "b:2"}}}
+	login := Commands{config.Config{Brokers: []string{"a:1"}, SASLMechanism: config.Plain, SASLUsername: "CN=tide mark"}}
+	secure := Commands{config.Config{Brokers: []string{"a:1"}, TLS: true}}
 	for _, test := range []struct{ got, want string }{
-		{plain.grow("t", 5), "kafka-topics --bootstrap-server a:1,b:2 --alter --topic t --partitions 5"},
-		{plain.create("t", 3, 2, []setting{{"a.b", "1"}, {"c", "x,y"}}), "kafka-topics --bootstrap-server a:1,b:2 --create --topic t --partitions 3 --replication-factor 2 --config a.b=1 --config c=x,y"},
-		{plain.create("t", 1, 0, nil), "kafka-topics --bootstrap-server a:1,b:2 --create --topic t --partitions 1"},
-		{secure.set("t", "cleanup.policy", "delete"), "kafka-configs --bootstrap-server a:1 --command-config admin.properties --alter --entity-type topics --entity-name t --add-config cleanup.policy=delete"},
-		{secure.allow("--topic", "t", kadm.OpDescribeConfigs), "kafka-acls --bootstrap-server a:1 --command-config admin.properties --add --allow-principal User:ANONYMOUS --operation DescribeConfigs --topic t"},
-		{login.allow("--group", "", kadm.OpRead), "kafka-acls --bootstrap-server a:1 --command-config admin.properties --add --allow-principal 'User:CN=tide mark' --operation Read --group ''"},
+		{plain.Grow("t", 5), "kafka-topics --bootstrap-server a:1,b:2 --alter --topic t --partitions 5"},
+		{plain.Create("t", 3, 2, []Setting{{Key: "a.b", Value: "1"}, {Key: "c", Value: "x,y"}}), "kafka-topics --bootstrap-server a:1,b:2 --create --topic t --partitions 3 --replication-factor 2 --config a.b=1 --config c=x,y"},
+		{plain.Create("t", 1, 0, nil), "kafka-topics --bootstrap-server a:1,b:2 --create --topic t --partitions 1"},
+		{secure.Set("t", "cleanup.policy", "delete"), "kafka-configs --bootstrap-server a:1 --command-config admin.properties --alter --entity-type topics --entity-name t --add-config cleanup.policy=delete"},
+		{secure.Allow("--topic", "t", kadm.OpDescribeConfigs), "kafka-acls --bootstrap-server a:1 --command-config admin.properties --add --allow-principal User:ANONYMOUS --operation DescribeConfigs --topic t"},
+		{login.Allow("--group", "", kadm.OpRead), "kafka-acls --bootstrap-server a:1 --command-config admin.properties --add --allow-principal 'User:CN=tide mark' --operation Read --group ''"},
 	} {
 		if test.got != test.want {
 			t.Errorf("got\n%s\nwant\n%s", test.got, test.want)

@@ -1,0 +1,158 @@
+package fault
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/tidemarkhq/tidemark/proxy/config"
+)
+
+// Fault is an error that Tidemark cannot recover from by itself. It knows how the
+// process has to end and, in most cases, what mends it.
+type Fault struct {
+	Code   int    // exit code: 1 failed, 2 usage or configuration
+	Err    error  // what was attempted, where, and what came of it
+	Advice string // what mends it; may be empty
+}
+
+// Error returns what was attempted and what came of it, without the advice.
+func (f *Fault) Error() string { return f.Err.Error() }
+
+// Unwrap returns the cause.
+func (f *Fault) Unwrap() error { return f.Err }
+
+// Hint says what mends it. It may be empty.
+func (f *Fault) Hint() string { return f.Advice }
+
+// ExitCode is that of a process which ends because of the fault.
+func (f *Fault) ExitCode() int { return f.Code }
+
+// Usage returns a fault of how Tidemark was set up: to start it again as it is
+// would be no use.
+func Usage(err error, hint string) *Fault { return &Fault{Code: 2, Err: err, Advice: hint} }
+
+// Failed returns a fault that came up on the way.
+func Failed(err error, hint string) *Fault { return &Fault{Code: 1, Err: err, Advice: hint} }
+
+// Faults is several faults that were found together.
+type Faults []*Fault
+
+// Error returns a line for every fault, each followed by its hint.
+func (fs Faults) Error() string {
+	var lines []string
+	for _, f := range fs {
+		lines = append(lines, f.Error())
+		if f.Advice != "" {
+			lines = append(lines, "hint: "+f.Advice)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Unwrap returns the faults one by one.
+func (fs Faults) Unwrap() []error {
+	errs := make([]error, len(fs))
+	for i, f := range fs {
+		errs[i] = f
+	}
+	return errs
+}
+
+// ExitCode is the greatest of the faults': as long as one of them is a matter
+// of configuration, to start again would be no use.
+func (fs Faults) ExitCode() (code int) {
+	for _, f := range fs {
+		code = max(code, f.Code)
+	}
+	return code
+}
+
+// Err returns nil for no fault, and a single one as itself.
+func (fs Faults) Err() error {
+	switch len(fs) {
+	case 0:
+		return nil
+	case 1:
+		return fs[0]
+	}
+	return fs
+}
+
+// Forbidden returns a fault if the brokers do not let us use the group or the
+// transactional id, whichever request it was that they refused.
+func Forbidden(cfg config.Config, err error) *Fault {
+	t, group, id := CommandsFor(cfg), cfg.Group, cfg.TransactionalID()
+	switch {
+	case errors.Is(err, kerr.GroupAuthorizationFailed):
+		return Usage(fmt.Errorf("use the group %q: we may not READ it: %w", group, err),
+			"allow it: "+t.Allow("--group", group, kadm.OpRead))
+	case errors.Is(err, kerr.TransactionalIDAuthorizationFailed):
+		return Usage(fmt.Errorf("use the transactional id %q: we may not WRITE it: %w", id, err),
+			"allow it: "+t.AllowTransactions())
+	}
+	return nil
+}
+
+// Permanent returns a fault if an error, wherever it came up, says that Tidemark
+// cannot work as it is set up.
+func Permanent(cfg config.Config, err error) *Fault {
+	t := CommandsFor(cfg)
+	switch {
+	case errors.Is(err, kerr.TopicAuthorizationFailed):
+		topic := cfg.Topics[0]
+		return Usage(err, "allow it, for each of the topics: "+t.Allow("--topic", topic, kadm.OpRead, kadm.OpDescribe)+
+			"; and "+t.Allow("--topic", cfg.OrderedTopic(topic), kadm.OpWrite, kadm.OpDescribe, kadm.OpRead)+"; and the same for "+cfg.LateTopic(topic))
+	case errors.Is(err, kerr.ClusterAuthorizationFailed):
+		return Usage(err, "allow it: "+t.Line("kafka-acls", "--add", "--allow-principal", t.principal(), "--operation", operation(kadm.OpIdempotentWrite), "--cluster"))
+	case errors.Is(err, kerr.InvalidSessionTimeout):
+		return Usage(fmt.Errorf("join group %q: %w", cfg.Group, err),
+			"the brokers' group.min.session.timeout.ms and group.max.session.timeout.ms limit it: change TIDEMARK_SESSION_TIMEOUT")
+	case errors.Is(err, kerr.OffsetMetadataTooLarge):
+		return Usage(fmt.Errorf("commit in group %q: %w", cfg.Group, err),
+			"what is to be remembered takes up to 4000 bytes in an offset's metadata: raise offset.metadata.max.bytes of the brokers, to its default of 4096")
+	case errors.Is(err, kerr.InvalidGroupID):
+		return Usage(fmt.Errorf("join group %q: %w", cfg.Group, err), "change TIDEMARK_GROUP")
+	}
+	return Forbidden(cfg, err)
+}
+
+// Uncommittable returns a fault if brokers do not take offsets of a source because we
+// may not read it.
+func Uncommittable(cfg config.Config, err error) error {
+	if !errors.Is(err, kerr.TopicAuthorizationFailed) {
+		return err
+	}
+	var lines []string
+	for _, topic := range cfg.Topics {
+		lines = append(lines, CommandsFor(cfg).Allow("--topic", topic, kadm.OpRead, kadm.OpDescribe))
+	}
+	return Usage(fmt.Errorf("%w: we may not READ the source", err), "allow it: "+strings.Join(lines, "; "))
+}
+
+// Denied reports that brokers refused what we are not allowed to do.
+func Denied(err error) bool {
+	return errors.Is(err, kerr.TopicAuthorizationFailed) || errors.Is(err, kerr.GroupAuthorizationFailed) ||
+		errors.Is(err, kerr.TransactionalIDAuthorizationFailed) || errors.Is(err, kerr.ClusterAuthorizationFailed)
+}
+
+// ReadHint returns what allows an operation that brokers refused to somebody who only
+// reads, and nothing for any other error.
+func ReadHint(cfg config.Config, err error) string {
+	t := CommandsFor(cfg)
+	switch {
+	case errors.Is(err, kerr.TopicAuthorizationFailed):
+		topic := cfg.Topics[0]
+		var lines []string
+		for _, name := range []string{topic, cfg.OrderedTopic(topic), cfg.LateTopic(topic)} {
+			lines = append(lines, t.Allow("--topic", name, kadm.OpRead))
+		}
+		return "allow it, for each of the topics: " + strings.Join(lines, "; ")
+	case errors.Is(err, kerr.GroupAuthorizationFailed):
+		return "allow it: " + t.Allow("--group", cfg.Group, kadm.OpDescribe)
+	}
+	return HandshakeHint(err)
+}

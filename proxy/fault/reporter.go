@@ -1,0 +1,148 @@
+package fault
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// Reporter counts the errors that Tidemark recovers from, and logs them. An error that
+// goes on is logged at once and then every RepeatAfter.
+type Reporter struct {
+	Counters
+	Logger *slog.Logger
+	Waits  Waits
+
+	Quiet atomic.Bool // the last session committed nothing: log its progress at debug level
+
+	mu        sync.Mutex
+	throttles map[string]*throttle // by message and subject
+	once      map[string]bool      // by message and subject: logged by WarnOnce
+	outage    time.Time            // when a network error was last logged
+}
+
+// throttle is the state of one kind of log line.
+type throttle struct {
+	seen, logged time.Time // last
+	suppressed   int       // since it was last logged
+}
+
+// NewReporter returns a reporter that writes to log.
+func NewReporter(log *slog.Logger) *Reporter {
+	return &Reporter{Logger: log, throttles: map[string]*throttle{}, once: map[string]bool{}}
+}
+
+// RepeatAfter is how often an error that goes on is logged.
+const RepeatAfter = 30 * time.Second
+
+// Warn counts an error and logs a warning. The message is the kind of error: repeated
+// errors of a kind are logged every RepeatAfter. Network errors of all kinds share one
+// throttle, because an outage shows in many places.
+func (r *Reporter) Warn(msg string, err error, args ...any) {
+	r.Report("", slog.LevelWarn, msg, err, args...)
+}
+
+// Error does the same at error level, for what an operator has to mend. Each subject
+// (such as a partition) has a throttle of its own.
+func (r *Reporter) Error(about, msg string, err error, args ...any) {
+	r.Report(about, slog.LevelError, msg, err, args...)
+}
+
+// Progress logs the life of sessions: at info level as long as they commit something.
+func (r *Reporter) Progress(msg string, args ...any) {
+	level := slog.LevelInfo
+	if r.Quiet.Load() {
+		level = slog.LevelDebug
+	}
+	r.Logger.Log(context.Background(), level, msg, args...)
+}
+
+// Info does the same as Warn, at info level, for errors that are part of normal operation.
+func (r *Reporter) Info(msg string, err error, args ...any) {
+	r.Report("", slog.LevelInfo, msg, err, args...)
+}
+
+// Report counts an error and logs it, throttled by message and subject.
+func (r *Reporter) Report(about string, level slog.Level, msg string, err error, args ...any) {
+	c := Classify(err)
+	// connectionHook has counted errors of connections.
+	if c != Network || TimedOut(err) {
+		r.Count(c, err)
+	}
+	r.Throttle(about, level, c, msg, append(args, "err", err)...)
+}
+
+// Count counts an error that is logged elsewhere.
+func (r *Reporter) Count(c Class, err error) {
+	r.Errors[c].Add(1)
+	if IsFenced(err) || errors.Is(err, kerr.FencedInstanceID) {
+		r.fencings.Add(1)
+	}
+}
+
+// Throttle logs a line that is not counted, throttled by message and subject.
+func (r *Reporter) Throttle(about string, level slog.Level, c Class, msg string, args ...any) {
+	suppressed, due := r.due(c, msg+about, time.Now())
+	if !due {
+		return
+	}
+	if c != None {
+		args = append(args, "class", c.String())
+	}
+	if suppressed > 0 {
+		args = append(args, "suppressed", suppressed)
+	}
+	r.Logger.Log(context.Background(), level, msg, args...)
+}
+
+// WarnOnce logs a warning about a subject once in the life of a process.
+func (r *Reporter) WarnOnce(about, msg string, args ...any) {
+	r.mu.Lock()
+	key := msg + "\x00" + about
+	logged := r.once[key]
+	r.once[key] = true
+	r.mu.Unlock()
+	if !logged {
+		r.Logger.Warn(msg, args...)
+	}
+}
+
+// due reports whether a line is to be logged now, and how many were suppressed since
+// the last one.
+func (r *Reporter) due(c Class, msg string, now time.Time) (suppressed int, due bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f := r.throttles[msg]
+	if f == nil {
+		f = new(throttle)
+		r.throttles[msg] = f
+	}
+	fresh := f.seen.IsZero() || now.Sub(f.seen) >= RepeatAfter
+	f.seen = now
+	since := now.Sub(f.logged)
+	if c == Network {
+		since = min(since, now.Sub(r.outage))
+	}
+	if !fresh && since < RepeatAfter {
+		f.suppressed++
+		return 0, false
+	}
+	suppressed, f.suppressed, f.logged = f.suppressed, 0, now
+	if c == Network {
+		r.outage = now
+	}
+	return suppressed, true
+}
+
+// HintArgs returns a hint as log arguments: none if it is empty.
+func HintArgs(hint string) []any {
+	if hint == "" {
+		return nil
+	}
+	return []any{"hint", hint}
+}

@@ -1,0 +1,39 @@
+package proxy
+
+import (
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/clocks"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/registry"
+)
+
+// process is what outlives the sessions.
+type process struct {
+	reporter  *fault.Reporter
+	cluster   *oneCluster
+	limits    *limits
+	wallClock func() time.Time
+	producers *clocks.Producers
+	board     *Board
+	accounts  accounts
+	latency   Histogram
+	schemas   *registry.Registry // nil where nothing needs it
+	transport http.RoundTripper  // to it; nil: the network
+	looked    map[string]bool    // topics; see session.arrives
+	begun     map[emit.Source]time.Time
+	quotas    *quotas
+	acks      ackLimit
+}
+
+func newProcess(log *slog.Logger) *process {
+	a := fault.NewReporter(log)
+	return &process{
+		reporter: a, quotas: newQuotas(a), limits: newLimits(), wallClock: time.Now,
+		producers: clocks.NewProducers(), looked: map[string]bool{}, begun: map[emit.Source]time.Time{},
+		board: NewBoard(""), accounts: accounts{}, cluster: new(oneCluster),
+	}
+}
