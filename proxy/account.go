@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/reorder"
 )
 
 // invalid is what is remembered of records without a usable event time until
@@ -47,7 +48,7 @@ func (s *session) done(ps []*partition) {
 				s.reporter.Drops.Add(p.dropped)
 				p.dropped = 0
 				s.reporter.Throttle(fmt.Sprint(p.Topic, p.Partition), slog.LevelInfo, fault.None, "duplicates were dropped",
-					"topic", p.Topic, "partition", p.Partition, "records", p.account.now.Dropped)
+					"topic", p.Topic, "partition", p.Partition, "records", p.ledger.Pending.Dropped)
 			}
 		}
 	}
@@ -67,8 +68,8 @@ func (s *session) undone(err error) {
 	}
 	s.reporter.Aborts.Add(1)
 	s.invalid = invalid{}
-	s.accounts.undo()
-	s.takings.undo()
+	s.ledgers.Abort()
+	s.releaseLatency.Abort()
 }
 
 // slow is how long brokers may take to acknowledge before it is told.
@@ -101,4 +102,35 @@ func (s *session) flush(ctx context.Context) error {
 		}
 		s.reporter.Warn("records are not acknowledged; waiting", err, "records", s.cl.BufferedProduceRecords())
 	}
+}
+
+// settle takes account of a commit.
+func (s *session) settle(ps []*partition) {
+	for _, p := range ps {
+		p.ledger.Commit()
+		p.committed = p.state.Low()
+	}
+	s.releaseLatency.Commit(s.now(), s.latency)
+}
+
+// tally takes note of what is held, for the commit that is about to be made.
+func (s *session) tally() {
+	s.each(func(p *partition) { p.ledger.Pending.Held = int64(p.state.Owed()) })
+}
+
+// endReplay is that of the partition's state. What it had and is gone is lost.
+func (p *partition) endReplay(end int64, accept bool) *reorder.Loss {
+	had := p.state.Owed()
+	loss := p.state.EndReplay(end, accept)
+	if loss != nil && accept {
+		p.ledger.Lose(int64(had - p.state.Owed()))
+	}
+	return loss
+}
+
+// rewind is that of the partition's state, with the same loss.
+func (p *partition) rewind(end int64) {
+	had := p.state.Owed()
+	p.state.Rewind(end)
+	p.ledger.Lose(int64(had - p.state.Owed()))
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
@@ -57,9 +58,9 @@ func (s *sidecar) apart() (apart time.Duration, bytes int64) {
 }
 
 // of returns the status of a partition, nil while there is none.
-func (s *sidecar) of(topic string, partition int32) *PartitionStatus {
+func (s *sidecar) of(topic string, partition int32) *status.Partition {
 	st := s.status()
-	i := slices.IndexFunc(st.Partitions, func(p PartitionStatus) bool { return p.Topic == topic && p.Partition == partition })
+	i := slices.IndexFunc(st.Partitions, func(p status.Partition) bool { return p.Topic == topic && p.Partition == partition })
 	if i < 0 {
 		return nil
 	}

@@ -111,7 +111,7 @@ func (s *session) commitSome(ctx context.Context) error {
 	s.settle(ps)
 	if err != nil {
 		for _, p := range rest {
-			p.account.undo() // they are read again from their commits
+			p.ledger.Abort() // they are read again from their commits
 		}
 		return err
 	}

@@ -68,7 +68,7 @@ func TestCommitOfManyPartitions(t *testing.T) {
 						t.Errorf("%d offsets were refused", n)
 					}
 					st := s.status()
-					if sum := st.sum(); sum.Unaccounted() != 0 {
+					if sum := sum(st); sum.Unaccounted() != 0 {
 						t.Errorf("unaccounted: %d", sum.Unaccounted())
 					}
 					s.stop()

@@ -20,15 +20,15 @@ func (s *session) putOut(ctx context.Context, p *partition, due *reorder.Release
 	switch {
 	case !due.Duplicate:
 		s.released.add(p, due)
-		p.account.now.Ordered++
-		s.takings.n++
+		p.ledger.Pending.Ordered++
+		s.releaseLatency.Released()
 		return s.produce(ctx, p, due.Offset, true, s.flight.outbox.Ordered(p.Source, due))
 	case s.cfg.Duplicates == config.DropDuplicates:
 		p.dropped++
-		p.account.now.Dropped++
+		p.ledger.Pending.Dropped++
 		return nil
 	}
-	p.account.now.Late[reorder.Duplicate]++
+	p.ledger.Pending.Late[reorder.Duplicate]++
 	return s.produce(ctx, p, due.Offset, true, s.flight.outbox.Duplicate(p.Source, due, p.state.Watermark(), s.wall.Millis()))
 }
 

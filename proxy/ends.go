@@ -352,7 +352,7 @@ func (w *watcher) answered(since watermark.Instant, parts ...topicPartition) boo
 // much has come. Of one that waits for leaders the answers say that they are there.
 func (s *session) needEnds() {
 	s.needed = s.now()
-	shown := func(x extent) bool { return s.shown != nil && (x.end < 0 || x.told < s.shownAt) }
+	shown := func(x extent) bool { return s.shownAt > 0 && (x.end < 0 || x.told < s.shownAt) }
 	n, changed := 0, false
 	s.each(func(p *partition) {
 		hole := s.holeAt(p)

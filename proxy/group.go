@@ -123,7 +123,7 @@ func distinct(names []string) []string {
 // are gone, or are our own of an earlier version that are being replaced, we can go on.
 func (r *runner) awaitGroup(adm *kadm.Client) {
 	_ = awaitGroup(r.ctx, adm, r.reporter, r.cfg, func(others error) error {
-		r.board.says(others.Error())
+		r.publisher.SetStage(others.Error())
 		return nil
 	})
 }

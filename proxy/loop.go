@@ -42,7 +42,7 @@ func (s *session) loop(stop, hard context.Context) error {
 		fetches := s.poll(stop, wait, most)
 		s.readClocks()
 		s.polled, s.punctual = s.wall, began.Sub(ended) <= readAtOnce
-		s.takings.poll(s.now())
+		s.releaseLatency.Polled(s.now())
 		switch err := s.turn(hard, fetches); {
 		case errors.Is(err, errNothingDone):
 			return nil
@@ -209,7 +209,7 @@ func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) e
 		verdict, body = p.state.Step(in, s.wall)
 	}
 	if first {
-		p.account.judged(newest, t, verdict)
+		p.ledger.Judged(newest, t, verdict)
 	}
 	w := p.state.Watermark()
 	if s.cfg.Watermark == config.Punctuated {
@@ -230,7 +230,7 @@ func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) e
 		if s.released.repeats(p, verdict, t, r) {
 			why.Verdict = reorder.Duplicate
 		}
-		p.account.now.Late[why.Verdict]++
+		p.ledger.Pending.Late[why.Verdict]++
 		late := s.flight.outbox.Late(p.Source, r, why)
 		r.Recycle()
 		return s.produce(ctx, p, in.Offset, false, late)

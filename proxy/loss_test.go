@@ -186,7 +186,7 @@ func TestLossIsCountedOnce(t *testing.T) {
 		s = c.start(topic, noDrain, goOn)
 		c.awaitRead(s)
 		st := s.status()
-		if sum := st.sum(); sum.Lost != 20 || sum.Carried != 20 || sum.Read != 5 || sum.Unaccounted() != 0 {
+		if sum := sum(st); sum.Lost != 20 || sum.Carried != 20 || sum.Read != 5 || sum.Unaccounted() != 0 {
 			t.Errorf("the account of 20 that were held and are gone, and 5 that were read: %+v", sum)
 		}
 		s.stop()

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -86,7 +87,7 @@ func TestForeignIsGivenUp(t *testing.T) {
 		topic := c.topic(2)
 		s := newSession(c.config(topic), c.connection, c.adm, map[string]Topic{}, newProcess(slog.Default()))
 		for n := range int32(2) {
-			p := &partition{state: s.engine.Assign(reorder.Fresh(0, -1, 0), 0), account: new(account)}
+			p := &partition{state: s.engine.Assign(reorder.Fresh(0, -1, 0), 0), ledger: new(status.Ledger)}
 			p.Topic, p.Partition = topic, n
 			s.install(p)
 		}
@@ -171,7 +172,7 @@ func TestStaleEndsAreNoLoss(t *testing.T) {
 		topic := c.topic(1)
 		a := c.heldAndStopped(topic, 10)
 		s := newSession(a.cfg, c.connection, c.adm, map[string]Topic{}, newProcess(slog.Default()))
-		p := &partition{state: s.engine.Assign(c.commits(a.cfg)[0], 0), since: 10, account: new(account)}
+		p := &partition{state: s.engine.Assign(c.commits(a.cfg)[0], 0), since: 10, ledger: new(status.Ledger)}
 		p.Topic = topic
 		for _, step := range []struct {
 			read   int64
@@ -240,7 +241,7 @@ func TestProgressElsewhereForgivesNothing(t *testing.T) {
 		for n := range parts {
 			parts[n] = &partition{
 				Source: emit.Source{Topic: "raw", Ordered: "raw.ordered", Late: "raw.late", Partition: int32(n)},
-				state:  s.engine.Assign(reorder.Fresh(0, 0, 0), 0), account: new(account),
+				state:  s.engine.Assign(reorder.Fresh(0, 0, 0), 0), ledger: new(status.Ledger),
 			}
 			s.install(parts[n])
 		}
@@ -284,7 +285,7 @@ func TestRewrittenLogIsRead(t *testing.T) {
 			s := newSession(cfg, c.connection, c.adm, map[string]Topic{}, newProcess(slog.New(slog.DiscardHandler)))
 			s.cl = c.client()
 			defer s.cl.Close()
-			p := &partition{state: s.engine.Assign(snap, 0), account: new(account)}
+			p := &partition{state: s.engine.Assign(snap, 0), ledger: new(status.Ledger)}
 			p.Topic = topic
 			err := s.gone(c.ctx, p, &kgo.ErrDataLoss{Topic: topic, ConsumedTo: snap.Low, ResetTo: 9})
 			if at := p.state.Position(); err != nil || at != 9 {

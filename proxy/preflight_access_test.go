@@ -128,8 +128,8 @@ func TestPreflightLogin(t *testing.T) {
 func TestPreflightLetInBefore(t *testing.T) {
 	f := fakeDeparture(t, kfake.SeedTopics(1, "raw"))
 	cfg := f.config()
-	a := fault.NewReporter(f.logger())
-	if _, err := preflight(t.Context(), f.client(cfg), cfg, cfg.EventTime, a, new(oneCluster)); err != nil {
+	a, cluster := fault.NewReporter(f.logger()), new(oneCluster)
+	if _, err := preflight(t.Context(), f.client(cfg), cfg, cfg.EventTime, a, cluster); err != nil {
 		t.Fatal(err)
 	}
 	var refusals atomic.Int64
@@ -142,7 +142,7 @@ func TestPreflightLetInBefore(t *testing.T) {
 		resp.ErrorCode = kerr.SaslAuthenticationFailed.Code
 		return resp, nil, true
 	})
-	if _, err := preflight(t.Context(), f.client(cfg), cfg, cfg.EventTime, a, new(oneCluster)); err != nil {
+	if _, err := preflight(t.Context(), f.client(cfg), cfg, cfg.EventTime, a, cluster); err != nil {
 		t.Fatal(err)
 	}
 	if n := strings.Count(f.log.String(), "do not let us in any more"); n != 1 || refusals.Load() <= 3 {

@@ -9,6 +9,7 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/clocks"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/registry"
+	"github.com/tidemarkhq/tidemark/proxy/status"
 )
 
 // process is what outlives the sessions.
@@ -18,9 +19,9 @@ type process struct {
 	limits    *limits
 	wallClock func() time.Time
 	producers *clocks.Producers
-	board     *Board
-	accounts  accounts
-	latency   Histogram
+	publisher *status.Publisher
+	ledgers   status.Ledgers
+	latency   status.Histogram
 	schemas   *registry.Registry // nil where nothing needs it
 	transport http.RoundTripper  // to it; nil: the network
 	looked    map[string]bool    // topics; see session.arrives
@@ -34,6 +35,6 @@ func newProcess(log *slog.Logger) *process {
 	return &process{
 		reporter: a, quotas: newQuotas(a), limits: newLimits(), wallClock: time.Now,
 		producers: clocks.NewProducers(), looked: map[string]bool{}, begun: map[emit.Source]time.Time{},
-		board: NewBoard(""), accounts: accounts{}, cluster: new(oneCluster),
+		publisher: status.NewPublisher(""), ledgers: status.Ledgers{}, cluster: new(oneCluster),
 	}
 }

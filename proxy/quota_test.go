@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/status"
 )
 
 // quota bounds what clients of a name read and write, in bytes a second; 0: no bound.
@@ -186,17 +187,21 @@ func TestUnknownEndIsNotIdle(t *testing.T) {
 	onFake(t, func(t *testing.T, c *cluster) {
 		topic := c.topic(1)
 		s := c.start(topic)
-		c.await("the end of the log", func() bool { s.lives(); st := s.status(); return st.State == Healthy })
+		c.await("the end of the log", func() bool { s.lives(); st := s.status(); return st.State == status.Healthy })
 		s.stop()
 		silent := c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Topic: topic, Err: kerr.LeaderNotAvailable, Count: 1 << 30})
 		s = c.start(topic)
 		c.await("the partition", func() bool { s.lives(); return len(s.status().Partitions) == 1 })
 		time.Sleep(20 * time.Second)
-		if st := s.status(); st.State != Degraded || st.Partitions[0].State == Idle {
+		if st := s.status(); st.State != status.Degraded || st.Partitions[0].State == status.Idle {
 			t.Errorf("%s (%s), the partition %s", st.State, st.Reason, st.Partitions[0].State)
 		}
 		silent.Remove()
-		c.await("an answer", func() bool { s.lives(); st := s.status(); return st.State == Healthy && st.Partitions[0].State == Idle })
+		c.await("an answer", func() bool {
+			s.lives()
+			st := s.status()
+			return st.State == status.Healthy && st.Partitions[0].State == status.Idle
+		})
 		s.stop()
 	})
 }

@@ -56,7 +56,7 @@ func TestCommitGoesThroughBesideRebalance(t *testing.T) {
 			c.fake.RehashCoordinators()
 		}
 		written := c.writing(topic, &w)
-		c.await("a to have all", func() bool { return len(c.owned(a)) == 4 && a.status().sum().Ordered > 0 })
+		c.await("a to have all", func() bool { return len(c.owned(a)) == 4 && sum(a.status()).Ordered > 0 })
 		slow, aborts := false, int64(0)
 		c.fake.ControlKey(kmsg.EndTxn.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
 			c.fake.KeepControl()

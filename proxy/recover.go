@@ -80,7 +80,7 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (p
 			if errors.Is(err, errLeaderAway) {
 				was := max(mine[topic][n].offset, 0)
 				at[topic][n] = kgo.NewOffset().At(was) // from where nothing is read
-				p.account, p.committed, p.end, p.stable = s.accounts.open(p.Source, 0), was, -1, -1
+				p.ledger, p.committed, p.end, p.stable = s.ledgers.Open(p.Source, 0), was, -1, -1
 				away[p] = err
 				continue
 			}
@@ -95,7 +95,7 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (p
 				begins = append(begins, offsetOf(p, snap))
 			}
 			at[topic][n] = kgo.NewOffset().At(snap.Low).WithEpoch(snap.LowEpoch)
-			p.account, p.committed, p.end, p.stable = s.accounts.open(p.Source, snap.Count), snap.Low, -1, -1
+			p.ledger, p.committed, p.end, p.stable = s.ledgers.Open(p.Source, snap.Count), snap.Low, -1, -1
 			if n >= s.topics[topic].Usable {
 				waiting = append(waiting, p)
 				continue

@@ -366,9 +366,9 @@ type halting struct {
 // drop stops a partition of which only one thing is not committed: that it came to a
 // record which was refused. Its state in memory is void, and nobody else's.
 func (s *session) drop(p *partition, held bool, offset int64, h halting) error {
-	p.account.undo()
-	if held && s.takings.n > 0 {
-		s.takings.n--
+	p.ledger.Abort()
+	if held {
+		s.releaseLatency.TakeBack()
 	}
 	s.standStill(p, h.why, h.hint)
 	why := s.reasons[p.Source]

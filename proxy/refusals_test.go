@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/status"
 )
 
 // unwelcome is a timestamp that an output refuses in the tests below.
@@ -82,7 +83,7 @@ func stopsAtRefused(t *testing.T, c *cluster, refusal *kerr.Error, delivery stri
 	c.await("the partition to stop", func() bool {
 		s.lives()
 		st := s.status()
-		return st != nil && len(st.Partitions) == 3 && st.Partitions[0].State == Stopped
+		return st != nil && len(st.Partitions) == 3 && st.Partitions[0].State == status.Stopped
 	})
 	before := bad // all of it
 	if late {
@@ -185,7 +186,7 @@ func TestOutputPartitionTakesNothing(t *testing.T) {
 					refused := c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic + ".ordered", Partitions: []int32{1}, Err: err, Count: -1})
 					write(60)
 					st := s.status()
-					if st == nil || st.Partitions[1].State != Stopped || !hasAll(st.Partitions[1].Hold.Words, err.Message) {
+					if st == nil || st.Partitions[1].State != status.Stopped || !hasAll(st.Partitions[1].Hold.Words, err.Message) {
 						t.Fatalf("%+v", st)
 					}
 					aborts := s.proc.reporter.Snapshot().Aborts
@@ -226,7 +227,7 @@ func TestTryingAgainUndoesNothing(t *testing.T) {
 		s := c.start(topic, noDrain)
 		c.await("the partition to stop", func() bool {
 			st := s.status()
-			return st != nil && len(st.Partitions) == 2 && st.Partitions[0].State == Stopped
+			return st != nil && len(st.Partitions) == 2 && st.Partitions[0].State == status.Stopped
 		})
 		before := s.proc.reporter.Snapshot()
 		for i := range 100 {
@@ -260,7 +261,7 @@ func TestTakenBehindTheRefusedComesOnce(t *testing.T) {
 		c.produce(c.cl, rs...)
 		c.await("the partition to stop", func() bool {
 			st := s.status()
-			return st != nil && len(st.Partitions) == 2 && st.Partitions[0].State == Stopped
+			return st != nil && len(st.Partitions) == 2 && st.Partitions[0].State == status.Stopped
 		})
 		refused.Remove()
 		c.awaitRead(s)
@@ -294,7 +295,7 @@ func TestStoppedInsideItsRelease(t *testing.T) {
 			s.readClocks()
 			p := s.find(topic, n)
 			if p == nil {
-				p = &partition{state: s.engine.Assign(c.commits(a.cfg)[n], s.now()), account: new(account)}
+				p = &partition{state: s.engine.Assign(c.commits(a.cfg)[n], s.now()), ledger: new(status.Ledger)}
 				p.Source = emit.Source{Topic: topic, Ordered: topic + ".ordered", Late: topic + ".late", Partition: n}
 				s.install(p)
 			}

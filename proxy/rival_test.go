@@ -10,6 +10,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemarkhq/tidemark/proxy/status"
 )
 
 // flowing writes a record to partition 0 of a topic every 50 ms, until it is stopped.
@@ -119,7 +121,7 @@ func TestKafkaStrangerWrites(t *testing.T) {
 			s = c.start(topic, "TIDEMARK_DELIVERY="+delivery) // it has not begun in this process
 			end := c.flowing(topic + ".ordered")
 			c.await("a word of it", func() bool { s.lives(); return len(s.voice.heard("others write to an output of ours")) > 0 })
-			if st := s.status(); st.State != Degraded || !strings.Contains(st.Reason, "writes to "+topic+".ordered partition 0 too") {
+			if st := s.status(); st.State != status.Degraded || !strings.Contains(st.Reason, "writes to "+topic+".ordered partition 0 too") {
 				t.Errorf("%s: %s: %s", delivery, st.State, st.Reason)
 			}
 			s.stop()

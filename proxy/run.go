@@ -21,6 +21,7 @@ import (
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -38,13 +39,13 @@ const (
 // cleanly: what is open is committed, the group is left. An error has a hint
 // and an exit code where there is a cure; see Fault.
 func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
-	return RunOn(ctx, cfg, log, NewBoard(""))
+	return RunOn(ctx, cfg, log, status.NewPublisher(""))
 }
 
 // RunOn does what Run does, and board shows what it is doing.
-func RunOn(ctx context.Context, cfg config.Config, log *slog.Logger, board *Board) error {
+func RunOn(ctx context.Context, cfg config.Config, log *slog.Logger, board *status.Publisher) error {
 	proc := newProcess(log)
-	proc.board = board
+	proc.publisher = board
 	connection, err := cfg.ClientOpts(proc.reporter.StaleFile)
 	if err != nil {
 		return fault.Usage(err, "")
@@ -77,7 +78,10 @@ func runSessions(ctx, hard context.Context, cfg config.Config, connection []kgo.
 	defer proc.closeRegistry()
 	proc.quotas.keep(cfg)
 	proc.acks.timeout = cfg.TransactionTimeout
-	defer proc.showOn(ctx, cfg)()
+	defer proc.publisher.Start(ctx, cfg, status.Sources{
+		Counters: &proc.reporter.Counters, Waits: &proc.reporter.Waits,
+		Cluster: proc.cluster.name, Throttled: proc.quotas.totals,
+	})()
 	defer proc.reporter.ReportWaits()()
 	r := &runner{
 		process: proc, ctx: ctx, hard: hard, cfg: cfg, pause: betweenSessions,
@@ -161,11 +165,11 @@ func (r *runner) outcome(err error) (over bool, _ error) {
 	}
 	if fault.IsExpired(err) {
 		r.reporter.Info(expired, err, "transactional_id", r.cfg.TransactionalID())
-		r.board.says("taking the transactional id again, which the brokers have forgotten")
+		r.publisher.SetStage("taking the transactional id again, which the brokers have forgotten")
 		return false, nil
 	}
 	r.reporter.Warn("starting over from the last commit", err)
-	r.board.says(fmt.Sprintf("starting over from the last commit: %v", err))
+	r.publisher.SetStage(fmt.Sprintf("starting over from the last commit: %v", err))
 	return false, nil
 }
 
@@ -186,8 +190,8 @@ func lastMinute(times []time.Time) []time.Time {
 // session does one session, from the preflight on.
 func (r *runner) session(first, admin *kgo.Client) error {
 	cfg, adm := r.cfg, kadm.NewClient(admin)
-	r.board.reach(adm)
-	defer r.board.reach(nil)
+	r.publisher.ProbeWith(adm)
+	defer r.publisher.ProbeWith(nil)
 	topics, err := preflightOver(r.ctx, kadm.NewClient(first), adm, cfg, cfg.EventTime, r.reporter, r.cluster)
 	if r.ctx.Err() != nil {
 		return nil // told to stop before there was anything to commit
@@ -221,7 +225,7 @@ func (r *runner) session(first, admin *kgo.Client) error {
 	if err != nil {
 		return fault.Usage(err, "")
 	}
-	r.board.says("joining the group")
+	r.publisher.SetStage("joining the group")
 	close(s.ready)
 	err = s.run(r.ctx, r.hard)
 	r.member.after(s.cl, s.owned.asked.Load())
@@ -301,8 +305,8 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 	life, die := context.WithCancel(context.Background())
 	s := &session{
 		life: life, die: die, stopStabilizing: func() {},
-		cfg: cfg, log: proc.reporter.Logger, reporter: proc.reporter, cluster: proc.cluster, wallClock: proc.wallClock, limits: proc.limits, producers: proc.producers, board: proc.board,
-		accounts: proc.accounts, latency: &proc.latency, waits: &proc.reporter.Waits,
+		cfg: cfg, log: proc.reporter.Logger, reporter: proc.reporter, cluster: proc.cluster, wallClock: proc.wallClock, limits: proc.limits, producers: proc.producers, publisher: proc.publisher,
+		ledgers: proc.ledgers, latency: &proc.latency, waits: &proc.reporter.Waits,
 		topics: topics, connection: connection, extract: proc.extractor(cfg), schemas: proc.schemas, adm: adm,
 		stamps: cfg.EventTime.UsesTimestamp(), looked: proc.looked, begun: proc.begun, quotas: proc.quotas, acks: &proc.acks, putMost: math.MaxInt,
 		engine:   reorder.NewEngine(opts, int64(cfg.Memory)),
@@ -326,7 +330,7 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 		expected: newWaits(fault.CommandsFor(cfg)),
 	}
 	s.watcher = newWatcher(s.now, s.reporter, s.poke)
-	s.accounts.undo()
+	s.ledgers.Abort()
 	s.takeOff()
 	return s
 }
@@ -355,10 +359,10 @@ func (s *session) run(ctx, hard context.Context) error {
 		s.watcher.watch(watching)
 		beside.Wait()
 	}()
-	s.board.opened(s.poke)
+	s.publisher.Open(s.poke)
 	err := s.loop(ctx, hard)
 	s.placeFound()
-	s.board.closed()
+	s.publisher.Close()
 	stop()
 	<-done
 	closeClient(s.cl, s.die)

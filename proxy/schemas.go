@@ -13,6 +13,7 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/registry"
+	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -183,7 +184,7 @@ func (s *session) waitFor(ctx context.Context, p *partition, want wanted) error 
 	if err := s.commit(ctx); err != nil {
 		return err
 	}
-	s.setAside(p, standing{state: WaitingForSchema, why: fmt.Sprintf("schema %d, of the record at offset %d: %v", want.id, want.offset, want.why), hint: want.hint})
+	s.setAside(p, standing{state: status.WaitingForSchema, why: fmt.Sprintf("schema %d, of the record at offset %d: %v", want.id, want.offset, want.why), hint: want.hint})
 	s.waiting[p.Source] = want
 	reportWanted(s.reporter, p.Source, want)
 	return errStopped

@@ -15,6 +15,7 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/registry"
+	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
@@ -66,50 +67,49 @@ type session struct {
 	aloft  []*flight // full, and not all acknowledged
 	landed []*flight // to be used again
 
-	began      time.Time // of the open transaction, zero when there is none
-	refusals   map[emit.Source]refused
-	recoil     fault.Backoff // the next pause
-	recoiling  bool          // a record or a commit was refused since the last
-	wall       watermark.Time
-	sinceClock int       // records since the clocks were read
-	rebalanced bool      // a revocation makes the next End abort
-	voided     time.Time // when all was undone, until it is taken up again
-	invalid    invalid
-	flushes    int // counted only in a wide session
-	stuck      map[emit.Source]place
-	suspects   map[emit.Source]*suspect
-	examined   *partition // the suspect with a group under way; nil: there is none
-	shut       map[emit.Source]closed
-	perOffset  int                               // bytes of an offset in the last commit
-	doubted    int                               // commits in a row that were large and undone for an unknown reason
-	putting    int                               // partitions that have put something out since the last commit
-	stopped    map[emit.Source]watermark.Instant // that stand still; when each was last tried
-	waiting    map[emit.Source]wanted            // of these, those that wait for a schema
-	codec      sameCodec
-	released   *released
-	listed     listings                        // while partitions are taken up
-	starts     map[emit.Source]kgo.EpochOffset // where partitions begin that have no commit yet
-	stalled    bool                            // the client has stopped reading a partition
-	slowest    watermark.Time                  // by which the others are aligned
-	toldHeld   watermark.Instant
-	polled     watermark.Time // the wall clock when what is worked off was polled
-	punctual   bool           // it had not been there for long
-	producers  *clocks.Producers
-	told       telling // of producers
-	trips      clocks.Trips
-	board      *Board
-	shown      *Status // what was answered last,
-	shownAt    watermark.Instant
-	accounts   accounts
-	takings    takings
-	latency    *Histogram // beyond the bound; see takings
-	waits      *fault.Waits
-	expected   waits
-	missing    missing                  // what the client has to bring about
-	reasons    map[emit.Source]standing // why those in stopped do
-	relieved   watermark.Instant        // when records were released early for want of memory, last
-	committed  time.Time
-	start      time.Time // monotonic zero
+	began          time.Time // of the open transaction, zero when there is none
+	refusals       map[emit.Source]refused
+	recoil         fault.Backoff // the next pause
+	recoiling      bool          // a record or a commit was refused since the last
+	wall           watermark.Time
+	sinceClock     int       // records since the clocks were read
+	rebalanced     bool      // a revocation makes the next End abort
+	voided         time.Time // when all was undone, until it is taken up again
+	invalid        invalid
+	flushes        int // counted only in a wide session
+	stuck          map[emit.Source]place
+	suspects       map[emit.Source]*suspect
+	examined       *partition // the suspect with a group under way; nil: there is none
+	shut           map[emit.Source]closed
+	perOffset      int                               // bytes of an offset in the last commit
+	doubted        int                               // commits in a row that were large and undone for an unknown reason
+	putting        int                               // partitions that have put something out since the last commit
+	stopped        map[emit.Source]watermark.Instant // that stand still; when each was last tried
+	waiting        map[emit.Source]wanted            // of these, those that wait for a schema
+	codec          sameCodec
+	released       *released
+	listed         listings                        // while partitions are taken up
+	starts         map[emit.Source]kgo.EpochOffset // where partitions begin that have no commit yet
+	stalled        bool                            // the client has stopped reading a partition
+	slowest        watermark.Time                  // by which the others are aligned
+	toldHeld       watermark.Instant
+	polled         watermark.Time // the wall clock when what is worked off was polled
+	punctual       bool           // it had not been there for long
+	producers      *clocks.Producers
+	told           telling // of producers
+	trips          clocks.Trips
+	publisher      *status.Publisher
+	shownAt        watermark.Instant // when a status was made, last; 0: never
+	ledgers        status.Ledgers
+	releaseLatency status.ReleaseLatency
+	latency        *status.Histogram // beyond the bound; see takings
+	waits          *fault.Waits
+	expected       waits
+	missing        missing                  // what the client has to bring about
+	reasons        map[emit.Source]standing // why those in stopped do
+	relieved       watermark.Instant        // when records were released early for want of memory, last
+	committed      time.Time
+	start          time.Time // monotonic zero
 
 	begun        map[emit.Source]time.Time // when this process had partitions begin
 	outputsShown watermark.Instant         // when ours was set
@@ -147,7 +147,7 @@ type partition struct {
 	clocks   clocks.Gathering
 	life     uint64 // as released knows it
 	dropped  int64  // duplicates, since the last commit
-	account  *account
+	ledger   *status.Ledger
 	extent
 	ends      ends // as heard last
 	needed    needed

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/status"
 )
 
 // sidecar is a Tidemark that runs in the test's process.
@@ -99,7 +100,7 @@ func (c *cluster) begin(topic string, run runFunc, env ...string) *sidecar {
 }
 
 // status returns what its board shows.
-func (s *sidecar) status() *Status { return s.proc.board.Status(s.c.ctx) }
+func (s *sidecar) status() *status.Status { return s.proc.publisher.Status(s.c.ctx) }
 
 // stop ends the sidecar politely.
 func (s *sidecar) stop() {

@@ -9,6 +9,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemarkhq/tidemark/proxy/status"
 )
 
 // Where a group begins that has no commit.
@@ -159,7 +161,7 @@ func TestBeginsWithoutLeader(t *testing.T) {
 				c.awaitFor(5*time.Second, "theirs to come out", func() bool {
 					return c.fake.PartitionInfo(topic+".ordered", 0).HighWatermark > 0 && c.fake.PartitionInfo(topic+".ordered", 2).HighWatermark > 0
 				})
-				if why := s.status().Partitions[1]; why.State != Stopped || !strings.Contains(why.Hold.Words, errLeaderAway.Error()) {
+				if why := s.status().Partitions[1]; why.State != status.Stopped || !strings.Contains(why.Hold.Words, errLeaderAway.Error()) {
 					t.Errorf("the status says %s: %s", why.State, why.Hold.Words)
 				}
 				if said := s.voice.heard("a partition cannot be taken up yet"); len(said) != 1 {

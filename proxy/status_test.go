@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -10,7 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -20,6 +18,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -32,7 +31,7 @@ func (c *cluster) watching(sidecars ...*sidecar) (done func() int) {
 	var looks atomic.Int64
 	var watchers sync.WaitGroup
 	for _, s := range sidecars {
-		before, disorder := map[string]Tally{}, map[string]*Histogram{}
+		before, disorder := map[string]status.Totals{}, map[string]*status.Histogram{}
 		watchers.Go(func() {
 			for {
 				select {
@@ -48,8 +47,8 @@ func (c *cluster) watching(sidecars ...*sidecar) (done func() int) {
 					p := &st.Partitions[i]
 					name := fmt.Sprint(p.Topic, p.Partition)
 					c.accounted(p)
-					c.onward(before[name], p.Tally)
-					before[name] = p.Tally
+					c.onward(before[name], p.Totals)
+					before[name] = p.Totals
 				}
 				for topic, is := range st.Disorder {
 					if was := disorder[topic]; was != nil && (is.Count() < was.Count() || is.Seconds < was.Seconds) {
@@ -69,10 +68,10 @@ func (c *cluster) watching(sidecars ...*sidecar) (done func() int) {
 
 // accounted checks that nothing is missing from the account of a partition, and what
 // else is true of one at any time.
-func (c *cluster) accounted(p *PartitionStatus) {
+func (c *cluster) accounted(p *status.Partition) {
 	c.t.Helper()
 	if off := p.Unaccounted(); off != 0 {
-		c.t.Errorf("%s partition %d: %d records are unaccounted for: %+v", p.Topic, p.Partition, off, p.Tally)
+		c.t.Errorf("%s partition %d: %d records are unaccounted for: %+v", p.Topic, p.Partition, off, p.Totals)
 	}
 	if n := p.Read - p.Late[reorder.Future] - p.Late[reorder.InvalidTime]; int64(p.Disorder.Count()) != n {
 		c.t.Errorf("%s partition %d: the disorder is that of %d records, %d have been judged by it", p.Topic, p.Partition, p.Disorder.Count(), n)
@@ -90,7 +89,7 @@ func (c *cluster) accounted(p *PartitionStatus) {
 }
 
 // onward checks that no counter went back.
-func (c *cluster) onward(was, is Tally) {
+func (c *cluster) onward(was, is status.Totals) {
 	c.t.Helper()
 	back := is.Read < was.Read || is.Ordered < was.Ordered || is.Dropped < was.Dropped || is.Lost < was.Lost
 	for v := range is.Late {
@@ -102,13 +101,13 @@ func (c *cluster) onward(was, is Tally) {
 }
 
 // sum returns the tally of all partitions together.
-func (st *Status) sum() (all Tally) {
+func sum(st *status.Status) (all status.Totals) {
 	for _, p := range st.Partitions {
-		all.Read += p.Tally.Read
+		all.Read += p.Totals.Read
 		all.Carried += p.Carried
 		all.Ordered += p.Ordered
 		all.Dropped += p.Dropped
-		all.Lost += p.Tally.Lost
+		all.Lost += p.Totals.Lost
 		all.Held += p.Held
 		for v, n := range p.Late {
 			all.Late[v] += n
@@ -168,11 +167,11 @@ func TestStatusAccounts(t *testing.T) {
 				if s.cfg.Delivery == config.ExactlyOnce { // else some came out twice
 					c.agrees(st, s)
 				}
-				if !st.Ready || st.Counts.Commits == 0 || st.Latency.Count() != uint64(st.sum().Ordered) {
-					t.Errorf("ready %v (%s), %d commits, %d latencies of %d records", st.Ready, st.NotReady, st.Counts.Commits, st.Latency.Count(), st.sum().Ordered)
+				if !st.Ready || st.Counts.Commits == 0 || st.Latency.Count() != uint64(sum(st).Ordered) {
+					t.Errorf("ready %v (%s), %d commits, %d latencies of %d records", st.Ready, st.NotReady, st.Counts.Commits, st.Latency.Count(), sum(st).Ordered)
 				}
-				if short := mode.name == "short of memory"; st.ShortOfMemory != short || short != (st.sum().Late[reorder.Overflow] > 0) {
-					t.Errorf("short of memory: %v, %+v", st.ShortOfMemory, st.sum())
+				if short := mode.name == "short of memory"; st.ShortOfMemory != short || short != (sum(st).Late[reorder.Overflow] > 0) {
+					t.Errorf("short of memory: %v, %+v", st.ShortOfMemory, sum(st))
 				}
 			})
 		})
@@ -180,9 +179,9 @@ func TestStatusAccounts(t *testing.T) {
 }
 
 // agrees checks the account against what is in the topics.
-func (c *cluster) agrees(st *Status, s *sidecar) {
+func (c *cluster) agrees(st *status.Status, s *sidecar) {
 	c.t.Helper()
-	r, sum := c.verify(s.cfg), st.sum()
+	r, sum := c.verify(s.cfg), sum(st)
 	got := []any{sum.Read + sum.Carried, sum.Ordered, sum.Held}
 	want := []any{int64(r.Read), int64(r.Ordered), int64(r.Buffered)}
 	for v := reorder.BehindWatermark; v <= reorder.Duplicate; v++ {
@@ -210,7 +209,7 @@ func TestStatusAccountsAcrossOwners(t *testing.T) {
 		c.await("each to have half", func() bool { return len(c.owned(a)) == 2 && len(c.owned(b)) == 2 })
 		// Within a second all is worked on, whatever had to be read again, and a status is
 		// not older than publishEvery.
-		time.Sleep(time.Second + publishEvery)
+		time.Sleep(time.Second + status.PublishEvery)
 		if st := a.status(); len(st.Partitions) != 2 || !st.Ready {
 			t.Errorf("a has two partitions and says: %d, %s", len(st.Partitions), st.NotReady)
 		}
@@ -219,8 +218,8 @@ func TestStatusAccountsAcrossOwners(t *testing.T) {
 		<-written
 		c.awaitRead(a)
 		time.Sleep(2 * time.Second)
-		if st := a.status(); len(st.Partitions) != 4 || st.sum().Read == 0 {
-			t.Errorf("%+v", st.sum())
+		if st := a.status(); len(st.Partitions) != 4 || sum(st).Read == 0 {
+			t.Errorf("%+v", sum(st))
 		}
 		doneA()
 		doneB()
@@ -228,7 +227,7 @@ func TestStatusAccountsAcrossOwners(t *testing.T) {
 		again := c.start(topic, noDrain)
 		c.await("it to be ready", func() bool { return again.status().Ready })
 		time.Sleep(time.Second)
-		if sum := again.status().sum(); sum.Carried != sum.Held || sum.Held == 0 || sum.Read != 0 {
+		if sum := sum(again.status()); sum.Carried != sum.Held || sum.Held == 0 || sum.Read != 0 {
 			t.Errorf("nothing is new, and the account says %+v", sum)
 		}
 		again.stop()
@@ -271,8 +270,8 @@ func TestStatusIsMadeWhenAsked(t *testing.T) {
 		s := c.start(topic)
 		c.awaitRead(s)
 		time.Sleep(10 * time.Second)
-		if s.proc.board.last.Load() != nil || s.proc.board.watched.Load() {
-			t.Error("a status was made for nobody")
+		if s.proc.publisher.Watched() {
+			t.Error("somebody has looked")
 		}
 		for range 3 {
 			asked := time.Now()
@@ -287,7 +286,7 @@ func TestStatusIsMadeWhenAsked(t *testing.T) {
 			time.Sleep(7 * time.Second)
 		}
 		for _, p := range s.status().Partitions {
-			if p.End != 0 || p.Backlog() != 0 || p.State != Idle || p.Hold.Words != "nothing is held" {
+			if p.End != 0 || p.Backlog() != 0 || p.State != status.Idle || p.Hold.Words != "nothing is held" {
 				t.Errorf("of an empty partition: %+v", p)
 			}
 		}
@@ -299,41 +298,15 @@ func TestStatusIsMadeWhenAsked(t *testing.T) {
 func TestLooksAreRare(t *testing.T) {
 	s := shownSession(1, 10)
 	wakes := 0
-	s.board.opened(func() { wakes++; s.answer() })
+	s.publisher.Open(func() { wakes++; s.answer() })
 	for range 100 {
-		if st := s.board.Status(t.Context()); len(st.Partitions) != 1 {
+		if st := s.publisher.Status(t.Context()); len(st.Partitions) != 1 {
 			t.Fatalf("%+v", st)
 		}
 	}
 	if wakes > 2 { // a second may pass
 		t.Errorf("the loop was woken %d times", wakes)
 	}
-}
-
-// Who looks does not wait for a loop that waits for something itself, however many look;
-// and those who gave up are not in the way when it goes on.
-func TestLookDoesNotHang(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := shownSession(1, 10)
-		s.board.says("joining")
-		s.board.opened(func() {}) // it does not answer
-		var looking sync.WaitGroup
-		for range 10 * cap(s.board.asks) {
-			looking.Go(func() {
-				began := time.Now()
-				if st := s.board.Status(t.Context()); st.Ready || st.NotReady != "joining" || time.Since(began) > lookPatience {
-					t.Errorf("after %v: %+v", time.Since(began), st)
-				}
-			})
-		}
-		looking.Wait()
-		s.answer()
-		s.board.opened(s.answer)
-		time.Sleep(publishEvery)
-		if st := s.board.Status(t.Context()); len(st.Partitions) != 1 || time.Since(st.made) > 0 {
-			t.Errorf("it goes on, and what is shown is %v old: %+v", time.Since(st.made), st)
-		}
-	})
 }
 
 // What the next release waits for is said in words, and when it will be.
@@ -347,17 +320,17 @@ func TestHoldTellsWhatIsWaitedFor(t *testing.T) {
 		time.Sleep(1500 * time.Millisecond)
 		p := s.of(topic, 0)
 		due := time.Until(p.Hold.At)
-		if p.State != Active || !strings.Contains(p.Hold.Words, "until nothing has come for 3s") || p.Hold.Lacks.Round(time.Second) != time.Second ||
+		if p.State != status.Active || !strings.Contains(p.Hold.Words, "until nothing has come for 3s") || p.Hold.Lacks.Round(time.Second) != time.Second ||
 			p.Hold.Event != watermark.Time(base.UnixMilli())*1e6 || due < 2*time.Second || due > 3500*time.Millisecond {
 			t.Errorf("due in %v: %+v", due, p.Hold)
 		}
 		time.Sleep(2100 * time.Millisecond)
-		if p := s.of(topic, 0); p.State != Draining || !strings.Contains(p.Hold.Words, "by the clock") {
+		if p := s.of(topic, 0); p.State != status.Draining || !strings.Contains(p.Hold.Words, "by the clock") {
 			t.Errorf("%s: %+v", p.State, p.Hold)
 		}
 		c.awaitDrained(s)
 		time.Sleep(2 * time.Second)
-		if p := s.of(topic, 0); p.State != Idle || p.Ordered != 2 || p.Records != 0 || p.Committed != p.End || p.Disorder.Count() != 2 {
+		if p := s.of(topic, 0); p.State != status.Idle || p.Ordered != 2 || p.Records != 0 || p.Committed != p.End || p.Disorder.Count() != 2 {
 			t.Errorf("all is out: %+v", p)
 		}
 		s.stop()
@@ -380,7 +353,7 @@ func TestStatusOfStandstill(t *testing.T) {
 		if st.Ready || st.NotReady != "1 partitions are without a partition in the outputs" || len(st.Partitions) != 2 {
 			t.Errorf("ready %v: %s, %d partitions", st.Ready, st.NotReady, len(st.Partitions))
 		}
-		if p := st.Partitions[1]; p.State != WaitingForOutputs || !strings.Contains(p.Hold.Words, "kafka-topics") || !strings.Contains(st.Reason, p.Hold.Words) || st.State != Degraded {
+		if p := st.Partitions[1]; p.State != status.WaitingForOutputs || !strings.Contains(p.Hold.Words, "kafka-topics") || !strings.Contains(st.Reason, p.Hold.Words) || st.State != status.Degraded {
 			t.Errorf("%s: %s: %+v", st.State, st.Reason, p)
 		}
 		base := time.Now().UnixMilli()
@@ -407,7 +380,7 @@ func TestStatusOfOpenTransaction(t *testing.T) {
 		c.produce(tx, record(topic, 0, base, "a"), record(topic, 0, base, "b"))
 		c.await("the transaction to be seen", func() bool {
 			p := s.of(topic, 0)
-			return p.Backlog() == 2 && p.Stable == 0 && p.State == Active && strings.Contains(p.Hold.Words, "transaction")
+			return p.Backlog() == 2 && p.Stable == 0 && p.State == status.Active && strings.Contains(p.Hold.Words, "transaction")
 		})
 		c.wrote(tx.EndTransaction(c.ctx, kgo.TryCommit))
 		c.awaitDrained(s)
@@ -419,29 +392,6 @@ func TestStatusOfOpenTransaction(t *testing.T) {
 	})
 }
 
-// Both probes are weighed.
-func TestStateIsWeighed(t *testing.T) {
-	ok, bad := Probe{At: time.Now()}, Probe{At: time.Now(), Err: errors.New("away")}
-	for _, c := range []struct {
-		metadata, admin Probe
-		notReady        string
-		want            State
-	}{
-		{ok, ok, "", Healthy},
-		{ok, ok, "joining", Degraded},
-		{bad, ok, "", Degraded},
-		{ok, bad, "", Degraded},
-		{bad, bad, "", Unreachable},
-		{bad, bad, "joining", Unreachable},
-		{Probe{}, Probe{}, "", Degraded},
-	} {
-		st := Status{Probes: Probes{c.metadata, c.admin}, NotReady: c.notReady}
-		if st.judge(); st.State != c.want || (st.State == Healthy) != (st.Reason == "") || st.Ready != (c.notReady == "") {
-			t.Errorf("%+v: %s, %s", c, st.State, st.Reason)
-		}
-	}
-}
-
 // The brokers are probed once somebody looks; while they are away that is said, and the
 // process shows what it knew last.
 func TestProbes(t *testing.T) {
@@ -450,25 +400,25 @@ func TestProbes(t *testing.T) {
 		s := c.start(topic)
 		c.awaitRead(s)
 		time.Sleep(time.Minute)
-		if p := s.proc.board.probes.Load(); !p.Metadata.At.IsZero() {
+		if p := s.status().Probes; !p.Metadata.At.IsZero() {
 			t.Error("brokers were probed for nobody")
 		}
-		c.await("it to be healthy", func() bool { return s.status().State == Healthy })
+		c.await("it to be healthy", func() bool { return s.status().State == status.Healthy })
 		fault := c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeGroups}, Err: kerr.GroupAuthorizationFailed, Count: -1})
-		c.await("it to be degraded", func() bool { return s.status().State == Degraded })
+		c.await("it to be degraded", func() bool { return s.status().State == status.Degraded })
 		if st := s.status(); !strings.Contains(st.Reason, "coordinator") || !st.Ready {
 			t.Errorf("%s, %v", st.Reason, st.Ready)
 		}
 		fault.Remove()
-		c.await("it to be healthy again", func() bool { return s.status().State == Healthy })
+		c.await("it to be healthy again", func() bool { return s.status().State == status.Healthy })
 		young := c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeGroups}, Err: kerr.GroupIDNotFound, Count: -1})
 		c.await("two probes before anybody has joined", func() bool { return young.Hits() >= 2 })
-		if st := s.status(); st.State != Healthy {
+		if st := s.status(); st.State != status.Healthy {
 			t.Errorf("that nobody has joined is an answer: %s, %s", st.State, st.Reason)
 		}
 		young.Remove()
 		s.link.cut()
-		c.await("it to be unreachable", func() bool { return s.status().State == Unreachable })
+		c.await("it to be unreachable", func() bool { return s.status().State == status.Unreachable })
 		s.crash()
 	})
 }
@@ -483,7 +433,7 @@ func shownSession(partitions, held int) *session {
 	rnd := rand.New(rand.NewPCG(3, 0))
 	for n := range partitions {
 		p := &partition{Source: emit.Source{Topic: "raw", Partition: int32(n)}, state: s.engine.Assign(reorder.Fresh(0, 0, 0), 0)}
-		p.account = s.accounts.open(p.Source, 0)
+		p.ledger = s.ledgers.Open(p.Source, 0)
 		s.install(p)
 		for i := range int64(held) {
 			at := watermark.Time(rnd.Int64N(int64(4 * time.Second)))

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -55,7 +56,7 @@ func leadersOf(src emit.Source) []topicPartition {
 // awaitLeader has a partition wait that could not be taken up: its leader, or that of
 // its outputs, is away. Nothing is committed for it. The others begin.
 func (s *session) awaitLeader(p *partition, why error) {
-	s.setAside(p, standing{state: Stopped, away: true, why: why.Error(), hint: "see whether brokers are away; it is taken up as soon as they answer"})
+	s.setAside(p, standing{state: status.Stopped, away: true, why: why.Error(), hint: "see whether brokers are away; it is taken up as soon as they answer"})
 	s.reporter.Report(fmt.Sprint(p.Topic, p.Partition), slog.LevelWarn, "a partition cannot be taken up yet; it is as soon as all leaders answer", why,
 		"topic", p.Topic, "partition", p.Partition)
 }
@@ -119,9 +120,9 @@ func (s *session) swollen(ctx context.Context, p *partition, err error) error {
 
 // standStill keeps a partition that has nothing uncommitted from being read.
 func (s *session) standStill(p *partition, why error, hint string) {
-	state := Stopped
+	state := status.Stopped
 	if errors.Is(why, errFew) {
-		state = WaitingForOutputs
+		state = status.WaitingForOutputs
 	}
 	s.setAside(p, standing{state: state, why: why.Error(), hint: hint})
 	s.reporter.Error(fmt.Sprint(p.Topic, p.Partition), "a partition stands still; it is tried again every "+retryStopped.String(), why,
@@ -130,7 +131,7 @@ func (s *session) standStill(p *partition, why error, hint string) {
 
 // standing is why a partition stands still, and how it stood when it was stopped.
 type standing struct {
-	state     PartitionState
+	state     status.PartitionState
 	why, hint string
 	last      reorder.Status
 	committed int64

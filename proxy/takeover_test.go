@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemarkhq/tidemark/proxy/status"
 )
 
 // One instance takes over what others held with more memory. It reads the partitions
@@ -39,7 +41,7 @@ func TestTakeoverKeepsToTheMemory(t *testing.T) {
 					st := s.status()
 					most = max(most, st.Bytes)
 					for _, p := range st.Partitions {
-						if p.Waiting && (p.State != Recovering || !strings.Contains(p.Hold.Words, "waits for memory") || st.Ready) {
+						if p.Waiting && (p.State != status.Recovering || !strings.Contains(p.Hold.Words, "waits for memory") || st.Ready) {
 							t.Errorf("one that waits is %s: %s; ready: %v", p.State, p.Hold.Words, st.Ready)
 						}
 					}

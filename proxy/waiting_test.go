@@ -9,6 +9,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemarkhq/tidemark/proxy/status"
 )
 
 // Whatever the process waits for, it stops in time, and without an error: every request
@@ -118,7 +120,7 @@ func TestHungCoordinatorIsTold(t *testing.T) {
 					if len(lines) != 1 || !says(lines[0], "transactional_id="+cfg.TransactionalID(), "kafka-transactions", "--transactional-id") {
 						t.Errorf("after three seconds it has said %q", lines)
 					}
-					if st := s.status(); st.State == Healthy || !says(st.Reason, "waits for the brokers") {
+					if st := s.status(); st.State == status.Healthy || !says(st.Reason, "waits for the brokers") {
 						t.Errorf("the state is %s: %s", st.State, st.Reason)
 					}
 					time.Sleep(5 * time.Minute)

@@ -16,8 +16,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemarkhq/tidemark/emit"
-	"github.com/tidemarkhq/tidemark/proxy"
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/status"
 )
 
 func newDemoCommand() *cobra.Command {
@@ -86,7 +86,7 @@ func (d *demo) run(ctx context.Context) error {
 
 // quietly runs the proxy with nobody to look at it.
 func quietly(ctx context.Context, cfg config.Config, log *slog.Logger) error {
-	return runProxy(ctx, cfg, log, proxy.NewBoard(""))
+	return runProxy(ctx, cfg, log, status.NewPublisher(""))
 }
 
 // demoConfig is what a user would set, and nothing of what the user has set.

@@ -18,8 +18,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/tidemarkhq/tidemark/proxy"
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/status"
 )
 
 var update = flag.Bool("update", false, "write the expected output into the scripts")
@@ -41,7 +41,7 @@ func with(body func(context.Context) error) func() {
 		if os.Getenv("TIDEMARK_ADMIN") == "" {
 			os.Setenv("TIDEMARK_ADMIN", "off") // several run at once
 		}
-		runProxy = func(ctx context.Context, _ config.Config, log *slog.Logger, _ *proxy.Board) error {
+		runProxy = func(ctx context.Context, _ config.Config, log *slog.Logger, _ *status.Publisher) error {
 			log.Info("started")
 			return body(ctx)
 		}

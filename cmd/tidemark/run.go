@@ -13,6 +13,7 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy"
 	"github.com/tidemarkhq/tidemark/proxy/admin"
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/status"
 )
 
 // runProxy is what tests put a failure in the place of.
@@ -47,7 +48,7 @@ func run(ctx context.Context) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // from here on a signal kills, as if we had never asked
-	log, board := newLogger(os.Stderr, cfg), proxy.NewBoard(thisBuild().Version)
+	log, board := newLogger(os.Stderr, cfg), status.NewPublisher(thisBuild().Version)
 	port, err := admin.Listen(cfg)
 	if err != nil {
 		return err

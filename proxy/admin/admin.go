@@ -16,14 +16,14 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/tidemarkhq/tidemark/proxy"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/status"
 )
 
 // Board shows the status of what is served; see proxy.Board.
 type Board interface {
-	Status(ctx context.Context) *proxy.Status
+	Status(ctx context.Context) *status.Status
 }
 
 // Whoever asks slowly, or much, or never ends, is not waited for.

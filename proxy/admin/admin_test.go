@@ -20,6 +20,7 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -45,45 +46,45 @@ func golden(t *testing.T, name, got string) {
 }
 
 // shown is a board that always shows the same.
-type shown proxy.Status
+type shown status.Status
 
-func (s *shown) Status(context.Context) *proxy.Status { return (*proxy.Status)(s) }
+func (s *shown) Status(context.Context) *status.Status { return (*status.Status)(s) }
 
 var noon = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 
 func at(t time.Time) watermark.Time { return watermark.Time(t.UnixNano()) }
 
 // example is a status with a partition of every kind.
-func example() *proxy.Status {
-	st := &proxy.Status{
-		Facts: proxy.Facts{
+func example() *status.Status {
+	st := &status.Status{
+		Facts: status.Facts{
 			Instance: "pod-0", Group: "billing", Topics: []string{"orders", "returns"}, Delivery: config.ExactlyOnce,
 			Strategy: config.Bounded, Bound: 5 * time.Second, IdleTimeout: 5 * time.Second, Memory: 256 << 20,
 		},
 		Version: "v1.2.3", Started: noon.Add(-time.Hour), Cluster: "q1Zm8XQ1T8qPzJmPV9uIaw", At: noon,
-		State: proxy.Degraded, Reason: "orders partition 1 stands still: it does not fit", Ready: true, Bytes: 4096,
+		State: status.Degraded, Reason: "orders partition 1 stands still: it does not fit", Ready: true, Bytes: 4096,
 		Counts: fault.Counts{Broker: 1, Network: 2, Record: 3, Sessions: 4, Commits: 5, Aborts: 6, Rebalances: 7, Fencings: 8, Lost: 11, Shed: 9, Pauses: 10, Throttled: fault.Throttled{Produce: 1500 * time.Millisecond, Fetch: 2 * time.Second}},
-		Probes: proxy.Probes{
-			Metadata: proxy.Probe{At: noon.Add(-time.Second), Took: 1500 * time.Microsecond},
-			Admin:    proxy.Probe{At: noon.Add(-time.Second), Took: 5 * time.Second, Err: errors.New("no answer within 5s")},
+		Probes: status.Probes{
+			Metadata: status.Probe{At: noon.Add(-time.Second), Took: 1500 * time.Microsecond},
+			Admin:    status.Probe{At: noon.Add(-time.Second), Took: 5 * time.Second, Err: errors.New("no answer within 5s")},
 		},
-		Partitions: []proxy.PartitionStatus{
+		Partitions: []status.Partition{
 			{
-				Topic: "orders", State: proxy.Active, End: 130, Stable: 125, Committed: 90,
+				Topic: "orders", State: status.Active, End: 130, Stable: 125, Committed: 90,
 				Status: reorder.Status{Watermark: at(noon.Add(-7 * time.Second)), Newest: at(noon.Add(-2 * time.Second)), Epoch: 2, Low: 90, Next: 120, Records: 4, Owed: 4, Bytes: 4096, Bound: 5 * time.Second},
-				Tally:  proxy.Tally{Read: 110, Carried: 3, Ordered: 100, Late: [reorder.Duplicate + 1]int64{reorder.BehindWatermark: 5, reorder.Future: 1}, Dropped: 2, Lost: 1, Held: 4},
-				Hold:   proxy.Hold{Words: "waits for the watermark, which has 1s to go", Event: at(noon.Add(-6 * time.Second)), Lacks: time.Second, At: noon.Add(time.Second)}, OrderedRate: 12.5, LateRate: 0.25,
+				Totals: status.Totals{Read: 110, Carried: 3, Ordered: 100, Late: [reorder.Duplicate + 1]int64{reorder.BehindWatermark: 5, reorder.Future: 1}, Dropped: 2, Lost: 1, Held: 4},
+				Hold:   status.Hold{Words: "waits for the watermark, which has 1s to go", Event: at(noon.Add(-6 * time.Second)), Lacks: time.Second, At: noon.Add(time.Second)}, OrderedRate: 12.5, LateRate: 0.25,
 			},
 			{
-				Topic: "orders", Partition: 1, State: proxy.Stopped, End: -1, Stable: -1, Committed: 7,
+				Topic: "orders", Partition: 1, State: status.Stopped, End: -1, Stable: -1, Committed: 7,
 				Status: reorder.Status{Watermark: watermark.None, Newest: watermark.None, Low: 7, Next: 7},
-				Hold:   proxy.Hold{Words: "it does not fit", Event: watermark.None},
+				Hold:   status.Hold{Words: "it does not fit", Event: watermark.None},
 			},
 			{
-				Topic: "returns", State: proxy.Idle, End: 3, Stable: 3, Committed: 3,
+				Topic: "returns", State: status.Idle, End: 3, Stable: 3, Committed: 3,
 				Status: reorder.Status{Watermark: at(noon.Add(-time.Minute)), Newest: at(noon.Add(-time.Minute)), Low: 3, Next: 3, Idle: true},
-				Tally:  proxy.Tally{Read: 3, Ordered: 3},
-				Hold:   proxy.Hold{Words: "nothing is held", Event: watermark.None},
+				Totals: status.Totals{Read: 3, Ordered: 3},
+				Hold:   status.Hold{Words: "nothing is held", Event: watermark.None},
 			},
 		},
 	}
@@ -91,7 +92,7 @@ func example() *proxy.Status {
 	h.Zero, h.Over, h.Seconds = 100, 1, 2e6
 	h.Classes[0], h.Classes[1], h.Classes[4], h.Classes[40] = 3, 2, 1, 2
 	st.Partitions[2].Disorder.Zero = 3
-	st.Disorder = map[string]*proxy.Histogram{"orders": h, "returns": &st.Partitions[2].Disorder}
+	st.Disorder = map[string]*status.Histogram{"orders": h, "returns": &st.Partitions[2].Disorder}
 	st.Latency.Zero, st.Latency.Classes[10], st.Latency.Seconds = 50, 50, 0.3
 	return st
 }
@@ -135,7 +136,7 @@ func TestStatusJSON(t *testing.T) {
 		t.Errorf("%s, %s", r.Status, r.Header)
 	}
 	golden(t, "status.json", strings.ReplaceAll(body(r), `,"`, ",\n\""))
-	if got := body(get(Handler(load(t), proxy.NewBoard("v1")), "/status", elsewhere)); !strings.Contains(got, `"partitions":[]`) || !strings.Contains(got, `"not_ready":"starting"`) {
+	if got := body(get(Handler(load(t), status.NewPublisher("v1")), "/status", elsewhere)); !strings.Contains(got, `"partitions":[]`) || !strings.Contains(got, `"not_ready":"starting"`) {
 		t.Errorf("before the start: %s", got)
 	}
 }
@@ -155,7 +156,7 @@ func TestHealth(t *testing.T) {
 		t.Errorf("%s", r.Status)
 	}
 	// Whatever else is: a restart brings no broker back.
-	st.State, st.Partitions = proxy.Unreachable, nil
+	st.State, st.Partitions = status.Unreachable, nil
 	if r := get(h, "/livez", elsewhere); r.StatusCode != 200 || body(r) != "alive\n" {
 		t.Errorf("%s", r.Status)
 	}
@@ -371,7 +372,7 @@ func TestCanary(t *testing.T) {
 	l.Close() // nobody is there
 	cfg := load(t, "TIDEMARK_BROKERS="+l.Addr().String(), "TIDEMARK_SASL_MECHANISM=PLAIN", "TIDEMARK_SASL_USERNAME=me", "TIDEMARK_SASL_PASSWORD="+canary,
 		"TIDEMARK_ADMIN_USERNAME=u", "TIDEMARK_ADMIN_PASSWORD="+canary)
-	board := proxy.NewBoard("v1")
+	board := status.NewPublisher("v1")
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- proxy.RunOn(ctx, cfg, slog.New(slog.DiscardHandler), board) }()
@@ -379,8 +380,8 @@ func TestCanary(t *testing.T) {
 	login := func(r *http.Request) { r.SetBasicAuth("u", canary) }
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
 		st := board.Status(ctx)
-		if st.State == proxy.Unreachable || time.Now().After(deadline) {
-			if st.State != proxy.Unreachable || st.Ready || st.Counts.Network == 0 {
+		if st.State == status.Unreachable || time.Now().After(deadline) {
+			if st.State != status.Unreachable || st.Ready || st.Counts.Network == 0 {
 				t.Errorf("nobody is there, and it says %s: %s", st.State, st.Reason)
 			}
 			break

@@ -16,7 +16,7 @@ func Handler(cfg config.Config, board Board) http.Handler {
 	open.HandleFunc("/livez", livez)
 	open.Handle("/readyz", readyz(board, known))
 	closed := http.NewServeMux()
-	closed.Handle("/status", status(board))
+	closed.Handle("/status", statusHandler(board))
 	closed.Handle("/metrics", scrape(board))
 	closed.Handle("/", page.Handler(board))
 	closed.Handle("/debug/pprof/", loopbackOnly(profiles()))

@@ -15,8 +15,8 @@ import (
 	"github.com/prometheus/common/expfmt"
 
 	"github.com/tidemarkhq/tidemark/emit"
-	"github.com/tidemarkhq/tidemark/proxy"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
@@ -36,7 +36,7 @@ type family struct {
 
 // sampling gathers the samples of one family.
 type sampling struct {
-	*proxy.Status
+	*status.Status
 	now     time.Time
 	labels  []string
 	process process
@@ -61,7 +61,7 @@ var families = []family{
 		s.add(1, s.Version, runtime.Version())
 	}},
 	{"tidemark_state", gauge, "1 for the state that Tidemark is in, as weighed from both probes and the partitions: HEALTHY, DEGRADED or UNREACHABLE; else 0.", []string{"state"}, func(s *sampling) {
-		for _, state := range []proxy.State{proxy.Healthy, proxy.Degraded, proxy.Unreachable} {
+		for _, state := range []status.State{status.Healthy, status.Degraded, status.Unreachable} {
 			s.add(truth(s.State == state), string(state))
 		}
 	}},
@@ -70,15 +70,15 @@ var families = []family{
 		s.add(max(s.now.Sub(s.At), 0).Seconds())
 	}},
 	{"tidemark_probe_success", gauge, "1 if the brokers answered the probe, else 0: metadata asks any broker where partitions are, admin asks the group's coordinator.", []string{"probe"}, func(s *sampling) {
-		s.probes(func(p proxy.Probe) float64 { return truth(p.Err == nil) })
+		s.probes(func(p status.Probe) float64 { return truth(p.Err == nil) })
 	}},
 	{"tidemark_probe_duration_seconds", gauge, "How long the brokers took to answer the probe.", []string{"probe"}, func(s *sampling) {
-		s.probes(func(p proxy.Probe) float64 { return p.Took.Seconds() })
+		s.probes(func(p status.Probe) float64 { return p.Took.Seconds() })
 	}},
 
-	{"tidemark_records_read_total", counter, "Records of the source that were judged for the first time. What is read again after a restart or an abort does not count.", ofPartition, each(func(p *proxy.PartitionStatus) float64 { return float64(p.Read) })},
-	{"tidemark_records_carried_over", gauge, "Records that were held when this process took the partition up, less those that were held when it gave it up. They were read by others, and will be put out by others.", ofPartition, each(func(p *proxy.PartitionStatus) float64 { return float64(p.Carried) })},
-	{"tidemark_records_ordered_total", counter, "Records that went to the ordered topic.", ofPartition, each(func(p *proxy.PartitionStatus) float64 { return float64(p.Ordered) })},
+	{"tidemark_records_read_total", counter, "Records of the source that were judged for the first time. What is read again after a restart or an abort does not count.", ofPartition, each(func(p *status.Partition) float64 { return float64(p.Read) })},
+	{"tidemark_records_carried_over", gauge, "Records that were held when this process took the partition up, less those that were held when it gave it up. They were read by others, and will be put out by others.", ofPartition, each(func(p *status.Partition) float64 { return float64(p.Carried) })},
+	{"tidemark_records_ordered_total", counter, "Records that went to the ordered topic.", ofPartition, each(func(p *status.Partition) float64 { return float64(p.Ordered) })},
 	{"tidemark_records_late_total", counter, "Records that went to the late topic, by reason: behind-watermark, overflow (only because memory was short), future, invalid-time, duplicate.", withReason, func(s *sampling) {
 		for i := range s.Partitions {
 			p := &s.Partitions[i]
@@ -87,48 +87,48 @@ var families = []family{
 			}
 		}
 	}},
-	{"tidemark_records_dropped_total", counter, "Duplicates that went to no output, with TIDEMARK_DUPLICATES=drop.", ofPartition, each(func(p *proxy.PartitionStatus) float64 { return float64(p.Dropped) })},
-	{"tidemark_records_lost_total", counter, "Records that were held and are gone from the source, with TIDEMARK_ON_DATA_LOSS=continue.", ofPartition, each(func(p *proxy.PartitionStatus) float64 { return float64(p.Lost) })},
+	{"tidemark_records_dropped_total", counter, "Duplicates that went to no output, with TIDEMARK_DUPLICATES=drop.", ofPartition, each(func(p *status.Partition) float64 { return float64(p.Dropped) })},
+	{"tidemark_records_lost_total", counter, "Records that were held and are gone from the source, with TIDEMARK_ON_DATA_LOSS=continue.", ofPartition, each(func(p *status.Partition) float64 { return float64(p.Lost) })},
 	{"tidemark_source_records_missing_total", counter, "Records of the source that were gone when they were to be read, held before or not, with TIDEMARK_ON_DATA_LOSS=continue.", nil, count(func(c *fault.Counts) int64 { return c.Lost })},
-	{"tidemark_buffered_records", gauge, "Records that were read and have not come out.", ofPartition, each(func(p *proxy.PartitionStatus) float64 { return float64(p.Held) })},
-	{"tidemark_records_unaccounted", gauge, "Read + carried over - ordered - late - dropped - lost - buffered. Anything but 0 is a fault of Tidemark.", ofPartition, each(func(p *proxy.PartitionStatus) float64 { return float64(p.Unaccounted()) })},
-	{"tidemark_buffered_bytes", gauge, "What holding them takes.", ofPartition, each(func(p *proxy.PartitionStatus) float64 { return float64(p.Bytes) })},
+	{"tidemark_buffered_records", gauge, "Records that were read and have not come out.", ofPartition, each(func(p *status.Partition) float64 { return float64(p.Held) })},
+	{"tidemark_records_unaccounted", gauge, "Read + carried over - ordered - late - dropped - lost - buffered. Anything but 0 is a fault of Tidemark.", ofPartition, each(func(p *status.Partition) float64 { return float64(p.Unaccounted()) })},
+	{"tidemark_buffered_bytes", gauge, "What holding them takes.", ofPartition, each(func(p *status.Partition) float64 { return float64(p.Bytes) })},
 	{"tidemark_memory_limit_bytes", gauge, "What the records of all partitions may take together: TIDEMARK_MEMORY.", nil, func(s *sampling) { s.add(float64(s.Memory)) }},
 	{"tidemark_backlog_records", gauge, "Offsets of the source that are still to be read: its end less the next offset. This is how far Tidemark is behind; the lag of its group is not.", ofPartition, func(s *sampling) {
-		s.each(func(p *proxy.PartitionStatus) (float64, bool) { return float64(p.Backlog()), p.End >= 0 })
+		s.each(func(p *status.Partition) (float64, bool) { return float64(p.Backlog()), p.End >= 0 })
 	}},
 	{"tidemark_unstable_records", gauge, "Offsets at the end of the source that may not be read yet, because a transaction of a producer is open.", ofPartition, func(s *sampling) {
-		s.each(func(p *proxy.PartitionStatus) (float64, bool) {
+		s.each(func(p *status.Partition) (float64, bool) {
 			return float64(max(p.End-p.Stable, 0)), p.End >= 0 && p.Stable >= 0
 		})
 	}},
 
 	{"tidemark_watermark_seconds", gauge, "The watermark, as an event time: seconds since 1970. Absent until there is one.", ofPartition, func(s *sampling) {
-		s.each(func(p *proxy.PartitionStatus) (float64, bool) {
+		s.each(func(p *status.Partition) (float64, bool) {
 			return seconds(p.Watermark), p.Watermark != watermark.None
 		})
 	}},
 	{"tidemark_watermark_lag_seconds", gauge, "How far the watermark is behind the wall clock.", ofPartition, func(s *sampling) {
-		s.each(func(p *proxy.PartitionStatus) (float64, bool) {
+		s.each(func(p *status.Partition) (float64, bool) {
 			// By now and not by s.At: while the loop waits, the watermark does too.
 			return float64(s.now.UnixNano())/1e9 - seconds(p.Watermark), p.Watermark != watermark.None
 		})
 	}},
 	{"tidemark_newest_event_seconds", gauge, "The newest event time that was read: seconds since 1970. Absent until there is one.", ofPartition, func(s *sampling) {
-		s.each(func(p *proxy.PartitionStatus) (float64, bool) { return seconds(p.Newest), p.Newest != watermark.None })
+		s.each(func(p *status.Partition) (float64, bool) { return seconds(p.Newest), p.Newest != watermark.None })
 	}},
 	{"tidemark_bound_seconds", gauge, "The bound that has been learned, with TIDEMARK_WATERMARK=adaptive.", ofPartition, func(s *sampling) {
-		s.each(func(p *proxy.PartitionStatus) (float64, bool) { return p.Bound.Seconds(), p.Bound > 0 })
+		s.each(func(p *status.Partition) (float64, bool) { return p.Bound.Seconds(), p.Bound > 0 })
 	}},
 	{"tidemark_partition_state", gauge, "1 for the state that the partition is in, else 0: " + stateNames() + ".", withState, func(s *sampling) {
 		for i := range s.Partitions {
 			p := &s.Partitions[i]
-			for _, state := range proxy.PartitionStates {
+			for _, state := range status.PartitionStates {
 				s.add(truth(p.State == state), p.Topic, number(p.Partition), string(state))
 			}
 		}
 	}},
-	{"tidemark_epoch", gauge, "The stretch of the output that order holds in. It goes up when order begins anew.", ofPartition, each(func(p *proxy.PartitionStatus) float64 { return float64(p.Epoch) })},
+	{"tidemark_epoch", gauge, "The stretch of the output that order holds in. It goes up when order begins anew.", ofPartition, each(func(p *status.Partition) float64 { return float64(p.Epoch) })},
 	{"tidemark_disorder_seconds", histogram, "How far behind the newest event time before them records came, late ones included. What lies beyond the bound is late.", []string{"topic"}, disorder},
 	{"tidemark_release_latency_seconds", histogram, "How long records took beyond the bound: from the poll that moved the watermark past them to the end of the commit that made them visible.", nil, func(s *sampling) { s.distribution(&s.Latency) }},
 
@@ -180,7 +180,7 @@ func scrape(board Board) http.HandlerFunc {
 }
 
 // gather makes all metrics of one status.
-func gather(st *proxy.Status, now time.Time) (all []*dto.MetricFamily) {
+func gather(st *status.Status, now time.Time) (all []*dto.MetricFamily) {
 	self := readProcess()
 	for i := range families {
 		f := &families[i]
@@ -219,7 +219,7 @@ func (s *sampling) known(v float64) {
 }
 
 // each adds a sample for every partition that has one.
-func (s *sampling) each(value func(*proxy.PartitionStatus) (v float64, ok bool)) {
+func (s *sampling) each(value func(*status.Partition) (v float64, ok bool)) {
 	for i := range s.Partitions {
 		if v, ok := value(&s.Partitions[i]); ok {
 			s.add(v, s.Partitions[i].Topic, number(s.Partitions[i].Partition))
@@ -227,9 +227,9 @@ func (s *sampling) each(value func(*proxy.PartitionStatus) (v float64, ok bool))
 	}
 }
 
-func each(value func(*proxy.PartitionStatus) float64) func(*sampling) {
+func each(value func(*status.Partition) float64) func(*sampling) {
 	return func(s *sampling) {
-		s.each(func(p *proxy.PartitionStatus) (float64, bool) { return value(p), true })
+		s.each(func(p *status.Partition) (float64, bool) { return value(p), true })
 	}
 }
 
@@ -237,10 +237,10 @@ func count(value func(*fault.Counts) int64) func(*sampling) {
 	return func(s *sampling) { s.add(float64(value(&s.Counts))) }
 }
 
-func (s *sampling) probes(value func(proxy.Probe) float64) {
+func (s *sampling) probes(value func(status.Probe) float64) {
 	for _, p := range []struct {
 		name string
-		proxy.Probe
+		status.Probe
 	}{{"metadata", s.Probes.Metadata}, {"admin", s.Probes.Admin}} {
 		if !p.At.IsZero() {
 			s.add(value(p.Probe), p.name)
@@ -257,9 +257,9 @@ func disorder(s *sampling) {
 
 // distribution adds a histogram, in both forms: classic buckets, at the powers of two,
 // and native ones.
-func (s *sampling) distribution(h *proxy.Histogram, labels ...string) {
+func (s *sampling) distribution(h *status.Histogram, labels ...string) {
 	n, sum := h.Count(), h.Seconds
-	schema, threshold, zero := int32(2), proxy.HistogramLimit(-1), h.Zero
+	schema, threshold, zero := int32(2), status.HistogramLimit(-1), h.Zero
 	d := &dto.Histogram{SampleCount: &n, SampleSum: &sum, Schema: &schema, ZeroThreshold: &threshold, ZeroCount: &zero}
 	bucket := func(le float64, below uint64) {
 		d.Bucket = append(d.Bucket, &dto.Bucket{UpperBound: &le, CumulativeCount: &below})
@@ -267,8 +267,8 @@ func (s *sampling) distribution(h *proxy.Histogram, labels ...string) {
 	below := h.Zero
 	bucket(threshold, below)
 	for class, k := range h.Classes {
-		if below += k; (class+1)%proxy.HistogramPerOctave == 0 {
-			bucket(proxy.HistogramLimit(class), below)
+		if below += k; (class+1)%status.HistogramPerOctave == 0 {
+			bucket(status.HistogramLimit(class), below)
 		}
 	}
 	d.PositiveSpan, d.PositiveDelta = native(h)
@@ -278,8 +278,8 @@ func (s *sampling) distribution(h *proxy.Histogram, labels ...string) {
 // native writes classes as Prometheus does: stretches of them that are not empty, each
 // with the distance from the one before, and in them the change from count to count.
 // Bucket 0 there ends at a second.
-func native(h *proxy.Histogram) (spans []*dto.BucketSpan, deltas []int64) {
-	const first = proxy.HistogramLeast*proxy.HistogramPerOctave + 1
+func native(h *status.Histogram) (spans []*dto.BucketSpan, deltas []int64) {
+	const first = status.HistogramLeast*status.HistogramPerOctave + 1
 	end, before := int32(0), int64(0)
 	add := func(class int, n uint64) {
 		if n == 0 {
@@ -317,7 +317,7 @@ func seconds(t watermark.Time) float64 { return float64(t) / 1e9 }
 
 func stateNames() string {
 	var names []string
-	for _, s := range proxy.PartitionStates {
+	for _, s := range status.PartitionStates {
 		names = append(names, string(s))
 	}
 	return strings.Join(names, ", ")

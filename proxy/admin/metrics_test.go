@@ -25,6 +25,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemarkhq/tidemark/proxy"
+	"github.com/tidemarkhq/tidemark/proxy/status"
 )
 
 // The text is what is expected, by Prometheus' conventions, and nothing in it is said
@@ -96,9 +97,9 @@ func TestHistogramIsPrometheus(t *testing.T) {
 	for seed := range uint64(20) {
 		rnd := rand.New(rand.NewPCG(seed, 0))
 		twin := prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "x", Help: "x.", NativeHistogramBucketFactor: 1.19, NativeHistogramZeroThreshold: proxy.HistogramLimit(-1), Buckets: octaves(),
+			Name: "x", Help: "x.", NativeHistogramBucketFactor: 1.19, NativeHistogramZeroThreshold: status.HistogramLimit(-1), Buckets: octaves(),
 		})
-		var h proxy.Histogram
+		var h status.Histogram
 		for range rnd.IntN(300) {
 			if rnd.IntN(4) == 0 {
 				h.Zero++
@@ -106,7 +107,7 @@ func TestHistogramIsPrometheus(t *testing.T) {
 				continue
 			}
 			class := int(rnd.ExpFloat64()*30) % len(h.Classes)
-			middle := (proxy.HistogramLimit(class-1) + proxy.HistogramLimit(class)) / 2
+			middle := (status.HistogramLimit(class-1) + status.HistogramLimit(class)) / 2
 			h.Classes[class]++
 			h.Seconds += middle
 			twin.Observe(middle)
@@ -153,8 +154,8 @@ func spread(h *dto.Histogram) map[int32]int64 {
 }
 
 func octaves() (le []float64) {
-	for class := -1; class < 120; class += proxy.HistogramPerOctave {
-		le = append(le, proxy.HistogramLimit(class))
+	for class := -1; class < 120; class += status.HistogramPerOctave {
+		le = append(le, status.HistogramLimit(class))
 	}
 	return le
 }
@@ -202,7 +203,7 @@ func TestConservationAtEveryScrape(t *testing.T) {
 	}
 	defer fake.Close()
 	cfg := load(t, "TIDEMARK_BROKERS="+fake.ListenAddrs()[0], "TIDEMARK_INSTANCE=a", "TIDEMARK_MAX_OUT_OF_ORDERNESS=200ms", "TIDEMARK_IDLE_TIMEOUT=500ms")
-	board := proxy.NewBoard("v1")
+	board := status.NewPublisher("v1")
 	ended := make(chan error, 1)
 	go func() { ended <- proxy.RunOn(t.Context(), cfg, slog.New(slog.DiscardHandler), board) }()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(fake.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/tidemarkhq/tidemark/emit"
-	"github.com/tidemarkhq/tidemark/proxy"
+	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -14,16 +14,16 @@ import (
 // statusJSON is the form of /status. Names end in their unit. Times of events are ms
 // since 1970, null where there are none; other times are RFC 3339.
 type statusJSON struct {
-	State     proxy.State `json:"state"`
-	Reason    string      `json:"reason"`
-	Ready     bool        `json:"ready"`
-	NotReady  string      `json:"not_ready,omitempty"`
-	Instance  string      `json:"instance"`
-	Group     string      `json:"group"`
-	ClusterID string      `json:"cluster_id"`
-	Version   string      `json:"version"`
-	StartedAt time.Time   `json:"started_at"`
-	At        time.Time   `json:"at"` // when the partitions were as they are shown
+	State     status.State `json:"state"`
+	Reason    string       `json:"reason"`
+	Ready     bool         `json:"ready"`
+	NotReady  string       `json:"not_ready,omitempty"`
+	Instance  string       `json:"instance"`
+	Group     string       `json:"group"`
+	ClusterID string       `json:"cluster_id"`
+	Version   string       `json:"version"`
+	StartedAt time.Time    `json:"started_at"`
+	At        time.Time    `json:"at"` // when the partitions were as they are shown
 
 	Topics        []string `json:"topics"`
 	Delivery      string   `json:"delivery"`
@@ -49,10 +49,10 @@ type probeJSON struct {
 }
 
 type partitionJSON struct {
-	Topic     string               `json:"topic"`
-	Partition int32                `json:"partition"`
-	State     proxy.PartitionState `json:"state"`
-	Epoch     uint32               `json:"epoch"`
+	Topic     string                `json:"topic"`
+	Partition int32                 `json:"partition"`
+	State     status.PartitionState `json:"state"`
+	Epoch     uint32                `json:"epoch"`
 
 	WatermarkMs *int64 `json:"watermark_ms"`
 	NewestMs    *int64 `json:"newest_ms"` // event time
@@ -83,14 +83,14 @@ type partitionJSON struct {
 // reasons are those for which a record may be late.
 var reasons = []reorder.Verdict{reorder.BehindWatermark, reorder.Overflow, reorder.Future, reorder.InvalidTime, reorder.Duplicate}
 
-func status(board Board) http.HandlerFunc {
+func statusHandler(board Board) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(toJSON(board.Status(r.Context())))
 	}
 }
 
-func toJSON(st *proxy.Status) statusJSON {
+func toJSON(st *status.Status) statusJSON {
 	j := statusJSON{
 		State: st.State, Reason: st.Reason, Ready: st.Ready, NotReady: st.NotReady,
 		Instance: st.Instance, Group: st.Group, ClusterID: st.Cluster, Version: st.Version, StartedAt: st.Started.UTC(), At: st.At.UTC(),
@@ -107,7 +107,7 @@ func toJSON(st *proxy.Status) statusJSON {
 	return j
 }
 
-func probe(p proxy.Probe) *probeJSON {
+func probe(p status.Probe) *probeJSON {
 	if p.At.IsZero() {
 		return nil
 	}
@@ -118,7 +118,7 @@ func probe(p proxy.Probe) *probeJSON {
 	return j
 }
 
-func partition(p *proxy.PartitionStatus) partitionJSON {
+func partition(p *status.Partition) partitionJSON {
 	j := partitionJSON{
 		Topic: p.Topic, Partition: p.Partition, State: p.State, Epoch: p.Epoch,
 		WatermarkMs: millis(p.Watermark), NewestMs: millis(p.Newest),

@@ -17,8 +17,8 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
-	"github.com/tidemarkhq/tidemark/proxy"
 	"github.com/tidemarkhq/tidemark/proxy/admin/page"
+	"github.com/tidemarkhq/tidemark/proxy/status"
 )
 
 // short is for tests that wait for records to come out.
@@ -77,37 +77,37 @@ func quoted(s string) string {
 // The worst comes first by itself, but not while a row is open.
 func TestPageReorders(t *testing.T) {
 	var board changing
-	show := func(states ...proxy.PartitionState) {
-		st := &proxy.Status{At: time.Now(), State: proxy.Healthy}
+	show := func(states ...status.PartitionState) {
+		st := &status.Status{At: time.Now(), State: status.Healthy}
 		for i, state := range states {
-			st.Partitions = append(st.Partitions, proxy.PartitionStatus{
-				Topic: topic, Partition: int32(i), State: state, Hold: proxy.Hold{Words: "nothing is held"},
+			st.Partitions = append(st.Partitions, status.Partition{
+				Topic: topic, Partition: int32(i), State: state, Hold: status.Hold{Words: "nothing is held"},
 			})
 		}
 		board.Store(st)
 	}
-	show(proxy.Idle, proxy.Idle, proxy.Idle)
+	show(status.Idle, status.Idle, status.Idle)
 	server := httptest.NewServer(page.Handler(&board))
 	defer server.Close()
 	b := open(t, server.URL+"/", desk)
 	order := func(want string) string {
 		return `[...document.querySelectorAll(".partition")].map((p) => p.id + " " + p.className.split(" ")[1]).join() === ` + quoted(want)
 	}
-	show(proxy.Idle, proxy.Stopped, proxy.Idle)
+	show(status.Idle, status.Stopped, status.Idle)
 	b.until("what stands still is first", order("payments/1 stopped,payments/0 idle,payments/2 idle"))
 	b.run(chromedp.Evaluate(`document.getElementById("payments/0").querySelector("summary").click()`, nil))
-	show(proxy.Idle, proxy.Idle, proxy.Stopped, proxy.Idle)
+	show(status.Idle, status.Idle, status.Stopped, status.Idle)
 	b.until("what is open stays in its place", order("payments/1 idle,payments/0 idle,payments/2 stopped,payments/3 idle"))
-	show(proxy.Idle, proxy.Idle, proxy.Stopped)
+	show(status.Idle, status.Idle, status.Stopped)
 	b.run(chromedp.Evaluate(`document.querySelector("[open]").open = false`, nil))
 	b.until("it goes up once nothing is open", order("payments/2 stopped,payments/0 idle,payments/1 idle"))
 }
 
 // changing is a board that shows what it is told to.
-type changing struct{ atomic.Pointer[proxy.Status] }
+type changing struct{ atomic.Pointer[status.Status] }
 
 // Status returns what is shown.
-func (c *changing) Status(context.Context) *proxy.Status { return c.Load() }
+func (c *changing) Status(context.Context) *status.Status { return c.Load() }
 
 // All that there is to know is there without a script.
 func TestPageWithoutScript(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy"
 	"github.com/tidemarkhq/tidemark/proxy/admin"
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/status"
 )
 
 // served is a sidecar on a broker in the process, and its admin port.
@@ -48,8 +49,8 @@ func sidecar(t *testing.T, partitions int, env ...string) *served {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	board := proxy.NewBoard("v1.2.3")
-	go func() { ended <- proxy.RunOn(ctx, cfg, slog.New(slog.DiscardHandler), board) }()
+	publisher := status.NewPublisher("v1.2.3")
+	go func() { ended <- proxy.RunOn(ctx, cfg, slog.New(slog.DiscardHandler), publisher) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-ended; err != nil {
@@ -57,7 +58,7 @@ func sidecar(t *testing.T, partitions int, env ...string) *served {
 		}
 	})
 	s := &served{t: t, silent: make(chan struct{})}
-	answers := admin.Handler(cfg, board)
+	answers := admin.Handler(cfg, publisher)
 	port := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-s.silent:
@@ -73,7 +74,7 @@ func sidecar(t *testing.T, partitions int, env ...string) *served {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.cl.Close)
-	for !board.Status(ctx).Ready {
+	for !publisher.Status(ctx).Ready {
 		time.Sleep(10 * time.Millisecond)
 	}
 	return s

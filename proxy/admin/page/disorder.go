@@ -4,7 +4,7 @@ import (
 	"math"
 	"time"
 
-	"github.com/tidemarkhq/tidemark/proxy"
+	"github.com/tidemarkhq/tidemark/proxy/status"
 )
 
 // The curve of disorder says, for every distance, how many of the records came that
@@ -13,12 +13,12 @@ import (
 
 // limit is the upper one of a class.
 func limit(class int) time.Duration {
-	return time.Duration(proxy.HistogramLimit(class) * float64(time.Second))
+	return time.Duration(status.HistogramLimit(class) * float64(time.Second))
 }
 
 // beyond returns how many came further behind than the limit of a class; -1: than the
 // first millisecond.
-func beyond(h *proxy.Histogram) (left [len(proxy.Histogram{}.Classes) + 1]uint64) {
+func beyond(h *status.Histogram) (left [len(status.Histogram{}.Classes) + 1]uint64) {
 	n := h.Over
 	for i := len(h.Classes) - 1; i >= 0; i-- {
 		left[i+1] = n
@@ -30,7 +30,7 @@ func beyond(h *proxy.Histogram) (left [len(proxy.Histogram{}.Classes) + 1]uint64
 
 // within returns the least limit that so great a share of all came within; false: there is
 // none.
-func within(h *proxy.Histogram, share float64) (time.Duration, bool) {
+func within(h *status.Histogram, share float64) (time.Duration, bool) {
 	all := float64(h.Count())
 	for i, n := range beyond(h) {
 		if float64(n) <= all*(1-share) {
@@ -40,7 +40,7 @@ func within(h *proxy.Histogram, share float64) (time.Duration, bool) {
 	return 0, false
 }
 
-func withinWords(h *proxy.Histogram, share float64) string {
+func withinWords(h *status.Histogram, share float64) string {
 	d, ok := within(h, share)
 	if !ok {
 		return "over 12 d"
@@ -49,7 +49,7 @@ func withinWords(h *proxy.Histogram, share float64) string {
 }
 
 // disorderWords says what the curve shows.
-func disorderWords(h *proxy.Histogram) string {
+func disorderWords(h *status.Histogram) string {
 	n := h.Count()
 	if n == 0 {
 		return "No record has been judged yet."
@@ -78,7 +78,7 @@ var ticks = []struct {
 var shares = []string{"100 %", "10 %", "1 %", "0.1 %", "0.01 %"}
 
 // disorder draws the curve, and the bound into it.
-func (d *document) disorder(h *proxy.Histogram, bound time.Duration) {
+func (d *document) disorder(h *status.Histogram, bound time.Duration) {
 	const (
 		top, base = 10, 118 // pixels
 		decades   = 4

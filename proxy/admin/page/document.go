@@ -5,15 +5,15 @@ import (
 	"time"
 
 	"github.com/tidemarkhq/tidemark/emit"
-	"github.com/tidemarkhq/tidemark/proxy"
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/reorder"
 )
 
 // Write returns the page that shows a status at a moment, with all there is of the
 // partitions that shown names, and a row for each of the others. What the script puts
 // anew has data-live.
-func Write(st *proxy.Status, now time.Time, shown func(id string) bool) []byte {
+func Write(st *status.Status, now time.Time, shown func(id string) bool) []byte {
 	d := &document{make([]byte, 0, 16<<10+len(st.Partitions)*2<<10)}
 	d.add(`<!DOCTYPE html>
 <html lang="en">
@@ -50,12 +50,12 @@ func Write(st *proxy.Status, now time.Time, shown func(id string) bool) []byte {
 }
 
 // verdict says how things are, and why.
-func (d *document) verdict(st *proxy.Status, now time.Time) {
+func (d *document) verdict(st *status.Status, now time.Time) {
 	state := markup("unreachable")
 	switch st.State {
-	case proxy.Healthy:
+	case status.Healthy:
 		state = "healthy"
-	case proxy.Degraded:
+	case status.Degraded:
 		state = "degraded"
 	}
 	d.add(`<section class="verdict" aria-label="State">
@@ -78,7 +78,7 @@ func (d *document) verdict(st *proxy.Status, now time.Time) {
 }
 
 // facts says what this is.
-func (d *document) facts(st *proxy.Status, now time.Time) {
+func (d *document) facts(st *status.Status, now time.Time) {
 	d.add("<section aria-label=\"What this is\">\n<dl class=\"facts\" id=\"facts\" data-live>\n")
 	d.fact("Topics", strings.Join(st.Topics, ", "))
 	d.fact("Group", st.Group)
@@ -104,7 +104,7 @@ func (d *document) fact(name markup, value string) {
 	d.add("<div><dt>%s</dt><dd>%s</dd></div>\n", name, value)
 }
 
-func strategyWords(f *proxy.Facts) string {
+func strategyWords(f *status.Facts) string {
 	if f.Strategy == config.Punctuated || f.Strategy == "" {
 		return string(f.Strategy)
 	}
@@ -114,7 +114,7 @@ func strategyWords(f *proxy.Facts) string {
 	return string(f.Strategy) + ", bound " + span(f.Bound)
 }
 
-func probeWords(p proxy.Probe, now time.Time) string {
+func probeWords(p status.Probe, now time.Time) string {
 	switch {
 	case p.At.IsZero():
 		return "not asked yet"
@@ -129,23 +129,23 @@ var reasons = []reorder.Verdict{reorder.BehindWatermark, reorder.Overflow, reord
 
 // sums are what all partitions come to together.
 type sums struct {
-	tally         proxy.Tally
+	tally         status.Totals
 	ordered, late float64 // a second
 	lateBy        [reorder.Duplicate + 1]float64
 	backlog       int64
 	unknown       bool // of some, how much is still to be read
-	disorder      proxy.Histogram
+	disorder      status.Histogram
 	bound         time.Duration // the greatest there is
 }
 
-func sum(st *proxy.Status) *sums {
+func sum(st *status.Status) *sums {
 	var s sums
 	for i := range st.Partitions {
 		p := &st.Partitions[i]
 		s.tally.Read += p.Read
 		s.tally.Ordered += p.Ordered
 		s.tally.Dropped += p.Dropped
-		s.tally.Lost += p.Tally.Lost
+		s.tally.Lost += p.Totals.Lost
 		s.tally.Held += p.Held
 		for v := range p.Late {
 			s.tally.Late[v] += p.Late[v]
@@ -162,7 +162,7 @@ func sum(st *proxy.Status) *sums {
 }
 
 // boundOf returns the bound of a partition, 0 if there is none.
-func boundOf(st *proxy.Status, p *proxy.PartitionStatus) time.Duration {
+func boundOf(st *status.Status, p *status.Partition) time.Duration {
 	if st.Strategy == config.Adaptive {
 		return p.Bound
 	}
@@ -170,7 +170,7 @@ func boundOf(st *proxy.Status, p *proxy.PartitionStatus) time.Duration {
 }
 
 // totals says what all partitions do together.
-func (d *document) totals(st *proxy.Status) {
+func (d *document) totals(st *status.Status) {
 	s := sum(st)
 	d.add("<section class=\"totals\" aria-label=\"All partitions\">\n<div class=\"figures\" id=\"figures\" data-live>\n")
 	d.figure("Ordered", perSecond(s.ordered), "/s", whole(s.tally.Ordered)+" so far")
@@ -209,7 +209,7 @@ func (d *document) figure(name markup, value, unit, note string) {
 }
 
 // partitions has a row for each partition, the worst first, that opens to all there is.
-func (d *document) partitions(st *proxy.Status, shown func(id string) bool) {
+func (d *document) partitions(st *status.Status, shown func(id string) bool) {
 	d.add("<section aria-label=\"Partitions\">\n<div id=\"counts\" data-live>\n<h2 class=\"count\">%s</h2>\n<p class=\"note\">%s</p>\n</div>\n",
 		plural(int64(len(st.Partitions)), "partition", "partitions"), stateCounts(st.Partitions))
 	d.add(`<div class="heads" aria-hidden="true"><span>State</span><span>Partition</span><span class="legend">`)
@@ -223,13 +223,13 @@ func (d *document) partitions(st *proxy.Status, shown func(id string) bool) {
 }
 
 // stateCounts says how many partitions are in which state.
-func stateCounts(ps []proxy.PartitionStatus) string {
-	n := map[proxy.PartitionState]int64{}
+func stateCounts(ps []status.Partition) string {
+	n := map[status.PartitionState]int64{}
 	for i := range ps {
 		n[ps[i].State]++
 	}
 	var words []string
-	for _, s := range proxy.PartitionStates {
+	for _, s := range status.PartitionStates {
 		if n[s] > 0 {
 			words = append(words, humanState(s)+" "+whole(n[s]))
 		}
@@ -240,4 +240,4 @@ func stateCounts(ps []proxy.PartitionStatus) string {
 	return strings.Join(words, ", ") + "; the worst first."
 }
 
-func humanState(s proxy.PartitionState) string { return strings.ReplaceAll(string(s), "-", " ") }
+func humanState(s status.PartitionState) string { return strings.ReplaceAll(string(s), "-", " ") }

@@ -7,19 +7,19 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tidemarkhq/tidemark/proxy"
+	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
 // worstFirst sorts partitions for whoever looks for trouble: those that stand still,
 // those that are behind, the rest. How far they are behind counts in steps that
 // double: else those that get on alike would change places at every look.
-func worstFirst(ps []proxy.PartitionStatus, now time.Time) []*proxy.PartitionStatus {
-	sorted := make([]*proxy.PartitionStatus, len(ps))
+func worstFirst(ps []status.Partition, now time.Time) []*status.Partition {
+	sorted := make([]*status.Partition, len(ps))
 	for i := range ps {
 		sorted[i] = &ps[i]
 	}
-	slices.SortStableFunc(sorted, func(a, b *proxy.PartitionStatus) int {
+	slices.SortStableFunc(sorted, func(a, b *status.Partition) int {
 		return cmp.Or(
 			cmp.Compare(trouble(b, now), trouble(a, now)),
 			strings.Compare(a.Topic, b.Topic),
@@ -30,7 +30,7 @@ func worstFirst(ps []proxy.PartitionStatus, now time.Time) []*proxy.PartitionSta
 }
 
 // trouble is the more, the worse.
-func trouble(p *proxy.PartitionStatus, now time.Time) int {
+func trouble(p *status.Partition, now time.Time) int {
 	const (
 		unnoticed = 10 * time.Second
 		most      = 64 // steps are fewer
@@ -40,7 +40,7 @@ func trouble(p *proxy.PartitionStatus, now time.Time) int {
 		return most + 2
 	case p.Unaccounted() != 0:
 		return most + 1
-	case p.State == proxy.Idle || p.Newest == watermark.None:
+	case p.State == status.Idle || p.Newest == watermark.None:
 		return 0
 	}
 	return bits.Len64(uint64(max(ago(p.Newest, now), 0) / unnoticed))

@@ -11,12 +11,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tidemarkhq/tidemark/proxy"
+	"github.com/tidemarkhq/tidemark/proxy/status"
 )
 
 // Board shows the status of what is served; see proxy.Board.
 type Board interface {
-	Status(ctx context.Context) *proxy.Status
+	Status(ctx context.Context) *status.Status
 }
 
 //go:embed page.css page.js icon.svg

@@ -18,10 +18,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tidemarkhq/tidemark/proxy"
 	"github.com/tidemarkhq/tidemark/proxy/clocks"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -33,41 +33,41 @@ var noon = time.Date(2026, 3, 14, 12, 0, 0, 0, time.UTC)
 
 func before(d time.Duration) watermark.Time { return watermark.Time(noon.Add(-d).UnixNano()) }
 
-// status is that of a process that has one partition in each state.
-func status() *proxy.Status {
-	st := &proxy.Status{
-		Facts: proxy.Facts{
+// oneOfEach is the status of a process that has one partition in each state.
+func oneOfEach() *status.Status {
+	st := &status.Status{
+		Facts: status.Facts{
 			Instance: "billing-0", Group: "billing", Topics: []string{"payments"}, Delivery: config.ExactlyOnce, Strategy: config.Bounded,
 			Bound: 5 * time.Second, IdleTimeout: 5 * time.Second, Memory: 256 << 20,
 		},
-		Version: "v1.2.3", Started: noon.Add(-26 * time.Hour), At: noon, State: proxy.Degraded,
+		Version: "v1.2.3", Started: noon.Add(-26 * time.Hour), At: noon, State: status.Degraded,
 		Reason: "payments partition 7 stands still: the record at offset 7 does not fit", Ready: true,
 		Counts:  fault.Counts{Commits: 93512, Aborts: 2, Rebalances: 3},
 		Bytes:   12 << 20,
 		Latency: histogram(40, 60, 900, 3),
 	}
-	st.Probes.Metadata = proxy.Probe{At: noon.Add(-4 * time.Second), Took: 2 * time.Millisecond}
-	st.Probes.Admin = proxy.Probe{At: noon.Add(-4 * time.Second), Took: 5 * time.Second, Err: errors.New("no answer within 5s")}
-	for i, state := range proxy.PartitionStates {
+	st.Probes.Metadata = status.Probe{At: noon.Add(-4 * time.Second), Took: 2 * time.Millisecond}
+	st.Probes.Admin = status.Probe{At: noon.Add(-4 * time.Second), Took: 5 * time.Second, Err: errors.New("no answer within 5s")}
+	for i, state := range status.PartitionStates {
 		st.Partitions = append(st.Partitions, partitionIn(state, int32(i)))
 	}
-	st.Partitions = append(st.Partitions, proxy.PartitionStatus{
-		Topic: "payments", Partition: 8, State: proxy.Active, End: -1, Stable: -1,
+	st.Partitions = append(st.Partitions, status.Partition{
+		Topic: "payments", Partition: 8, State: status.Active, End: -1, Stable: -1,
 		Status:  reorder.Status{Watermark: watermark.None, Newest: watermark.None},
-		Hold:    proxy.Hold{Words: "nothing is held", Event: watermark.None},
+		Hold:    status.Hold{Words: "nothing is held", Event: watermark.None},
 		Density: reorder.Held{From: watermark.None, To: watermark.None},
 	})
 	return st
 }
 
-func partitionIn(state proxy.PartitionState, n int32) proxy.PartitionStatus {
-	p := proxy.PartitionStatus{
+func partitionIn(state status.PartitionState, n int32) status.Partition {
+	p := status.Partition{
 		Topic: "payments", Partition: n, State: state,
 		Status:    reorder.Status{Newest: before(200 * time.Millisecond), Watermark: before(5200*time.Millisecond + 1), Low: 1200, Next: 2404, Records: 1204, Owed: 1204, Bytes: 1 << 20},
 		Committed: 1200, End: 2410, Stable: 2410, OrderedRate: 240.4, LateRate: 1.25,
 		Density: reorder.Held{From: before(5100 * time.Millisecond), To: before(200 * time.Millisecond)},
-		Hold:    proxy.Hold{Words: "waits for the watermark, which has 100ms to go", Event: before(5100 * time.Millisecond), At: noon.Add(100 * time.Millisecond)},
-		Tally:   proxy.Tally{Read: 12404, Ordered: 11190, Held: 1204},
+		Hold:    status.Hold{Words: "waits for the watermark, which has 100ms to go", Event: before(5100 * time.Millisecond), At: noon.Add(100 * time.Millisecond)},
+		Totals:  status.Totals{Read: 12404, Ordered: 11190, Held: 1204},
 	}
 	p.Late[reorder.BehindWatermark], p.Late[reorder.Future], p.LateRates[reorder.BehindWatermark] = 9, 1, 1.25
 	p.Disorder = histogram(9000, 2000, 1000, 9)
@@ -75,31 +75,31 @@ func partitionIn(state proxy.PartitionState, n int32) proxy.PartitionStatus {
 		p.Density.Cells[i] = int64(i * i)
 	}
 	switch state {
-	case proxy.Idle:
+	case status.Idle:
 		p.Newest, p.Watermark, p.Records, p.Held, p.Bytes, p.OrderedRate, p.Committed = before(time.Hour), before(time.Hour), 0, 0, 0, 0, 2404
-		p.Tally.Ordered += 1204
+		p.Totals.Ordered += 1204
 		p.Density = reorder.Held{From: watermark.None, To: watermark.None}
-		p.Hold = proxy.Hold{Words: "nothing is held", Event: watermark.None}
-	case proxy.Draining:
+		p.Hold = status.Hold{Words: "nothing is held", Event: watermark.None}
+	case status.Draining:
 		p.Newest, p.Watermark = before(10*time.Second), before(12*time.Second)
 		p.Density.From, p.Density.To = before(11*time.Second), before(10*time.Second)
-		p.Hold = proxy.Hold{Words: "nothing new has come for 9.8s; what is held comes out by the clock", Event: p.Density.From, At: noon.Add(time.Second)}
-	case proxy.Paused:
+		p.Hold = status.Hold{Words: "nothing new has come for 9.8s; what is held comes out by the clock", Event: p.Density.From, At: noon.Add(time.Second)}
+	case status.Paused:
 		p.Hold.Words, p.Hold.At = "is 1m0s of event time ahead of the slowest partition and waits for it (TIDEMARK_MAX_DRIFT=30s)", time.Time{}
-	case proxy.Recovering:
+	case status.Recovering:
 		p.Newest, p.Watermark, p.Stable, p.Finding = before(3*time.Hour), before(3*time.Hour+5*time.Second), 2400, clocks.ReadLate
 		p.Density.From, p.Density.To = p.Watermark.Next(), p.Newest
-		p.Hold = proxy.Hold{Words: "reads again what was held at the last commit: 700 of 1204 offsets to go", Event: p.Watermark.Next()}
-	case proxy.WaitingForSchema, proxy.WaitingForOutputs, proxy.Stopped:
+		p.Hold = status.Hold{Words: "reads again what was held at the last commit: 700 of 1204 offsets to go", Event: p.Watermark.Next()}
+	case status.WaitingForSchema, status.WaitingForOutputs, status.Stopped:
 		p.Records, p.Bytes, p.OrderedRate = 0, 0, 0
 		p.Density = reorder.Held{From: watermark.None, To: watermark.None}
-		p.Hold = proxy.Hold{Words: "the record at offset 7 does not fit; raise max.message.bytes", Event: watermark.None}
+		p.Hold = status.Hold{Words: "the record at offset 7 does not fit; raise max.message.bytes", Event: watermark.None}
 	}
 	return p
 }
 
 // histogram has the given counts at 1 ms, and evenly up to 100 ms, 4 s and 20 s.
-func histogram(counts ...uint64) (h proxy.Histogram) {
+func histogram(counts ...uint64) (h status.Histogram) {
 	h.Zero = counts[0]
 	for i := range h.Classes {
 		for j, most := range []time.Duration{100 * time.Millisecond, 4 * time.Second, 20 * time.Second} {
@@ -112,22 +112,22 @@ func histogram(counts ...uint64) (h proxy.Histogram) {
 }
 
 // crowd is a status with many partitions.
-func crowd(n int) *proxy.Status {
-	st := status()
+func crowd(n int) *status.Status {
+	st := oneOfEach()
 	st.Partitions = nil
 	for i := range n {
-		st.Partitions = append(st.Partitions, partitionIn(proxy.PartitionStates[i%3], int32(i)))
+		st.Partitions = append(st.Partitions, partitionIn(status.PartitionStates[i%3], int32(i)))
 	}
 	return st
 }
 
-type board struct{ shows *proxy.Status }
+type board struct{ shows *status.Status }
 
-func (b board) Status(context.Context) *proxy.Status { return b.shows }
+func (b board) Status(context.Context) *status.Status { return b.shows }
 
 func TestPage(t *testing.T) {
 	const golden = "testdata/states.html"
-	got := Write(status(), noon.Add(500*time.Millisecond), everything)
+	got := Write(oneOfEach(), noon.Add(500*time.Millisecond), everything)
 	if *rewrite {
 		if err := os.WriteFile(golden, got, 0o644); err != nil {
 			t.Fatal(err)
@@ -141,7 +141,7 @@ func TestPage(t *testing.T) {
 		t.Errorf("the page is another than in %s: look at it, and rewrite it with -rewrite", golden)
 	}
 	wellFormed(t, got)
-	for _, state := range proxy.PartitionStates {
+	for _, state := range status.PartitionStates {
 		if looks[state] == "" {
 			t.Errorf("state %s has no look", state)
 		}
@@ -200,7 +200,7 @@ func wellFormed(t *testing.T, page []byte) {
 // Whatever Kafka or a registry puts into names and reasons is text.
 func TestHostileNames(t *testing.T) {
 	const hostile = `"><script>alert(1)</script><img src=x onerror=alert(2)>' & %s %!d`
-	st := status()
+	st := oneOfEach()
 	st.Instance, st.Group, st.Version, st.Topics, st.Reason = hostile, hostile, hostile, []string{hostile}, hostile
 	st.State, st.Delivery, st.Strategy = hostile, hostile, hostile
 	st.Probes.Admin.Err = errors.New(hostile)
@@ -221,7 +221,7 @@ func TestExtremes(t *testing.T) {
 	times := []watermark.Time{watermark.None, watermark.None + 1, -1, 0, before(0), before(-time.Hour), watermark.Max}
 	for _, newest := range times {
 		for _, w := range times {
-			st := status()
+			st := oneOfEach()
 			st.Bound = time.Duration(math.MaxInt64)
 			for i, from := range times {
 				p := &st.Partitions[i]
@@ -234,17 +234,17 @@ func TestExtremes(t *testing.T) {
 			}
 		}
 	}
-	wellFormed(t, Write(&proxy.Status{NotReady: "starting"}, noon, everything))
+	wellFormed(t, Write(&status.Status{NotReady: "starting"}, noon, everything))
 }
 
 func TestWorstFirst(t *testing.T) {
 	var got []string
-	ps := status().Partitions
-	behind := partitionIn(proxy.Active, 9)
+	ps := oneOfEach().Partitions
+	behind := partitionIn(status.Active, 9)
 	behind.Newest = before(time.Minute)
-	alike := partitionIn(proxy.Active, 11) // a little more, but not twice as much
+	alike := partitionIn(status.Active, 11) // a little more, but not twice as much
 	alike.Newest = before(79 * time.Second)
-	wrong := partitionIn(proxy.Active, 10)
+	wrong := partitionIn(status.Active, 10)
 	wrong.Ordered++
 	for _, p := range worstFirst(append(ps, alike, behind, wrong), noon) {
 		got = append(got, fmt.Sprint(p.Partition, " ", p.State))
@@ -294,7 +294,7 @@ func BenchmarkPage(b *testing.B) {
 }
 
 func TestHandler(t *testing.T) {
-	h := Handler(board{status()})
+	h := Handler(board{oneOfEach()})
 	get := func(path string, header ...string) *httptest.ResponseRecorder {
 		r := httptest.NewRequest("GET", path, nil)
 		for i := 0; i < len(header); i += 2 {
@@ -332,7 +332,7 @@ func TestHandler(t *testing.T) {
 // Nothing is asked of anybody else.
 func TestNothingFromElsewhere(t *testing.T) {
 	elsewhere := regexp.MustCompile(`(?i)(?:[a-z]+:)?//[a-z0-9]|url\(|@import|\bimport\b`)
-	texts := map[string][]byte{"page": Write(status(), noon, everything)}
+	texts := map[string][]byte{"page": Write(oneOfEach(), noon, everything)}
 	files, err := assets.ReadDir(".")
 	if err != nil {
 		t.Fatal(err)

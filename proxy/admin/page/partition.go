@@ -6,15 +6,15 @@ import (
 	"time"
 
 	"github.com/tidemarkhq/tidemark/emit"
-	"github.com/tidemarkhq/tidemark/proxy"
 	"github.com/tidemarkhq/tidemark/proxy/clocks"
+	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
 // looks are the shape and the colour of each state, by the name of its class.
-var looks = map[proxy.PartitionState]markup{
-	proxy.Active: "active", proxy.Idle: "idle", proxy.Draining: "draining", proxy.Paused: "paused", proxy.Recovering: "recovering",
-	proxy.WaitingForSchema: "waiting", proxy.WaitingForOutputs: "waiting", proxy.Stopped: "stopped",
+var looks = map[status.PartitionState]markup{
+	status.Active: "active", status.Idle: "idle", status.Draining: "draining", status.Paused: "paused", status.Recovering: "recovering",
+	status.WaitingForSchema: "waiting", status.WaitingForOutputs: "waiting", status.Stopped: "stopped",
 }
 
 // shapes defines the marks of states. They differ in shape, for colours alone would not
@@ -40,10 +40,10 @@ func (d *document) mark(look markup) {
 }
 
 // idOf names a partition.
-func idOf(p *proxy.PartitionStatus) string { return p.Topic + "/" + strconv.Itoa(int(p.Partition)) }
+func idOf(p *status.Partition) string { return p.Topic + "/" + strconv.Itoa(int(p.Partition)) }
 
 // partition has the row of a partition, and behind it all there is, if it is to be shown.
-func (d *document) partition(st *proxy.Status, p *proxy.PartitionStatus, width time.Duration, shown func(id string) bool) {
+func (d *document) partition(st *status.Status, p *status.Partition, width time.Duration, shown func(id string) bool) {
 	id, look, bound := idOf(p), looks[p.State], boundOf(st, p)
 	d.add(`<details class="partition %s" id="%s"><summary><span class="state">`, look, id)
 	d.mark(look)
@@ -58,7 +58,7 @@ func (d *document) partition(st *proxy.Status, p *proxy.PartitionStatus, width t
 	d.cell("ordered/s", perSecond(p.OrderedRate))
 	d.cell("late/s", perSecond(p.LateRate))
 	d.cell("next out", due(&p.Hold, st.At))
-	if trouble(p, st.At) > 0 || p.State == proxy.Paused || p.State == proxy.Recovering {
+	if trouble(p, st.At) > 0 || p.State == status.Paused || p.State == status.Recovering {
 		d.add(`<span class="why">%s</span>`, sentence(p.Hold.Words))
 	}
 	d.add("</summary>")
@@ -89,7 +89,7 @@ func capital(words string) string {
 }
 
 // due says when the next release is due.
-func due(h *proxy.Hold, now time.Time) string {
+func due(h *status.Hold, now time.Time) string {
 	switch in := h.At.Sub(now); {
 	case h.At.IsZero():
 		return "–"
@@ -101,7 +101,7 @@ func due(h *proxy.Hold, now time.Time) string {
 }
 
 // body has all there is of a partition.
-func (d *document) body(st *proxy.Status, p *proxy.PartitionStatus, bound time.Duration) {
+func (d *document) body(st *status.Status, p *status.Partition, bound time.Duration) {
 	d.add(`<div class="body"><p class="hold">%s %s</p>`, sentence(p.Hold.Words), releaseWords(&p.Hold, st.At))
 	d.add("\n" + `<div class="pair"><figure><h3>Event time</h3>`)
 	d.timeline(p, bound, st.At, ownScale(p, watermark.Time(st.At.UnixNano()), bound), large)
@@ -130,8 +130,8 @@ func (d *document) body(st *proxy.Status, p *proxy.PartitionStatus, bound time.D
 	if p.Dropped > 0 {
 		d.fact("Duplicates dropped", whole(p.Dropped))
 	}
-	if p.Tally.Lost > 0 {
-		d.fact("Lost", whole(p.Tally.Lost))
+	if p.Totals.Lost > 0 {
+		d.fact("Lost", whole(p.Totals.Lost))
 	}
 	if n := p.Unaccounted(); n != 0 {
 		d.fact("Unaccounted for", whole(n))
@@ -146,7 +146,7 @@ func (d *document) body(st *proxy.Status, p *proxy.PartitionStatus, bound time.D
 }
 
 // releaseWords says when the next release is due, and what of.
-func releaseWords(h *proxy.Hold, now time.Time) string {
+func releaseWords(h *status.Hold, now time.Time) string {
 	switch in := h.At.Sub(now); {
 	case h.Event == watermark.None:
 		return ""
@@ -159,7 +159,7 @@ func releaseWords(h *proxy.Hold, now time.Time) string {
 	}
 }
 
-func lateWords(p *proxy.PartitionStatus) string {
+func lateWords(p *status.Partition) string {
 	var words []string
 	for _, v := range reasons {
 		if p.Late[v] > 0 {

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/tidemarkhq/tidemark/proxy"
+	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -33,7 +33,7 @@ func (s scale) at(t watermark.Time) float64 {
 }
 
 // oldest returns the oldest time that a time line has to show.
-func oldest(p *proxy.PartitionStatus) watermark.Time {
+func oldest(p *status.Partition) watermark.Time {
 	least := p.Newest
 	for _, t := range []watermark.Time{p.Watermark, p.Density.From} {
 		if t != watermark.None {
@@ -44,11 +44,11 @@ func oldest(p *proxy.PartitionStatus) watermark.Time {
 }
 
 // stretch is how long it is from there to the newest event.
-func stretch(p *proxy.PartitionStatus) time.Duration { return p.Newest.Since(oldest(p)) }
+func stretch(p *status.Partition) time.Duration { return p.Newest.Since(oldest(p)) }
 
 // rowWidth is how much of event time the rows have room for up to the newest event,
 // all of them the same, so that they can be compared: enough for nine of ten partitions.
-func rowWidth(ps []proxy.PartitionStatus) time.Duration {
+func rowWidth(ps []status.Partition) time.Duration {
 	all := []time.Duration{time.Second}
 	for i := range ps {
 		if ps[i].Newest != watermark.None {
@@ -66,7 +66,7 @@ func rowScale(newest watermark.Time, width time.Duration) scale {
 }
 
 // ownScale shows all there is of a partition, and the wall clock if that is near.
-func ownScale(p *proxy.PartitionStatus, now watermark.Time, bound time.Duration) scale {
+func ownScale(p *status.Partition, now watermark.Time, bound time.Duration) scale {
 	from, to := oldest(p), p.Newest
 	if bound > 0 {
 		from = min(from, p.Newest.Sub(bound))
@@ -100,7 +100,7 @@ var (
 )
 
 // timeline draws the time line of a partition.
-func (d *document) timeline(p *proxy.PartitionStatus, bound time.Duration, at time.Time, s scale, f form) {
+func (d *document) timeline(p *status.Partition, bound time.Duration, at time.Time, s scale, f form) {
 	d.add(`<svg class="%s" role="img" aria-label="Time line: %s">`, f.class, timelineWords(p, at))
 	defer d.add(`</svg>`)
 	d.add(`<line class="axis" x1="0" x2="100%%" y1="%d" y2="%d"/>`, f.base, f.base)
@@ -175,7 +175,7 @@ func (d *document) density(h *reorder.Held, s scale, f form) {
 }
 
 // timelineWords says what a time line shows.
-func timelineWords(p *proxy.PartitionStatus, now time.Time) string {
+func timelineWords(p *status.Partition, now time.Time) string {
 	if p.Newest == watermark.None {
 		return "no record yet"
 	}

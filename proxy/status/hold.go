@@ -1,4 +1,4 @@
-package proxy
+package status
 
 import (
 	"fmt"
@@ -19,13 +19,14 @@ type Hold struct {
 	At time.Time
 }
 
-// holdOf tells what holds a partition back at the wall clock's now.
-func (s *session) holdOf(p *PartitionStatus, now time.Time) Hold {
+// HoldOf returns what holds a partition back at the wall clock's now. slowest is the
+// watermark that faster partitions wait for.
+func HoldOf(cfg config.Config, p *Partition, slowest watermark.Time, now time.Time) Hold {
 	h := Hold{Event: p.Density.From}
 	if h.Event != watermark.None && p.Watermark != watermark.None {
 		h.Lacks = max(h.Event.Since(p.Watermark), 0)
 	}
-	silence := s.cfg.IdleTimeout - p.Quiet
+	silence := cfg.IdleTimeout - p.Quiet
 	switch {
 	case p.Waiting:
 		h.Words = fmt.Sprintf("waits for memory (TIDEMARK_MEMORY), until others have been read again; then it reads again what was held at the last commit, %d offsets", p.Next-p.Low)
@@ -34,7 +35,7 @@ func (s *session) holdOf(p *PartitionStatus, now time.Time) Hold {
 	case h.Event == watermark.None && p.Uncommitted > 0:
 		h.Words = fmt.Sprintf("%d records are out and wait for the commit", p.Uncommitted)
 	case h.Event == watermark.None && p.State == Paused:
-		h.Words = s.pausedWords(p)
+		h.Words = pausedWords(cfg, p, slowest)
 	case h.Event == watermark.None && p.Next == p.Stable && p.Stable < p.End:
 		h.Words = "nothing is held, and what has come may not be read before a producer ends its transaction"
 	case h.Event == watermark.None && p.End < 0:
@@ -45,13 +46,13 @@ func (s *session) holdOf(p *PartitionStatus, now time.Time) Hold {
 		h.At = now.Add(h.Lacks)
 		h.Words = fmt.Sprintf("nothing new has come for %s; what is held comes out by the clock", rounded(p.Quiet))
 	case p.State == Paused:
-		h.Words = s.pausedWords(p)
-	case p.Quiet > 0 && s.cfg.IdleTimeout == 0:
+		h.Words = pausedWords(cfg, p, slowest)
+	case p.Quiet > 0 && cfg.IdleTimeout == 0:
 		h.Words = "waits for newer records, however long that takes: there is no idle timeout"
 	case p.Quiet > 0:
 		h.At = now.Add(silence + h.Lacks)
-		h.Words = fmt.Sprintf("waits for newer records, or until nothing has come for %s: another %s", s.cfg.IdleTimeout, rounded(silence))
-	case s.cfg.Watermark == config.Punctuated:
+		h.Words = fmt.Sprintf("waits for newer records, or until nothing has come for %s: another %s", cfg.IdleTimeout, rounded(silence))
+	case cfg.Watermark == config.Punctuated:
 		h.Words = "waits for a record that carries a watermark of its event time"
 	case p.Watermark == watermark.None:
 		h.Words = "waits for a watermark"
@@ -65,9 +66,9 @@ func (s *session) holdOf(p *PartitionStatus, now time.Time) Hold {
 	return h
 }
 
-func (s *session) pausedWords(p *PartitionStatus) string {
+func pausedWords(cfg config.Config, p *Partition, slowest watermark.Time) string {
 	return fmt.Sprintf("is %s of event time ahead of the slowest partition and waits for it (TIDEMARK_MAX_DRIFT=%s)",
-		rounded(p.Watermark.Since(s.slowest)), s.cfg.MaxDrift)
+		rounded(p.Watermark.Since(slowest)), cfg.MaxDrift)
 }
 
 func rounded(d time.Duration) time.Duration { return d.Round(10 * time.Millisecond) }

@@ -1,4 +1,4 @@
-package proxy
+package status
 
 import (
 	"context"
@@ -13,11 +13,10 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/config"
 )
 
-// The brokers are probed beside the loop, which may wait for them for long. One probe
-// asks any broker where partitions are, the other asks the group's coordinator
-// about the group: that is what is needed to read on and what is needed to commit. One that
-// fails is trouble; both are an outage. Neither needs a right that the group's reader
-// does not have.
+// The brokers are probed beside the loop, because the loop may wait for them for a long
+// time. One probe asks any broker for metadata, which reading needs; the other asks the
+// group's coordinator, which commits need. If one fails the process is degraded, if both
+// fail the brokers are unreachable. Neither needs a right that consuming does not need.
 
 const (
 	probeEvery      = 10 * time.Second
@@ -25,19 +24,19 @@ const (
 	adminTimeout    = 5 * time.Second
 )
 
-// Probe is how the brokers answered, last.
+// Probe is the last answer to a probe.
 type Probe struct {
 	At   time.Time // zero: not asked yet
 	Took time.Duration
 	Err  error
 }
 
-// Probes are the answers to both questions.
+// Probes are the last answers to both probes.
 type Probes struct {
 	Metadata, Admin Probe
 }
 
-// verdict returns which of them failed, once both have been asked.
+// verdict returns which probes failed, and whether both have been made.
 func (p Probes) verdict() (asked bool, failed []string) {
 	for _, probe := range []struct {
 		Probe
@@ -50,13 +49,13 @@ func (p Probes) verdict() (asked bool, failed []string) {
 	return !p.Metadata.At.IsZero() && !p.Admin.At.IsZero(), failed
 }
 
-// probe asks the brokers every now and then until ctx is done, from when somebody
-// looks at the board.
-func (b *Board) probe(ctx context.Context, cfg config.Config) {
+// probe probes the brokers every probeEvery until ctx is done, once somebody has asked
+// for a status.
+func (p *Publisher) probe(ctx context.Context, cfg config.Config) {
 	for {
 		pause := probeEvery
-		if !b.watched.Load() || !b.probeOnce(ctx, cfg) {
-			pause = 200 * time.Millisecond // nobody looks, or a session is just beginning
+		if !p.watched.Load() || !p.probeOnce(ctx, cfg) {
+			pause = 200 * time.Millisecond // nobody has asked yet, or a session is just beginning
 		}
 		select {
 		case <-time.After(pause):
@@ -66,8 +65,8 @@ func (b *Board) probe(ctx context.Context, cfg config.Config) {
 	}
 }
 
-func (b *Board) probeOnce(ctx context.Context, cfg config.Config) (asked bool) {
-	adm := b.adm.Load()
+func (p *Publisher) probeOnce(ctx context.Context, cfg config.Config) (asked bool) {
+	adm := p.adm.Load()
 	if adm == nil {
 		return false
 	}
@@ -88,12 +87,12 @@ func (b *Board) probeOnce(ctx context.Context, cfg config.Config) (asked bool) {
 		}
 		return err
 	})
-	for _, p := range []Probe{metadata, admin} {
-		if ctx.Err() != nil || errors.Is(p.Err, kgo.ErrClientClosed) {
-			return false // the session ended meanwhile; that says nothing of the brokers
+	for _, answer := range []Probe{metadata, admin} {
+		if ctx.Err() != nil || errors.Is(answer.Err, kgo.ErrClientClosed) {
+			return false // the session ended meanwhile, which says nothing about the brokers
 		}
 	}
-	b.probes.Store(&Probes{metadata, admin})
+	p.probes.Store(&Probes{metadata, admin})
 	return true
 }
 
@@ -108,5 +107,5 @@ func ask(ctx context.Context, timeout time.Duration, question func(context.Conte
 	return Probe{At: time.Now(), Took: time.Since(began), Err: err}
 }
 
-// reach says which client the brokers are probed with from now on; nil: none.
-func (b *Board) reach(adm *kadm.Client) { b.adm.Store(adm) }
+// ProbeWith sets the client to probe the brokers with; nil: none.
+func (p *Publisher) ProbeWith(adm *kadm.Client) { p.adm.Store(adm) }

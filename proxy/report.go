@@ -1,0 +1,135 @@
+package proxy
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/status"
+	"github.com/tidemarkhq/tidemark/reorder"
+	"github.com/tidemarkhq/tidemark/watermark"
+)
+
+// answer gives a status to those who have asked for one.
+func (s *session) answer() {
+	s.publisher.Answer(func() *status.Status {
+		s.shownAt = s.now()
+		return s.status()
+	})
+}
+
+// lookAtMost is about how many of the records held are looked at for a status.
+const (
+	lookAtMost  = 1 << 15
+	lookAtLeast = 64 // of each partition
+)
+
+// status is the present one. The Board adds what it knows itself.
+func (s *session) status() *status.Status {
+	now := s.now()
+	st := &status.Status{
+		At: s.wallClock(), NotReady: s.notReady(), Latency: *s.latency, Slowest: s.slowest, Fetches: s.trips.Spread(now),
+		Disorder: s.ledgers.Disorder(), Bytes: s.engine.Bytes(), ShortOfMemory: s.relieved != 0 && now.Sub(s.relieved) < time.Minute,
+	}
+	if r := s.rival.Load(); r != nil {
+		st.Rival = r.String()
+	}
+	st.Throttled = s.quotas.words()
+	n := len(s.stopped)
+	for _, ps := range s.parts {
+		n += len(ps)
+	}
+	st.Partitions = make([]status.Partition, 0, n)
+	slack, look := s.cfg.ClockSlack(), max(lookAtMost/max(n, 1), lookAtLeast)
+	s.each(func(p *partition) {
+		evidence := p.clocks.Evidence(now)
+		a := p.ledger
+		shown := status.Partition{
+			Topic: p.Topic, Partition: p.Partition, Status: p.state.Status(),
+			Committed: p.committed, End: p.end, Stable: p.stable,
+			Totals: a.Committed, Uncommitted: a.Pending.Ordered - a.Committed.Ordered, Disorder: a.Disorder,
+			Density: p.state.Held(look), Paused: p.paused, Clocks: evidence, Finding: evidence.Finding(slack),
+		}
+		shown.SetRates(a, time.Now())
+		shown.State = s.stateOf(p, &shown)
+		shown.Hold = status.HoldOf(s.cfg, &shown, s.slowest, st.At)
+		st.Partitions = append(st.Partitions, shown)
+	})
+	for src := range s.stopped {
+		why, a := s.reasons[src], s.ledgers[src]
+		shown := status.Partition{
+			Topic: src.Topic, Partition: src.Partition, State: why.state, Status: why.last,
+			Committed: why.committed, End: why.end, Stable: why.stable, Totals: a.Committed, Disorder: a.Disorder,
+			Hold:    status.Hold{Words: why.why + "; " + why.hint, Event: watermark.None},
+			Density: reorder.Held{From: watermark.None, To: watermark.None},
+		}
+		shown.Records, shown.Bytes, shown.Owed = 0, 0, int(a.Committed.Held)
+		shown.SetRates(a, time.Now())
+		st.Partitions = append(st.Partitions, shown)
+	}
+	slices.SortFunc(st.Partitions, func(a, b status.Partition) int {
+		return cmp.Or(strings.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+	})
+	return st
+}
+
+func (s *session) stateOf(p *partition, now *status.Partition) status.PartitionState {
+	switch {
+	case now.Replaying:
+		return status.Recovering
+	case now.Paused:
+		return status.Paused
+	case now.Idle && now.Records > 0:
+		return status.Draining
+	case now.Records > 0 || now.Next < now.End || now.End < 0 || s.cfg.IdleTimeout == 0:
+		return status.Active
+	case now.Idle || s.now().Sub(max(p.heard, p.since)) >= s.cfg.IdleTimeout:
+		return status.Idle
+	}
+	return status.Active
+}
+
+// notReady tells, in words, what is missing before all partitions of ours are worked
+// on; "" if nothing is. One that waits for somebody to mend a record does not count:
+// where a pod is taken out of service for not being ready, that would mend nothing.
+func (s *session) notReady() string {
+	mine := s.owned.latest.Load()
+	if mine == nil {
+		return "the group has not been joined yet"
+	}
+	taking, again, waiting := 0, 0, 0
+	for topic, ps := range *mine {
+		for _, n := range ps {
+			p := s.find(topic, n)
+			if p == nil {
+				src := s.source(topic, n)
+				if _, stopped := s.stopped[src]; !stopped {
+					taking++
+				} else if s.reasons[src].state == status.WaitingForOutputs {
+					waiting++
+				}
+			} else if _, replaying := p.state.Replaying(); replaying {
+				again++
+			}
+		}
+	}
+	var why []string
+	for _, c := range []struct {
+		n    int
+		what string
+	}{{taking, "to be taken up"}, {again, "to be read again from the last commit"}, {waiting, "without a partition in the outputs"}} {
+		if c.n > 0 {
+			why = append(why, fmt.Sprintf("%d partitions are %s", c.n, c.what))
+		}
+	}
+	return strings.Join(why, ", ")
+}
+
+// source returns a partition of a topic, and where its records go.
+func (s *session) source(topic string, n int32) emit.Source {
+	t := s.topics[topic]
+	return emit.Source{Topic: topic, Ordered: t.Ordered, Late: t.Late, Partition: n}
+}

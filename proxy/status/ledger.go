@@ -1,0 +1,141 @@
+package status
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/reorder"
+	"github.com/tidemarkhq/tidemark/watermark"
+)
+
+// Totals count what became of the records of a partition since the process began. Only
+// Carried and Held ever decrease, and at every commit
+//
+//	Read + Carried = Ordered + late + Dropped + Lost + Held
+//
+// Held comes from the engine, and the rest is counted where it happens, so the equation
+// checks one against the other.
+type Totals struct {
+	Read    int64 // judged for the first time
+	Carried int64 // held when the partition was taken over, less those held when it was given up
+	Ordered int64 // to the ordered topic
+	Late    [reorder.Duplicate + 1]int64
+	Dropped int64 // duplicates that went to no output
+	Lost    int64 // held, but missing from the source when they were read again
+	Held    int64 // read, and not yet put out
+}
+
+// AllLate returns how many records went to the late topic.
+func (t *Totals) AllLate() (n int64) {
+	for _, k := range t.Late {
+		n += k
+	}
+	return n
+}
+
+// Unaccounted returns how many records are missing from the equation: 0, unless
+// Tidemark has a bug.
+func (t *Totals) Unaccounted() int64 {
+	return t.Read + t.Carried - t.Ordered - t.AllLate() - t.Dropped - t.Lost - t.Held
+}
+
+// Ledger keeps the totals of one partition for the life of the process, across sessions
+// and while other instances own the partition.
+type Ledger struct {
+	Pending   Totals // with what is not committed yet
+	Committed Totals
+	Disorder  Histogram // how far behind the newest event time records came; committed
+
+	pendingDisorder Histogram
+
+	marked  time.Time // when rates were last computed,
+	at      Totals    // and from what
+	ordered float64   // records a second, since then
+	late    [reorder.Duplicate + 1]float64
+}
+
+// Commit takes over everything counted so far: it is committed.
+func (l *Ledger) Commit() {
+	if l.Committed.Read != l.Pending.Read { // it is large, and changes only with Read
+		l.Disorder = l.pendingDisorder
+	}
+	l.Committed = l.Pending
+}
+
+// Abort discards what is not committed.
+func (l *Ledger) Abort() {
+	if l.Committed.Read != l.Pending.Read {
+		l.pendingDisorder = l.Disorder
+	}
+	l.Pending = l.Committed
+}
+
+// Lose counts records that were held and are gone. n may be negative: where event times
+// have changed, more of what is replayed has to be held than the commit says. Nobody has
+// counted those as read, so they count as carried over.
+func (l *Ledger) Lose(n int64) {
+	l.Pending.Lost += max(n, 0)
+	l.Pending.Carried += max(-n, 0)
+}
+
+// Judged counts a record with event time t, judged for the first time. newest was the
+// newest event time before it.
+func (l *Ledger) Judged(newest, t watermark.Time, v reorder.Verdict) {
+	l.Pending.Read++
+	if v == reorder.OnTime || v == reorder.BehindWatermark || v == reorder.Overflow {
+		l.pendingDisorder.observe(newest.Since(t), 1)
+	}
+}
+
+// rates computes records a second since the last call, once in PublishEvery at the most.
+func (l *Ledger) rates(now time.Time) (ordered float64, late [reorder.Duplicate + 1]float64) {
+	if since := now.Sub(l.marked); since >= PublishEvery {
+		l.ordered = float64(l.Committed.Ordered-l.at.Ordered) / since.Seconds()
+		for v := range l.late {
+			l.late[v] = float64(l.Committed.Late[v]-l.at.Late[v]) / since.Seconds()
+		}
+		l.marked, l.at = now, l.Committed
+	}
+	return l.ordered, l.late
+}
+
+// Ledgers are the ledgers of all partitions that the process has ever owned.
+type Ledgers map[emit.Source]*Ledger
+
+// Open returns the ledger of a partition that is taken over from a commit with so many
+// records held.
+func (ls Ledgers) Open(src emit.Source, held uint32) *Ledger {
+	a := ls[src]
+	if a == nil {
+		a = &Ledger{marked: time.Now()}
+		ls[src] = a
+	}
+	a.Pending.Carried += int64(held) - a.Pending.Held
+	a.Pending.Held = int64(held)
+	a.Commit()
+	return a
+}
+
+// Abort discards what is not committed, of all partitions.
+func (ls Ledgers) Abort() {
+	for _, a := range ls {
+		a.Abort()
+	}
+}
+
+// Disorder returns the sum over the partitions of each topic. It includes partitions
+// that were given up, because counters must not decrease. It always adds in the same
+// order, because the last digit of a sum of floats depends on it.
+func (ls Ledgers) Disorder() map[string]*Histogram {
+	of := map[string]*Histogram{}
+	for _, src := range slices.SortedFunc(maps.Keys(ls), func(a, b emit.Source) int { return cmp.Compare(a.Partition, b.Partition) }) {
+		if of[src.Topic] == nil {
+			of[src.Topic] = new(Histogram)
+		}
+		of[src.Topic].Add(&ls[src].Disorder)
+	}
+	return of
+}

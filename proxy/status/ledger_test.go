@@ -1,0 +1,68 @@
+package status
+
+import (
+	"testing"
+	"time"
+
+	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/reorder"
+	"github.com/tidemarkhq/tidemark/watermark"
+)
+
+// Rates are of what was committed since somebody looked last, reason by reason, and
+// stay what they are when somebody looks again at once.
+func TestRates(t *testing.T) {
+	start := time.Unix(7, 0)
+	as := Ledgers{}
+	a := as.Open(emit.Source{Topic: "raw"}, 0)
+	a.marked = start
+	put := func(ordered, future, repeats int64) {
+		a.Pending.Ordered += ordered
+		a.Pending.Late[reorder.Future] += future
+		a.Pending.Late[reorder.Duplicate] += repeats
+	}
+	rates := func(after time.Duration) Partition {
+		var p Partition
+		p.SetRates(a, start.Add(after))
+		return p
+	}
+	put(10, 4, 1)
+	as.keep()
+	put(100, 100, 100) // not committed
+	for _, after := range []time.Duration{2 * time.Second, 2*time.Second + PublishEvery - 1} {
+		p := rates(after)
+		if p.OrderedRate != 5 || p.LateRate != 2.5 || p.LateRates[reorder.Future] != 2 || p.LateRates[reorder.Duplicate] != 0.5 {
+			t.Errorf("after %v: %v ordered, %v late, by reason %v", after, p.OrderedRate, p.LateRate, p.LateRates)
+		}
+	}
+	as.Abort()
+	if p := rates(4 * time.Second); p.OrderedRate != 0 || p.LateRate != 0 || p.LateRates != [len(p.LateRates)]float64{} {
+		t.Errorf("nothing was committed since, and the rates are %v and %v", p.OrderedRate, p.LateRates)
+	}
+}
+
+// What is undone does not count in the disorder either, and a partition that is given
+// up takes none away.
+func TestDisorderOfAccounts(t *testing.T) {
+	as := Ledgers{}
+	a, b := as.Open(emit.Source{Topic: "x"}, 0), as.Open(emit.Source{Topic: "x", Partition: 1}, 0)
+	a.Judged(watermark.Time(5*time.Second), watermark.Time(2*time.Second), reorder.OnTime)
+	b.Judged(watermark.Time(5*time.Second), watermark.Time(4*time.Second), reorder.OnTime)
+	as.keep()
+	b.Judged(watermark.Time(5*time.Second), watermark.Time(4*time.Second), reorder.OnTime)
+	as.Abort()
+	b.Judged(watermark.Time(5*time.Second), watermark.Time(4*time.Second), reorder.OnTime)
+	if h := as.Disorder()["x"]; h.Count() != 2 || h.Seconds != 4 {
+		t.Errorf("%d records, %g s", h.Count(), h.Seconds)
+	}
+	as.keep()
+	if h := as.Disorder()["x"]; h.Count() != 3 || h.Seconds != 5 {
+		t.Errorf("%d records, %g s", h.Count(), h.Seconds)
+	}
+}
+
+func (as Ledgers) keep() {
+	for _, a := range as {
+		a.Commit()
+	}
+}

@@ -1,0 +1,165 @@
+package status
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+
+	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
+)
+
+// Publisher answers requests for the status of a running Tidemark. A status is made on
+// request only: the loop makes it between two turns, once in PublishEvery at the most.
+// While the loop waits for a broker, the last status is returned again. A Publisher
+// outlives sessions and is safe for concurrent use, except for Answer.
+type Publisher struct {
+	version string
+	started time.Time
+
+	watched atomic.Bool // somebody has asked; from then on the brokers are probed
+	asks    chan chan<- *Status
+	wake    atomic.Pointer[func()] // makes the loop end its turn
+	last    atomic.Pointer[Status] // made by the loop; nil between sessions
+	stage   atomic.Pointer[string] // what the process does between sessions
+	facts   atomic.Pointer[Facts]
+	sources atomic.Pointer[Sources]
+	adm     atomic.Pointer[kadm.Client] // to probe the brokers with
+	probes  atomic.Pointer[Probes]
+}
+
+// NewPublisher returns a publisher for a process of the given version.
+func NewPublisher(version string) *Publisher {
+	p := &Publisher{version: version, started: time.Now(), asks: make(chan chan<- *Status, 16)}
+	p.SetStage("starting")
+	p.facts.Store(&Facts{})
+	p.sources.Store(&Sources{
+		Counters: new(fault.Counters), Waits: new(fault.Waits),
+		Cluster: func() string { return "" }, Throttled: func() (t fault.Throttled) { return t },
+	})
+	p.probes.Store(&Probes{})
+	return p
+}
+
+// Watched reports whether somebody has asked for a status.
+func (p *Publisher) Watched() bool { return p.watched.Load() }
+
+// loopPatience is how long Status waits for the loop: longer than a turn normally takes,
+// and short enough for a readiness probe.
+const loopPatience = 500 * time.Millisecond
+
+// Status returns the present status, not older than PublishEvery unless the loop waits for
+// brokers; see Status.At. The caller must not change it.
+func (p *Publisher) Status(ctx context.Context) *Status {
+	p.watched.Store(true)
+	st := Status{At: time.Now()}
+	if seen := p.latest(ctx); seen != nil {
+		st = *seen
+	} else {
+		st.NotReady = *p.stage.Load()
+	}
+	from := p.sources.Load()
+	st.Facts, st.Counts, st.Probes = *p.facts.Load(), from.Counters.Snapshot(), *p.probes.Load()
+	st.Version, st.Started, st.Cluster = p.version, p.started, from.Cluster()
+	st.Waits = ""
+	if it, late := from.Waits.Overdue(time.Now()); late {
+		st.Waits = it.Describe(time.Now())
+	}
+	st.Counts.Throttled = from.Throttled()
+	st.judge()
+	return &st
+}
+
+// latest returns the last status of the loop, and asks for a new one if that is too old.
+func (p *Publisher) latest(ctx context.Context) *Status {
+	wake := p.wake.Load()
+	if wake == nil {
+		return nil
+	}
+	if last := p.last.Load(); last != nil && time.Since(last.made) < PublishEvery {
+		return last
+	}
+	answer := make(chan *Status, 1) // buffered: the loop must not wait
+	select {
+	case p.asks <- answer:
+	default:
+		return p.last.Load() // enough are waiting already
+	}
+	(*wake)()
+	late := time.NewTimer(loopPatience)
+	defer late.Stop()
+	select {
+	case st := <-answer:
+		return st
+	case <-late.C:
+	case <-ctx.Done():
+	}
+	return p.last.Load()
+}
+
+// Sources are the parts of the status that the loop does not make. They are safe for
+// concurrent use.
+type Sources struct {
+	Counters  *fault.Counters
+	Waits     *fault.Waits
+	Cluster   func() string // its id; "" as long as it is not known
+	Throttled func() fault.Throttled
+}
+
+// Start shows a process and probes its brokers, until the returned function is called.
+func (p *Publisher) Start(ctx context.Context, cfg config.Config, from Sources) (stop func()) {
+	p.facts.Store(factsOf(cfg))
+	p.sources.Store(&from)
+	p.SetStage("waiting for the brokers to tell of the topics")
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() { defer close(ended); p.probe(ctx, cfg) }()
+	return func() {
+		p.SetStage("stopped")
+		cancel()
+		<-ended
+	}
+}
+
+// Answer answers the requests since the last call. It calls makeStatus once in PublishEvery
+// at the most. Only the loop calls it.
+func (p *Publisher) Answer(makeStatus func() *Status) {
+	for {
+		select {
+		case ask := <-p.asks:
+			if last := p.last.Load(); last == nil || time.Since(last.made) >= PublishEvery {
+				st := makeStatus()
+				st.made = time.Now()
+				p.last.Store(st)
+			}
+			ask <- p.last.Load()
+		default:
+			return
+		}
+	}
+}
+
+// SetStage sets what the process does while no session runs, in words.
+func (p *Publisher) SetStage(stage string) { p.stage.Store(&stage) }
+
+// Open announces that a session's loop runs. wake makes it call Answer soon.
+func (p *Publisher) Open(wake func()) { p.wake.Store(&wake) }
+
+// Close announces that it has ended.
+func (p *Publisher) Close() {
+	p.wake.Store(nil)
+	p.last.Store(nil)
+	for {
+		select {
+		case ask := <-p.asks:
+			ask <- nil
+		default:
+			return
+		}
+	}
+}
+
+// PublishEvery is the shortest time between two statuses.
+const PublishEvery = time.Second
