@@ -6,6 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/preflight"
 )
 
 // The timestamp type of a topic can be changed while it is read. From then on its
@@ -30,6 +31,6 @@ func (s *session) arrives(p *partition, r *kgo.Record) error {
 	if s.extract.UsesOnlyTimestamp() {
 		return fmt.Errorf("%s partition %d has the time of arrival for a timestamp at offset %d: %w", p.Topic, p.Partition, r.Offset, errTopology)
 	}
-	s.reporter.WarnOnce(p.Topic, byArrival, "topic", p.Topic, "hint", createTime(fault.CommandsFor(s.cfg), p.Topic))
+	s.reporter.WarnOnce(p.Topic, preflight.ArrivalWarning, "topic", p.Topic, "hint", preflight.CreateTimeHint(fault.CommandsFor(s.cfg), p.Topic))
 	return nil
 }

@@ -11,6 +11,9 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/preflight"
 )
 
 // stamping returns how to set the timestamp type of a topic. kfake goes by what a
@@ -38,9 +41,9 @@ func (c *cluster) stamping(topic string) (set func(arrival bool)) {
 	return func(on bool) {
 		arrival.Store(on)
 		if on {
-			c.set(topic, timestampType, logAppendTime)
+			c.set(topic, fault.TimestampType, fault.LogAppendTime)
 		} else {
-			c.set(topic, timestampType, "CreateTime")
+			c.set(topic, fault.TimestampType, "CreateTime")
 		}
 	}
 }
@@ -108,7 +111,7 @@ func TestKafkaTimestampTypeChangesBehindHeader(t *testing.T) {
 		s := c.start(topic, noDrain, "TIDEMARK_EVENT_TIME=header:event-time,timestamp")
 		c.produce(c.cl, record(topic, 0, now.Add(-time.Minute).UnixMilli(), "a"))
 		c.awaitRead(s)
-		if text := s.voice.String(); strings.Contains(text, byArrival) {
+		if text := s.voice.String(); strings.Contains(text, preflight.ArrivalWarning) {
 			t.Error(text)
 		}
 		set(true)
@@ -117,7 +120,7 @@ func TestKafkaTimestampTypeChangesBehindHeader(t *testing.T) {
 		}
 		c.awaitRead(s)
 		s.stop()
-		if text := s.voice.String(); strings.Count(text, byArrival) != 1 {
+		if text := s.voice.String(); strings.Count(text, preflight.ArrivalWarning) != 1 {
 			t.Error(text)
 		}
 		if r := c.verify(s.cfg); r.Read != 5 || len(r.Late) != 0 || r.Ordered != 3 || r.Buffered != 2 {

@@ -13,13 +13,14 @@ import (
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/reorder"
 )
 
 // knownFrom returns how many partitions the topic had when the group began
 // with it, as the commits of its partitions say. Without any commit the group
 // begins now; with none that says so, no partition is known.
-func (s *session) knownFrom(ctx context.Context, t Topic) (known int32, err error) {
+func (s *session) knownFrom(ctx context.Context, t preflight.Topic) (known int32, err error) {
 	every := make([]int32, t.Partitions)
 	for n := range every {
 		every[n] = int32(n)
@@ -105,7 +106,7 @@ func (l listing) of(topic string, n int32) (kadm.ListedOffset, error) {
 	case err == nil:
 		return o, nil
 	}
-	if ok && !transient(err) {
+	if ok && !preflight.Transient(err) {
 		return o, err
 	}
 	return o, fmt.Errorf("list the offsets of %s partition %d: %w: %w", topic, n, errLeaderAway, err)

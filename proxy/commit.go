@@ -177,7 +177,7 @@ func tooLargeCommit(err error, size int) bool {
 func (l *limits) tooMany(reporter *fault.Reporter, cfg config.Config, n, size int, err error) error {
 	if n <= 1 {
 		return fault.Failed(fmt.Errorf("commit the offset of one partition in group %q: %w", cfg.Group, err),
-			"raise the limit: "+fault.CommandsFor(cfg).Set("__consumer_offsets", maxMessageBytes, fmt.Sprint(batchDefault)))
+			"raise the limit: "+fault.CommandsFor(cfg).Set("__consumer_offsets", fault.MaxMessageBytes, fmt.Sprint(batchDefault)))
 	}
 	l.commit = min(l.commit, size) / 2
 	reporter.Warn("a commit was too large; trying with fewer partitions at once", err, "group", cfg.Group, "most_partitions", n/2)

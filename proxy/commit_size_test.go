@@ -10,6 +10,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
 // room has brokers take commits of so many partitions at the most.
@@ -105,7 +107,7 @@ func TestCommitTooLarge(t *testing.T) {
 	onFake(t, func(t *testing.T, c *cluster) {
 		topic := c.topic(2)
 		c.room(0)
-		if f := c.start(topic).fails(); f.Code != 1 || !hasAll(f.Advice, "__consumer_offsets", maxMessageBytes) {
+		if f := c.start(topic).fails(); f.Code != 1 || !hasAll(f.Advice, "__consumer_offsets", fault.MaxMessageBytes) {
 			t.Errorf("%d %v (hint: %s)", f.Code, f, f.Advice)
 		}
 	})

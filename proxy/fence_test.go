@@ -12,6 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemarkhq/tidemark/proxy/preflight"
 )
 
 // TestStrangersAreNotFenced: of the transactions that are open on an output only those
@@ -38,7 +40,7 @@ func TestStrangersAreNotFenced(t *testing.T) {
 		if err := c.adm.CommitAllOffsets(c.ctx, cfg.Group, group); err != nil {
 			t.Fatal(err) // without it there is no group to have members
 		}
-		topics := map[string]Topic{topic: {Name: topic, Partitions: 1, Usable: 1, Ordered: out, Late: cfg.LateTopic(topic)}}
+		topics := map[string]preflight.Topic{topic: {Name: topic, Partitions: 1, Usable: 1, Ordered: out, Late: cfg.LateTopic(topic)}}
 		s := newSession(cfg, c.connection, c.adm, topics, newProcess(slog.New(slog.DiscardHandler)))
 		dead, err := s.deadTransactions(c.ctx, map[string][]int32{topic: {0}})
 		if err != nil || !slices.Equal(dead, []string{ours}) {

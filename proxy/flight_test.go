@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/preflight"
 )
 
 // openedSession returns a session on a topic as runSession makes it, for tests that
@@ -21,7 +22,7 @@ func (c *cluster) openedSession(proc *process, topic string, env ...string) *ses
 	c.t.Helper()
 	cfg := c.config(topic, env...)
 	connection := append(append([]kgo.Opt{kgo.Dialer(c.dial)}, c.connection...), prompt()...)
-	topics, err := preflightOver(c.ctx, c.adm, c.adm, cfg, cfg.EventTime, proc.reporter, proc.cluster)
+	topics, err := preflight.Check(c.ctx, c.adm, c.adm, cfg, cfg.EventTime, proc.reporter, proc.cluster)
 	if err != nil {
 		c.t.Fatal(err)
 	}

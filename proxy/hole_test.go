@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -333,7 +334,7 @@ func TestOldHoleIsNone(t *testing.T) {
 			{why: "records have come since", from: 4, to: 7, heard: 11},
 			{why: "read from elsewhere since", from: 4, to: 7, sought: 11},
 		} {
-			s := newSession(a.cfg, c.connection, c.adm, map[string]Topic{}, a.proc)
+			s := newSession(a.cfg, c.connection, c.adm, map[string]preflight.Topic{}, a.proc)
 			p := &partition{state: s.engine.Assign(c.commits(a.cfg)[0], 0), ledger: new(status.Ledger)}
 			p.Topic = topic
 			p.since, p.heard, p.sought = step.since, step.heard, step.sought

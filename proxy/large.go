@@ -100,7 +100,7 @@ func (s *session) tooLarge(r *refusal) error {
 		s.limits.wide = true
 	case room == batchLeast:
 		return fault.Failed(fmt.Errorf("write to %s partition %d: a batch of %d bytes: %w", r.topic, r.partition, room, r.err),
-			"raise it: "+fault.CommandsFor(s.cfg).Set(r.topic, maxMessageBytes, fmt.Sprint(batchDefault)))
+			"raise it: "+fault.CommandsFor(s.cfg).Set(r.topic, fault.MaxMessageBytes, fmt.Sprint(batchDefault)))
 	default:
 		s.limits.most[r.topic] = max(room/2, batchLeast)
 	}

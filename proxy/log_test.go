@@ -11,6 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
 // What may happen to logs under a sidecar that runs, or is about to.
@@ -96,7 +98,7 @@ func TestKafkaOffsetSetBeyondTheEnd(t *testing.T) {
 // changed, the partition goes on.
 func TestKafkaTimestampRefused(t *testing.T) {
 	onKafka(t, func(t *testing.T, c *cluster) {
-		topic := c.topic(2, timestampAfter+"="+fmt.Sprint(int64(math.MaxInt64)))
+		topic := c.topic(2, fault.TimestampAfter+"="+fmt.Sprint(int64(math.MaxInt64)))
 		s := c.start(topic)
 		c.await("the first commit", func() bool { return len(c.commits(s.cfg)) > 0 })
 		out := s.cfg.OrderedTopic(topic)
@@ -104,7 +106,7 @@ func TestKafkaTimestampRefused(t *testing.T) {
 		if c.fake != nil {
 			refused = c.refuse(out, 0, kerr.InvalidTimestamp)
 		}
-		c.set(out, timestampAfter, "1000")
+		c.set(out, fault.TimestampAfter, "1000")
 		base, written := time.Now().Add(-time.Hour), 0
 		write := func() {
 			for n := range int32(2) {
@@ -120,7 +122,7 @@ func TestKafkaTimestampRefused(t *testing.T) {
 			write()
 		}
 		c.await("the partition to stop", func() bool { s.lives(); return len(s.voice.heard("a partition stands still")) > 0 })
-		if line := s.voice.heard("a partition stands still")[0]; !hasAll(line, timestampAfter+"="+fmt.Sprint(int64(math.MaxInt64)), out, "offset 1 ") {
+		if line := s.voice.heard("a partition stands still")[0]; !hasAll(line, fault.TimestampAfter+"="+fmt.Sprint(int64(math.MaxInt64)), out, "offset 1 ") {
 			t.Error(line)
 		}
 		for range 3 {
@@ -133,7 +135,7 @@ func TestKafkaTimestampRefused(t *testing.T) {
 		if refused != nil {
 			refused.Remove()
 		}
-		c.set(out, timestampAfter, fmt.Sprint(int64(math.MaxInt64)))
+		c.set(out, fault.TimestampAfter, fmt.Sprint(int64(math.MaxInt64)))
 		c.awaitDrained(s)
 		s.stop()
 		if r := c.verify(s.cfg); r.Ordered != int64(2*written) {

@@ -125,7 +125,7 @@ func (c *cluster) findings(cfg config.Config) emit.Report {
 			Source: topic, Ordered: cfg.OrderedTopic(topic), Late: cfg.LateTopic(topic),
 			EventTime: eventTime, SchemaID: schemaID, Fingerprint: cfg.EventTime.Fingerprint(),
 		}},
-		Group: cfg.Group, Prefix: cfg.HeaderPrefix, Required: headersOf(cfg), AtLeastOnce: cfg.Delivery == config.AtLeastOnce,
+		Group: cfg.Group, Prefix: cfg.HeaderPrefix, Required: cfg.OutputHeaders(), AtLeastOnce: cfg.Delivery == config.AtLeastOnce,
 		Identity: cfg.Dedup.Identity, Dropped: cfg.Duplicates == config.DropDuplicates,
 	})
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
@@ -85,7 +86,7 @@ func TestTwoRevocationsInOnePoll(t *testing.T) {
 func TestForeignIsGivenUp(t *testing.T) {
 	onFake(t, func(t *testing.T, c *cluster) {
 		topic := c.topic(2)
-		s := newSession(c.config(topic), c.connection, c.adm, map[string]Topic{}, newProcess(slog.Default()))
+		s := newSession(c.config(topic), c.connection, c.adm, map[string]preflight.Topic{}, newProcess(slog.Default()))
 		for n := range int32(2) {
 			p := &partition{state: s.engine.Assign(reorder.Fresh(0, -1, 0), 0), ledger: new(status.Ledger)}
 			p.Topic, p.Partition = topic, n
@@ -171,7 +172,7 @@ func TestStaleEndsAreNoLoss(t *testing.T) {
 	onFake(t, func(t *testing.T, c *cluster) {
 		topic := c.topic(1)
 		a := c.heldAndStopped(topic, 10)
-		s := newSession(a.cfg, c.connection, c.adm, map[string]Topic{}, newProcess(slog.Default()))
+		s := newSession(a.cfg, c.connection, c.adm, map[string]preflight.Topic{}, newProcess(slog.Default()))
 		p := &partition{state: s.engine.Assign(c.commits(a.cfg)[0], 0), since: 10, ledger: new(status.Ledger)}
 		p.Topic = topic
 		for _, step := range []struct {
@@ -236,7 +237,7 @@ func TestStrangersTransactionHoldsNobodyUp(t *testing.T) {
 // get past it.
 func TestProgressElsewhereForgivesNothing(t *testing.T) {
 	onFake(t, func(t *testing.T, c *cluster) {
-		s := newSession(c.config(c.topic(2)), c.connection, c.adm, map[string]Topic{}, newProcess(slog.New(slog.DiscardHandler)))
+		s := newSession(c.config(c.topic(2)), c.connection, c.adm, map[string]preflight.Topic{}, newProcess(slog.New(slog.DiscardHandler)))
 		parts := make([]*partition, 2)
 		for n := range parts {
 			parts[n] = &partition{
@@ -282,7 +283,7 @@ func TestRewrittenLogIsRead(t *testing.T) {
 				snap = reorder.Fresh(snap.Low, 0, 0)
 			}
 			cfg := c.config(topic, "TIDEMARK_ON_DATA_LOSS=continue")
-			s := newSession(cfg, c.connection, c.adm, map[string]Topic{}, newProcess(slog.New(slog.DiscardHandler)))
+			s := newSession(cfg, c.connection, c.adm, map[string]preflight.Topic{}, newProcess(slog.New(slog.DiscardHandler)))
 			s.cl = c.client()
 			defer s.cl.Close()
 			p := &partition{state: s.engine.Assign(snap, 0), ledger: new(status.Ledger)}

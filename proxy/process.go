@@ -8,6 +8,7 @@ import (
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/clocks"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/proxy/registry"
 	"github.com/tidemarkhq/tidemark/proxy/status"
 )
@@ -15,7 +16,7 @@ import (
 // process is what outlives the sessions.
 type process struct {
 	reporter  *fault.Reporter
-	cluster   *oneCluster
+	cluster   *preflight.Cluster
 	limits    *limits
 	wallClock func() time.Time
 	producers *clocks.Producers
@@ -35,6 +36,6 @@ func newProcess(log *slog.Logger) *process {
 	return &process{
 		reporter: a, quotas: newQuotas(a), limits: newLimits(), wallClock: time.Now,
 		producers: clocks.NewProducers(), looked: map[string]bool{}, begun: map[emit.Source]time.Time{},
-		publisher: status.NewPublisher(""), ledgers: status.Ledgers{}, cluster: new(oneCluster),
+		publisher: status.NewPublisher(""), ledgers: status.Ledgers{}, cluster: new(preflight.Cluster),
 	}
 }

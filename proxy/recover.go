@@ -19,6 +19,7 @@ import (
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/reorder"
 )
 
@@ -125,7 +126,7 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (p
 		}
 	}
 	if len(fresh) > 0 {
-		s.reporter.Progress("the group had no offsets of its own here, and begins", "cluster_id", s.cluster.name(), "group", s.cfg.Group, "begins", listAt(fresh, at))
+		s.reporter.Progress("the group had no offsets of its own here, and begins", "cluster_id", s.cluster.ID(), "group", s.cfg.Group, "begins", listAt(fresh, at))
 	}
 	var again int64
 	for _, p := range loaded {
@@ -189,7 +190,7 @@ func list(partitions map[string][]int32) string {
 
 // resume returns a partition and the snapshot it goes on from; begun says
 // that it is a new one, not yet committed. knownFrom is asked for new ones.
-func (s *session) resume(ctx context.Context, t Topic, n int32, was committed, knownFrom func() (int32, error)) (p *partition, snap reorder.Snapshot, begun bool, err error) {
+func (s *session) resume(ctx context.Context, t preflight.Topic, n int32, was committed, knownFrom func() (int32, error)) (p *partition, snap reorder.Snapshot, begun bool, err error) {
 	p = &partition{
 		Source: emit.Source{Topic: t.Name, Ordered: t.Ordered, Late: t.Late, Partition: n},
 		scope:  s.scope(t, n),
@@ -237,7 +238,7 @@ func (p *partition) adopt(metadata string) bool {
 	return true
 }
 
-func (s *session) scope(t Topic, n int32) reorder.Scope {
+func (s *session) scope(t preflight.Topic, n int32) reorder.Scope {
 	return reorder.Scope{Group: s.cfg.Group, TopicID: t.ID, Partition: n, Fingerprint: s.extract.Fingerprint()}
 }
 

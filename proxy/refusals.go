@@ -339,7 +339,7 @@ func (s *session) refusalAt(p *partition, at place) halting {
 	case errors.Is(at.err, kerr.RecordListTooLarge):
 		h.hint = "raise the limit: " + t.Set(topic, "segment.bytes", "BYTES")
 	default:
-		h.hint = "raise the limit: " + t.Set(topic, maxMessageBytes, "BYTES")
+		h.hint = "raise the limit: " + t.Set(topic, fault.MaxMessageBytes, "BYTES")
 	}
 	return h
 }
@@ -349,7 +349,7 @@ func letIn(t fault.Commands, topic string, err error, keyless bool) string {
 	switch {
 	case errors.Is(err, kerr.InvalidTimestamp):
 		return "the topic refuses times that its source has let in: " +
-			t.Set(topic, timestampBefore, "9223372036854775807") + "; and " + t.Set(topic, timestampAfter, "9223372036854775807")
+			t.Set(topic, fault.TimestampBefore, "9223372036854775807") + "; and " + t.Set(topic, fault.TimestampAfter, "9223372036854775807")
 	case keyless:
 		return "a compacted topic takes no record without a key: " + t.Set(topic, "cleanup.policy", "delete") +
 			"; if it is not compacted, the brokers' logs say what they find fault with"

@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/proxy/status"
 )
 
@@ -283,7 +284,7 @@ func TestStoppedInsideItsRelease(t *testing.T) {
 		a := c.start(topic)
 		c.await("the first commit", func() bool { return len(c.commits(a.cfg)) == 2 })
 		a.stop()
-		s := newSession(a.cfg, append(append([]kgo.Opt{kgo.Dialer(c.dial)}, c.connection...), prompt()...), c.adm, map[string]Topic{}, a.proc)
+		s := newSession(a.cfg, append(append([]kgo.Opt{kgo.Dialer(c.dial)}, c.connection...), prompt()...), c.adm, map[string]preflight.Topic{}, a.proc)
 		gts, err := kgo.NewGroupTransactSession(s.clientOpts()...)
 		if err != nil {
 			t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/proxy/repair"
 )
 
@@ -41,7 +42,7 @@ type RepairOptions struct {
 // It ends cleanly when ctx is done: what is open is undone, and the next run does
 // it. Brokers that are away are asked again until then.
 func Repair(ctx context.Context, cfg config.Config, o RepairOptions, log *slog.Logger) error {
-	if err := refuseTarget(cfg, o); err != nil {
+	if err := preflight.CheckCorrectionsTopic(cfg, o.To); err != nil {
 		return err
 	}
 	proc := newProcess(log)
@@ -217,7 +218,7 @@ func (p *repairer) forGood(err error) error {
 	case errors.Is(err, kerr.TopicAuthorizationFailed):
 		source := p.cfg.Topics[0]
 		return fault.Usage(err, "allow it, for each of the topics: "+t.Allow("--topic", p.cfg.LateTopic(source), kadm.OpRead, kadm.OpDescribe)+
-			"; and "+t.Allow("--topic", correctionsTopic(p.opts, source), kadm.OpWrite, kadm.OpDescribe))
+			"; and "+t.Allow("--topic", preflight.CorrectionsTopic(p.opts.To, source), kadm.OpWrite, kadm.OpDescribe))
 	case errors.Is(err, kgo.ErrMaxDecompress):
 		return fault.Failed(fmt.Errorf("%w (%v)", err, config.ByteSize(inflated(int64(p.cfg.Memory)))),
 			"Tidemark itself wrote no such batch; to repair it all the same, raise TIDEMARK_MEMORY")
@@ -233,7 +234,7 @@ func (p *repairer) forGood(err error) error {
 // session does what is left of the run, as far as it gets.
 func (p *repairer) session(ctx, hard context.Context, first, admin *kgo.Client) error {
 	adm := kadm.NewClient(admin)
-	topics, err := p.preflight(ctx, kadm.NewClient(first), adm)
+	topics, err := preflight.CheckRepair(ctx, kadm.NewClient(first), adm, p.cfg, p.opts.To, p.opts.DryRun, p.reporter, p.cluster)
 	if err != nil {
 		return err
 	}
@@ -331,10 +332,10 @@ func (p *repairer) read(ctx context.Context, cl *kgo.Client, stretches []repair.
 
 // survey returns what there is to do, partition by partition. With a stable
 // context the offsets of transactions that are still open are waited for.
-func (p *repairer) survey(ctx context.Context, adm *kadm.Client, topics []correctable) ([]repair.Stretch, error) {
+func (p *repairer) survey(ctx context.Context, adm *kadm.Client, topics []preflight.Corrections) ([]repair.Stretch, error) {
 	var names []string
 	for _, t := range topics {
-		names = append(names, t.late)
+		names = append(names, t.Late)
 	}
 	starts, err := listed(ctx, "first offsets", adm.ListStartOffsets, names)
 	if err != nil {
@@ -354,22 +355,22 @@ func (p *repairer) survey(ctx context.Context, adm *kadm.Client, topics []correc
 	p.settleDoubts(commits)
 	var stretches []repair.Stretch
 	for _, t := range topics {
-		for n := range t.partitions {
-			start, ok := starts.Lookup(t.late, n)
-			end, ok2 := ends.Lookup(t.late, n)
-			last, ok3 := p.ends.Lookup(t.late, n)
+		for n := range t.Partitions {
+			start, ok := starts.Lookup(t.Late, n)
+			end, ok2 := ends.Lookup(t.Late, n)
+			last, ok3 := p.ends.Lookup(t.Late, n)
 			if !ok || !ok2 || !ok3 {
 				continue // it is younger than the run
 			}
-			s := repair.Stretch{Source: t.source, Late: t.late, To: t.to, Partition: n, Start: start.Offset, End: min(end.Offset, last.Offset)}
-			if c, ok := commits.Lookup(t.late, n); ok && c.At >= 0 && !ofAnother(c.Metadata, t.id) {
+			s := repair.Stretch{Source: t.Source, Late: t.Late, To: t.To, Partition: n, Start: start.Offset, End: min(end.Offset, last.Offset)}
+			if c, ok := commits.Lookup(t.Late, n); ok && c.At >= 0 && !ofAnother(c.Metadata, t.ID) {
 				s.Start, s.Gone = max(s.Start, c.At), max(0, s.Start-c.At)
 				if c.At > end.Offset {
 					p.reporter.Logger.Warn("the group stands beyond the end of a late topic; nothing is corrected until that has come so far",
-						"topic", t.late, "partition", n, "committed_offset", c.At, "end_offset", end.Offset)
+						"topic", t.Late, "partition", n, "committed_offset", c.At, "end_offset", end.Offset)
 				}
 			}
-			if o, ok := p.owed[owedAt{t.late, n}]; ok {
+			if o, ok := p.owed[owedAt{t.Late, n}]; ok {
 				s.End = min(s.End, o.from)
 			}
 			if s.Start < s.End || s.Gone > 0 {

@@ -19,6 +19,8 @@ import (
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/kafkatest"
+	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/proxy/repair"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
@@ -560,7 +562,7 @@ func TestKafkaRepairLargeRecord(t *testing.T) {
 		if !ok || fault.Code != 1 || !strings.Contains(fault.Advice, "max.message.bytes=") {
 			t.Fatalf("%v", m.err)
 		}
-		c.set(topic+".corrections", maxMessageBytes, "4000000")
+		c.set(topic+".corrections", "max.message.bytes", "4000000")
 		c.mended(topic, nil)
 		c.correctedAs(topic+".corrections", all)
 	})
@@ -786,12 +788,12 @@ func TestRepairRefusesTargets(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = refuseTarget(cfg, RepairOptions{To: test.to})
+		err = preflight.CheckCorrectionsTopic(cfg, test.to)
 		switch {
 		case test.fault == "" && err != nil:
 			t.Errorf("%+v: %v", test, err)
 		case test.fault != "":
-			wrong(t, err, test.fault, "--to")
+			kafkatest.WantUsage(t, err, test.fault, "--to")
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/proxy/repair"
 )
 
@@ -23,13 +24,13 @@ import (
 // is assigned all partitions and fetches none of them, for reading is done apart.
 type repairWriter struct {
 	*repairer
-	topics []correctable
+	topics []preflight.Corrections
 	gts    *kgo.GroupTransactSession
 	joined context.Context // done once we are a member
 	die    context.CancelFunc
 }
 
-func (p *repairer) openWriter(topics []correctable) (*repairWriter, error) {
+func (p *repairer) openWriter(topics []preflight.Corrections) (*repairWriter, error) {
 	life, die := context.WithCancel(context.Background())
 	joined, join := context.WithCancel(context.Background())
 	w := &repairWriter{repairer: p, topics: topics, joined: joined, die: die}
@@ -58,7 +59,7 @@ func (p *repairer) openWriter(topics []correctable) (*repairWriter, error) {
 		kgo.UnknownTopicRetries(2*produceTries),
 	)
 	for _, t := range topics {
-		opts = append(opts, kgo.ConsumeTopics(t.late))
+		opts = append(opts, kgo.ConsumeTopics(t.Late))
 	}
 	if codec, ok := codecs[p.cfg.Compression]; ok {
 		opts = append(opts, kgo.ProducerBatchCompression(codec))
@@ -197,8 +198,8 @@ func (w *repairWriter) send(ctx context.Context, shares []*repair.Share) error {
 func (w *repairWriter) room(topic string) int {
 	room := batchDefault
 	for _, t := range w.topics {
-		if t.to == topic && t.max > 0 {
-			room = int(min(t.max, batchWide))
+		if t.To == topic && t.MaxBatch > 0 {
+			room = int(min(t.MaxBatch, batchWide))
 		}
 	}
 	if learnt, ok := w.rooms[topic]; ok {
@@ -285,7 +286,7 @@ func (w *repairWriter) cure(topic string, h *handed) string {
 	t := fault.CommandsFor(w.cfg)
 	if tooBig(h.err) {
 		n := emit.WireSize(h.r)
-		return fmt.Sprintf("a correction of %d bytes does not fit, and the late topic took it; raise the limit: %s", n, t.Set(topic, maxMessageBytes, fmt.Sprint(n+headerRoom)))
+		return fmt.Sprintf("a correction of %d bytes does not fit, and the late topic took it; raise the limit: %s", n, t.Set(topic, fault.MaxMessageBytes, fmt.Sprint(n+preflight.HeaderRoom)))
 	}
 	return letIn(t, topic, h.err, h.r.Key == nil)
 }
@@ -308,10 +309,10 @@ func (w *repairWriter) offsets(shares []*repair.Share) func(*kmsg.TxnOffsetCommi
 		req.Topics = req.Topics[:0]
 		for _, topic := range w.topics {
 			t := kmsg.NewTxnOffsetCommitRequestTopic()
-			t.Topic, t.TopicID = topic.late, topic.id
-			metadata := repairMetadata(topic.id)
+			t.Topic, t.TopicID = topic.Late, topic.ID
+			metadata := repairMetadata(topic.ID)
 			for _, s := range shares {
-				if s.Late != topic.late {
+				if s.Late != topic.Late {
 					continue
 				}
 				p := kmsg.NewTxnOffsetCommitRequestTopicPartition()

@@ -3,6 +3,7 @@ package proxy
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -341,4 +342,16 @@ func (s *session) heedWatcher() error {
 		return *err
 	}
 	return nil
+}
+
+// sameCluster asks the brokers that the session's own client has come to which cluster
+// they are of. No answer is no other cluster.
+func (s *session) sameCluster(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(kadm.WithAuthorizedOps(ctx), rivalPatience) // not out of the cache
+	defer cancel()
+	told, err := kadm.NewClient(s.cl).BrokerMetadata(ctx)
+	if auth := new(kadm.AuthError); err != nil && !errors.As(err, &auth) {
+		return nil
+	}
+	return s.cluster.Check(s.cfg, told.Cluster)
 }

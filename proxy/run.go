@@ -21,6 +21,7 @@ import (
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
@@ -80,7 +81,7 @@ func runSessions(ctx, hard context.Context, cfg config.Config, connection []kgo.
 	proc.acks.timeout = cfg.TransactionTimeout
 	defer proc.publisher.Start(ctx, cfg, status.Sources{
 		Counters: &proc.reporter.Counters, Waits: &proc.reporter.Waits,
-		Cluster: proc.cluster.name, Throttled: proc.quotas.totals,
+		Cluster: proc.cluster.ID, Throttled: proc.quotas.totals,
 	})()
 	defer proc.reporter.ReportWaits()()
 	r := &runner{
@@ -192,7 +193,7 @@ func (r *runner) session(first, admin *kgo.Client) error {
 	cfg, adm := r.cfg, kadm.NewClient(admin)
 	r.publisher.ProbeWith(adm)
 	defer r.publisher.ProbeWith(nil)
-	topics, err := preflightOver(r.ctx, kadm.NewClient(first), adm, cfg, cfg.EventTime, r.reporter, r.cluster)
+	topics, err := preflight.Check(r.ctx, kadm.NewClient(first), adm, cfg, cfg.EventTime, r.reporter, r.cluster)
 	if r.ctx.Err() != nil {
 		return nil // told to stop before there was anything to commit
 	}
@@ -200,7 +201,7 @@ func (r *runner) session(first, admin *kgo.Client) error {
 		return err
 	}
 	s := newSession(cfg, append(slices.Clip(r.connection), kgo.AlwaysRetryEOF()), adm, topics, r.process)
-	s.cluster.tell(s.log)
+	s.cluster.Log(s.log)
 	s.reporter.Sessions.Add(1)
 	s.stopping = r.ctx
 	s.watcher.cl = admin
@@ -292,7 +293,7 @@ func replaced(ctx context.Context, cl *kgo.Client, adm *kadm.Client, cfg config.
 	return false
 }
 
-func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topics map[string]Topic, proc *process) *session {
+func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topics map[string]preflight.Topic, proc *process) *session {
 	opts := reorder.Options{
 		Strategy: cfg.Watermark.Law(),
 		Bound:    cfg.MaxOutOfOrderness, Floor: cfg.MinOutOfOrderness, TargetLate: int(cfg.TargetLate),
@@ -310,7 +311,7 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 		topics: topics, connection: connection, extract: proc.extractor(cfg), schemas: proc.schemas, adm: adm,
 		stamps: cfg.EventTime.UsesTimestamp(), looked: proc.looked, begun: proc.begun, quotas: proc.quotas, acks: &proc.acks, putMost: math.MaxInt,
 		engine:   reorder.NewEngine(opts, int64(cfg.Memory)),
-		headers:  headersOf(cfg),
+		headers:  cfg.OutputHeaders(),
 		parts:    map[string]map[int32]*partition{},
 		refusals: map[emit.Source]refused{},
 		stuck:    map[emit.Source]place{},
@@ -333,13 +334,6 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 	s.ledgers.Abort()
 	s.takeOff()
 	return s
-}
-
-func headersOf(cfg config.Config) emit.Headers {
-	return emit.Headers{
-		Prefix: cfg.HeaderPrefix, Watermark: cfg.Headers.Watermark,
-		SourceOffset: cfg.Headers.SourceOffset, EventTime: cfg.Headers.EventTime, Windows: cfg.Windows,
-	}
 }
 
 // run loops until ctx is done or the session fails. The membership outlives it.

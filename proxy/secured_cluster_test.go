@@ -31,6 +31,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/kafkatest"
 )
 
 // secured is an Apache Kafka that asks who is there and what is allowed (see
@@ -41,10 +42,10 @@ type secured struct {
 	dir, certs string
 	port       int
 	ours       *authority
-	other      *authority // whom nobody trusts
-	heard      journal    // all that was ever said
-	secrets    []string   // that must not be in it
-	users      int        // that have been given rights
+	other      *authority        // whom nobody trusts
+	heard      kafkatest.Journal // all that was ever said
+	secrets    []string          // that must not be in it
+	users      int               // that have been given rights
 }
 
 // The listeners, by the distance of their ports from the first.
@@ -356,7 +357,7 @@ func (s *secured) next(all ...allowance) (name string, env []string) {
 // both writes to a visit's own log and to that of all.
 type both struct {
 	s *secured
-	g *journal
+	g *kafkatest.Journal
 }
 
 func (b both) Write(line []byte) (int, error) {
@@ -367,7 +368,7 @@ func (b both) Write(line []byte) (int, error) {
 // visit is one run of Tidemark in this process.
 type visit struct {
 	s    *secured
-	log  journal
+	log  kafkatest.Journal
 	proc *process
 	end  context.CancelFunc
 	done chan struct{}

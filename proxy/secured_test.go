@@ -28,6 +28,7 @@ import (
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/kafkatest"
 	"github.com/tidemarkhq/tidemark/proxy/repair"
 	"github.com/tidemarkhq/tidemark/reorder"
 )
@@ -149,7 +150,7 @@ func (s *secured) cure(text, principal string, missing ...allowance) {
 // text and hints.
 func (s *secured) denial(err error, missing allowance) string {
 	s.t.Helper()
-	wrong(s.t, err, missing.name)
+	kafkatest.WantUsage(s.t, err, missing.name)
 	if !strings.Contains(strings.ToUpper(err.Error()), missing.op.String()) {
 		s.t.Errorf("%v is missing, and it says: %v", missing, err)
 	}
@@ -346,7 +347,7 @@ func (s *secured) waysIn() {
 	bearer := s.byToken(filepath.Join(s.certs, "token"), jwt("bearer", time.Hour))
 	for principal, env := range map[string][]string{subject: cert, "bearer": bearer} {
 		err := s.visit(env, runOver).refused()
-		wrong(s.t, err)
+		kafkatest.WantUsage(s.t, err)
 		s.cure(err.Error(), principal, documented(s.t, toRun)...)
 		s.moves(env...).stop()
 	}
@@ -406,7 +407,7 @@ func (s *secured) refusals() {
 	} {
 		s.t.Run(r.name, func(t *testing.T) {
 			err := s.visit(r.env, runOver).refused()
-			wrong(t, err, "reach the brokers", r.text, r.hint)
+			kafkatest.WantUsage(t, err, "reach the brokers", r.text, r.hint)
 		})
 	}
 	for _, r := range []struct {
@@ -443,7 +444,7 @@ func (s *secured) refusals() {
 // spawned is Tidemark as a process.
 type spawned struct {
 	cmd  *exec.Cmd
-	log  journal
+	log  kafkatest.Journal
 	done chan error
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/clocks"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/proxy/registry"
 	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/proxy/timestamp"
@@ -34,10 +35,10 @@ type session struct {
 	cfg        config.Config
 	log        *slog.Logger
 	reporter   *fault.Reporter
-	cluster    *oneCluster
+	cluster    *preflight.Cluster
 	wallClock  func() time.Time
 	limits     *limits
-	topics     map[string]Topic
+	topics     map[string]preflight.Topic
 	connection []kgo.Opt
 	extract    *timestamp.Extractor
 	headers    emit.Headers

@@ -18,6 +18,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
@@ -429,7 +430,7 @@ func shownSession(partitions, held int) *session {
 	if err != nil {
 		panic(err)
 	}
-	s := newSession(cfg, nil, nil, map[string]Topic{}, newProcess(slog.New(slog.DiscardHandler)))
+	s := newSession(cfg, nil, nil, map[string]preflight.Topic{}, newProcess(slog.New(slog.DiscardHandler)))
 	rnd := rand.New(rand.NewPCG(3, 0))
 	for n := range partitions {
 		p := &partition{Source: emit.Source{Topic: "raw", Partition: int32(n)}, state: s.engine.Assign(reorder.Fresh(0, 0, 0), 0)}

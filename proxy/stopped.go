@@ -10,6 +10,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
@@ -207,7 +208,7 @@ func (s *session) tryStopped(ctx context.Context) error {
 
 // outputsGrown returns errTopology when the outputs of a topic have got more
 // partitions than they had.
-func (s *session) outputsGrown(ctx context.Context, t Topic, wanted int32) error {
+func (s *session) outputsGrown(ctx context.Context, t preflight.Topic, wanted int32) error {
 	const patience = time.Second // the loop waits
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -223,7 +224,7 @@ func (s *session) outputsGrown(ctx context.Context, t Topic, wanted int32) error
 	return nil
 }
 
-func (s *session) growThem(t Topic) string {
+func (s *session) growThem(t preflight.Topic) string {
 	tools := fault.CommandsFor(s.cfg)
 	return "grow them: " + tools.Grow(t.Ordered, t.Partitions) + "; " + tools.Grow(t.Late, t.Partitions)
 }

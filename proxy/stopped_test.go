@@ -12,6 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemarkhq/tidemark/proxy/preflight"
 )
 
 // A stuck partition and one that waits for its outputs, among members that come
@@ -171,7 +173,7 @@ func TestSlowReleaseOfLargeRecords(t *testing.T) {
 // fetched metadata; the loop learns meanwhile. Fatal: concurrent map read and
 // map write (or -race).
 func TestLimitsAreNotShared(t *testing.T) {
-	s := &session{limits: newLimits(), topics: map[string]Topic{}}
+	s := &session{limits: newLimits(), topics: map[string]preflight.Topic{}}
 	limit := s.maxBatch()
 	var wg sync.WaitGroup
 	stop := make(chan struct{})

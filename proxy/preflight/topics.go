@@ -1,4 +1,4 @@
-package proxy
+package preflight
 
 import (
 	"cmp"
@@ -36,32 +36,22 @@ type Topic struct {
 // does: the headers that are added to a record that fills the source's limit. Up to
 // halfRoom are for windows, and more if they take more.
 const (
-	headerRoom = 1024
-	halfRoom   = headerRoom / 2
+	HeaderRoom = 1024
+	halfRoom   = HeaderRoom / 2
 )
 
-func (r *round) room() int64 { return headerRoom + max(0, int64(headersOf(r.cfg).Room())-halfRoom) }
+func (r *round) room() int64 {
+	return HeaderRoom + max(0, int64(r.cfg.OutputHeaders().Room())-halfRoom)
+}
 
-// The settings of topics that decide whether a copy is as good as the original.
-const (
-	cleanupPolicy   = "cleanup.policy"
-	timestampType   = "message.timestamp.type"
-	maxMessageBytes = "max.message.bytes"
-	retentionMs     = "retention.ms"
-	retentionBytes  = "retention.bytes"
-	timestampBefore = "message.timestamp.before.max.ms"
-	timestampAfter  = "message.timestamp.after.max.ms"
-	timestampEither = "message.timestamp.difference.max.ms" // before Kafka 4
-	logAppendTime   = "LogAppendTime"
-	unlimited       = math.MaxInt64
-)
+const unlimited = math.MaxInt64
 
 // inherited is what a new output gets from its source, where it is set on the
 // source itself. What the source merely has from its brokers, the output has
 // from them too, and it goes on following them as the source does; to write it
 // down would only pin it.
 var inherited = []string{
-	retentionMs, retentionBytes, "segment.ms", "segment.bytes",
+	fault.RetentionMs, fault.RetentionBytes, "segment.ms", "segment.bytes",
 	"remote.storage.enable", "local.retention.ms", "local.retention.bytes",
 	"min.insync.replicas", "compression.type",
 }
@@ -86,7 +76,7 @@ func (s settings) limit(key string) (int64, bool) {
 
 // maxBatch returns what a batch may have, in bytes; 0 if it is not known.
 func (s settings) maxBatch() int32 {
-	n, ok := s.limit(maxMessageBytes)
+	n, ok := s.limit(fault.MaxMessageBytes)
 	if !ok {
 		return 0
 	}
@@ -94,7 +84,7 @@ func (s settings) maxBatch() int32 {
 }
 
 func (s settings) cleans(how string) bool {
-	for policy := range strings.SplitSeq(s.text(cleanupPolicy), ",") {
+	for policy := range strings.SplitSeq(s.text(fault.CleanupPolicy), ",") {
 		if strings.TrimSpace(policy) == how {
 			return true
 		}
@@ -219,21 +209,21 @@ func (r *round) noLoop(ctx context.Context, src *view) error {
 
 // clock refuses to order by a timestamp that is only the time of arrival.
 func (r *round) clock(src *view) {
-	if src.settings.text(timestampType) != logAppendTime || !r.extract.UsesTimestamp() {
+	if src.settings.text(fault.TimestampType) != fault.LogAppendTime || !r.extract.UsesTimestamp() {
 		return
 	}
-	mend := createTime(r.tools, src.name)
+	mend := CreateTimeHint(r.tools, src.name)
 	if r.extract.UsesOnlyTimestamp() {
-		r.fault(fmt.Errorf("take event times from the timestamps of the %s: its %s is %s, so they only tell when a record arrived", src, timestampType, logAppendTime), mend)
+		r.fault(fmt.Errorf("take event times from the timestamps of the %s: its %s is %s, so they only tell when a record arrived", src, fault.TimestampType, fault.LogAppendTime), mend)
 		return
 	}
-	r.warn(byArrival, src.name, mend)
+	r.warn(ArrivalWarning, src.name, mend)
 }
 
-const byArrival = "records without an event time of their own are ordered by the time of their arrival: " + timestampType + " is " + logAppendTime
+const ArrivalWarning = "records without an event time of their own are ordered by the time of their arrival: " + fault.TimestampType + " is " + fault.LogAppendTime
 
-func createTime(t fault.Commands, topic string) string {
-	return "have the producers set the time: " + t.Set(topic, timestampType, "CreateTime") + "; or take event times from a header or a field: TIDEMARK_EVENT_TIME=header:NAME or json:PATH"
+func CreateTimeHint(t fault.Commands, topic string) string {
+	return "have the producers set the time: " + t.Set(topic, fault.TimestampType, "CreateTime") + "; or take event times from a header or a field: TIDEMARK_EVENT_TIME=header:NAME or json:PATH"
 }
 
 // nearest names topics that may have been meant.
@@ -326,9 +316,9 @@ func (r *round) missing(ctx context.Context, src, out *view) error {
 // is for the headers that are added. Without sight of the source's settings that
 // is only what any broker knows.
 func newSettings(src settings, room int64) []fault.Setting {
-	made := []fault.Setting{{Key: cleanupPolicy, Value: "delete"}, {Key: timestampType, Value: "CreateTime"}}
-	if n, ok := src.limit(maxMessageBytes); ok {
-		made = append(made, fault.Setting{Key: maxMessageBytes, Value: number(maxMessageBytes, withHeaders(n, room))})
+	made := []fault.Setting{{Key: fault.CleanupPolicy, Value: "delete"}, {Key: fault.TimestampType, Value: "CreateTime"}}
+	if n, ok := src.limit(fault.MaxMessageBytes); ok {
+		made = append(made, fault.Setting{Key: fault.MaxMessageBytes, Value: number(fault.MaxMessageBytes, withHeaders(n, room))})
 	}
 	for _, key := range inherited {
 		if c := src[key]; c.Source == kmsg.ConfigSourceDynamicTopicConfig && c.Value != nil {
@@ -336,13 +326,13 @@ func newSettings(src settings, room int64) []fault.Setting {
 		}
 	}
 	if src != nil && !src.cleans("delete") {
-		made = slices.DeleteFunc(made, func(s fault.Setting) bool { return s.Key == retentionMs || s.Key == retentionBytes })
-		made = append(made, fault.Setting{Key: retentionMs, Value: "-1"}, fault.Setting{Key: retentionBytes, Value: "-1"})
+		made = slices.DeleteFunc(made, func(s fault.Setting) bool { return s.Key == fault.RetentionMs || s.Key == fault.RetentionBytes })
+		made = append(made, fault.Setting{Key: fault.RetentionMs, Value: "-1"}, fault.Setting{Key: fault.RetentionBytes, Value: "-1"})
 	}
 	// The source has let these records in. A copy is made later, when they are
 	// further in the past, or after the source has become stricter: a limit
 	// like the source's would refuse what the source holds.
-	for _, key := range []string{timestampBefore, timestampAfter, timestampEither} {
+	for _, key := range []string{fault.TimestampBefore, fault.TimestampAfter, fault.TimestampEither} {
 		if _, ok := src[key]; ok {
 			made = append(made, fault.Setting{Key: key, Value: number(key, unlimited)})
 		}
@@ -356,13 +346,13 @@ func newSettings(src settings, room int64) []fault.Setting {
 func (r *round) compare(src, out *view) {
 	if out.settings.cleans("compact") {
 		r.fault(fmt.Errorf("write to the %s: it is compacted, and would lose all but the last record of every key", out),
-			"let it delete by age instead: "+r.tools.Set(out.name, cleanupPolicy, "delete"))
+			"let it delete by age instead: "+r.tools.Set(out.name, fault.CleanupPolicy, "delete"))
 	}
 	// Not a warning: the timestamp of every copy would be another than that of
 	// its original, and none of them could be told from a changed record.
-	if out.settings.text(timestampType) == logAppendTime {
-		r.fault(fmt.Errorf("write to the %s: its %s is %s, which replaces the timestamps of the records", out, timestampType, logAppendTime),
-			"have it keep them: "+r.tools.Set(out.name, timestampType, "CreateTime"))
+	if out.settings.text(fault.TimestampType) == fault.LogAppendTime {
+		r.fault(fmt.Errorf("write to the %s: its %s is %s, which replaces the timestamps of the records", out, fault.TimestampType, fault.LogAppendTime),
+			"have it keep them: "+r.tools.Set(out.name, fault.TimestampType, "CreateTime"))
 	}
 	r.outlive(out.name, out.settings)
 	for _, n := range needs(src.settings, r.room()) {
@@ -386,26 +376,26 @@ func needs(src settings, room int64) (all []need) {
 			all = append(all, need{key, least, otherwise})
 		}
 	}
-	size, _ := src.limit(maxMessageBytes)
-	add(maxMessageBytes, withHeaders(size, room), "an output may refuse a large record of its source once it has headers: max.message.bytes is too small")
-	age, _ := src.limit(retentionMs)
+	size, _ := src.limit(fault.MaxMessageBytes)
+	add(fault.MaxMessageBytes, withHeaders(size, room), "an output may refuse a large record of its source once it has headers: max.message.bytes is too small")
+	age, _ := src.limit(fault.RetentionMs)
 	if !src.compactedOnly() { // whose outputs were made by hand, as somebody thought fit
-		bytes, _ := src.limit(retentionBytes)
-		add(retentionMs, age, "an output keeps records for less time than its source")
-		add(retentionBytes, bytes, "an output keeps fewer bytes than its source")
+		bytes, _ := src.limit(fault.RetentionBytes)
+		add(fault.RetentionMs, age, "an output keeps records for less time than its source")
+		add(fault.RetentionBytes, bytes, "an output keeps fewer bytes than its source")
 	}
 	stamp := func(key string) int64 {
 		n, _ := src.limit(key)
-		if src.text(timestampType) == logAppendTime { // then the limits do not apply
+		if src.text(fault.TimestampType) == fault.LogAppendTime { // then the limits do not apply
 			n = 0
 		}
 		return n
 	}
 	// A record that was at the limit when it came has aged on the source since.
 	const old = "an output may refuse an old record of its source: its limit on timestamps in the past is too small"
-	add(timestampBefore, plus(stamp(timestampBefore), age), old)
-	add(timestampEither, plus(stamp(timestampEither), age), old)
-	add(timestampAfter, stamp(timestampAfter), "an output may refuse a record of its source that is ahead of the clock: its limit on timestamps in the future is too small")
+	add(fault.TimestampBefore, plus(stamp(fault.TimestampBefore), age), old)
+	add(fault.TimestampEither, plus(stamp(fault.TimestampEither), age), old)
+	add(fault.TimestampAfter, stamp(fault.TimestampAfter), "an output may refuse a record of its source that is ahead of the clock: its limit on timestamps in the future is too small")
 	return all
 }
 
@@ -413,9 +403,9 @@ func needs(src settings, room int64) (all []need) {
 // deletes by the records' timestamps, whenever they were written.
 func (r *round) outlive(name string, s settings) {
 	held := r.cfg.MaxOutOfOrderness + r.cfg.IdleTimeout
-	if kept, ok := s.limit(retentionMs); ok && kept < held.Milliseconds() {
+	if kept, ok := s.limit(fault.RetentionMs); ok && kept < held.Milliseconds() {
 		r.warn(fmt.Sprintf("an output keeps records for %v, less than the %v for which they may be held back", time.Duration(kept)*time.Millisecond, held), name,
-			"keep them for longer with "+retentionMs+", or hold them back for less with TIDEMARK_MAX_OUT_OF_ORDERNESS")
+			"keep them for longer with "+fault.RetentionMs+", or hold them back for less with TIDEMARK_MAX_OUT_OF_ORDERNESS")
 	}
 }
 

@@ -1,4 +1,4 @@
-package proxy
+package preflight
 
 import (
 	"cmp"
@@ -18,7 +18,7 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 )
 
-// preflight looks at everything that Tidemark needs of the cluster before it
+// checkWith looks at everything that Tidemark needs of the cluster before it
 // reads a record, creates outputs that are missing, and returns the topics by
 // the name of the source.
 //
@@ -31,12 +31,12 @@ import (
 // transactional id. With CREATE it creates outputs, with ALTER it lets them
 // grow with their source, with DESCRIBE_CONFIGS it compares their settings.
 // Several instances may do this at the same time.
-func preflight(ctx context.Context, adm *kadm.Client, cfg config.Config, ex *timestamp.Extractor, reporter *fault.Reporter, cluster *oneCluster) (map[string]Topic, error) {
-	return preflightOver(ctx, adm, adm, cfg, ex, reporter, cluster)
+func checkWith(ctx context.Context, adm *kadm.Client, cfg config.Config, ex *timestamp.Extractor, reporter *fault.Reporter, cluster *Cluster) (map[string]Topic, error) {
+	return Check(ctx, adm, adm, cfg, ex, reporter, cluster)
 }
 
-// preflightOver makes the first contact over a client of its own.
-func preflightOver(ctx context.Context, first, adm *kadm.Client, cfg config.Config, ex *timestamp.Extractor, reporter *fault.Reporter, cluster *oneCluster) (map[string]Topic, error) {
+// Check makes the first contact over a client of its own.
+func Check(ctx context.Context, first, adm *kadm.Client, cfg config.Config, ex *timestamp.Extractor, reporter *fault.Reporter, cluster *Cluster) (map[string]Topic, error) {
 	p := &inspection{first: first, adm: adm, cfg: cfg, tools: fault.CommandsFor(cfg), extract: ex, reporter: reporter, cluster: cluster, examine: (*round).source}
 	return p.patiently(ctx)
 }
@@ -60,7 +60,7 @@ func (p *inspection) patiently(ctx context.Context) (map[string]Topic, error) {
 		case p.cluster.entered.Load() && fault.HandshakeHint(err) != "":
 			pause.Longest = refusedPause
 			reporter.Error("", "the brokers do not let us in any more; asking again", err, "hint", fault.HandshakeHint(err))
-		case !transient(err):
+		case !Transient(err):
 			return nil, p.final(err)
 		default:
 			pause.Longest = time.Second
@@ -84,7 +84,7 @@ type inspection struct {
 	tools    fault.Commands
 	extract  *timestamp.Extractor
 	reporter *fault.Reporter
-	cluster  *oneCluster
+	cluster  *Cluster
 
 	examine  func(r *round, ctx context.Context, topic string) error // looks at one of the topics
 	rehearse bool                                                    // nothing is changed
@@ -163,7 +163,7 @@ func (r *round) reach(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reach the brokers %s: %w", strings.Join(r.cfg.Brokers, ","), err)
 	}
-	return r.cluster.check(r.cfg, told.Cluster)
+	return r.cluster.Check(r.cfg, told.Cluster)
 }
 
 // access asks whether we may use the group and the transactional id. Whoever
@@ -323,7 +323,7 @@ func (r *round) make(ctx context.Context, c change, dry bool) error {
 		topic, op := c.needs()
 		r.fault(fmt.Errorf("%s: %w", c, err), "do it by hand: "+c.byHand(r.tools)+"; or allow it: "+r.tools.Allow("--topic", topic, op))
 		return nil
-	case ctx.Err() != nil, transient(err):
+	case ctx.Err() != nil, Transient(err):
 		return fmt.Errorf("%s: %w", c, err)
 	}
 	r.fault(fmt.Errorf("%s: %w", c, err), "do it by hand, in the way the brokers ask for: "+c.byHand(r.tools))
@@ -394,9 +394,9 @@ func answered(err error, message string) error {
 	return fmt.Errorf("%w (%s)", err, strings.TrimSuffix(message, "."))
 }
 
-// transient reports whether to ask again may help. Brokers say so themselves;
+// Transient reports whether to ask again may help. Brokers say so themselves;
 // an error that does not come from a broker came up on the way to one.
-func transient(err error) bool {
+func Transient(err error) bool {
 	if errors.Is(err, errUnsettled) {
 		return true
 	}

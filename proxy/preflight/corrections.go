@@ -1,4 +1,4 @@
-package proxy
+package preflight
 
 import (
 	"context"
@@ -11,34 +11,35 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
-// correctable is a late topic and where its corrections go.
-type correctable struct {
-	source, late, to string
-	id               [16]byte // of the late topic
-	partitions       int32    // that both have
-	max              int32    // what a batch of the corrections may have, in bytes; 0 if we may not know
+// Corrections is a late topic and where its corrections go.
+type Corrections struct {
+	Source, Late, To string
+	ID               [16]byte // of the late topic
+	Partitions       int32    // that both have
+	MaxBatch         int32    // what a batch of the corrections may have, in bytes; 0 if we may not know
 }
 
 // correctionsSuffix is appended to a source topic's name for its corrections.
 const correctionsSuffix = ".corrections"
 
-// correctionsTopic returns where the corrections of a source topic go.
-func correctionsTopic(o RepairOptions, source string) string {
-	if o.To != "" {
-		return o.To
+// CorrectionsTopic returns where the corrections of a source topic go: to the topic that
+// was chosen, if there is one.
+func CorrectionsTopic(to, source string) string {
+	if to != "" {
+		return to
 	}
 	return source + correctionsSuffix
 }
 
-// refuseTarget refuses to publish corrections to a topic that they were taken
+// CheckCorrectionsTopic refuses to publish corrections to a topic that they were taken
 // from, or that has an order to keep.
-func refuseTarget(cfg config.Config, o RepairOptions) error {
-	if o.To != "" && len(cfg.Topics) > 1 {
-		return fault.Usage(fmt.Errorf("publish the corrections of %d topics to %s: they would get mixed up", len(cfg.Topics), o.To),
+func CheckCorrectionsTopic(cfg config.Config, chosen string) error {
+	if chosen != "" && len(cfg.Topics) > 1 {
+		return fault.Usage(fmt.Errorf("publish the corrections of %d topics to %s: they would get mixed up", len(cfg.Topics), chosen),
 			"repair one topic at a time, with TIDEMARK_TOPICS, or leave --to out")
 	}
 	for _, source := range cfg.Topics {
-		to := correctionsTopic(o, source)
+		to := CorrectionsTopic(chosen, source)
 		for _, topic := range cfg.Topics {
 			what := ""
 			switch to {
@@ -58,18 +59,18 @@ func refuseTarget(cfg config.Config, o RepairOptions) error {
 	return nil
 }
 
-// repairPreflight looks at everything that a repair needs of the cluster, and
+// CheckRepair looks at everything that a repair needs of the cluster, and
 // creates the topics for corrections that are missing, like the late topics. It
 // needs READ and DESCRIBE on the late topics, WRITE and DESCRIBE on those for
 // corrections, READ on its group, WRITE and DESCRIBE on its transactional id; with
-// CREATE, ALTER and DESCRIBE_CONFIGS it does what preflight does with them.
-func (p *repairer) preflight(ctx context.Context, first, adm *kadm.Client) ([]correctable, error) {
-	found := map[string]correctable{}
+// CREATE, ALTER and DESCRIBE_CONFIGS it does what preflight does with them. With dryRun it changes nothing.
+func CheckRepair(ctx context.Context, first, adm *kadm.Client, cfg config.Config, to string, dryRun bool, reporter *fault.Reporter, cluster *Cluster) ([]Corrections, error) {
+	found := map[string]Corrections{}
 	i := &inspection{
-		first: first, adm: adm, cfg: p.cfg, tools: fault.CommandsFor(p.cfg), extract: p.cfg.EventTime, reporter: p.reporter, cluster: p.cluster,
-		rehearse: p.opts.DryRun,
+		first: first, adm: adm, cfg: cfg, tools: fault.CommandsFor(cfg), extract: cfg.EventTime, reporter: reporter, cluster: cluster,
+		rehearse: dryRun,
 		examine: func(r *round, ctx context.Context, source string) error {
-			t, err := r.correctable(ctx, source, correctionsTopic(p.opts, source))
+			t, err := r.correctable(ctx, source, CorrectionsTopic(to, source))
 			found[source] = t
 			return err
 		},
@@ -77,8 +78,8 @@ func (p *repairer) preflight(ctx context.Context, first, adm *kadm.Client) ([]co
 	if _, err := i.patiently(kadm.WithAuthorizedOps(ctx)); err != nil {
 		return nil, err
 	}
-	var topics []correctable
-	for _, source := range p.cfg.Topics {
+	var topics []Corrections
+	for _, source := range cfg.Topics {
 		topics = append(topics, found[source])
 	}
 	return topics, nil
@@ -86,7 +87,7 @@ func (p *repairer) preflight(ctx context.Context, first, adm *kadm.Client) ([]co
 
 // correctable inspects a late topic and the one for its corrections, that one
 // first: see source.
-func (r *round) correctable(ctx context.Context, source, to string) (t correctable, err error) {
+func (r *round) correctable(ctx context.Context, source, to string) (t Corrections, err error) {
 	out, err := r.look(ctx, "corrections topic", to)
 	if err != nil {
 		return t, err
@@ -116,7 +117,7 @@ func (r *round) correctable(ctx context.Context, source, to string) (t correctab
 			"name another topic with --to")
 		return t, nil
 	}
-	t = correctable{source: source, late: late.name, to: to, id: late.ID, max: out.settings.maxBatch()}
-	t.partitions, err = r.output(ctx, late, out)
+	t = Corrections{Source: source, Late: late.name, To: to, ID: late.ID, MaxBatch: out.settings.maxBatch()}
+	t.Partitions, err = r.output(ctx, late, out)
 	return t, err
 }
