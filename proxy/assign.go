@@ -6,13 +6,11 @@ import (
 	"maps"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemarkhq/tidemark/emit"
-	"github.com/tidemarkhq/tidemark/proxy/fault"
-	"github.com/tidemarkhq/tidemark/watermark"
+	"github.com/tidemarkhq/tidemark/proxy/txn"
 )
 
 // How a partition comes to a session:
@@ -112,10 +110,8 @@ func (s *session) forget(gone func(topic string, n int32) bool) (any bool) {
 			}
 		}
 	}
-	maps.DeleteFunc(s.stopped, func(src emit.Source, _ watermark.Instant) bool { return gone(src.Topic, src.Partition) })
-	maps.DeleteFunc(s.refusals, func(src emit.Source, _ refused) bool { return gone(src.Topic, src.Partition) })
-	maps.DeleteFunc(s.suspects, func(src emit.Source, _ *suspect) bool { return gone(src.Topic, src.Partition) })
-	maps.DeleteFunc(s.shut, func(src emit.Source, _ closed) bool { return gone(src.Topic, src.Partition) })
+	maps.DeleteFunc(s.suspended, func(src emit.Source, _ *suspension) bool { return gone(src.Topic, src.Partition) })
+	s.writer.Forget(gone)
 	return any
 }
 
@@ -167,7 +163,7 @@ func (s *session) takeRequests(ctx context.Context) error {
 			at, err := s.takeUp(ctx, req.partitions)
 			if err != nil {
 				close(req.reply)
-				if stale(err) {
+				if txn.Stale(err) {
 					s.reporter.Info("the group moved on while partitions were taken up", err, "group", s.cfg.Group)
 					continue // the client is assigned again
 				}
@@ -181,7 +177,7 @@ func (s *session) takeRequests(ctx context.Context) error {
 }
 
 func (s *session) takeUp(ctx context.Context, partitions map[string][]int32) (positions, error) {
-	if err := s.commit(ctx); err != nil {
+	if err := s.checkpoint(ctx); err != nil {
 		return nil, err
 	}
 	if err := s.amongOurselves(); err != nil {
@@ -194,15 +190,11 @@ func (s *session) takeUp(ctx context.Context, partitions map[string][]int32) (po
 // It comes after an abort: what is in memory, in the engine and in the
 // client's buffers, lies ahead of the commit and is void.
 func (s *session) reload(ctx context.Context) error {
-	s.examined, s.putting = nil, 0
-	for _, at := range s.suspects {
-		at.group = nil
-	}
-	s.standShut()
+	s.suspendClosed()
 	partitions := map[string][]int32{}
 	s.each(func(p *partition) { partitions[p.Topic] = append(partitions[p.Topic], p.Partition) })
-	s.takeOff()
-	if err := s.pause(ctx); err != nil {
+	s.writer.Rollback()
+	if err := s.writer.Pause(ctx); err != nil {
 		return err
 	}
 	return s.takeAgain(partitions)
@@ -224,7 +216,7 @@ func (s *session) takeAgain(partitions map[string][]int32) error {
 	}
 	if s.stalled {
 		// The client passes over an offset that it believes to be at, also
-		// when it has stopped reading there. See swollen.
+		// when it has stopped reading there. See tooLargeToRead.
 		aside := map[string]map[int32]kgo.EpochOffset{}
 		for topic, ps := range set {
 			aside[topic] = map[int32]kgo.EpochOffset{}
@@ -236,17 +228,4 @@ func (s *session) takeAgain(partitions map[string][]int32) error {
 	}
 	s.cl.SetOffsets(set)
 	return nil
-}
-
-// recoil is the pause after a refusal.
-var recoil = fault.Backoff{First: 50 * time.Millisecond, Longest: time.Second}
-
-// pause waits after a record or a commit was refused, longer each time until
-// all that was refused has been got past. Nothing is open meanwhile.
-func (s *session) pause(ctx context.Context) error {
-	if !s.recoiling {
-		return nil
-	}
-	s.recoiling = false
-	return s.recoil.Wait(ctx)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/txn"
 )
 
 // heartbeat is how often a member shows that it lives. It is also how long a
@@ -77,14 +78,14 @@ func (s *session) clientOpts() []kgo.Opt {
 		kgo.FetchMaxWait(500*time.Millisecond),
 		kgo.WithPools(new(fetchPool)),
 		kgo.WithHooks(fetchTimes{&s.trips}),
-		kgo.MaxDecompressBatchBytes(inflated(int64(cfg.Memory))),
+		kgo.MaxDecompressBatchBytes(decompressLimit(int64(cfg.Memory))),
 
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.MaxBufferedRecords(maxInFlight),
 		kgo.MaxBufferedBytes(s.maxInFlight()),
 		kgo.ProducerLinger(s.linger()),
-		kgo.ProducerBatchMaxBytesFn(s.maxBatch()),
-		s.compression(),
+		kgo.ProducerBatchMaxBytesFn(txn.ClientMaxBatch(s.limits, s.maxBatch, s.outputTopics())),
+		txn.CompressionOpt(cfg, &s.codec),
 
 		// What is refused for longer comes to us, with the brokers' reason.
 		kgo.RecordRetries(produceTries),
@@ -101,6 +102,14 @@ func (s *session) clientOpts() []kgo.Opt {
 		opts = append(opts, kgo.AllowIdempotentProduceCancellation())
 	}
 	return opts
+}
+
+// outputTopics returns the names of all outputs.
+func (s *session) outputTopics() (names []string) {
+	for _, t := range s.topics {
+		names = append(names, t.Ordered, t.Late)
+	}
+	return names
 }
 
 const (
@@ -126,19 +135,19 @@ func (s *session) linger() time.Duration {
 	return min(s.cfg.CommitInterval/4, 25*time.Millisecond)
 }
 
-// inflated bounds what a batch may decompress to. Some kilobytes can become a
+// decompressLimit bounds what a batch may decompress to. Some kilobytes can become a
 // gigabyte, and the process is not to be killed by what others write.
-func inflated(budget int64) int {
-	return int(min(max(budget, 64<<20), mostInflated))
+func decompressLimit(budget int64) int {
+	return int(min(max(budget, 64<<20), mostDecompressed))
 }
 
-const mostInflated = 1 << 30
+const mostDecompressed = 1 << 30
 
 // maxInFlight lets a record pass that is as large as a request may be, where
 // there are such.
 func (s *session) maxInFlight() int {
-	if s.limits.wide {
-		return batchWide + maxInFlightBytes
+	if s.limits.SizeAware {
+		return txn.MostBatch + maxInFlightBytes
 	}
 	return maxInFlightBytes
 }

@@ -60,7 +60,7 @@ func TestCommitOfManyPartitions(t *testing.T) {
 					}
 					write(0, 5)
 					if s := c.start(topic, "TIDEMARK_DELIVERY="+delivery); known {
-						s.proc.limits.commit = most * 150
+						s.proc.limits.LimitCommit(most * 150)
 					}
 					s := c.sidecars[0]
 					c.awaitDrained(s)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/txn"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -22,14 +23,14 @@ func (s *session) putOut(ctx context.Context, p *partition, due *reorder.Release
 		s.released.add(p, due)
 		p.ledger.Pending.Ordered++
 		s.releaseLatency.Released()
-		return s.produce(ctx, p, due.Offset, true, s.flight.outbox.Ordered(p.Source, due))
+		return s.write(ctx, p, txn.Record{Record: s.writer.Outbox().Ordered(p.Source, due), Offset: due.Offset, Held: true})
 	case s.cfg.Duplicates == config.DropDuplicates:
 		p.dropped++
 		p.ledger.Pending.Dropped++
 		return nil
 	}
 	p.ledger.Pending.Late[reorder.Duplicate]++
-	return s.produce(ctx, p, due.Offset, true, s.flight.outbox.Duplicate(p.Source, due, p.state.Watermark(), s.wall.Millis()))
+	return s.write(ctx, p, txn.Record{Record: s.writer.Outbox().Duplicate(p.Source, due, p.state.Watermark(), s.wall.Millis()), Offset: due.Offset, Held: true})
 }
 
 // released remembers the last records that came out in order, so that a repeat

@@ -367,8 +367,8 @@ func (s *session) needEnds() {
 		p.needed = want
 	})
 	var still []topicPartition
-	for src := range s.stopped {
-		if why := s.reasons[src]; why.away {
+	for src, why := range s.suspended {
+		if why.away {
 			still = append(still, leadersOf(src)...)
 		} else if shown(why.extent) {
 			still = append(still, topicPartition{src.Topic, src.Partition})
@@ -409,7 +409,7 @@ func (s *session) takeAnswers(ctx context.Context) error {
 	var err error
 	s.each(func(p *partition) {
 		if err == nil && p.ends.Last > 0 { // else nothing has been heard yet
-			err = goneOn(s.takeAnswer(ctx, p))
+			err = ignoreHandled(s.takeAnswer(ctx, p))
 		}
 	})
 	return err
@@ -425,11 +425,9 @@ func (s *session) hear() {
 			p.ends = of.ends
 		}
 	})
-	for src := range s.stopped {
+	for src, why := range s.suspended {
 		if of := s.watcher.parts[topicPartition{src.Topic, src.Partition}]; of != nil && of.told > 0 {
-			why := s.reasons[src]
 			why.extent = of.extent
-			s.reasons[src] = why
 		}
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemarkhq/tidemark/proxy/txn"
 )
 
 // expiring returns how long an idle transactional id lives here, and a function to be
@@ -65,7 +67,7 @@ func TestKafkaTransactionalIDExpires(t *testing.T) {
 				if n := s.proc.reporter.Snapshot(); n.Fencings > 0 {
 					t.Errorf("%d fencings", n.Fencings)
 				}
-				if len(s.voice.heard(expired)) == 0 {
+				if len(s.voice.heard(txn.Expired)) == 0 {
 					t.Error("not told")
 				}
 				if r := c.verify(s.cfg); r.Read != int64(written) {

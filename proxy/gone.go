@@ -8,6 +8,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemarkhq/tidemark/reorder"
 )
 
 // gone deals with a position that the log no longer has, or with records that
@@ -88,4 +90,21 @@ func (s *session) parted(ctx context.Context, p *partition) (int64, error) {
 		return -1, nil
 	}
 	return answer.EndOffset, nil
+}
+
+// endReplay is that of the partition's state. What it had and is gone is lost.
+func (p *partition) endReplay(end int64, accept bool) *reorder.Loss {
+	had := p.state.Owed()
+	loss := p.state.EndReplay(end, accept)
+	if loss != nil && accept {
+		p.ledger.Lose(int64(had - p.state.Owed()))
+	}
+	return loss
+}
+
+// rewind is that of the partition's state, with the same loss.
+func (p *partition) rewind(end int64) {
+	had := p.state.Owed()
+	p.state.Rewind(end)
+	p.ledger.Lose(int64(had - p.state.Owed()))
 }

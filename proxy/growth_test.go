@@ -42,7 +42,7 @@ func TestNewPartitionsWait(t *testing.T) {
 			t.Fatal(err)
 		}
 		took := since(func() { c.awaitDrained(s) })
-		if took > 2*retryStopped {
+		if took > 2*retrySuspended {
 			t.Errorf("it took %v", took)
 		}
 		s.stop()

@@ -144,12 +144,12 @@ func TestQuietBesideBusy(t *testing.T) {
 			// Bound and idle timeout, and two commits, each of which waits for all that is
 			// in flight: six batches, more or less, one after the other. The busy one takes
 			// several times as long.
-			const slow, limit = 1500 * time.Millisecond, 1500*time.Millisecond + 2*6*slow
+			const slowAnswer, limit = 1500 * time.Millisecond, 1500*time.Millisecond + 2*6*slowAnswer
 			topic := c.topic(2)
 			base := time.Now().Add(-24 * time.Hour).UnixMilli()
 			s := c.start(topic, "TIDEMARK_DELIVERY="+delivery)
 			c.await("the first commit", func() bool { return len(c.commits(s.cfg)) == 2 })
-			c.slowAcks(topic, slow)
+			c.slowAcks(topic, slowAnswer)
 			c.produce(c.cl, record(topic, 1, base, "last of a burst"))
 			c.await("it to be read", func() bool { snaps := c.commits(s.cfg); return len(snaps) == 2 && snaps[1].Next == 1 })
 			c.backlog(topic, 0, base, backlog)

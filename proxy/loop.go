@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/timestamp"
+	"github.com/tidemarkhq/tidemark/proxy/txn"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -57,11 +59,11 @@ func (s *session) loop(stop, hard context.Context) error {
 		s.showOutputs()
 	}
 	s.readClocks()
-	err := s.commit(hard)
-	if !errors.Is(err, errVoid) {
+	err := s.checkpoint(hard)
+	if !goesBack(err) {
 		return err
 	}
-	s.undone(err)
+	s.aborted(err)
 	return nil // undone as a whole: the next start does it again
 }
 
@@ -75,12 +77,12 @@ var errNothingDone = fmt.Errorf("%w after an abort", errCutShort)
 
 // turn does one turn and, when that was undone, begins again from the commit.
 func (s *session) turn(ctx context.Context, fetches kgo.Fetches) error {
-	defer s.waits.Begin(fault.Wait{What: "room for more records: those before are not acknowledged", After: slow})()
+	defer s.waits.Begin(fault.Wait{What: "room for more records: those before are not acknowledged", After: slowAnswer})()
 	err := s.work(ctx, fetches)
-	if !errors.Is(err, errVoid) {
+	if !goesBack(err) {
 		return err
 	}
-	s.undone(err)
+	s.aborted(err)
 	s.voided = time.Now()
 	defer func() { s.voided = time.Time{} }()
 	err = s.reload(s.stopping)
@@ -92,7 +94,8 @@ func (s *session) turn(ctx context.Context, fetches kgo.Fetches) error {
 
 func (s *session) work(ctx context.Context, fetches kgo.Fetches) error {
 	if s.rebalanced {
-		if err := s.settleRebalance(ctx); err != nil {
+		s.rebalanced = false
+		if err := s.writer.ForgetRevocation(ctx); err != nil {
 			return err
 		}
 	}
@@ -106,34 +109,27 @@ func (s *session) work(ctx context.Context, fetches kgo.Fetches) error {
 	if err := s.takeErrors(ctx, fetches); err != nil {
 		return err
 	}
-	err := s.tryStopped(ctx)
+	err := s.trySuspended(ctx)
 	if err == nil {
 		err = s.tryWaiting(ctx)
 	}
 	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
 		if p := s.find(f.Topic, f.Partition); p != nil && err == nil {
 			s.look(p, &f)
-			err = goneOn(s.takeRecords(ctx, p, f.Records))
+			err = ignoreHandled(s.takeRecords(ctx, p, f.Records))
 		}
 	})
 	if err == nil {
 		err = s.takeAnswers(ctx)
 	}
 	if err == nil {
-		err = goneOn(s.closeGroup(ctx, true))
+		err = ignoreHandled(s.closeGroup(ctx))
 	}
 	if err == nil && (s.commitDue() || s.blocked.Load()) {
-		err = s.commit(ctx)
+		err = s.checkpoint(ctx)
 	}
 	return err
 }
-
-// errVoid says that everything since the last commit has been undone.
-var errVoid = fault.NewError(fault.None, "aborted")
-
-// errMoved is the errVoid of a commit that went through, after which not all that was
-// there is ours any more.
-var errMoved = fmt.Errorf("%w after the commit: partitions have moved", errVoid)
 
 // takeRecords works off what was polled of one partition.
 func (s *session) takeRecords(ctx context.Context, p *partition, records []*kgo.Record) error {
@@ -162,7 +158,7 @@ func (s *session) takeRecords(ctx context.Context, p *partition, records []*kgo.
 		if err := s.relieve(ctx); err != nil {
 			return err
 		}
-		if p.state.Waits() || len(s.stopped) > 0 && s.find(p.Topic, p.Partition) != p {
+		if p.state.Waits() || len(s.suspended) > 0 && s.find(p.Topic, p.Partition) != p {
 			return nil // gave way, or was stopped, while room was made
 		}
 		if err := s.pace(ctx, p); err != nil {
@@ -175,8 +171,8 @@ func (s *session) takeRecords(ctx context.Context, p *partition, records []*kgo.
 // takeRecord has one record judged, and holds it or sends it to the late
 // topic.
 func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) error {
-	if len(s.stuck) > 0 {
-		if err := s.atStuck(ctx, p, false, r.Offset); err != nil {
+	if p.out.MayHalt() {
+		if err := s.beforeHalt(ctx, p, false, r.Offset); err != nil {
 			return err
 		}
 	}
@@ -193,7 +189,7 @@ func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) e
 		Offset: r.Offset, LeaderEpoch: r.LeaderEpoch, Time: t, Size: emit.BodySize(r),
 		Invalid: invalid != nil, Outside: errors.Is(invalid, timestamp.ErrUnknownSchema),
 	}
-	s.codec.saw(r.Attrs.CompressionType())
+	s.codec.Saw(r.Attrs.CompressionType())
 	first, newest := in.Offset >= p.state.NextOffset(), p.state.Newest()
 	verdict, body := p.state.Step(in, s.wall)
 	if p.clocks.Due() && !in.Invalid && verdict != reorder.Settled {
@@ -231,9 +227,9 @@ func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) e
 			why.Verdict = reorder.Duplicate
 		}
 		p.ledger.Pending.Late[why.Verdict]++
-		late := s.flight.outbox.Late(p.Source, r, why)
+		late := s.writer.Outbox().Late(p.Source, r, why)
 		r.Recycle()
-		return s.produce(ctx, p, in.Offset, false, late)
+		return s.write(ctx, p, txn.Record{Record: late, Offset: in.Offset})
 	}
 	return nil
 }
@@ -245,14 +241,14 @@ func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) e
 func (s *session) release(ctx context.Context, p *partition) error {
 	var due reorder.Release
 	for {
-		if s.gts == nil && p.state.CommitFirst() {
-			if err := s.commit(ctx); err != nil {
+		if !s.writer.Atomic() && p.state.CommitFirst() {
+			if err := s.checkpoint(ctx); err != nil {
 				return err
 			}
 		}
-		if len(s.stuck) > 0 {
+		if p.out.MayHalt() {
 			if at, due := p.state.Peek(); due {
-				if err := s.atStuck(ctx, p, true, at.Offset); err != nil {
+				if err := s.beforeHalt(ctx, p, true, at.Offset); err != nil {
 					return err
 				}
 			}
@@ -283,7 +279,7 @@ func (s *session) relieve(ctx context.Context) error {
 			return nil
 		}
 		s.relieved = s.now()
-		if err := goneOn(s.release(ctx, s.owner(state))); err != nil {
+		if err := ignoreHandled(s.release(ctx, s.owner(state))); err != nil {
 			return err
 		}
 	}
@@ -299,61 +295,40 @@ func (s *session) owner(state *reorder.Partition) (owner *partition) {
 	return owner
 }
 
-// produce hands a record, made from the one at a source offset, which was held
-// or not, to the client, which may wait for room.
-func (s *session) produce(ctx context.Context, p *partition, offset int64, held bool, r *kgo.Record) error {
-	if s.examined != nil && s.examined != p {
-		if err := goneOn(s.closeGroup(ctx, true)); err != nil {
+// write hands over an output record of a partition.
+func (s *session) write(ctx context.Context, p *partition, r txn.Record) error {
+	if s.writer.Examining(p.out) {
+		if err := ignoreHandled(s.closeGroup(ctx)); err != nil {
 			return err
 		}
 	}
-	if err := s.heed(ctx); err != nil {
-		return err
-	}
-	if err := s.begin(); err != nil {
-		return err
-	}
-	s.put.add(r)
-	if p.put++; p.put == 1 {
-		s.putting++
-	}
-	if s.put.open >= s.putMost || p.put == 1 && s.full() {
-		s.sinceClock = clockEvery
-	}
-	switch suspect := s.suspects[p.Source]; {
-	case suspect != nil:
-		if err := s.examine(ctx, p, suspect, r, offset, held); err != nil {
-			return err
-		}
-	case s.limits.wide:
-		if err := s.fit(ctx, p, r, offset, held); err != nil {
-			return err
-		}
-	default:
-		s.send(ctx, r)
-	}
-	if s.flight.full() && s.examined == nil {
-		s.takeOff()
-	}
-	return nil
+	return s.afterWrite(ctx, s.writer.Write(ctx, p.out, r))
 }
 
-// heed goes back to the last commit once a record was refused. Without
-// transactions nothing hides what is put out behind it, so nothing may be.
-func (s *session) heed(ctx context.Context) error {
-	if s.gts != nil || !s.unacked.any() {
-		return nil
+// closeGroup waits for records that are under suspicion.
+func (s *session) closeGroup(ctx context.Context) error {
+	return s.afterWrite(ctx, s.writer.CloseGroup(ctx, true))
+}
+
+// afterWrite does what the writer's answer asks for.
+func (s *session) afterWrite(ctx context.Context, err error) error {
+	refused, isRefused := errors.AsType[*txn.Refused](err)
+	switch {
+	case isRefused:
+		return s.drop(refused)
+	case errors.Is(err, txn.ErrRollback):
+		return cmp.Or(s.checkpoint(ctx), errAborted)
 	}
-	return s.commit(ctx)
+	return err
 }
 
 // pace looks at the clock now and then inside long turns, and commits when it
 // is time: a transaction must not outlive its timeout because a release is
 // long. Nor does a stop wait for the end of one: where a commit may come, the turn may
-// end as well. And a quiet partition does not wait for a busy one. errStopped: p was
+// end as well. And a quiet partition does not wait for a busy one. errSuspended: p was
 // stopped meanwhile, for what a quiet one puts out has us wait for a suspect's group.
 func (s *session) pace(ctx context.Context, p *partition) error {
-	if s.sinceClock++; s.sinceClock < clockEvery {
+	if s.sinceClock++; !s.writer.TakeWaited() && s.sinceClock < clockEvery {
 		return nil
 	}
 	s.readClocks()
@@ -365,8 +340,8 @@ func (s *session) pace(ctx context.Context, p *partition) error {
 	if s.now().Sub(s.needed) >= askInterval {
 		s.needEnds()
 	}
-	if s.commitDue() || s.put.open >= s.putMost || s.full() {
-		if err := s.commit(ctx); err != nil {
+	if s.commitDue() || s.writer.Full() {
+		if err := s.checkpoint(ctx); err != nil {
 			return err
 		}
 	}
@@ -374,7 +349,7 @@ func (s *session) pace(ctx context.Context, p *partition) error {
 		return err
 	}
 	if s.find(p.Topic, p.Partition) != p {
-		return errStopped
+		return errSuspended
 	}
 	return nil
 }
@@ -440,7 +415,7 @@ func (s *session) lost(p *partition, err error) error {
 // takeErrors looks at what came with a poll instead of records.
 func (s *session) takeErrors(ctx context.Context, fetches kgo.Fetches) error {
 	for _, f := range fetches.Errors() {
-		if err := goneOn(s.takeError(ctx, f)); err != nil {
+		if err := ignoreHandled(s.takeError(ctx, f)); err != nil {
 			return err
 		}
 	}
@@ -453,7 +428,7 @@ const readPause = 100 * time.Millisecond
 
 func (s *session) takeError(ctx context.Context, f kgo.FetchError) error {
 	p := s.find(f.Topic, f.Partition)
-	if s.standsStill(f.Topic, f.Partition) || p != nil && p.state.Waits() {
+	if s.isSuspended(f.Topic, f.Partition) || p != nil && p.state.Waits() {
 		return nil // and is not read
 	}
 	switch err := f.Err; {
@@ -480,7 +455,7 @@ func (s *session) takeError(ctx context.Context, f kgo.FetchError) error {
 		s.reporter.Warn("lost the group; joining again", err, "group", s.cfg.Group)
 		return nil
 	case p != nil && errors.As(err, new(*kgo.ErrDecompressTooLarge)):
-		return s.swollen(ctx, p, err)
+		return s.tooLargeToRead(ctx, p, err)
 	case p != nil && (errors.As(err, new(*kgo.ErrDataLoss)) || errors.Is(err, kerr.OffsetOutOfRange)):
 		return s.gone(ctx, p, err)
 	case errors.Is(err, kerr.TopicAuthorizationFailed):

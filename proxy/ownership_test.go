@@ -10,9 +10,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/proxy/status"
+	"github.com/tidemarkhq/tidemark/proxy/txn"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -88,7 +88,7 @@ func TestForeignIsGivenUp(t *testing.T) {
 		topic := c.topic(2)
 		s := newSession(c.config(topic), c.connection, c.adm, map[string]preflight.Topic{}, newProcess(slog.Default()))
 		for n := range int32(2) {
-			p := &partition{state: s.engine.Assign(reorder.Fresh(0, -1, 0), 0), ledger: new(status.Ledger)}
+			p := &partition{state: s.engine.Assign(reorder.Fresh(0, -1, 0), 0), ledger: new(status.Ledger), out: new(txn.Source)}
 			p.Topic, p.Partition = topic, n
 			s.install(p)
 		}
@@ -173,7 +173,7 @@ func TestStaleEndsAreNoLoss(t *testing.T) {
 		topic := c.topic(1)
 		a := c.heldAndStopped(topic, 10)
 		s := newSession(a.cfg, c.connection, c.adm, map[string]preflight.Topic{}, newProcess(slog.Default()))
-		p := &partition{state: s.engine.Assign(c.commits(a.cfg)[0], 0), since: 10, ledger: new(status.Ledger)}
+		p := &partition{state: s.engine.Assign(c.commits(a.cfg)[0], 0), since: 10, ledger: new(status.Ledger), out: new(txn.Source)}
 		p.Topic = topic
 		for _, step := range []struct {
 			read   int64
@@ -232,45 +232,6 @@ func TestStrangersTransactionHoldsNobodyUp(t *testing.T) {
 	})
 }
 
-// TestProgressElsewhereForgivesNothing: commits of other partitions come in
-// between while the refused record is read again; only its own partition can
-// get past it.
-func TestProgressElsewhereForgivesNothing(t *testing.T) {
-	onFake(t, func(t *testing.T, c *cluster) {
-		s := newSession(c.config(c.topic(2)), c.connection, c.adm, map[string]preflight.Topic{}, newProcess(slog.New(slog.DiscardHandler)))
-		parts := make([]*partition, 2)
-		for n := range parts {
-			parts[n] = &partition{
-				Source: emit.Source{Topic: "raw", Ordered: "raw.ordered", Late: "raw.late", Partition: int32(n)},
-				state:  s.engine.Assign(reorder.Fresh(0, 0, 0), 0), ledger: new(status.Ledger),
-			}
-			s.install(parts[n])
-		}
-		refuse := func(times int) (stops bool) {
-			for range times {
-				parts[1].state.Skip(parts[1].state.Position()+1, 0)
-				parts[1].put++ // and is accepted
-				s.forgive()
-				if err := s.bear(c.ctx, []*refusal{{"raw.ordered", 0, 0, kerr.KafkaStorageError}}); err != nil {
-					t.Fatal(err)
-				}
-			}
-			_, stops = s.shut[parts[0].Source]
-			return stops
-		}
-		if refuse(5) {
-			t.Fatal("it stops after 5")
-		}
-		parts[0].state.Skip(7, 0)
-		if refuse(5) {
-			t.Fatal("it stops after getting past it and 5 more")
-		}
-		if !refuse(1) {
-			t.Error("still patient")
-		}
-	})
-}
-
 // TestRewrittenLogIsRead: when a new leader has written over the log and that
 // is accepted, reading goes on where the logs part, in a replay as well.
 func TestRewrittenLogIsRead(t *testing.T) {
@@ -286,7 +247,7 @@ func TestRewrittenLogIsRead(t *testing.T) {
 			s := newSession(cfg, c.connection, c.adm, map[string]preflight.Topic{}, newProcess(slog.New(slog.DiscardHandler)))
 			s.cl = c.client()
 			defer s.cl.Close()
-			p := &partition{state: s.engine.Assign(snap, 0), ledger: new(status.Ledger)}
+			p := &partition{state: s.engine.Assign(snap, 0), ledger: new(status.Ledger), out: new(txn.Source)}
 			p.Topic = topic
 			err := s.gone(c.ctx, p, &kgo.ErrDataLoss{Topic: topic, ConsumedTo: snap.Low, ResetTo: 9})
 			if at := p.state.Position(); err != nil || at != 9 {

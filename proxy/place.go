@@ -9,17 +9,14 @@ import (
 // waits are what a session waits for: how long that may take when all is well, and where
 // to look when it does not end.
 type waits struct {
-	beginning, ending, committing, loading, joining, takingUp fault.Wait
+	loading, joining, takingUp fault.Wait
 }
 
 func newWaits(t fault.Commands) waits {
 	return waits{
-		beginning:  fault.TransactionWait(t, "a producer id for the next transaction", time.Second),
-		ending:     fault.TransactionWait(t, "the end of our transaction", stuckAfter),
-		committing: fault.GroupWait(t, "a commit of offsets", stuckAfter),
-		loading:    fault.GroupWait(t, "what is committed of partitions that are taken up, and where their logs begin and end", slow),
-		joining:    fault.GroupWait(t, "our place in the group, for which all other members have to join again", fault.JoinPatience),
-		takingUp:   fault.GroupWait(t, "partitions of ours: to join again, or their offsets", fault.JoinPatience),
+		loading:  fault.GroupWait(t, "what is committed of partitions that are taken up, and where their logs begin and end", slowAnswer),
+		joining:  fault.GroupWait(t, "our place in the group, for which all other members have to join again", fault.JoinPatience),
+		takingUp: fault.GroupWait(t, "partitions of ours: to join again, or their offsets", fault.JoinPatience),
 	}
 }
 
@@ -68,10 +65,13 @@ func (s *session) placeFound() {
 func (s *session) lacks(mine map[string][]int32) bool {
 	for topic, ps := range mine {
 		for _, n := range ps {
-			if s.find(topic, n) == nil && !s.standsStill(topic, n) {
+			if s.find(topic, n) == nil && !s.isSuspended(topic, n) {
 				return true
 			}
 		}
 	}
 	return false
 }
+
+// slowAnswer is how long brokers may take before it is reported.
+const slowAnswer = 5 * time.Second

@@ -11,13 +11,14 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/proxy/registry"
 	"github.com/tidemarkhq/tidemark/proxy/status"
+	"github.com/tidemarkhq/tidemark/proxy/txn"
 )
 
 // process is what outlives the sessions.
 type process struct {
 	reporter  *fault.Reporter
 	cluster   *preflight.Cluster
-	limits    *limits
+	limits    *txn.Limits
 	wallClock func() time.Time
 	producers *clocks.Producers
 	publisher *status.Publisher
@@ -28,13 +29,13 @@ type process struct {
 	looked    map[string]bool    // topics; see session.arrives
 	begun     map[emit.Source]time.Time
 	quotas    *quotas
-	acks      ackLimit
+	acks      txn.AckLimit
 }
 
 func newProcess(log *slog.Logger) *process {
 	a := fault.NewReporter(log)
 	return &process{
-		reporter: a, quotas: newQuotas(a), limits: newLimits(), wallClock: time.Now,
+		reporter: a, quotas: newQuotas(a), limits: txn.NewLimits(), wallClock: time.Now,
 		producers: clocks.NewProducers(), looked: map[string]bool{}, begun: map[emit.Source]time.Time{},
 		publisher: status.NewPublisher(""), ledgers: status.Ledgers{}, cluster: new(preflight.Cluster),
 	}

@@ -226,9 +226,9 @@ func (q *quotas) totals() fault.Throttled {
 // heedQuotas takes account of what the quotas want, and slow brokers: of how much is put out until the next
 // commit, and of how much is asked for, since for a turn all that was polled is worked off.
 func (s *session) heedQuotas() {
-	s.putMost = min(s.quotas.atOnce(produceRequests, math.MaxInt), s.acks.bytes())
+	s.writer.SetMost(s.quotas.atOnce(produceRequests, math.MaxInt))
 	most := int(fetchBytes(int64(s.cfg.Memory)))
-	n := int32(min(s.quotas.atOnce(fetchRequests, most), s.putMost))
+	n := int32(min(s.quotas.atOnce(fetchRequests, most), s.writer.Most()))
 	if n != s.fetchMost {
 		s.fetchMost = n
 		s.cl.UpdateFetchMaxBytes(n, min(n, partitionBytes))
@@ -238,29 +238,6 @@ func (s *session) heedQuotas() {
 // partitionBytes is what is asked for of one partition, at the most: the client's default.
 const partitionBytes = 1 << 20
 
-// mostPolled is how many records one poll may return: what they become has to be put out
+// mostPolled is how many records one poll may return: what they become has to be written
 // before rebalances are let through.
-func (s *session) mostPolled() int {
-	if s.putMost == math.MaxInt || s.put.records == 0 {
-		return maxPoll
-	}
-	size := max(s.put.bytes/s.put.records, 1)
-	return min(max(s.putMost/size, 1), maxPoll)
-}
-
-// volume is how much has been put out.
-type volume struct {
-	records, bytes int // of late: halved now and then
-	open           int // bytes since the last commit
-}
-
-func (p *volume) add(r *kgo.Record) {
-	const headers = 100 // ours, and what frames a record
-	size := len(r.Key) + len(r.Value) + headers
-	p.records++
-	p.bytes += size
-	p.open += size
-	if p.records > 1<<16 {
-		p.records, p.bytes = p.records/2, p.bytes/2
-	}
-}
+func (s *session) mostPolled() int { return s.writer.MostRecords(maxPoll) }

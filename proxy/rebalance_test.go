@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/txn"
 )
 
 func instance(name string) string { return "TIDEMARK_INSTANCE=" + name }
@@ -67,7 +68,7 @@ func TestCommitGoesThroughBesideRebalance(t *testing.T) {
 				aborts++
 			case !slow:
 				slow = true
-				c.fake.SleepControl(func() { time.Sleep(2 * stuckAfter) })
+				c.fake.SleepControl(func() { time.Sleep(2 * txn.EndPatience) })
 			}
 			return nil, nil, false
 		})

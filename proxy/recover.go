@@ -20,6 +20,7 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/preflight"
+	"github.com/tidemarkhq/tidemark/proxy/txn"
 	"github.com/tidemarkhq/tidemark/reorder"
 )
 
@@ -61,7 +62,7 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (p
 	}
 	s.listed = listings{}
 	var loaded, waiting []*partition
-	var begins []offset // what is committed before anything is read
+	var begins []txn.Offset // what is committed before anything is read
 	var fresh []emit.Source
 	epochs := map[emit.Source]uint32{} // of those that begin
 	away := map[*partition]error{}     // why they cannot be taken up now
@@ -115,7 +116,7 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (p
 			return nil, err
 		}
 	}
-	if err := s.commitPlain(ctx, begins); err != nil {
+	if err := s.writer.Offsets.Commit(ctx, begins); err != nil {
 		return nil, err
 	}
 	for _, src := range fresh {
@@ -133,12 +134,12 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (p
 		p.since = s.now()
 		p.clocks.Begin(p.since)
 		s.install(p)
-		delete(s.stopped, p.Source)
+		delete(s.suspended, p.Source)
 		again += p.state.NextOffset() - p.state.Low()
 	}
 	s.cl.ResumeFetchPartitions(partitions)
 	for _, p := range waiting {
-		s.await(p)
+		s.awaitOutputs(p)
 	}
 	for p, why := range away {
 		s.awaitLeader(p, why)

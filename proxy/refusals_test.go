@@ -16,6 +16,7 @@ import (
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/proxy/status"
+	"github.com/tidemarkhq/tidemark/proxy/txn"
 )
 
 // unwelcome is a timestamp that an output refuses in the tests below.
@@ -135,7 +136,7 @@ func stopsAtRefused(t *testing.T, c *cluster, refusal *kerr.Error, delivery stri
 	c.verify(s.cfg)
 	refused.Remove()
 	took := since(func() { c.awaitRead(s) })
-	if took > retryStopped+2*time.Second {
+	if took > retrySuspended+2*time.Second {
 		t.Errorf("it took %v to go on", took)
 	}
 	s.stop()
@@ -202,7 +203,7 @@ func TestOutputPartitionTakesNothing(t *testing.T) {
 						}
 					}
 					refused.Remove()
-					if took := since(func() { c.awaitRead(s) }); took > retryStopped+2*time.Second {
+					if took := since(func() { c.awaitRead(s) }); took > retrySuspended+2*time.Second {
 						t.Errorf("it took %v to go on", took)
 					}
 					s.stop()
@@ -291,19 +292,20 @@ func TestStoppedInsideItsRelease(t *testing.T) {
 		}
 		defer closeClient(gts.Client(), s.die)
 		defer close(s.ready) // it is assigned nothing before
-		s.gts, s.cl, s.stopping = gts, gts.Client(), c.ctx
+		s.use(gts.Client(), gts)
+		s.stopping = c.ctx
 		take := func(n int32, rs ...*kgo.Record) *partition {
 			s.readClocks()
 			p := s.find(topic, n)
 			if p == nil {
-				p = &partition{state: s.engine.Assign(c.commits(a.cfg)[n], s.now()), ledger: new(status.Ledger)}
+				p = &partition{state: s.engine.Assign(c.commits(a.cfg)[n], s.now()), ledger: new(status.Ledger), out: new(txn.Source)}
 				p.Source = emit.Source{Topic: topic, Ordered: topic + ".ordered", Late: topic + ".late", Partition: n}
 				s.install(p)
 			}
 			for i, r := range rs {
 				r.Offset, r.Partition = p.state.Position()+int64(i), n
 			}
-			if err := goneOn(s.takeRecords(c.ctx, p, rs)); err != nil {
+			if err := ignoreHandled(s.takeRecords(c.ctx, p, rs)); err != nil {
 				t.Fatal(err)
 			}
 			return p
@@ -323,14 +325,14 @@ func TestStoppedInsideItsRelease(t *testing.T) {
 			rs = append(rs, timed(topic, base, 0, fmt.Append(nil, i)))
 		}
 		rs[0].Timestamp = unwelcome
-		s.suspects[emit.Source{Topic: topic, Ordered: topic + ".ordered", Late: topic + ".late"}] = &suspect{left: 1000}
+		s.writer.Source(emit.Source{Topic: topic, Ordered: topic + ".ordered", Late: topic + ".late"}).Suspect(1000)
 		take(0, rs...)
 		s.watcher.fresh.Store(true)
 		take(0, timed(topic, base, 1000, nil))
-		if s.find(topic, 0) != nil || quiet.put != 1 {
-			t.Errorf("stopped: %v, put out by the other: %d", s.find(topic, 0) == nil, quiet.put)
+		if s.find(topic, 0) != nil || quiet.out.Written() != 1 {
+			t.Errorf("stopped: %v, put out by the other: %d", s.find(topic, 0) == nil, quiet.out.Written())
 		}
-		if err := s.flush(c.ctx); err != nil {
+		if err := s.writer.Flush(c.ctx); err != nil {
 			t.Fatal(err)
 		}
 		info := c.fake.PartitionInfo(topic+".ordered", 0)

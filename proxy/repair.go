@@ -19,6 +19,7 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/proxy/repair"
+	"github.com/tidemarkhq/tidemark/proxy/txn"
 )
 
 // RepairOptions say what to repair, and how.
@@ -79,8 +80,8 @@ func repairRuns(ctx, hard context.Context, cfg config.Config, o RepairOptions, c
 	for {
 		began := time.Now()
 		p := &repairer{
-			process: proc, cfg: repairConfig(cfg), opts: o, limit: int64(cfg.Memory), rooms: map[string]int{}, refusals: map[string]int{}, owed: map[owedAt]owed{},
-			connection: slices.Concat(prompt(), connection, []kgo.Opt{kgo.WithHooks(proc.reporter.ConnectionHook()), kgo.WithLogger(clientLog{proc.reporter.Logger}), kgo.MaxDecompressBatchBytes(inflated(int64(cfg.Memory)))}),
+			process: proc, cfg: repairConfig(cfg), opts: o, limit: int64(cfg.Memory), rooms: txn.NewLimits(), refusals: map[string]int{}, owed: map[owedAt]owed{},
+			connection: slices.Concat(prompt(), connection, []kgo.Opt{kgo.WithHooks(proc.reporter.ConnectionHook()), kgo.WithLogger(clientLog{proc.reporter.Logger}), kgo.MaxDecompressBatchBytes(decompressLimit(int64(cfg.Memory)))}),
 			now:        proc.wallClock(), report: repair.NewReport(o.DryRun),
 		}
 		err := p.run(ctx, hard)
@@ -111,7 +112,7 @@ type repairer struct {
 	limit      int64              // bytes to hold
 	refusals   map[string]int     // of output partitions, in this run
 	owed       map[owedAt]owed    // where the run ends before the end
-	rooms      map[string]int     // bytes that a batch may have, by topic, where brokers refused more
+	rooms      *txn.Limits        // of batches, in this run
 	report     repair.Report
 	pause      fault.Backoff
 	member     membership      // of the session before, until the next one has joined
@@ -172,7 +173,7 @@ func (p *repairer) outcome(ctx context.Context, err error) (over bool, _ error) 
 		return false, nil // and the others are corrected
 	case permanent != nil:
 		return true, permanent
-	case errors.Is(err, errOverdue):
+	case errors.Is(err, txn.ErrOverdue):
 		p.limit = max(p.limit/2, leastShare)
 	}
 	p.reporter.Warn("starting over from the last commit", err)
@@ -212,7 +213,7 @@ func (p *repairer) forGood(err error) error {
 	}
 	t := fault.CommandsFor(p.cfg)
 	switch {
-	case errors.Is(err, kerr.FencedInstanceID), fault.IsFenced(err) && !errors.Is(err, errOverdue):
+	case errors.Is(err, kerr.FencedInstanceID), fault.IsFenced(err) && !errors.Is(err, txn.ErrOverdue):
 		return fault.Failed(fmt.Errorf("another repair of group %q was started: %w", p.cfg.Group, err),
 			"the younger one goes on, and nothing is corrected twice; let only one run at a time")
 	case errors.Is(err, kerr.TopicAuthorizationFailed):
@@ -220,7 +221,7 @@ func (p *repairer) forGood(err error) error {
 		return fault.Usage(err, "allow it, for each of the topics: "+t.Allow("--topic", p.cfg.LateTopic(source), kadm.OpRead, kadm.OpDescribe)+
 			"; and "+t.Allow("--topic", preflight.CorrectionsTopic(p.opts.To, source), kadm.OpWrite, kadm.OpDescribe))
 	case errors.Is(err, kgo.ErrMaxDecompress):
-		return fault.Failed(fmt.Errorf("%w (%v)", err, config.ByteSize(inflated(int64(p.cfg.Memory)))),
+		return fault.Failed(fmt.Errorf("%w (%v)", err, config.ByteSize(decompressLimit(int64(p.cfg.Memory)))),
 			"Tidemark itself wrote no such batch; to repair it all the same, raise TIDEMARK_MEMORY")
 	case errors.Is(err, kerr.InvalidTransactionTimeout):
 		return fault.Usage(err, fmt.Sprintf("a repair needs transactions of %v, and transaction.max.timeout.ms of the brokers must not be less", p.cfg.TransactionTimeout))
@@ -268,7 +269,7 @@ func (p *repairer) session(ctx, hard context.Context, first, admin *kgo.Client) 
 		err = fmt.Errorf("%w: %w", kerr.ProducerFenced, err)
 	}
 	closeClient(w.gts.Client(), w.die)
-	if p.member.after(w.gts.Client(), !errors.Is(err, errStrangers)); errors.Is(err, kerr.FencedInstanceID) || fault.IsFenced(err) && !errors.Is(err, errOverdue) {
+	if p.member.after(w.gts.Client(), !errors.Is(err, errStrangers)); errors.Is(err, kerr.FencedInstanceID) || fault.IsFenced(err) && !errors.Is(err, txn.ErrOverdue) {
 		p.member = membership{} // it is the other one's
 	}
 	return err
@@ -302,7 +303,7 @@ func (p *repairer) read(ctx context.Context, cl *kgo.Client, stretches []repair.
 		Rule: repair.Rule{
 			Prefix: p.cfg.HeaderPrefix, EventTime: eventTime, Reasons: p.opts.Reasons, TTL: p.opts.TTL, Now: p.now,
 		},
-		Limit: p.limit, Most: max(p.limits.commit/offsetBytes, 1),
+		Limit: p.limit, Most: p.limits.Offsets(txn.OffsetBytes),
 		Unreadable: func(r *kgo.Record, err error) {
 			p.reporter.Warn("a late record is left where it is", err, "topic", r.Topic, "partition", r.Partition, "offset", r.Offset)
 		},

@@ -17,6 +17,7 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/proxy/repair"
+	"github.com/tidemarkhq/tidemark/proxy/txn"
 )
 
 // repairWriter publishes corrections in transactions, as the one member of the
@@ -53,15 +54,15 @@ func (p *repairer) openWriter(topics []preflight.Corrections) (*repairWriter, er
 		kgo.TransactionTimeout(p.cfg.TransactionTimeout),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.MaxBufferedRecords(maxInFlight),
-		kgo.MaxBufferedBytes(batchWide+maxInFlightBytes),
-		kgo.ProducerBatchMaxBytes(batchWide), // send keeps below the limits
+		kgo.MaxBufferedBytes(txn.MostBatch+maxInFlightBytes),
+		kgo.ProducerBatchMaxBytes(txn.MostBatch), // send keeps below the limits
 		kgo.RecordRetries(produceTries),
 		kgo.UnknownTopicRetries(2*produceTries),
 	)
 	for _, t := range topics {
 		opts = append(opts, kgo.ConsumeTopics(t.Late))
 	}
-	if codec, ok := codecs[p.cfg.Compression]; ok {
+	if codec, ok := txn.Codecs[p.cfg.Compression]; ok {
 		opts = append(opts, kgo.ProducerBatchCompression(codec))
 	}
 	var err error
@@ -124,7 +125,7 @@ func (w *repairWriter) publish(ctx, hard context.Context, shares []*repair.Share
 		w.report.Add(shares)
 		return nil
 	case time.Since(began) > w.cfg.TransactionTimeout:
-		err = fmt.Errorf("%w: %w", errOverdue, err)
+		err = fmt.Errorf("%w: %w", txn.ErrOverdue, err)
 	}
 	w.reporter.Aborts.Add(1)
 	return err
@@ -144,10 +145,13 @@ func (w *repairWriter) transact(ctx, hard context.Context, shares []*repair.Shar
 		return err
 	}
 	w.doubtful = shares
-	committed, err := w.gts.End(kgo.PreTxnCommitFnContext(ending, w.offsets(shares)), kgo.TryCommit)
-	if size := offsetBytes * len(shares); tooLargeCommit(err, size) {
+	committed, err := w.gts.End(kgo.PreTxnCommitFnContext(ending, func(req *kmsg.TxnOffsetCommitRequest) error {
+		txn.Put(w.offsets(shares), req)
+		return nil
+	}), kgo.TryCommit)
+	if size := txn.OffsetBytes * len(shares); txn.TooLargeCommit(err, size) {
 		w.doubtful = nil
-		return cmp.Or(w.limits.tooMany(w.reporter, w.cfg, len(shares), size, err), errLarge)
+		return cmp.Or(w.limits.CommitRefused(w.reporter, w.cfg, len(shares), size, err), txn.ErrLimits)
 	}
 	if err != nil {
 		return fmt.Errorf("end the transaction of %q: %w", w.cfg.TransactionalID(), err)
@@ -196,16 +200,12 @@ func (w *repairWriter) send(ctx context.Context, shares []*repair.Share) error {
 
 // room is the most that a batch of a topic may have before compression.
 func (w *repairWriter) room(topic string) int {
-	room := batchDefault
 	for _, t := range w.topics {
-		if t.To == topic && t.MaxBatch > 0 {
-			room = int(min(t.MaxBatch, batchWide))
+		if t.To == topic {
+			return w.rooms.Batch(topic, int(min(t.MaxBatch, txn.MostBatch)))
 		}
 	}
-	if learnt, ok := w.rooms[topic]; ok {
-		room = min(room, learnt)
-	}
-	return max(room, batchLeast)
+	return w.rooms.Batch(topic, 0)
 }
 
 // refused says what is to be done about a correction that was not acknowledged. If
@@ -215,16 +215,16 @@ func (w *repairWriter) refused(ctx context.Context, r *refusal, shares []*repair
 	err := fmt.Errorf("write to %s partition %d: %w", r.topic, r.partition, r.err)
 	room := w.room(r.topic)
 	switch {
-	case tooBig(r.err) && r.size <= room && room > batchLeast:
-		w.rooms[r.topic] = room / 2
-		return fmt.Errorf("%w: %w", errLarge, err)
-	case tooBig(r.err), refusedForGood(r.err):
+	case txn.TooLarge(r.err) && r.size <= room && room > txn.LeastBatch:
+		w.rooms.BatchRefused(r.topic, room)
+		return fmt.Errorf("%w: %w", txn.ErrLimits, err)
+	case txn.TooLarge(r.err), txn.RefusedForGood(r.err):
 		return w.blame(ctx, r, shares)
 	case errors.Is(r.err, kerr.UnknownTopicOrPartition), errors.Is(r.err, kerr.UnknownTopicID):
 		return fault.Failed(err, "the topic is gone; start again, and it is created")
-	case aboutPartition(r.err):
+	case txn.AboutPartition(r.err):
 		out := fmt.Sprintf("%s partition %d", r.topic, r.partition)
-		if w.refusals[out]++; w.refusals[out] > patience {
+		if w.refusals[out]++; w.refusals[out] > txn.Patience {
 			for _, s := range shares {
 				if s.To == r.topic && s.Partition == r.partition {
 					w.owe(s, s.Start, err, "see that the partition has a leader and enough replicas in sync: "+
@@ -249,32 +249,32 @@ func (w *repairWriter) blame(ctx context.Context, r *refusal, shares []*repair.S
 		if s.To != r.topic || s.Partition != r.partition {
 			continue
 		}
-		hs := make([]*handed, len(s.Records))
+		hs := make([]*txn.Handed, len(s.Records))
 		for i, c := range s.Records {
-			hs[i] = &handed{r: c, offset: s.From[i], err: r.err}
+			hs[i] = &txn.Handed{Record: txn.Record{Record: c, Offset: s.From[i]}, Err: r.err}
 		}
-		slices.SortFunc(hs, func(a, b *handed) int { return cmp.Compare(a.offset, b.offset) })
+		slices.SortFunc(hs, func(a, b *txn.Handed) int { return cmp.Compare(a.Offset, b.Offset) })
 		packed, room := 0, w.room(s.To)
 		flush := func() error { packed = 0; return w.gts.Client().Flush(ctx) }
-		culprit, err := sifter{
-			flush:   flush,
-			forGood: func(err error) bool { return tooBig(err) || refusedForGood(err) },
-			send: func(h *handed) (err error) {
-				n := emit.WireSize(h.r)
+		culprit, err := txn.Sifter{
+			Flush:   flush,
+			ForGood: func(err error) bool { return txn.TooLarge(err) || txn.RefusedForGood(err) },
+			Send: func(h *txn.Handed) (err error) {
+				n := emit.WireSize(h.Record.Record)
 				if packed > 0 && packed+n > room {
 					err = flush()
 				}
 				packed += n
-				h.err, h.r.Context = nil, nil
-				w.gts.Produce(ctx, h.r, func(_ *kgo.Record, err error) { h.err = err })
+				h.Err, h.Context = nil, nil
+				w.gts.Produce(ctx, h.Record.Record, func(_ *kgo.Record, err error) { h.Err = err })
 				return err
 			},
-		}.first(hs)
+		}.First(hs)
 		if err != nil {
 			return err
 		}
 		if culprit != nil {
-			w.owe(s, culprit.offset, fmt.Errorf("write the correction of %s partition %d offset %d to %s: %w: %w", s.Late, s.Partition, culprit.offset, s.To, errForGood, culprit.err), w.cure(s.To, culprit))
+			w.owe(s, culprit.Offset, fmt.Errorf("write the correction of %s partition %d offset %d to %s: %w: %w", s.Late, s.Partition, culprit.Offset, s.To, txn.ErrForGood, culprit.Err), w.cure(s.To, culprit))
 			return errOwed
 		}
 	}
@@ -282,13 +282,13 @@ func (w *repairWriter) blame(ctx context.Context, r *refusal, shares []*repair.S
 }
 
 // cure says what has a correction taken.
-func (w *repairWriter) cure(topic string, h *handed) string {
+func (w *repairWriter) cure(topic string, h *txn.Handed) string {
 	t := fault.CommandsFor(w.cfg)
-	if tooBig(h.err) {
-		n := emit.WireSize(h.r)
+	if txn.TooLarge(h.Err) {
+		n := emit.WireSize(h.Record.Record)
 		return fmt.Sprintf("a correction of %d bytes does not fit, and the late topic took it; raise the limit: %s", n, t.Set(topic, fault.MaxMessageBytes, fmt.Sprint(n+preflight.HeaderRoom)))
 	}
-	return letIn(t, topic, h.err, h.r.Key == nil)
+	return txn.Cure(t, topic, h.Err, h.Key == nil)
 }
 
 // owe has the run leave a partition of a late topic from an offset on.
@@ -303,26 +303,24 @@ func (w *repairWriter) owe(s *repair.Share, from int64, err error, hint string) 
 		"topic", s.Late, "partition", s.Partition, "offset", from, "hint", hint)
 }
 
-// offsets writes into a commit how far the late topics have been dealt with.
-func (w *repairWriter) offsets(shares []*repair.Share) func(*kmsg.TxnOffsetCommitRequest) error {
-	return func(req *kmsg.TxnOffsetCommitRequest) error {
-		req.Topics = req.Topics[:0]
-		for _, topic := range w.topics {
-			t := kmsg.NewTxnOffsetCommitRequestTopic()
-			t.Topic, t.TopicID = topic.Late, topic.ID
-			metadata := repairMetadata(topic.ID)
-			for _, s := range shares {
-				if s.Late != topic.Late {
-					continue
-				}
-				p := kmsg.NewTxnOffsetCommitRequestTopicPartition()
-				p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = s.Partition, s.Next, -1, &metadata
-				t.Partitions = append(t.Partitions, p)
-			}
-			if len(t.Partitions) > 0 {
-				req.Topics = append(req.Topics, t)
+// offsets returns how far the late topics have been dealt with.
+func (w *repairWriter) offsets(shares []*repair.Share) (all []txn.Offset) {
+	for _, topic := range w.topics {
+		for _, s := range shares {
+			if s.Late == topic.Late {
+				all = append(all, txn.Offset{
+					Topic: topic.Late, ID: topic.ID, Partition: s.Partition, At: s.Next, LeaderEpoch: -1, Metadata: repairMetadata(topic.ID),
+				})
 			}
 		}
-		return nil
 	}
+	return all
+}
+
+// refusal is a correction that was not acknowledged.
+type refusal struct {
+	topic     string
+	partition int32
+	size      int // of the record, in a batch of its own before compression
+	err       error
 }

@@ -38,7 +38,7 @@ func (s *session) status() *status.Status {
 		st.Rival = r.String()
 	}
 	st.Throttled = s.quotas.words()
-	n := len(s.stopped)
+	n := len(s.suspended)
 	for _, ps := range s.parts {
 		n += len(ps)
 	}
@@ -58,8 +58,8 @@ func (s *session) status() *status.Status {
 		shown.Hold = status.HoldOf(s.cfg, &shown, s.slowest, st.At)
 		st.Partitions = append(st.Partitions, shown)
 	})
-	for src := range s.stopped {
-		why, a := s.reasons[src], s.ledgers[src]
+	for src, why := range s.suspended {
+		a := s.ledgers[src]
 		shown := status.Partition{
 			Topic: src.Topic, Partition: src.Partition, State: why.state, Status: why.last,
 			Committed: why.committed, End: why.end, Stable: why.stable, Totals: a.Committed, Disorder: a.Disorder,
@@ -106,9 +106,9 @@ func (s *session) notReady() string {
 			p := s.find(topic, n)
 			if p == nil {
 				src := s.source(topic, n)
-				if _, stopped := s.stopped[src]; !stopped {
+				if at := s.suspended[src]; at == nil {
 					taking++
-				} else if s.reasons[src].state == status.WaitingForOutputs {
+				} else if at.state == status.WaitingForOutputs {
 					waiting++
 				}
 			} else if _, replaying := p.state.Replaying(); replaying {

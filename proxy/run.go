@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"slices"
 	"sync"
 	"time"
@@ -23,6 +22,7 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/proxy/status"
+	"github.com/tidemarkhq/tidemark/proxy/txn"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -78,7 +78,7 @@ func runSessions(ctx, hard context.Context, cfg config.Config, connection []kgo.
 	}
 	defer proc.closeRegistry()
 	proc.quotas.keep(cfg)
-	proc.acks.timeout = cfg.TransactionTimeout
+	proc.acks.Timeout = cfg.TransactionTimeout
 	defer proc.publisher.Start(ctx, cfg, status.Sources{
 		Counters: &proc.reporter.Counters, Waits: &proc.reporter.Waits,
 		Cluster: proc.cluster.ID, Throttled: proc.quotas.totals,
@@ -158,14 +158,14 @@ func (r *runner) outcome(err error) (over bool, _ error) {
 		return true, nil
 	case permanent != nil:
 		return true, permanent
-	case fault.IsFenced(err) && !errors.Is(err, errOverdue):
+	case fault.IsFenced(err) && !errors.Is(err, txn.ErrOverdue):
 		if r.fenced = lastMinute(append(r.fenced, time.Now())); len(r.fenced) >= 3 {
 			return true, fault.Failed(fmt.Errorf("fenced three times in a minute as %q: %w", r.cfg.TransactionalID(), err),
 				"another process uses this group and instance; give each its own TIDEMARK_INSTANCE")
 		}
 	}
 	if fault.IsExpired(err) {
-		r.reporter.Info(expired, err, "transactional_id", r.cfg.TransactionalID())
+		r.reporter.Info(txn.Expired, err, "transactional_id", r.cfg.TransactionalID())
 		r.publisher.SetStage("taking the transactional id again, which the brokers have forgotten")
 		return false, nil
 	}
@@ -178,8 +178,6 @@ func (r *runner) outcome(err error) (over bool, _ error) {
 // commits anything. It stays short: once a broker is back, the output is to go
 // on within 3 s.
 var betweenSessions = fault.Backoff{First: 250 * time.Millisecond, Longest: time.Second}
-
-const expired = "the brokers have forgotten our transactional id, which had no transaction for transactional.id.expiration.ms; taking it again"
 
 func lastMinute(times []time.Time) []time.Time {
 	for len(times) > 0 && time.Since(times[0]) > time.Minute {
@@ -217,11 +215,15 @@ func (r *runner) session(first, admin *kgo.Client) error {
 		return nil
 	}
 	if cfg.Delivery == config.ExactlyOnce {
-		if s.gts, err = kgo.NewGroupTransactSession(s.clientOpts()...); err == nil {
-			s.cl = s.gts.Client()
+		var gts *kgo.GroupTransactSession
+		if gts, err = kgo.NewGroupTransactSession(s.clientOpts()...); err == nil {
+			s.use(gts.Client(), gts)
 		}
 	} else {
-		s.cl, err = kgo.NewClient(s.clientOpts()...)
+		var cl *kgo.Client
+		if cl, err = kgo.NewClient(s.clientOpts()...); err == nil {
+			s.use(cl, nil)
+		}
 	}
 	if err != nil {
 		return fault.Usage(err, "")
@@ -309,31 +311,48 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 		cfg: cfg, log: proc.reporter.Logger, reporter: proc.reporter, cluster: proc.cluster, wallClock: proc.wallClock, limits: proc.limits, producers: proc.producers, publisher: proc.publisher,
 		ledgers: proc.ledgers, latency: &proc.latency, waits: &proc.reporter.Waits,
 		topics: topics, connection: connection, extract: proc.extractor(cfg), schemas: proc.schemas, adm: adm,
-		stamps: cfg.EventTime.UsesTimestamp(), looked: proc.looked, begun: proc.begun, quotas: proc.quotas, acks: &proc.acks, putMost: math.MaxInt,
-		engine:   reorder.NewEngine(opts, int64(cfg.Memory)),
-		headers:  cfg.OutputHeaders(),
-		parts:    map[string]map[int32]*partition{},
-		refusals: map[emit.Source]refused{},
-		stuck:    map[emit.Source]place{},
-		suspects: map[emit.Source]*suspect{}, perOffset: offsetBytes,
-		shut:     map[emit.Source]closed{},
-		stopped:  map[emit.Source]watermark.Instant{},
-		starts:   map[emit.Source]kgo.EpochOffset{},
-		reasons:  map[emit.Source]standing{},
-		waiting:  map[emit.Source]wanted{},
-		recoil:   recoil,
-		slowest:  watermark.None,
-		owned:    newOwnership(),
-		ready:    make(chan struct{}),
-		requests: make(chan assignment, 1),
-		start:    time.Now(), committed: time.Now(),
-		released: newReleased(cfg),
-		expected: newWaits(fault.CommandsFor(cfg)),
+		stamps: cfg.EventTime.UsesTimestamp(), looked: proc.looked, begun: proc.begun, quotas: proc.quotas, acks: &proc.acks,
+		engine:    reorder.NewEngine(opts, int64(cfg.Memory)),
+		headers:   cfg.OutputHeaders(),
+		parts:     map[string]map[int32]*partition{},
+		suspended: map[emit.Source]*suspension{},
+		starts:    map[emit.Source]kgo.EpochOffset{},
+		slowest:   watermark.None,
+		owned:     newOwnership(),
+		ready:     make(chan struct{}),
+		requests:  make(chan assignment, 1),
+		start:     time.Now(),
+		released:  newReleased(cfg),
+		expected:  newWaits(fault.CommandsFor(cfg)),
 	}
 	s.watcher = newWatcher(s.now, s.reporter, s.poke)
 	s.ledgers.Abort()
-	s.takeOff()
+	s.use(nil, nil)
 	return s
+}
+
+// use sets the client of the session, and its transactions; none: at least once.
+func (s *session) use(cl *kgo.Client, gts *kgo.GroupTransactSession) {
+	s.cl, s.gts = cl, gts
+	s.writer = txn.New(txn.Options{
+		Config: s.cfg, Client: cl, Session: gts, Admin: s.adm, Reporter: s.reporter, Limits: s.limits, Acks: s.acks,
+		Group:    txn.Membership{Allow: func() { s.cl.AllowRebalance() }, Block: s.hold, Moved: func() bool { return s.rebalanced }},
+		Batches:  s.engine,
+		MaxBatch: s.maxBatch,
+	})
+}
+
+// maxBatch returns max.message.bytes of an output; 0: not known.
+func (s *session) maxBatch(output string) int {
+	for _, t := range s.topics {
+		switch output {
+		case t.Ordered:
+			return int(t.OrderedMax)
+		case t.Late:
+			return int(t.LateMax)
+		}
+	}
+	return 0
 }
 
 // run loops until ctx is done or the session fails. The membership outlives it.

@@ -94,7 +94,7 @@ type wanted struct {
 }
 
 // eventTime returns the event time of a record, once its schema is known. The first
-// error is the verdict; errStopped, as the second, says that there is none yet.
+// error is the verdict; errSuspended, as the second, says that there is none yet.
 func (s *session) eventTime(ctx context.Context, p *partition, r *kgo.Record) (t watermark.Time, invalid, err error) {
 	if s.schemas == nil {
 		t, invalid = s.extract.Extract(r)
@@ -181,13 +181,12 @@ func (s *session) awaitSchema(ctx context.Context, p *partition, offset int64, i
 
 // waitFor sets a partition aside until the registry has said what is wanted of it.
 func (s *session) waitFor(ctx context.Context, p *partition, want wanted) error {
-	if err := s.commit(ctx); err != nil {
+	if err := s.checkpoint(ctx); err != nil {
 		return err
 	}
-	s.setAside(p, standing{state: status.WaitingForSchema, why: fmt.Sprintf("schema %d, of the record at offset %d: %v", want.id, want.offset, want.why), hint: want.hint})
-	s.waiting[p.Source] = want
+	s.suspend(p, suspension{state: status.WaitingForSchema, schema: &want, why: fmt.Sprintf("schema %d, of the record at offset %d: %v", want.id, want.offset, want.why), hint: want.hint})
 	reportWanted(s.reporter, p.Source, want)
-	return errStopped
+	return errSuspended
 }
 
 // reportWanted tells of a partition that waits.
@@ -202,36 +201,28 @@ func reportWanted(reporter *fault.Reporter, src emit.Source, want wanted) {
 
 // tryWaiting takes up again the partitions whose schemas are known by now.
 func (s *session) tryWaiting(ctx context.Context) error {
-	if len(s.waiting) == 0 {
-		return nil
-	}
 	again := map[string][]int32{}
-	for src, want := range s.waiting {
+	for src, at := range s.suspended {
+		if at.schema == nil {
+			continue
+		}
 		there := s.schemas.Known
-		if want.lost {
+		if at.schema.lost {
 			there = s.schemas.Has
 		}
-		switch told, still := s.stopped[src]; {
-		case !still:
-			delete(s.waiting, src) // taken up again, or another's by now
-		case there(want.id):
+		switch {
+		case there(at.schema.id):
 			again[src.Topic] = append(again[src.Topic], src.Partition)
-		case want.lost && s.now().Sub(told) >= fault.RepeatAfter:
-			s.stopped[src] = s.now()
-			reportWanted(s.reporter, src, want)
+		case at.schema.lost && s.now().Sub(at.tried) >= fault.RepeatAfter:
+			at.tried = s.now()
+			reportWanted(s.reporter, src, *at.schema)
 		}
 	}
 	if len(again) == 0 {
 		return nil
 	}
-	if err := s.commit(ctx); err != nil {
+	if err := s.checkpoint(ctx); err != nil {
 		return err
 	}
 	return s.takeAgain(again)
-}
-
-// waits reports whether a partition that stands still does so for a schema.
-func (s *session) waitsForSchema(src emit.Source) bool {
-	_, waits := s.waiting[src]
-	return waits
 }

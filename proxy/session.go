@@ -18,6 +18,7 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/registry"
 	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/proxy/timestamp"
+	"github.com/tidemarkhq/tidemark/proxy/txn"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -37,7 +38,7 @@ type session struct {
 	reporter   *fault.Reporter
 	cluster    *preflight.Cluster
 	wallClock  func() time.Time
-	limits     *limits
+	limits     *txn.Limits
 	topics     map[string]preflight.Topic
 	connection []kgo.Opt
 	extract    *timestamp.Extractor
@@ -64,30 +65,15 @@ type session struct {
 
 	engine *reorder.Engine
 	parts  map[string]map[int32]*partition
-	flight *flight   // that records are put out with
-	aloft  []*flight // full, and not all acknowledged
-	landed []*flight // to be used again
+	writer *txn.Writer
 
-	began          time.Time // of the open transaction, zero when there is none
-	refusals       map[emit.Source]refused
-	recoil         fault.Backoff // the next pause
-	recoiling      bool          // a record or a commit was refused since the last
 	wall           watermark.Time
 	sinceClock     int       // records since the clocks were read
 	rebalanced     bool      // a revocation makes the next End abort
 	voided         time.Time // when all was undone, until it is taken up again
 	invalid        invalid
-	flushes        int // counted only in a wide session
-	stuck          map[emit.Source]place
-	suspects       map[emit.Source]*suspect
-	examined       *partition // the suspect with a group under way; nil: there is none
-	shut           map[emit.Source]closed
-	perOffset      int                               // bytes of an offset in the last commit
-	doubted        int                               // commits in a row that were large and undone for an unknown reason
-	putting        int                               // partitions that have put something out since the last commit
-	stopped        map[emit.Source]watermark.Instant // that stand still; when each was last tried
-	waiting        map[emit.Source]wanted            // of these, those that wait for a schema
-	codec          sameCodec
+	suspended      map[emit.Source]*suspension
+	codec          txn.SourceCodec
 	released       *released
 	listed         listings                        // while partitions are taken up
 	starts         map[emit.Source]kgo.EpochOffset // where partitions begin that have no commit yet
@@ -106,22 +92,17 @@ type session struct {
 	latency        *status.Histogram // beyond the bound; see takings
 	waits          *fault.Waits
 	expected       waits
-	missing        missing                  // what the client has to bring about
-	reasons        map[emit.Source]standing // why those in stopped do
-	relieved       watermark.Instant        // when records were released early for want of memory, last
-	committed      time.Time
-	start          time.Time // monotonic zero
+	missing        missing           // what the client has to bring about
+	relieved       watermark.Instant // when records were released early for want of memory, last
+	start          time.Time         // monotonic zero
 
 	begun        map[emit.Source]time.Time // when this process had partitions begin
 	outputsShown watermark.Instant         // when ours was set
 
 	quotas    *quotas
-	acks      *ackLimit
-	put       volume
-	putMost   int   // bytes that may be put out until the next commit
+	acks      *txn.AckLimit
 	fetchMost int32 // bytes that the client asks for at a time
 
-	unacked  unacked
 	blocked  atomic.Bool   // a rebalance waits for AllowRebalance
 	ready    chan struct{} // closed when cl is set
 	requests chan assignment
@@ -155,10 +136,8 @@ type partition struct {
 	sought    watermark.Instant // when it was read from elsewhere, last
 	heard     watermark.Instant // when records came, last
 	committed int64             // L, in the last commit
-	put       int               // records put out since then
-	arrivals  bool              // a timestamp was that of arrival
-
-	packed [2]packed // ordered and late; kept only in a wide session
+	out       *txn.Source
+	arrivals  bool // a timestamp was that of arrival
 }
 
 func (s *session) now() watermark.Instant { return watermark.Instant(time.Since(s.start)) }
@@ -178,6 +157,7 @@ func (s *session) each(fn func(*partition)) {
 // install puts a partition in the place of the one that was there.
 func (s *session) install(p *partition) {
 	s.remove(p.Topic, p.Partition)
+	p.out = s.writer.Source(p.Source)
 	if s.parts[p.Topic] == nil {
 		s.parts[p.Topic] = map[int32]*partition{}
 	}
@@ -202,7 +182,7 @@ func (s *session) poll(ctx context.Context, atMost time.Duration, most int) kgo.
 	}
 	s.poked, s.cancel = false, cancel
 	s.mu.Unlock()
-	defer s.waits.Begin(fault.Wait{What: "the end of a rebalance of the group", After: atMost + slow})()
+	defer s.waits.Begin(fault.Wait{What: "the end of a rebalance of the group", After: atMost + slowAnswer})()
 	fetches := s.cl.PollRecords(ctx, most)
 	if len(fetches) == 0 {
 		s.hold() // an empty answer does not hold rebalances back

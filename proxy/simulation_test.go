@@ -433,7 +433,7 @@ func (m *simulation) finish() {
 	// it may last.
 	limit := m.plan.session + min(m.plan.txn, 10*time.Second) + 15*time.Second
 	if m.plan.apart || m.refused[kmsg.Produce] != nil {
-		limit += retryStopped // a partition may stand still
+		limit += retrySuspended // a partition may stand still
 	}
 	if cfg.IdleTimeout > 0 {
 		limit += cfg.IdleTimeout + 4*time.Second

@@ -2,8 +2,6 @@ package proxy
 
 import (
 	"bytes"
-	"fmt"
-	"sync"
 	"testing"
 	"time"
 
@@ -12,8 +10,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
-
-	"github.com/tidemarkhq/tidemark/proxy/preflight"
 )
 
 // A stuck partition and one that waits for its outputs, among members that come
@@ -167,29 +163,4 @@ func TestSlowReleaseOfLargeRecords(t *testing.T) {
 		s.lives()
 		s.stop()
 	})
-}
-
-// The client asks for the limit from a goroutine of its own whenever it has
-// fetched metadata; the loop learns meanwhile. Fatal: concurrent map read and
-// map write (or -race).
-func TestLimitsAreNotShared(t *testing.T) {
-	s := &session{limits: newLimits(), topics: map[string]preflight.Topic{}}
-	limit := s.maxBatch()
-	var wg sync.WaitGroup
-	stop := make(chan struct{})
-	wg.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				limit("x")
-			}
-		}
-	})
-	for i := range 20_000 {
-		_ = s.tooLarge(&refusal{topic: fmt.Sprint(i % 1000), size: 10, err: kerr.MessageTooLarge})
-	}
-	close(stop)
-	wg.Wait()
 }

@@ -1,4 +1,4 @@
-package proxy
+package txn
 
 import (
 	"log/slog"
@@ -19,10 +19,10 @@ import (
 // Some brokers take their time for each request, however small it is. Where less did not
 // help, it does not become still less.
 
-// ackLimit is how many bytes may be put out until the next commit, as learnt from how long
+// AckLimit is how many bytes may be put out until the next commit, as learnt from how long
 // brokers took to acknowledge them. It outlives sessions. Only the loop uses it.
-type ackLimit struct {
-	timeout time.Duration // of a transaction
+type AckLimit struct {
+	Timeout time.Duration // of a transaction
 	most    int           // 0: no bound
 
 	// The last wait that was too long.
@@ -38,7 +38,7 @@ const (
 )
 
 // bytes returns how many may be put out.
-func (l *ackLimit) bytes() int {
+func (l *AckLimit) bytes() int {
 	if l.most == 0 {
 		return math.MaxInt
 	}
@@ -46,12 +46,12 @@ func (l *ackLimit) bytes() int {
 }
 
 // took learns from a wait for so many bytes. It reports whether less is put out from now on.
-func (l *ackLimit) took(bytes int, wait time.Duration) (less bool) {
-	target := l.timeout / 4
+func (l *AckLimit) took(bytes int, wait time.Duration) (less bool) {
+	target := l.Timeout / 4
 	switch {
-	case bytes == 0 || l.timeout == 0:
+	case bytes == 0 || l.Timeout == 0:
 	case wait > 2*target:
-		inVain := bytes <= l.lastBytes*3/4 && wait >= l.lastWait*3/4 && wait < l.timeout
+		inVain := bytes <= l.lastBytes*3/4 && wait >= l.lastWait*3/4 && wait < l.Timeout
 		l.lastBytes, l.lastWait = bytes, wait
 		most := max(int(float64(bytes)*target.Seconds()/wait.Seconds()), leastUnacked)
 		if less = most < l.bytes() && !inVain; less {
@@ -70,10 +70,10 @@ func (l *ackLimit) took(bytes int, wait time.Duration) (less bool) {
 }
 
 // learnAcks takes account of a wait for acknowledgements in a transaction.
-func (s *session) learnAcks(wait time.Duration) {
-	if s.acks.took(s.put.open, wait) {
-		s.reporter.Throttle("", slog.LevelWarn, fault.None, "brokers take so long to acknowledge records that a transaction may time out; less is put out in each from now on",
-			"waited", wait.Round(time.Millisecond).String(), "transaction_timeout", s.cfg.TransactionTimeout.String(),
+func (w *Writer) learnAcks(wait time.Duration) {
+	if w.Acks.took(w.volume.open, wait) {
+		w.Reporter.Throttle("", slog.LevelWarn, fault.None, "brokers take so long to acknowledge records that a transaction may time out; less is put out in each from now on",
+			"waited", wait.Round(time.Millisecond).String(), "transaction_timeout", w.Config.TransactionTimeout.String(),
 			"hint", "look at the brokers' disks and load; until they are faster, raise TIDEMARK_TRANSACTION_TIMEOUT")
 	}
 }

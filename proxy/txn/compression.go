@@ -1,4 +1,4 @@
-package proxy
+package txn
 
 import (
 	"bytes"
@@ -13,28 +13,30 @@ import (
 // a codec for a topic weighed its cost against that of the network and the disk,
 // and the copy has the same bytes.
 
-var codecs = map[config.Compression]kgo.CompressionCodec{
+// Codecs are the codecs that may be configured for outputs.
+var Codecs = map[config.Compression]kgo.CompressionCodec{
 	config.Uncompressed: kgo.NoCompression(), config.Gzip: kgo.GzipCompression(), config.Snappy: kgo.SnappyCompression(),
 	config.LZ4: kgo.Lz4Compression(), config.Zstd: kgo.ZstdCompression(),
 }
 
-func (s *session) compression() kgo.Opt {
-	if codec, ok := codecs[s.cfg.Compression]; ok {
+// CompressionOpt returns the compression of outputs as an option of the client.
+func CompressionOpt(cfg config.Config, same *SourceCodec) kgo.Opt {
+	if codec, ok := Codecs[cfg.Compression]; ok {
 		return kgo.ProducerBatchCompression(codec)
 	}
-	return kgo.WithCompressor(&s.codec)
+	return kgo.WithCompressor(same)
 }
 
-// sameCodec compresses with the codec of the batch that was read last. A source
+// SourceCodec compresses with the codec of the batch that was read last. A source
 // of which producers use several gets one or the other of them.
-type sameCodec struct {
+type SourceCodec struct {
 	latest  atomic.Uint32
 	made    [5]atomic.Pointer[kgo.Compressor]
 	current uint8 // of the loop, to touch latest only when it changes
 }
 
-// saw takes note of the codec of a record, as its batch says.
-func (c *sameCodec) saw(codec uint8) {
+// Saw takes note of the codec of a record, as its batch says.
+func (c *SourceCodec) Saw(codec uint8) {
 	if codec != c.current {
 		c.current = codec
 		c.latest.Store(uint32(codec))
@@ -42,7 +44,7 @@ func (c *sameCodec) saw(codec uint8) {
 }
 
 // Compress is called by the client, from several goroutines.
-func (c *sameCodec) Compress(dst *bytes.Buffer, src []byte, flags ...kgo.CompressFlag) ([]byte, kgo.CompressionCodecType) {
+func (c *SourceCodec) Compress(dst *bytes.Buffer, src []byte, flags ...kgo.CompressFlag) ([]byte, kgo.CompressionCodecType) {
 	codec := kgo.CompressionCodecType(c.latest.Load())
 	if codec == kgo.CodecNone || int(codec) >= len(c.made) {
 		return src, kgo.CodecNone
@@ -52,7 +54,7 @@ func (c *sameCodec) Compress(dst *bytes.Buffer, src []byte, flags ...kgo.Compres
 		by := map[kgo.CompressionCodecType]config.Compression{
 			kgo.CodecGzip: config.Gzip, kgo.CodecSnappy: config.Snappy, kgo.CodecLz4: config.LZ4, kgo.CodecZstd: config.Zstd,
 		}
-		made, err := kgo.DefaultCompressor(codecs[by[codec]])
+		made, err := kgo.DefaultCompressor(Codecs[by[codec]])
 		if err != nil {
 			return src, kgo.CodecNone
 		}

@@ -1,0 +1,264 @@
+package proxy
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/preflight"
+	"github.com/tidemarkhq/tidemark/proxy/status"
+	"github.com/tidemarkhq/tidemark/proxy/txn"
+	"github.com/tidemarkhq/tidemark/reorder"
+	"github.com/tidemarkhq/tidemark/watermark"
+)
+
+// A partition may have to be suspended while the others go on: the record that it owes next
+// does not fit into the output or is refused for good, the output partition takes nothing
+// (see package txn), the outputs have no such partition yet, a leader is away, or a schema
+// is not known (see schemas.go). It stays ours, so that nobody else runs into the same; it
+// is not read, nothing of it is in memory, and from time to time it is tried again.
+
+// suspension is why a partition is suspended, and how it stood then.
+type suspension struct {
+	state     status.PartitionState
+	why, hint string
+	last      reorder.Status
+	committed int64
+	away      bool    // a leader is
+	schema    *wanted // that it waits for; nil: for something else
+	extent
+
+	tried watermark.Instant // when it was suspended, or last tried again
+}
+
+// retrySuspended is how often a suspended partition is tried again.
+const retrySuspended = 30 * time.Second
+
+// retryAway is how often one that waits for a leader is tried again, at the most. The
+// watcher asks meanwhile: the loop would have to wait for the answer.
+const retryAway = time.Second
+
+// retryClosed is how often it is asked whether an output partition is there again that
+// brokers say is not.
+const retryClosed = 2 * time.Second
+
+// errSuspended says that a partition has been suspended: what was to be done with it is not
+// to be gone on with, and all else is.
+var errSuspended = errors.New("partition suspended")
+
+// errSought says that a partition is to be read from elsewhere, with the same consequence.
+var errSought = errors.New("partition read from elsewhere")
+
+// ignoreHandled returns nil for these two.
+func ignoreHandled(err error) error {
+	if errors.Is(err, errSuspended) || errors.Is(err, errSought) {
+		return nil
+	}
+	return err
+}
+
+// suspend has a partition not be worked on. Nothing of it is uncommitted.
+func (s *session) suspend(p *partition, why suspension) *suspension {
+	why.last.Watermark, why.last.Newest, why.last.Next = watermark.None, watermark.None, p.committed
+	if p.state != nil {
+		why.last = p.state.Status()
+	}
+	why.committed, why.extent, why.tried = p.committed, p.extent, s.now()
+	s.suspended[p.Source] = &why
+	s.remove(p.Topic, p.Partition)
+	s.cl.PauseFetchPartitions(map[string][]int32{p.Topic: {p.Partition}})
+	return &why
+}
+
+// halt suspends a partition that somebody has to mend something for.
+func (s *session) halt(p *partition, why error, hint string) *suspension {
+	state := status.Stopped
+	if errors.Is(why, errTooFewPartitions) {
+		state = status.WaitingForOutputs
+	}
+	at := s.suspend(p, suspension{state: state, why: why.Error(), hint: hint})
+	s.reportHalt(p.Source, why, hint)
+	return at
+}
+
+func (s *session) reportHalt(src emit.Source, why error, hint string) {
+	s.reporter.Error(fmt.Sprint(src.Topic, src.Partition), "a partition stands still; it is tried again every "+retrySuspended.String(), why,
+		"topic", src.Topic, "partition", src.Partition, "hint", hint)
+}
+
+// isSuspended reports whether a partition of ours is.
+func (s *session) isSuspended(topic string, n int32) bool {
+	if len(s.suspended) == 0 {
+		return false
+	}
+	return s.suspended[s.source(topic, n)] != nil
+}
+
+// awaitLeader suspends a partition that could not be taken up: its leader, or that of its
+// outputs, is away. Nothing is committed for it. The others begin.
+func (s *session) awaitLeader(p *partition, why error) {
+	s.suspend(p, suspension{state: status.Stopped, away: true, why: why.Error(), hint: "see whether brokers are away; it is taken up as soon as they answer"})
+	s.reporter.Report(fmt.Sprint(p.Topic, p.Partition), slog.LevelWarn, "a partition cannot be taken up yet; it is as soon as all leaders answer", why,
+		"topic", p.Topic, "partition", p.Partition)
+}
+
+// awaitOutputs suspends a partition until its outputs have grown. Where it begins is
+// committed all the same: what is written to it meanwhile is not to be skipped.
+func (s *session) awaitOutputs(p *partition) {
+	s.halt(p, errTooFewPartitions, s.growHint(s.topics[p.Topic]))
+}
+
+var errTooFewPartitions = fault.NewError(fault.Broker, "its outputs have too few partitions")
+
+// beforeHalt is called before a record is released or judged, where its partition may have
+// to be suspended before it.
+func (s *session) beforeHalt(ctx context.Context, p *partition, held bool, offset int64) error {
+	halt, again, halted := s.writer.Halted(p.out, held, offset)
+	switch {
+	case !halted:
+		return nil
+	case again:
+		return s.checkpoint(ctx)
+	}
+	if err := s.checkpoint(ctx); err != nil {
+		return err
+	}
+	s.halt(p, halt.Why, halt.Hint)
+	return errSuspended
+}
+
+// tooLargeToRead suspends a partition before a batch that would fill the memory.
+func (s *session) tooLargeToRead(ctx context.Context, p *partition, err error) error {
+	s.stalled = true
+	if err := s.checkpoint(ctx); err != nil {
+		return err
+	}
+	hint := "give it more memory: raise TIDEMARK_MEMORY, or the limit of the container"
+	if decompressLimit(int64(s.cfg.Memory)) == mostDecompressed {
+		hint = "have the producers write smaller batches"
+	}
+	s.halt(p, err, hint)
+	return errSuspended
+}
+
+// drop suspends a partition of which only one thing is not committed: that it came to a
+// record which was refused. Its state in memory is void, and nobody else's.
+func (s *session) drop(r *txn.Refused) error {
+	p := s.find(r.Source.Topic, r.Source.Partition)
+	p.ledger.Abort()
+	if r.Record.Held {
+		s.releaseLatency.TakeBack()
+	}
+	at := s.halt(p, r.Why, r.Hint)
+	at.last.Low = p.committed
+	if !r.Record.Held {
+		at.last.Next = min(at.last.Next, r.Record.Offset)
+	}
+	return errSuspended
+}
+
+// suspendClosed suspends the partitions whose outputs take nothing. Everything has gone
+// back to the last commit.
+func (s *session) suspendClosed() {
+	var closed []*partition
+	s.each(func(p *partition) {
+		if _, isClosed := p.out.Closed(); isClosed {
+			closed = append(closed, p)
+		}
+	})
+	for _, p := range closed {
+		h := s.writer.HaltClosed(p.out)
+		s.halt(p, h.Why, h.Hint)
+		p.out.ForgetTries()
+	}
+}
+
+// trySuspended takes up again the partitions that were suspended for long enough.
+func (s *session) trySuspended(ctx context.Context) error {
+	if len(s.suspended) == 0 {
+		return nil
+	}
+	again, waiting := map[string][]int32{}, map[string]int32{}
+	var closed []*txn.Source
+	for src, at := range s.suspended {
+		out := s.writer.Source(src)
+		visible, isClosed := out.Closed()
+		switch since := s.now().Sub(at.tried); {
+		case isClosed:
+			if since >= retrySuspended || visible && since >= retryClosed {
+				closed = append(closed, out)
+			}
+		case at.schema != nil, s.tooEarly(src, at):
+		case src.Partition < s.topics[src.Topic].Usable:
+			again[src.Topic] = append(again[src.Topic], src.Partition)
+			out.TryAgain()
+		default:
+			at.tried = s.now()
+			waiting[src.Topic] = max(waiting[src.Topic], src.Partition+1)
+		}
+	}
+	open, why := s.writer.Reopen(ctx, closed)
+	for _, out := range closed {
+		at := s.suspended[out.Source]
+		if at.tried = s.now(); why[out] != nil {
+			s.reportHalt(out.Source, why[out], at.hint)
+		}
+	}
+	for _, out := range open {
+		again[out.Topic] = append(again[out.Topic], out.Partition)
+	}
+	for topic, partitions := range waiting {
+		if err := s.outputsGrown(ctx, s.topics[topic], partitions); err != nil {
+			return err
+		}
+	}
+	if len(again) == 0 {
+		return nil
+	}
+	if err := s.checkpoint(ctx); err != nil {
+		return err
+	}
+	return s.takeAgain(again)
+}
+
+// tooEarly reports whether a partition is not to be tried again yet.
+func (s *session) tooEarly(src emit.Source, at *suspension) bool {
+	since := s.now().Sub(at.tried)
+	if at.away {
+		return since < retryAway || !s.watcher.answered(at.tried, leadersOf(src)...)
+	}
+	return since < retrySuspended
+}
+
+// leadersOf returns the partitions whose leaders have to answer before one can begin.
+func leadersOf(src emit.Source) []topicPartition {
+	return []topicPartition{{src.Topic, src.Partition}, {src.Ordered, src.Partition}, {src.Late, src.Partition}}
+}
+
+// outputsGrown returns errTopology when the outputs of a topic have got more partitions
+// than they had.
+func (s *session) outputsGrown(ctx context.Context, t preflight.Topic, wanted int32) error {
+	const patience = time.Second // the loop waits
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	listed, err := s.adm.ListTopics(ctx, t.Ordered, t.Late)
+	if err == nil {
+		err = listed.Error()
+	}
+	if err == nil && min(len(listed[t.Ordered].Partitions), len(listed[t.Late].Partitions)) > int(t.Usable) {
+		return fmt.Errorf("the outputs of %s have grown: %w", t.Name, errTopology)
+	}
+	s.reporter.Error(t.Name, "partitions wait for their outputs", cmp.Or(err, errTooFewPartitions), "topic", t.Name, "missing_partitions", wanted-t.Usable,
+		"hint", s.growHint(t))
+	return nil
+}
+
+func (s *session) growHint(t preflight.Topic) string {
+	commands := fault.CommandsFor(s.cfg)
+	return "grow them: " + commands.Grow(t.Ordered, t.Partitions) + "; " + commands.Grow(t.Late, t.Partitions)
+}

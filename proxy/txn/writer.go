@@ -1,0 +1,374 @@
+package txn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
+)
+
+// Options are what a Writer works with.
+type Options struct {
+	Config   config.Config
+	Client   *kgo.Client               // that records are produced with
+	Session  *kgo.GroupTransactSession // its transactions; nil: at least once
+	Admin    *kadm.Client
+	Reporter *fault.Reporter
+	Limits   *Limits
+	Acks     *AckLimit
+	Group    Membership
+	Batches  BatchObserver
+	// MaxBatch returns max.message.bytes of an output topic; 0: not known.
+	MaxBatch func(topic string) int
+}
+
+// Writer writes the output records of a session and commits. One goroutine, the loop, owns
+// it.
+type Writer struct {
+	Options
+	Offsets *OffsetCommitter // outside transactions
+
+	committer Committer
+	sources   map[emit.Source]*Source
+	batches
+	failures failures
+
+	began      time.Time // when the transaction was opened, or the first record written since the last commit; zero: neither
+	committed  time.Time // when the last commit ended
+	flushes    int       // counted only to know which records are in one batch; see fit
+	partitions int       // that have written something since the last commit
+	perOffset  int       // bytes of an offset in the last commit
+	volume     volume
+	most       int // bytes that may be written until the next commit
+	retry      retry
+	examined   *Source // the suspect with a group under way; nil: none
+	waited     bool    // for brokers, or it is full: see TakeWaited
+}
+
+// Source is a source partition as the writer knows it: what it has written since the last
+// commit, and what brokers have refused of it.
+type Source struct {
+	emit.Source
+	Low int64 // below it nothing is owed any more; the caller sets it before a commit
+
+	written int // records since the last commit
+	packed  [2]packed
+	suspect *suspect
+	closed  *closed
+	refused *refusedRecord
+	tries   tries
+}
+
+// New returns a writer that has written nothing.
+func New(o Options) *Writer {
+	t := fault.CommandsFor(o.Config)
+	w := &Writer{
+		Options: o, sources: map[emit.Source]*Source{}, committed: time.Now(), perOffset: OffsetBytes, most: math.MaxInt, retry: newRetry(),
+		Offsets: &OffsetCommitter{
+			Config: o.Config, Client: o.Client, Reporter: o.Reporter, Limits: o.Limits,
+			Wait: fault.GroupWait(t, "a commit of offsets", EndPatience),
+		},
+	}
+	if o.Session == nil {
+		w.committer = &atLeastOnce{OffsetCommitter: w.Offsets, retry: &w.retry}
+	} else {
+		w.committer = &exactlyOnce{
+			cfg: o.Config, gts: o.Session, group: o.Group, reporter: o.Reporter, limits: o.Limits, retry: &w.retry,
+			beginning: fault.TransactionWait(t, "a producer id for the next transaction", time.Second),
+			ending:    fault.TransactionWait(t, "the end of our transaction", EndPatience),
+		}
+	}
+	w.batches.open(w)
+	return w
+}
+
+// Source returns the writer's state of a source partition, until it is forgotten.
+func (w *Writer) Source(src emit.Source) *Source {
+	s := w.sources[src]
+	if s == nil {
+		s = &Source{Source: src}
+		w.sources[src] = s
+	}
+	return s
+}
+
+// Forget forgets the source partitions that are not ours any more.
+func (w *Writer) Forget(gone func(topic string, n int32) bool) {
+	for src, s := range w.sources {
+		if gone(src.Topic, src.Partition) {
+			w.unwrite(s)
+			delete(w.sources, src)
+		}
+	}
+}
+
+// unwrite takes a partition out of the number of those that have written something.
+func (w *Writer) unwrite(s *Source) {
+	if s.written > 0 {
+		s.written = 0
+		w.partitions--
+	}
+}
+
+// Written returns how many records a source partition has written since the last commit.
+func (s *Source) Written() int { return s.written }
+
+// Atomic reports whether readers see records only once they are committed.
+func (w *Writer) Atomic() bool { return w.committer.Atomic() }
+
+// Clean reports whether nothing was written since the last commit.
+func (w *Writer) Clean() bool { return w.began.IsZero() }
+
+// Since returns when the interval to the next commit began.
+func (w *Writer) Since() time.Time {
+	if w.began.IsZero() {
+		return w.committed
+	}
+	return w.began
+}
+
+// TakeWaited reports whether, since it was called last, the writer waited for brokers or
+// became full, so that it is time to look at the clock.
+func (w *Writer) TakeWaited() bool {
+	waited := w.waited
+	w.waited = false
+	return waited
+}
+
+// Record is an output record, made from the source record at an offset.
+type Record struct {
+	*kgo.Record
+	Offset int64
+	Held   bool // it was in the buffer
+}
+
+// Write hands a record to the client, which may wait for room. A *Refused says that brokers
+// do not take it, and an ErrRollback that nothing may be written before everything has gone
+// back to the last commit. While another partition is examined, see CloseGroup.
+func (w *Writer) Write(ctx context.Context, s *Source, r Record) error {
+	if w.mustRollBack() {
+		return ErrRollback
+	}
+	if err := w.begin(ctx); err != nil {
+		return err
+	}
+	w.volume.add(r.Record)
+	if s.written++; s.written == 1 {
+		w.partitions++
+		w.waited = w.waited || w.Full()
+	} else if w.volume.open >= w.most {
+		w.waited = true
+	}
+	switch {
+	case s.suspect != nil:
+		if err := w.examine(ctx, s, r); err != nil {
+			return err
+		}
+	case w.Limits.SizeAware:
+		if err := w.fit(ctx, s, r); err != nil {
+			return err
+		}
+	default:
+		w.send(ctx, r.Record)
+	}
+	if w.batch.full() && w.examined == nil {
+		w.rotate(w)
+	}
+	return nil
+}
+
+// ErrRollback says that a record was refused, and everything has to go back to the last
+// commit.
+var ErrRollback = errors.New("a record was refused")
+
+// mustRollBack reports whether a record was refused, and without transactions nothing hides
+// what would be written behind it.
+func (w *Writer) mustRollBack() bool { return !w.Atomic() && w.failures.any() }
+
+// begin opens a transaction if there is none.
+func (w *Writer) begin(ctx context.Context) error {
+	if !w.began.IsZero() {
+		return nil
+	}
+	w.began = time.Now()
+	return w.committer.Begin(ctx)
+}
+
+// SetMost sets how many bytes quotas let the writer write until the next commit. Slow
+// brokers may lower it.
+func (w *Writer) SetMost(bytes int) { w.most = min(bytes, w.Acks.bytes()) }
+
+// Most returns how many bytes may be written until the next commit.
+func (w *Writer) Most() int { return w.most }
+
+// MostRecords returns about how many records that is, and at most so many.
+func (w *Writer) MostRecords(most int) int {
+	if w.most == math.MaxInt || w.volume.records == 0 {
+		return most
+	}
+	size := max(w.volume.bytes/w.volume.records, 1)
+	return min(max(w.most/size, 1), most)
+}
+
+// Full reports whether a commit has to come before more is written: for the bytes, or
+// because as many partitions have written as fit into its offsets.
+func (w *Writer) Full() bool {
+	return w.volume.open >= w.most || w.Atomic() && w.partitions >= w.MostOffsets()
+}
+
+// MostOffsets returns how many partitions fit into a commit, if their offsets are like
+// those of the last one. Without transactions any number does.
+func (w *Writer) MostOffsets() int {
+	if !w.Atomic() {
+		return math.MaxInt
+	}
+	return w.Limits.Offsets(w.perOffset)
+}
+
+// Commit makes everything durable that was written since the last one, together with
+// offsets, grouped by topic. The caller has called CloseGroup. After Aborted, the caller
+// calls Rollback once everything is back at the commit before.
+func (w *Writer) Commit(ctx context.Context, offsets []Offset) (Result, error) {
+	result, err := w.commit(ctx, offsets)
+	open := time.Duration(0)
+	if w.Atomic() && !w.began.IsZero() {
+		open = time.Since(w.began)
+	}
+	w.began, w.committed, w.volume.open = time.Time{}, time.Now(), 0
+	if err != nil {
+		return Aborted, overdue(err, open, w.Config.TransactionTimeout)
+	}
+	if result == Aborted {
+		return Aborted, nil
+	}
+	w.forgive()
+	for _, s := range w.sources {
+		s.written = 0
+	}
+	w.partitions = 0
+	if result == Committed {
+		w.rotate(w)
+	}
+	return result, nil
+}
+
+func (w *Writer) commit(ctx context.Context, offsets []Offset) (Result, error) {
+	if err := w.begin(ctx); err != nil { // nothing was written, but there are offsets
+		return Aborted, err
+	}
+	waiting := time.Now()
+	err := w.Flush(ctx)
+	if w.Atomic() {
+		w.learnAcks(time.Since(waiting))
+	}
+	if err != nil {
+		return Aborted, err
+	}
+	commit := true
+	if w.failures.any() {
+		if err := w.onFailures(ctx, w.failures.take()); err != nil {
+			return Aborted, err
+		}
+		commit = false
+	}
+	result, err := w.committer.End(ctx, offsets, commit)
+	if result == Committed && err == nil && w.Atomic() && len(offsets) > 0 {
+		w.perOffset = max(sizeOf(offsets, w.Config.Group)/len(offsets), 1)
+	}
+	return result, err
+}
+
+// ForgetRevocation keeps the next transaction from being aborted for a revocation that has
+// been dealt with. Nothing is open.
+func (w *Writer) ForgetRevocation(ctx context.Context) error { return w.committer.Forget(ctx) }
+
+// Rollback forgets what was written since the last commit.
+func (w *Writer) Rollback() {
+	for _, s := range w.sources {
+		s.written, s.packed = 0, [2]packed{}
+		if s.suspect != nil {
+			s.suspect.group = nil
+		}
+	}
+	w.examined, w.partitions = nil, 0
+	w.rotate(w)
+}
+
+// Pause waits after a refusal, longer each time until everything that was refused has been
+// got past. Nothing is open meanwhile.
+func (w *Writer) Pause(ctx context.Context) error { return w.retry.wait(ctx) }
+
+// retry is the pause after refusals.
+type retry struct {
+	backoff fault.Backoff
+	pending bool // something was refused since the last pause
+}
+
+var firstRetry = fault.Backoff{First: 50 * time.Millisecond, Longest: time.Second}
+
+func newRetry() retry { return retry{backoff: firstRetry} }
+
+func (r *retry) wait(ctx context.Context) error {
+	if !r.pending {
+		return nil
+	}
+	r.pending = false
+	return r.backoff.Wait(ctx)
+}
+
+// slow is how long brokers may take to acknowledge before it is reported.
+const slow = 5 * time.Second
+
+// Flush waits until everything that was written is acknowledged or refused. The client
+// itself tries for as long as it takes; in a transaction that is no use once it has timed
+// out. Without transactions, what it has not sent yet when a record was refused is not sent
+// at all: see mustRollBack.
+func (w *Writer) Flush(ctx context.Context) error {
+	w.flushes++
+	w.waited = true
+	defer w.Reporter.Waits.Begin(fault.Wait{What: "the acknowledgement of records", After: slow, Quiet: true})()
+	flush := w.Client.Flush
+	if w.mustRollBack() {
+		flush = w.Client.AbortBufferedRecords
+	}
+	for began := time.Now(); ; {
+		wait, cancel := context.WithTimeout(ctx, slow)
+		err := flush(wait)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return fmt.Errorf("flush: %w", err)
+		}
+		if w.Atomic() && time.Since(began) >= w.Config.TransactionTimeout {
+			return fmt.Errorf("%d records not acknowledged within %v: %w", w.Client.BufferedProduceRecords(), w.Config.TransactionTimeout, err)
+		}
+		w.Reporter.Warn("records are not acknowledged; waiting", err, "records", w.Client.BufferedProduceRecords())
+	}
+}
+
+// volume is how much has been written.
+type volume struct {
+	records, bytes int // of late: halved now and then
+	open           int // bytes since the last commit
+}
+
+func (v *volume) add(r *kgo.Record) {
+	const headers = 100 // ours, and what frames a record
+	size := len(r.Key) + len(r.Value) + headers
+	v.records++
+	v.bytes += size
+	v.open += size
+	if v.records > 1<<16 {
+		v.records, v.bytes = v.records/2, v.bytes/2
+	}
+}
