@@ -102,9 +102,9 @@ func (s *Scope) owed(at reorder.Position) bool {
 // before it name, and, after a reset of the group, which reads the source again, that
 // each epoch is whole (checker_epochs.go).
 type Checker struct {
-	rules Rules
-	scope Scope
-	names [2]headerNames // of ordered and late
+	rules   Rules
+	scope   Scope
+	readers [2]*Reader // of ordered and late
 
 	raws      map[int64]pending // source records without an output
 	outs      map[int64]suspect // outputs whose source record has not come
@@ -140,7 +140,7 @@ type Checker struct {
 	out output // the one being judged
 	buf []byte
 
-	windows *families
+	windows windowCheck
 }
 
 // place is where an output stands: places rise along an output partition.
@@ -181,8 +181,7 @@ func NewChecker(rules Rules, scope Scope) *Checker {
 	return &Checker{
 		rules:   rules,
 		scope:   scope,
-		names:   [2]headerNames{newHeaderNames(rules.Prefix, orderedHeaders), newHeaderNames(rules.Prefix, lateHeaders)},
-		windows: newFamilies(rules.Prefix),
+		readers: [2]*Reader{NewReader(rules.Prefix, false), NewReader(rules.Prefix, true)},
 		raws:    map[int64]pending{},
 		outs:    map[int64]suspect{},
 		missing: map[int64]uint64{},
@@ -410,10 +409,10 @@ func (c *Checker) Begin(r *kgo.Record) {
 	}
 	// Its own headers may have our names: see stripLess. The earliest place is sure to
 	// be no later than its own.
-	for n := len(o.rec.Headers); n <= len(o.headers); n++ {
-		o.rec.Headers = o.headers[:n]
-		t, err := c.rules.EventTime(&o.rec)
-		p := place{o.epoch, reorder.Position{Time: t, Offset: o.source}}
+	for n := len(o.Source.Headers); n <= len(o.Headers); n++ {
+		o.Source.Headers = o.Headers[:n]
+		t, err := c.rules.EventTime(&o.Source)
+		p := place{o.Epoch, reorder.Position{Time: t, Offset: o.SourceOffset}}
 		if err == nil && (c.begins == nil || c.begins.below(p)) {
 			c.begins = &p
 		}
@@ -434,36 +433,36 @@ const (
 // match finds the source record of c.out.
 func (c *Checker) match() appearance {
 	o := &c.out
-	switch p, ok := c.raws[o.source]; {
-	case o.epoch < c.epochs.current():
+	switch p, ok := c.raws[o.SourceOffset]; {
+	case o.Epoch < c.epochs.current():
 		return stale
-	case c.final() && !c.rules.AtLeastOnce && o.source < c.scope.Origin && o.epoch >= c.scope.Epoch:
+	case c.final() && !c.rules.AtLeastOnce && o.SourceOffset < c.scope.Origin && o.Epoch >= c.scope.Epoch:
 		c.faultf(KindChanged, "is from below offset %d, where the group began with this epoch", c.scope.Origin)
 		return foreign
-	case o.source < c.lowest:
+	case o.SourceOffset < c.lowest:
 		return c.orphaned()
-	case o.source >= c.rawNext: // the source has not come so far
-		if s, ok := c.outs[o.source]; ok {
+	case o.SourceOffset >= c.rawNext: // the source has not come so far
+		if s, ok := c.outs[o.SourceOffset]; ok {
 			return c.repeated(s.is)
 		}
-		c.outs[o.source] = c.suspected()
+		c.outs[o.SourceOffset] = c.suspected()
 		return fresh
 	case ok && (p.hash == o.hash || c.stripLess(p.hash)):
 		o.proven = true
-		if attrs, ok := c.arrived[o.source]; ok {
-			o.rec.Attrs = attrs
-			delete(c.arrived, o.source)
+		if attrs, ok := c.arrived[o.SourceOffset]; ok {
+			o.Source.Attrs = attrs
+			delete(c.arrived, o.SourceOffset)
 		}
-		delete(c.raws, o.source)
-		delete(c.repeats.quiet, o.source)
-		c.recent.add(o.source, p.hash)
-		c.matched(o.epoch, o.source)
+		delete(c.raws, o.SourceOffset)
+		delete(c.repeats.quiet, o.SourceOffset)
+		c.recent.add(o.SourceOffset, p.hash)
+		c.matched(o.Epoch, o.SourceOffset)
 		return fresh
 	case ok:
 		s := o.suspect()
 		s.kind, s.why = KindChanged, changedWhy
 		return c.mismatch(s)
-	case c.present.has(o.source):
+	case c.present.has(o.SourceOffset):
 		return c.repeatedOrGone()
 	case c.compacted:
 		return c.orphaned()
@@ -494,12 +493,12 @@ func (c *Checker) repeated(is func(h uint64) bool) appearance {
 
 func (c *Checker) repeatedOrGone() appearance {
 	o := &c.out
-	if h, ok := c.recent.get(o.source); ok {
+	if h, ok := c.recent.get(o.SourceOffset); ok {
 		return c.repeated(func(other uint64) bool { return other == h })
 	}
-	if o.source < c.assumed && !c.orphans.has(o.source) {
-		t, err := c.rules.EventTime(&o.rec)
-		if err != nil || c.orderedGone(reorder.Position{Time: t, Offset: o.source}) {
+	if o.SourceOffset < c.assumed && !c.orphans.has(o.SourceOffset) {
+		t, err := c.rules.EventTime(&o.Source)
+		if err != nil || c.orderedGone(reorder.Position{Time: t, Offset: o.SourceOffset}) {
 			return c.orphaned()
 		}
 	}
@@ -508,7 +507,7 @@ func (c *Checker) repeatedOrGone() appearance {
 
 // orphaned takes note of an output whose source record is gone.
 func (c *Checker) orphaned() appearance {
-	if c.orphans.set(c.out.source) {
+	if c.orphans.set(c.out.SourceOffset) {
 		return again
 	}
 	c.report.Expired++
@@ -545,7 +544,7 @@ func (c *Checker) counts(seen appearance) bool {
 		if c.out.late {
 			kind = KindWrongLate
 		}
-		c.faultf(kind, "epoch %d comes after epoch %d has begun", c.out.epoch, c.epochs.current())
+		c.faultf(kind, "epoch %d comes after epoch %d has begun", c.out.Epoch, c.epochs.current())
 	default:
 		s := c.out.suspect()
 		s.kind, s.why = KindDuplicate, "its source offset has come out before"
@@ -582,12 +581,12 @@ func (c *Checker) Ordered(r *kgo.Record) {
 	if seen == foreign {
 		return
 	}
-	t, err := c.rules.EventTime(&o.rec)
+	t, err := c.rules.EventTime(&o.Source)
 	if err != nil {
 		c.faultf(KindOutOfOrder, "has no place in the order: its event time is unusable: %v", err)
 		return
 	}
-	p := place{o.epoch, reorder.Position{Time: t, Offset: o.source}}
+	p := place{o.Epoch, reorder.Position{Time: t, Offset: o.SourceOffset}}
 	if c.begins == nil && c.scope.OrderedStart > 0 {
 		first := p
 		c.begins = &first
@@ -623,22 +622,22 @@ func (c *Checker) Ordered(r *kgo.Record) {
 // closed, they never go back, and one is at least just below its own record.
 func (c *Checker) truth(t watermark.Time) {
 	o, ms := &c.out, t.Millis()
-	if v, has, err := o.number(orderedEventTime); has && (err != nil || v != ms) {
-		c.faultf(KindChanged, "event-time header is %q, the event time is %d ms", o.values[orderedEventTime], ms)
+	if v, has, err := o.Number(WordEventTime); has && (err != nil || v != ms) {
+		c.faultf(KindChanged, "event-time header is %q, the event time is %d ms", o.Value(WordEventTime), ms)
 	}
-	if wrong := c.windows.wrong(o.windows, t); wrong != "" {
+	if wrong := c.wrongWindows(t); wrong != "" {
 		c.faultf(KindChanged, "%s", wrong)
 	}
 	s := &c.ordered
 	if s.lines > 0 && ms <= s.mark {
 		c.faultf(KindWatermarkLie, "event time %d ms comes after watermark %d", ms, s.mark)
 	}
-	w, has, err := o.number(orderedWatermark)
+	w, has, err := o.Number(WordWatermark)
 	switch {
 	case !has || !c.rules.Required.Watermark && !o.proven:
 		return // nobody knows whether it is the source's
 	case err != nil:
-		c.faultf(KindWatermarkLie, "watermark %q is no number", o.values[orderedWatermark])
+		c.faultf(KindWatermarkLie, "watermark %q is no number", o.Value(WordWatermark))
 		return
 	case s.lines > 0 && w < s.mark:
 		c.faultf(KindWatermarkLie, "watermark %d follows watermark %d", w, s.mark)
@@ -666,7 +665,7 @@ func (c *Checker) byTheCommit(p place) {
 	case s.owed(p.Position) || p.Time > s.W:
 		c.faultf(KindDuplicate, "event time %d ns, and the commit still owes it to the outputs: it would come again", int64(p.Time))
 	default:
-		if w, has, err := c.out.number(orderedWatermark); has && err == nil && (c.rules.Required.Watermark || c.out.proven) && w >= s.W.Next().Millis() {
+		if w, has, err := c.out.Number(WordWatermark); has && err == nil && (c.rules.Required.Watermark || c.out.proven) && w >= s.W.Next().Millis() {
 			c.faultf(KindWatermarkLie, "watermark %d, and the group's own has come to %d ns only", w, int64(s.W))
 		}
 	}

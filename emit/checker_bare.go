@@ -21,40 +21,41 @@ type bare struct {
 // bareOutput sets an output aside that does not name its source record.
 func (c *Checker) bareOutput(r *kgo.Record) {
 	c.report.Bare++
-	b := bare{suspect: c.suspected(), known: c.out.has[orderedEpoch], behind: c.named[0]}
+	b := bare{suspect: c.suspected(), known: c.out.Has(WordEpoch), behind: c.named[0]}
 	if b.late {
-		b.known, b.behind = c.out.has[lateEpoch], c.named[1]
-	}
-	if !b.late {
+		b.behind = c.named[1]
+	} else {
 		b.ids = c.identities()
 	}
 	c.bares = append(c.bares, b)
-	lacks := c.names[1]
-	if !b.late {
-		lacks = c.names[0][orderedSource : orderedSource+1]
+	source := c.reader(b.late).Name(WordSourceOffset)
+	lacks := []string{source}
+	if b.late {
+		lacks = c.readers[1].Names()
 	}
 	switch {
 	case c.rules.Required.SourceOffset && c.fits(&c.out, r, lacks...):
-		c.faultf(KindMissingHeader, "%s, though there is room for it", c.namesOf(b.late)[sourceWord(b.late)])
+		c.faultf(KindMissingHeader, "%s, though there is room for it", source)
 		return
-	case b.late || c.out.has[orderedSource]:
+	case b.late || c.out.Has(WordSourceOffset):
 		return
 	}
-	asked := [...]bool{orderedWatermark: c.rules.Required.Watermark, orderedEventTime: c.rules.Required.EventTime}
-	for _, word := range []int{orderedWatermark, orderedEventTime} {
-		if name := c.names[0][word]; asked[word] && c.out.has[word] && !carries(&c.out.rec, name) {
-			c.faultf(KindMissingHeader, "%s, though it has %s, which is less needed", c.names[0][orderedSource], name)
+	less := func(word string, asked bool) {
+		if name := c.readers[0].Name(word); asked && c.out.Has(word) && !carries(&c.out.Source, name) {
+			c.faultf(KindMissingHeader, "%s, though it has %s, which is less needed", source, name)
 		}
 	}
+	less(WordWatermark, c.rules.Required.Watermark)
+	less(WordEventTime, c.rules.Required.EventTime)
 }
 
 // identities returns what c.out may be known by, for its own headers may have been taken
 // for ours.
 func (c *Checker) identities() (ids []uint64) {
 	o := &c.out
-	r := o.rec
-	for n := len(o.rec.Headers); n <= len(o.headers); n++ {
-		r.Headers = o.headers[:n]
+	r := o.Source
+	for n := len(o.Source.Headers); n <= len(o.Headers); n++ {
+		r.Headers = o.Headers[:n]
 		if t, err := c.rules.EventTime(&r); err == nil {
 			if id, ok := c.identify(&r, t); ok {
 				ids = append(ids, id)
@@ -62,13 +63,6 @@ func (c *Checker) identities() (ids []uint64) {
 		}
 	}
 	return ids
-}
-
-func sourceWord(late bool) int {
-	if late {
-		return lateSource
-	}
-	return orderedSource
 }
 
 // carries reports whether a source record has a header of a name. Ours of that name then
@@ -89,7 +83,7 @@ func (c *Checker) fits(o *output, r *kgo.Record, lacks ...string) bool {
 		limit = defaultMaxBatch
 	}
 	for _, name := range lacks {
-		size += headerFraming + len(name) + longestNumber
+		size += HeaderFraming + len(name) + longestNumber
 	}
 	return size <= limit
 }
@@ -104,11 +98,11 @@ const (
 func (c *Checker) requires(r *kgo.Record) {
 	o := &c.out
 	var lacks []string
-	if c.rules.Required.EventTime && !o.has[orderedEventTime] {
-		lacks = append(lacks, c.names[0][orderedEventTime])
+	if c.rules.Required.EventTime && !o.Has(WordEventTime) {
+		lacks = append(lacks, c.readers[0].Name(WordEventTime))
 	}
-	if c.rules.Required.Watermark && !o.has[orderedWatermark] {
-		lacks = append(lacks, c.names[0][orderedWatermark])
+	if c.rules.Required.Watermark && !o.Has(WordWatermark) {
+		lacks = append(lacks, c.readers[0].Name(WordWatermark))
 	}
 	if len(lacks) == 0 {
 		return
@@ -118,12 +112,12 @@ func (c *Checker) requires(r *kgo.Record) {
 		c.faultf(KindMissingHeader, "%s, though there is room for it", last)
 		return
 	}
-	less := o.windows
-	if !o.has[orderedWatermark] && o.has[orderedEventTime] {
-		less = append(slices.Clip(less), kgo.RecordHeader{Key: c.names[0][orderedEventTime]})
+	less := o.Windows
+	if !o.Has(WordWatermark) && o.Has(WordEventTime) {
+		less = append(slices.Clip(less), kgo.RecordHeader{Key: c.readers[0].Name(WordEventTime)})
 	}
 	for _, h := range less {
-		if !carries(&o.rec, h.Key) {
+		if !carries(&o.Source, h.Key) {
 			c.faultf(KindMissingHeader, "%s, though it has %s, which is less needed", last, h.Key)
 			return
 		}
@@ -149,13 +143,13 @@ func (c *Checker) bareInOrder() {
 		return // it may be one that comes again
 	}
 	o := &c.out
-	t, err := c.rules.EventTime(&o.rec)
+	t, err := c.rules.EventTime(&o.Source)
 	if err != nil {
 		return // its own headers may have been taken for ours
 	}
 	c.fall(t)
-	if o.has[orderedEpoch] {
-		c.settleRun(o.epoch)
+	if o.Has(WordEpoch) {
+		c.settleRun(o.Epoch)
 	}
 	run := &c.ordered.run
 	if !run.any || t < run.lowest {

@@ -64,7 +64,7 @@ func (c *Checker) judgeGroup(p place) {
 		clear(g.group)
 	}
 	g.at = p
-	id, ok := c.identify(&c.out.rec, p.Time)
+	id, ok := c.identify(&c.out.Source, p.Time)
 	if !ok {
 		return
 	}
@@ -80,12 +80,12 @@ func (c *Checker) claimDuplicate(t watermark.Time) {
 	if c.rules.Identity.Kind == NoIdentity {
 		return
 	}
-	id, ok := c.identify(&c.out.rec, t)
+	id, ok := c.identify(&c.out.Source, t)
 	if !ok {
 		c.faultf(KindWrongLate, "duplicate, but it has nothing that it could be known by")
 		return
 	}
-	c.repeats.claims[id] = append(c.repeats.claims[id], claim{suspect: c.out.suspect(), at: t, epoch: c.out.epoch})
+	c.repeats.claims[id] = append(c.repeats.claims[id], claim{suspect: c.out.suspect(), at: t, epoch: c.out.Epoch})
 }
 
 // mayBeDropped takes note of a source record that has no output yet.
@@ -137,9 +137,9 @@ func (c *Checker) Original(r *kgo.Record) {
 		return
 	}
 	// Its own headers may have our names: see stripLess.
-	for n := len(o.rec.Headers); n <= len(o.headers); n++ {
-		o.rec.Headers = o.headers[:n]
-		if t, err := c.rules.EventTime(&o.rec); err == nil {
+	for n := len(o.Source.Headers); n <= len(o.Headers); n++ {
+		o.Source.Headers = o.Headers[:n]
+		if t, err := c.rules.EventTime(&o.Source); err == nil {
 			c.prove(&o, t)
 		}
 	}
@@ -147,9 +147,9 @@ func (c *Checker) Original(r *kgo.Record) {
 
 // prove settles the claims that an ordered record is the original of.
 func (c *Checker) prove(o *output, t watermark.Time) {
-	if id, ok := c.identify(&o.rec, t); ok {
+	if id, ok := c.identify(&o.Source, t); ok {
 		c.settleClaim(id, func(s *claim) bool {
-			return o.source < s.source && (s.epoch == anyEpoch && o.epoch >= c.epochs.last || s.epoch == o.epoch)
+			return o.SourceOffset < s.source && (s.epoch == anyEpoch && o.Epoch >= c.epochs.last || s.epoch == o.Epoch)
 		})
 	}
 }

@@ -330,16 +330,16 @@ const droppedForNothing = "a record was dropped that repeats none"
 
 // original finds the ordered record that a late one says to be a duplicate of.
 func original(h *history, r *kgo.Record) int {
-	c := NewChecker(Rules{Prefix: "tidemark-"}, Scope{})
-	var late, o output
-	late.read(r, true, c.namesOf(true), c.windows)
-	if string(late.values[lateReason]) != "duplicate" {
+	reader := NewReader("tidemark-", false)
+	var late, o Parts
+	NewReader("tidemark-", true).Read(r, &late)
+	if string(late.Value(WordLateReason)) != "duplicate" {
 		return -1
 	}
 	return slices.IndexFunc(h.ordered, func(r *kgo.Record) bool {
-		o.read(r, false, c.namesOf(false), c.windows)
-		return o.epoch == late.epoch && o.source < late.source && eventTime(&o.rec) == eventTime(&late.rec) &&
-			string(h.identity.OfRecord(&o.rec)) == string(h.identity.OfRecord(&late.rec))
+		reader.Read(r, &o)
+		return o.Epoch == late.Epoch && o.SourceOffset < late.SourceOffset && eventTime(&o.Source) == eventTime(&late.Source) &&
+			string(h.identity.OfRecord(&o.Source)) == string(h.identity.OfRecord(&late.Source))
 	})
 }
 

@@ -3,148 +3,46 @@ package emit
 import (
 	"encoding/binary"
 	"hash/maphash"
-	"slices"
-	"strconv"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// headerNames are the headers of one output in the order in which they are
-// appended, with their prefix.
-type headerNames []string
-
-var (
-	orderedHeaders = []string{wordWatermark, wordSourceOffset, wordEventTime, wordEpoch}
-	lateHeaders    = []string{
-		wordLateReason, wordUnknownSchema, wordSchema, wordLateByMs, wordWatermark, wordSourceTopic,
-		wordSourcePartition, wordSourceOffset, wordLateAt, wordEpoch,
-	}
-)
-
-// The places of the headers in the two lists above.
-const (
-	orderedWatermark = iota
-	orderedSource
-	orderedEventTime
-	orderedEpoch
-)
-
-const (
-	lateReason = iota
-	lateUnknownSchema
-	lateSchema
-	lateByMillis
-	lateWatermark
-	lateTopic
-	latePartition
-	lateSource
-	lateAt
-	lateEpoch
-	lateCount
-)
-
-func newHeaderNames(prefix string, names []string) headerNames {
-	ns := make(headerNames, len(names))
-	for i, n := range names {
-		ns[i] = prefix + n
-	}
-	return ns
-}
-
-// output is a record of .ordered or .late, taken apart into the source record
-// and what was appended to it.
+// output is a record of .ordered or .late, taken apart.
 type output struct {
+	Parts
 	late   bool
 	offset int64 // in the output
-	source int64
-	epoch  int64
 	hash   uint64
 	proven bool // it has been compared with its source record
-
-	rec     kgo.Record // the source record, as far as the output tells
-	headers []kgo.RecordHeader
-	has     [lateCount]bool
-	values  [lateCount][]byte
-	windows []kgo.RecordHeader // at the end of headers
 }
 
 func (o *output) suspect() suspect {
-	return suspect{late: o.late, source: o.source, offset: o.offset, epoch: o.epoch, hash: o.hash}
+	return suspect{late: o.late, source: o.SourceOffset, offset: o.offset, epoch: o.Epoch, hash: o.hash}
 }
 
 // suspected is the same with the hashes of what else the source record may be.
 func (c *Checker) suspected() suspect {
 	s, o := c.out.suspect(), &c.out
-	for n := len(o.rec.Headers) + 1; n <= len(o.headers); n++ {
-		s.others = append(s.others, c.hash(&o.rec, o.headers[:n]))
+	for n := len(o.Source.Headers) + 1; n <= len(o.Headers); n++ {
+		s.others = append(s.others, c.hash(&o.Source, o.Headers[:n]))
 	}
 	return s
-}
-
-// number returns a header as a number, whether it is there, and what is wrong
-// with it.
-func (o *output) number(i int) (v int64, has bool, err error) {
-	if !o.has[i] {
-		return 0, false, nil
-	}
-	v, err = strconv.ParseInt(string(o.values[i]), 10, 64)
-	return v, true, err
-}
-
-// strip returns how many headers are the source's own. From the end, it takes
-// away those that we append, each name once and in our order. A source header
-// that imitates ours stands before ours and so ends the search, unless ours
-// of that name and all before it are switched off: see stripLess.
-func (o *output) strip(ns headerNames, fs *families) int {
-	o.has, o.values = [lateCount]bool{}, [lateCount][]byte{}
-	n, rank := fs.before(o.headers), len(ns)
-	o.windows = o.headers[n:]
-	for n > 0 {
-		k := slices.Index(ns[:rank], o.headers[n-1].Key)
-		if k < 0 {
-			break
-		}
-		n--
-		rank = k
-		o.has[k], o.values[k] = true, o.headers[n].Value
-	}
-	return n
-}
-
-// read takes an output apart. It reports whether it says what it is.
-func (o *output) read(r *kgo.Record, late bool, ns headerNames, fs *families) bool {
-	source, epoch := orderedSource, orderedEpoch
-	if late {
-		source, epoch = lateSource, lateEpoch
-	}
-	o.late, o.offset, o.source, o.headers, o.rec, o.proven = late, r.Offset, -1, r.Headers, *r, false
-	o.rec.Headers = r.Headers[:o.strip(ns, fs)]
-	o.epoch, _, _ = o.number(epoch)
-	v, has, err := o.number(source)
-	if !has || err != nil || v < 0 {
-		return false
-	}
-	o.source = v
-	return true
 }
 
 // read takes an output apart and reports whether it says what it is. One that lacks
 // its epoch for want of room does not, although it names its source record: that has a
 // header of the same name, which must be overruled.
 func (c *Checker) read(o *output, r *kgo.Record, late bool) bool {
-	if !o.read(r, late, c.namesOf(late), c.windows) {
+	o.late, o.offset, o.proven = late, r.Offset, false
+	reader := c.reader(late)
+	if !reader.Read(r, &o.Parts) {
 		return false
 	}
-	source, epoch := orderedSource, orderedEpoch
-	if late {
-		source, epoch = lateSource, lateEpoch
-	}
-	names := c.namesOf(late)
 	onlyOne := !c.scope.Epochs && c.exact() // outputs newer than the commit may be of another
-	if onlyOne || o.has[epoch] || !carries(&o.rec, names[source]) || c.fits(o, r, names[epoch]) {
+	if onlyOne || o.Has(WordEpoch) || !carries(&o.Source, reader.Name(WordSourceOffset)) || c.fits(o, r, reader.Name(WordEpoch)) {
 		return true
 	}
-	o.source = -1
+	o.SourceOffset = -1
 	return false
 }
 
@@ -153,8 +51,8 @@ func (c *Checker) read(o *output, r *kgo.Record, late bool) bool {
 func (c *Checker) open(r *kgo.Record, late bool) bool {
 	o := &c.out
 	known := c.read(o, r, late)
-	o.rec.Topic, o.rec.Partition, o.rec.Offset = c.rules.Topic, c.rules.Partition, o.source
-	o.hash = c.hash(&o.rec, o.rec.Headers)
+	o.Source.Topic, o.Source.Partition, o.Source.Offset = c.rules.Topic, c.rules.Partition, o.SourceOffset
+	o.hash = c.hash(&o.Source, o.Source.Headers)
 	if known && late {
 		c.named[1]++
 	} else if known {
@@ -170,15 +68,13 @@ func (c *Checker) open(r *kgo.Record, late bool) bool {
 // stripLess tries whether c.out is the source record with this hash when
 // fewer headers are taken for ours: the source's own may carry our names.
 func (c *Checker) stripLess(h uint64) bool {
-	o, names := &c.out, c.namesOf(c.out.late)
-	for n := len(o.rec.Headers) + 1; n < len(o.headers); n++ {
-		if c.hash(&o.rec, o.headers[:n]) != h {
+	o, reader := &c.out, c.reader(c.out.late)
+	for n := len(o.Source.Headers) + 1; n < len(o.Headers); n++ {
+		if c.hash(&o.Source, o.Headers[:n]) != h {
 			continue
 		}
-		o.rec.Headers, o.hash = o.headers[:n], h
-		for i := range names {
-			o.has[i] = slices.ContainsFunc(o.headers[n:], func(h kgo.RecordHeader) bool { return h.Key == names[i] })
-		}
+		o.hash = h
+		reader.Keep(&o.Parts, n)
 		return true
 	}
 	return false
@@ -189,16 +85,16 @@ func (c *Checker) stripLess(h uint64) bool {
 func (c *Checker) Place(r *kgo.Record, late bool) (epoch, source int64) {
 	var o output
 	if !c.read(&o, r, late) {
-		return o.epoch, -1
+		return o.Epoch, -1
 	}
-	return o.epoch, o.source
+	return o.Epoch, o.SourceOffset
 }
 
-func (c *Checker) namesOf(late bool) headerNames {
+func (c *Checker) reader(late bool) *Reader {
 	if late {
-		return c.names[1]
+		return c.readers[1]
 	}
-	return c.names[0]
+	return c.readers[0]
 }
 
 // seed is common to all Checkers: records are compared across partitions.

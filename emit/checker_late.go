@@ -35,7 +35,7 @@ func (c *Checker) Late(r *kgo.Record) {
 	if !known {
 		return
 	}
-	if v, has, err := o.number(latePartition); has && err == nil && v != int64(c.rules.Partition) {
+	if v, has, err := o.Number(WordSourcePartition); has && err == nil && v != int64(c.rules.Partition) {
 		stray := o.suspect()
 		stray.kind, stray.why = KindWrongPartition, fmt.Sprintf("comes from partition %d", v)
 		c.stray(stray)
@@ -44,40 +44,40 @@ func (c *Checker) Late(r *kgo.Record) {
 	seen := c.match()
 	released := c.reason() == "duplicate"
 	if !s.seen && !released && seen != foreign {
-		s.seen, s.first, s.firstEpoch = true, o.source, o.epoch
+		s.seen, s.first, s.firstEpoch = true, o.SourceOffset, o.Epoch
 	}
 	if !c.counts(seen) {
 		return
 	}
-	if !o.has[lateReason] && !c.fits(&c.out, r, c.names[1]...) {
+	if !o.Has(WordLateReason) && !c.fits(&c.out, r, c.readers[1].Names()...) {
 		// It would be bare, were it not that what its source record says of the same
 		// name had to be overruled.
 		c.report.Trimmed++
 		return
 	}
 	switch {
-	case c.rules.AtLeastOnce && (o.epoch < s.epoch || o.epoch == s.epoch && !released && o.source < s.source):
+	case c.rules.AtLeastOnce && (o.Epoch < s.epoch || o.Epoch == s.epoch && !released && o.SourceOffset < s.source):
 		c.judgeLate(true) // put out by a process that crashed, or by the one after it
 		return
-	case o.epoch < s.epoch:
-		c.faultf(KindWrongLate, "epoch %d follows epoch %d", o.epoch, s.epoch)
+	case o.Epoch < s.epoch:
+		c.faultf(KindWrongLate, "epoch %d follows epoch %d", o.Epoch, s.epoch)
 		return
-	case o.epoch > s.epoch:
-		s.epoch, s.source, s.marked = o.epoch, -1, false
+	case o.Epoch > s.epoch:
+		s.epoch, s.source, s.marked = o.Epoch, -1, false
 	}
 	switch {
 	case released:
-	case o.source < s.source:
+	case o.SourceOffset < s.source:
 		c.faultf(KindWrongLate, "comes after source offset %d", s.source)
 	default:
-		s.source = o.source
+		s.source = o.SourceOffset
 	}
 	c.judgeLate(released)
 }
 
 // reason returns the reason of c.out if it is one of the contract's.
 func (c *Checker) reason() string {
-	v := string(c.out.values[lateReason])
+	v := string(c.out.Value(WordLateReason))
 	if _, ok := behind[v]; !ok {
 		return "unknown"
 	}
@@ -91,27 +91,27 @@ func (c *Checker) judgeLate(elsewhere bool) {
 	why := c.reason()
 	w, marked := c.lateMark(elsewhere)
 	if marked && !elsewhere {
-		c.noteMark(o.source, w)
+		c.noteMark(o.SourceOffset, w)
 	}
 	if marked {
 		c.markByTheCommit(w, elsewhere)
 	}
-	if _, has, err := o.number(lateAt); !has || err != nil {
-		c.faultf(KindWrongLate, "says that it came here at %q", o.values[lateAt])
+	if _, has, err := o.Number(WordLateAt); !has || err != nil {
+		c.faultf(KindWrongLate, "says that it came here at %q", o.Value(WordLateAt))
 	}
 	if why == "unknown" {
-		c.faultf(KindWrongLate, "reason %q is none of ours", o.values[lateReason])
+		c.faultf(KindWrongLate, "reason %q is none of ours", o.Value(WordLateReason))
 		return
 	}
-	if v := string(o.values[lateTopic]); v != c.rules.Topic {
+	if v := string(o.Value(WordSourceTopic)); v != c.rules.Topic {
 		c.faultf(KindWrongLate, "source topic is %q", v)
 	}
-	if !o.has[latePartition] || string(o.values[latePartition]) != strconv.Itoa(int(c.rules.Partition)) {
-		c.faultf(KindWrongLate, "source partition is %q", o.values[latePartition])
+	if !o.Has(WordSourcePartition) || string(o.Value(WordSourcePartition)) != strconv.Itoa(int(c.rules.Partition)) {
+		c.faultf(KindWrongLate, "source partition is %q", o.Value(WordSourcePartition))
 	}
-	t, err := c.rules.EventTime(&o.rec)
+	t, err := c.rules.EventTime(&o.Source)
 	if err == nil {
-		if wrong := c.windows.wrong(o.windows, t); wrong != "" {
+		if wrong := c.wrongWindows(t); wrong != "" {
 			c.faultf(KindWrongLate, "%s", wrong)
 		}
 	}
@@ -123,12 +123,12 @@ func (c *Checker) judgeLate(elsewhere bool) {
 		c.faultf(KindWrongLate, "invalid-time, but its event time is %d ms", t.Millis())
 	case why != "invalid-time" && err != nil:
 		c.faultf(KindWrongLate, "%s, but its event time is unusable: %v", why, err)
-	case why == "invalid-time" && len(o.windows) > 0:
+	case why == "invalid-time" && len(o.Windows) > 0:
 		c.faultf(KindWrongLate, "invalid-time, and yet in windows")
 	case behind[why]:
 		c.judgeBehind(why, t, w, marked)
-	case o.has[lateByMillis]:
-		c.faultf(KindWrongLate, "%s, and yet late by %q", why, o.values[lateByMillis])
+	case o.Has(WordLateByMs):
+		c.faultf(KindWrongLate, "%s, and yet late by %q", why, o.Value(WordLateByMs))
 	case why == "duplicate":
 		c.claimDuplicate(t)
 	}
@@ -140,35 +140,35 @@ func (c *Checker) judgeLate(elsewhere bool) {
 // of the value.
 func (c *Checker) judgeSchema(why string) (unknown bool) {
 	o := &c.out
-	for _, word := range []int{lateUnknownSchema, lateSchema} {
-		if !o.has[word] {
+	for _, word := range []string{WordUnknownSchema, WordSchema} {
+		if !o.Has(word) {
 			continue
 		}
-		says, _, err := o.number(word)
+		says, _, err := o.Number(word)
 		ours := why == "invalid-time" && c.rules.SchemaID != nil && err == nil
 		if ours {
-			id, ok := c.rules.SchemaID(o.rec.Value)
+			id, ok := c.rules.SchemaID(o.Source.Value)
 			ours = ok && says == int64(id)
 		}
 		if !ours {
-			c.faultf(KindWrongLate, "%s for schema %q, which is not that of its value", why, o.values[word])
+			c.faultf(KindWrongLate, "%s for schema %q, which is not that of its value", why, o.Value(word))
 			continue
 		}
-		unknown = unknown || word == lateUnknownSchema
+		unknown = unknown || word == WordUnknownSchema
 	}
 	return unknown
 }
 
 // judgeBehind judges a record that is late because of the watermark it names.
 func (c *Checker) judgeBehind(why string, t watermark.Time, w int64, marked bool) {
-	by, has, err := c.out.number(lateByMillis)
+	by, has, err := c.out.Number(WordLateByMs)
 	switch {
 	case !marked:
 		c.faultf(KindWrongLate, "%s, but no watermark", why)
 	case t.Millis() > w:
 		c.faultf(KindWrongLate, "%s, but its event time %d ms is above watermark %d", why, t.Millis(), w)
 	case !has || err != nil || by != w-t.Millis():
-		c.faultf(KindWrongLate, "late by %q, which is %d ms", c.out.values[lateByMillis], w-t.Millis())
+		c.faultf(KindWrongLate, "late by %q, which is %d ms", c.out.Value(WordLateByMs), w-t.Millis())
 	}
 }
 
@@ -177,12 +177,12 @@ func (c *Checker) judgeBehind(why string, t watermark.Time, w int64, marked bool
 // crashed.
 func (c *Checker) lateMark(elsewhere bool) (w int64, ok bool) {
 	s := &c.late
-	w, has, err := c.out.number(lateWatermark)
+	w, has, err := c.out.Number(WordWatermark)
 	switch {
 	case !has:
 		return 0, false
 	case err != nil:
-		c.faultf(KindWrongLate, "watermark %q is no number", c.out.values[lateWatermark])
+		c.faultf(KindWrongLate, "watermark %q is no number", c.out.Value(WordWatermark))
 		return 0, false
 	case elsewhere && c.rules.AtLeastOnce:
 		return w, true
@@ -199,9 +199,9 @@ func (c *Checker) markByTheCommit(w int64, elsewhere bool) {
 	s := &c.scope
 	switch o := &c.out; {
 	case c.rules.AtLeastOnce || !c.final() || !s.Quiet && elsewhere:
-	case o.epoch > s.Epoch && s.Quiet:
-		c.faultf(KindWrongLate, "epoch %d, and the group has come to epoch %d only", o.epoch, s.Epoch)
-	case o.epoch == s.Epoch && o.source < s.Next && w > s.W.Millis():
+	case o.Epoch > s.Epoch && s.Quiet:
+		c.faultf(KindWrongLate, "epoch %d, and the group has come to epoch %d only", o.Epoch, s.Epoch)
+	case o.Epoch == s.Epoch && o.SourceOffset < s.Next && w > s.W.Millis():
 		c.faultf(KindWrongLate, "watermark %d, and the group's own has come to %d ns only", w, int64(s.W))
 	}
 }

@@ -24,8 +24,8 @@ type lateMark struct{ source, ms int64 }
 // noteMark takes note of a watermark that a late record was judged by.
 func (c *Checker) noteMark(source, ms int64) {
 	m := &c.marks
-	if m.epoch != c.out.epoch {
-		m.epoch, m.list = c.out.epoch, m.list[:0]
+	if m.epoch != c.out.Epoch {
+		m.epoch, m.list = c.out.Epoch, m.list[:0]
 	}
 	if n := len(m.list); n > 0 && (source <= m.list[n-1].source || ms <= m.list[n-1].ms) {
 		return

@@ -13,7 +13,7 @@ import (
 )
 
 // Headers says which headers are added to records, and under which names. The
-// names are the prefix with the words of headerWords.
+// names are the prefix with the words below.
 type Headers struct {
 	Prefix       string     // default "tidemark-"
 	Watermark    bool       // lookahead watermark, ms; on ordered records
@@ -28,17 +28,17 @@ type Headers struct {
 // as with Kafka's lastHeader: a source header that imitates ours stays, and is
 // overruled.
 const (
-	wordWatermark       = "watermark"
-	wordSourceOffset    = "source-offset"
-	wordEventTime       = "event-time"
-	wordEpoch           = "epoch" // absent in epoch 0, unless the source has it
-	wordLateReason      = "late-reason"
-	wordUnknownSchema   = "late-unknown-schema" // invalid-time: id of a schema that the registry did not have
-	wordSchema          = "late-schema"         // invalid-time: id of the schema by which it is unusable
-	wordLateByMs        = "late-by-ms"          // where behind: floor(W) - floor(t)
-	wordSourceTopic     = "source-topic"
-	wordSourcePartition = "source-partition"
-	wordLateAt          = "late-at" // wall clock: no function of the log, as no other value but the reason of a late repeat
+	WordWatermark       = "watermark"
+	WordSourceOffset    = "source-offset"
+	WordEventTime       = "event-time"
+	WordEpoch           = "epoch" // absent in epoch 0, unless the source has it
+	WordLateReason      = "late-reason"
+	WordUnknownSchema   = "late-unknown-schema" // invalid-time: id of a schema that the registry did not have
+	WordSchema          = "late-schema"         // invalid-time: id of the schema by which it is unusable
+	WordLateByMs        = "late-by-ms"          // where behind: floor(W) - floor(t)
+	WordSourceTopic     = "source-topic"
+	WordSourcePartition = "source-partition"
+	WordLateAt          = "late-at" // wall clock: no function of the log, as no other value but the reason of a late repeat
 	wordCorrection      = "correction"
 )
 
@@ -61,12 +61,12 @@ func Epoch(r *kgo.Record, prefix string) (epoch uint32, ok bool) {
 		word, ours := strings.CutPrefix(r.Headers[i].Key, prefix)
 		switch {
 		case !ours:
-		case word == wordEpoch:
+		case word == WordEpoch:
 			if n, err := strconv.ParseUint(string(r.Headers[i].Value), 10, 32); err == nil {
 				return uint32(n), true
 			}
 			return 0, false
-		case word == wordWatermark, word == wordSourceOffset, word == wordEventTime, word == wordLateReason:
+		case word == WordWatermark, word == WordSourceOffset, word == WordEventTime, word == WordLateReason:
 			ok = true
 		}
 	}

@@ -25,39 +25,36 @@ type Late struct {
 // LateReader reads what records of a late topic say of themselves, and makes
 // corrections of them. It is for one goroutine.
 type LateReader struct {
-	names      headerNames
-	windows    *families
+	reader     *Reader
 	correction string
-	out        output
+	parts      Parts
 }
 
 // NewLateReader returns a reader for headers with a prefix.
 func NewLateReader(prefix string) *LateReader {
-	return &LateReader{
-		names: newHeaderNames(prefix, lateHeaders), windows: newFamilies(prefix), correction: prefix + wordCorrection,
-	}
+	return &LateReader{reader: NewReader(prefix, true), correction: prefix + wordCorrection}
 }
 
 // Read takes a record apart. What it returns points into r. The error wraps
 // ErrNotRouted; Corrected is told all the same.
 func (l *LateReader) Read(r *kgo.Record) (Late, error) {
 	late := Late{Corrected: l.corrected(r)}
-	o := &l.out
-	if !o.read(r, true, l.names, l.windows) {
-		return late, fmt.Errorf("%w: no usable header %s", ErrNotRouted, l.names[lateSource])
+	p := &l.parts
+	if !l.reader.Read(r, p) {
+		return late, fmt.Errorf("%w: no usable header %s", ErrNotRouted, l.reader.Name(WordSourceOffset))
 	}
-	late.Source, late.SourceOffset, late.Epoch = o.rec, o.source, o.epoch
+	late.Source, late.SourceOffset, late.Epoch = p.Source, p.SourceOffset, p.Epoch
 	late.Source.Timestamp = timestamp(r)
-	if !o.has[lateReason] {
-		return late, fmt.Errorf("%w: no header %s", ErrNotRouted, l.names[lateReason])
+	if !p.Has(WordLateReason) {
+		return late, fmt.Errorf("%w: no header %s", ErrNotRouted, l.reader.Name(WordLateReason))
 	}
-	late.Reason = string(o.values[lateReason])
-	at, has, err := o.number(lateAt)
+	late.Reason = string(p.Value(WordLateReason))
+	at, has, err := p.Number(WordLateAt)
 	switch {
 	case !has:
-		return late, fmt.Errorf("%w: no header %s", ErrNotRouted, l.names[lateAt])
+		return late, fmt.Errorf("%w: no header %s", ErrNotRouted, l.reader.Name(WordLateAt))
 	case err != nil || at <= 0:
-		return late, fmt.Errorf("%w: header %s is %.40q, and not a time in ms", ErrNotRouted, l.names[lateAt], o.values[lateAt])
+		return late, fmt.Errorf("%w: header %s is %.40q, and not a time in ms", ErrNotRouted, l.reader.Name(WordLateAt), p.Value(WordLateAt))
 	}
 	late.AtMs = at
 	return late, nil

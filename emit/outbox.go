@@ -42,11 +42,11 @@ const maxAdded = 8
 func NewOutbox(h Headers) *Outbox {
 	o := &Outbox{headers: h, tags: newTags(h)}
 	n := &o.names
-	n.watermark, n.sourceOffset = h.Prefix+wordWatermark, h.Prefix+wordSourceOffset
-	n.eventTime, n.epoch = h.Prefix+wordEventTime, h.Prefix+wordEpoch
-	n.lateReason, n.lateByMs, n.lateAt = h.Prefix+wordLateReason, h.Prefix+wordLateByMs, h.Prefix+wordLateAt
-	n.sourceTopic, n.sourcePartition = h.Prefix+wordSourceTopic, h.Prefix+wordSourcePartition
-	n.unknownSchema, n.schema = h.Prefix+wordUnknownSchema, h.Prefix+wordSchema
+	n.watermark, n.sourceOffset = h.Prefix+WordWatermark, h.Prefix+WordSourceOffset
+	n.eventTime, n.epoch = h.Prefix+WordEventTime, h.Prefix+WordEpoch
+	n.lateReason, n.lateByMs, n.lateAt = h.Prefix+WordLateReason, h.Prefix+WordLateByMs, h.Prefix+WordLateAt
+	n.sourceTopic, n.sourcePartition = h.Prefix+WordSourceTopic, h.Prefix+WordSourcePartition
+	n.unknownSchema, n.schema = h.Prefix+WordUnknownSchema, h.Prefix+WordSchema
 	n.window = h.Prefix + wordWindow
 	return o
 }
@@ -182,8 +182,8 @@ func (o *Outbox) is(name string) func(kgo.RecordHeader) bool {
 	return func(h kgo.RecordHeader) bool { return h.Key == name }
 }
 
-// headerFraming is the longest that the lengths of a header's key and value are.
-const headerFraming = 10
+// HeaderFraming is the longest that the lengths of a header's key and value are.
+const HeaderFraming = 10
 
 // WireSize returns the bytes that a batch of this record alone takes before
 // compression, or a few more.
@@ -191,7 +191,7 @@ func WireSize(r *kgo.Record) int {
 	const batch, record = 61, 36 // with the longest of the varints
 	n := batch + record + len(r.Key) + len(r.Value)
 	for i := range r.Headers {
-		n += headerFraming + len(r.Headers[i].Key) + len(r.Headers[i].Value)
+		n += HeaderFraming + len(r.Headers[i].Key) + len(r.Headers[i].Value)
 	}
 	return n
 }

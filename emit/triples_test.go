@@ -185,7 +185,7 @@ func (m *maker) write(n int) {
 		r.Headers = []kgo.RecordHeader{{Key: "event-time", Value: []byte(at)}}
 		names := []string{"h", "h", "trace", "marker"}
 		if m.imitate {
-			for _, w := range []string{wordEpoch, wordWatermark, wordSourceOffset, wordLateAt, wordEventTime, wordWindow + "tumbling:7ms"} {
+			for _, w := range []string{WordEpoch, WordWatermark, WordSourceOffset, WordLateAt, WordEventTime, "window-tumbling:7ms"} {
 				names = append(names, m.headers.Prefix+w)
 			}
 		}
@@ -309,11 +309,11 @@ func (m *maker) source() Source {
 
 // put hands out an output, with as many headers as there is room for.
 func (m *maker) put(r *kgo.Record, o made) {
-	o.own, o.topic = m.box.own, m.topic
+	o.own, o.topic = len(m.t.rawAt(o.source).Headers), m.topic
 	for m.limit > 0 && WireSize(r) > m.limit && m.box.Shed(r) {
 	}
 	o.rec = &kgo.Record{Key: r.Key, Value: r.Value, Headers: slices.Clone(r.Headers), Timestamp: r.Timestamp}
-	o.bare = o.ours(m.headers.Prefix+wordSourceOffset) < 0
+	o.bare = o.ours(m.headers.Prefix+WordSourceOffset) < 0
 	m.pending = append(m.pending, &o)
 	if m.t.rules.AtLeastOnce {
 		m.land()

@@ -42,7 +42,7 @@ const longestWindow = 2*len("-12345678901234") + len(", ")
 func (h Headers) Room() int {
 	n := h.Windows.Most() * longestWindow
 	for _, f := range h.Windows {
-		n += len(h.Prefix) + len(wordWindow) + len(f.String()) + headerFraming
+		n += len(h.Prefix) + len(wordWindow) + len(f.String()) + HeaderFraming
 	}
 	return n
 }
