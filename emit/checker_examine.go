@@ -17,8 +17,8 @@ type topics interface {
 
 // cursor reads one topic.
 type cursor interface {
-	peek() (*kgo.Record, error) // nil at the end
-	pop()
+	Peek() (*kgo.Record, error) // nil at the end
+	Pop()
 }
 
 // maxBare bounds the records without identity, which are kept to the end.
@@ -89,12 +89,12 @@ func foresee(c *Checker, t topics) error {
 
 func eachRecord(from cursor, take func(*kgo.Record)) error {
 	for {
-		r, err := from.peek()
+		r, err := from.Peek()
 		if r == nil || err != nil {
 			return err
 		}
 		take(r)
-		from.pop()
+		from.Pop()
 	}
 }
 
@@ -121,7 +121,7 @@ func feedGeneration(c *Checker, raw cursor, ordered, late *outputHead) error {
 // feedRaw feeds the source records below an offset.
 func feedRaw(c *Checker, raw cursor, below int64) error {
 	for {
-		r, err := raw.peek()
+		r, err := raw.Peek()
 		if err != nil || r == nil {
 			return err
 		}
@@ -129,7 +129,7 @@ func feedRaw(c *Checker, raw cursor, below int64) error {
 			c.passed(r.Offset)
 			return nil
 		}
-		raw.pop()
+		raw.Pop()
 		c.Raw(r)
 	}
 }
@@ -146,7 +146,7 @@ func (h *outputHead) peek(c *Checker) (err error) {
 	if h.rec != nil {
 		return nil
 	}
-	h.rec, err = h.cursor.peek()
+	h.rec, err = h.cursor.Peek()
 	if h.rec != nil {
 		h.epoch, h.source = c.Place(h.rec, h.late)
 	}
@@ -163,7 +163,7 @@ func (h *outputHead) feed(c *Checker) {
 		c.Ordered(h.rec)
 	}
 	h.rec = nil
-	h.pop()
+	h.Pop()
 }
 
 // lagging returns the output whose next record is the earlier in (epoch,

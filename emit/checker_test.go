@@ -384,14 +384,14 @@ type logs struct{ raw, ordered, late []*kgo.Record }
 
 type logCursor struct{ left []*kgo.Record }
 
-func (l *logCursor) peek() (*kgo.Record, error) {
+func (l *logCursor) Peek() (*kgo.Record, error) {
 	if len(l.left) == 0 {
 		return nil, nil
 	}
 	return l.left[0], nil
 }
 
-func (l *logCursor) pop() { l.left = l.left[1:] }
+func (l *logCursor) Pop() { l.left = l.left[1:] }
 
 func (l logs) Raw(from int64) cursor {
 	i := sort.Search(len(l.raw), func(i int) bool { return l.raw[i].Offset >= from })

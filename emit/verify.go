@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/tidemarkhq/tidemark/emit/scan"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -106,7 +107,7 @@ type verification struct {
 type verified struct {
 	checker            *Checker
 	scope              Scope
-	raw, ordered, late stretch
+	raw, ordered, late scan.Stretch
 }
 
 // errReset: the group was reset while the topics were looked at, so commit and outputs
@@ -176,8 +177,8 @@ func (v *verification) survey(ctx context.Context, t VerifyTopic) ([]*verified, 
 			scope.Epochs = later.Epoch > 0
 		}
 		scope.Epochs = scope.Epochs || scope.Epoch > 0
-		scope.RawStart, scope.OrderedStart, scope.LateStart = raw[i].start, ordered[i].start, late[i].start
-		scope.RawEnd = raw[i].end
+		scope.RawStart, scope.OrderedStart, scope.LateStart = raw[i].Start, ordered[i].Start, late[i].Start
+		scope.RawEnd = raw[i].End
 		rules := Rules{
 			Topic: t.Source, Ordered: t.Ordered, Late: t.Late, Partition: int32(i), Prefix: v.Prefix,
 			Required: v.Required, OrderedMax: most[t.Ordered], LateMax: most[t.Late],
@@ -187,7 +188,7 @@ func (v *verification) survey(ctx context.Context, t VerifyTopic) ([]*verified, 
 			checker: NewChecker(rules, scope), scope: scope,
 			raw: raw[i], ordered: ordered[i], late: late[i],
 		}
-		v.total += raw[i].len() + ordered[i].len() + late[i].len()
+		v.total += raw[i].Len() + ordered[i].Len() + late[i].Len()
 	}
 	return parts, nil
 }
@@ -324,7 +325,7 @@ func listed(ctx context.Context, what, topic string, ask func(context.Context, .
 
 // stretches returns what there is to read of each partition of a topic, up to
 // the last stable offset.
-func (v *verification) stretches(ctx context.Context, topic string) ([]stretch, error) {
+func (v *verification) stretches(ctx context.Context, topic string) ([]scan.Stretch, error) {
 	starts, err := listed(ctx, "first offset", topic, v.adm.ListStartOffsets)
 	if err != nil {
 		return nil, err
@@ -333,14 +334,14 @@ func (v *verification) stretches(ctx context.Context, topic string) ([]stretch, 
 	if err != nil {
 		return nil, err
 	}
-	ss := make([]stretch, len(ends[topic]))
+	ss := make([]scan.Stretch, len(ends[topic]))
 	for i := range ss {
 		start, _ := starts.Lookup(topic, int32(i))
 		end, ok := ends.Lookup(topic, int32(i))
 		if !ok {
 			return nil, fmt.Errorf("list last stable offsets of %s: no partition %d", topic, i)
 		}
-		ss[i] = stretch{topic, int32(i), start.Offset, end.Offset}
+		ss[i] = scan.Stretch{Topic: topic, Partition: int32(i), Start: start.Offset, End: end.Offset}
 	}
 	return ss, nil
 }
@@ -370,19 +371,19 @@ type kafkaTopics struct {
 	v    *verification
 	ctx  context.Context
 	p    *verified
-	open map[string]*stream
+	open map[string]*scan.Stream
 }
 
 func (k *kafkaTopics) Raw(from int64) cursor {
 	s := k.p.raw
-	if last := k.open[s.topic]; last != nil {
-		last.cancel()
-		k.v.progress(max(0, last.end-last.next)) // nobody has read the rest
-		k.v.more(max(0, s.end-max(from, s.start)))
+	if last := k.open[s.Topic]; last != nil {
+		last.Close()
+		k.v.progress(last.Unread()) // nobody has read the rest
+		k.v.more(max(0, s.End-max(from, s.Start)))
 	} else {
-		k.v.progress(min(max(0, from-s.start), s.len()))
+		k.v.progress(min(max(0, from-s.Start), s.Len()))
 	}
-	s.start = min(max(from, s.start), s.end)
+	s.Start = min(max(from, s.Start), s.End)
 	return k.begin(s, k.p.checker.Compacted)
 }
 
@@ -391,32 +392,32 @@ func (k *kafkaTopics) Ordered() cursor { return k.output(k.p.ordered) }
 func (k *kafkaTopics) Late() cursor { return k.output(k.p.late) }
 
 // output opens an output, which may be read more than once.
-func (k *kafkaTopics) output(s stretch) cursor {
-	if last := k.open[s.topic]; last != nil {
-		last.cancel()
-		k.v.progress(max(0, last.end-last.next))
-		k.v.more(s.len())
+func (k *kafkaTopics) output(s scan.Stretch) cursor {
+	if last := k.open[s.Topic]; last != nil {
+		last.Close()
+		k.v.progress(last.Unread())
+		k.v.more(s.Len())
 	}
 	return k.begin(s, nil)
 }
 
-func (k *kafkaTopics) begin(s stretch, holed func()) cursor {
-	st := k.v.open(k.ctx, s)
-	st.holed = holed
-	k.open[s.topic] = st
+func (k *kafkaTopics) begin(s scan.Stretch, holed func()) cursor {
+	st := scan.Open(k.ctx, k.v.cl, s)
+	st.Passed, st.Holed = k.v.progress, holed
+	k.open[s.Topic] = st
 	return st
 }
 
 func (v *verification) read(ctx context.Context, p *verified) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	k := &kafkaTopics{v: v, ctx: ctx, p: p, open: map[string]*stream{}}
+	k := &kafkaTopics{v: v, ctx: ctx, p: p, open: map[string]*scan.Stream{}}
 	err := examine(p.checker, k)
 	for _, s := range k.open {
-		v.progress(max(0, s.end-s.next)) // nobody has read the rest
+		v.progress(s.Unread()) // nobody has read the rest
 	}
 	if errors.Is(err, ErrNoIdentity) {
-		err = fmt.Errorf("%s partition %d: %w", p.ordered.topic, p.ordered.partition, err)
+		err = fmt.Errorf("%s partition %d: %w", p.ordered.Topic, p.ordered.Partition, err)
 	}
 	return err
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/emit/scan"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
@@ -138,7 +139,7 @@ func (s *session) epochsBetween(ctx context.Context, topic string, n int32, from
 	defer cancel()
 	size := 0
 	// Not as a consumer, which does not tell that offsets have no records.
-	for r, err := range emit.Read(ctx, s.cl, topic, n, from, to) {
+	for r, err := range scan.Read(ctx, s.cl, scan.Stretch{Topic: topic, Partition: n, Start: from, End: to}) {
 		if err != nil {
 			return look, err
 		}

@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/emit/scan"
 	"github.com/tidemarkhq/tidemark/reorder"
 )
 
@@ -46,7 +47,8 @@ func (g *Reading) Run(ctx context.Context, cl *kgo.Client, stretches []Stretch, 
 		s := &Share{Stretch: st, Next: st.Start}
 		s.counts.Gone = st.Gone
 		split := false
-		for r, err := range emit.Read(ctx, cl, st.Late, st.Partition, st.Start, st.End) {
+		late := scan.Stretch{Topic: st.Late, Partition: st.Partition, Start: st.Start, End: st.End}
+		for r, err := range scan.Read(ctx, cl, late) {
 			if err != nil {
 				return err
 			}

@@ -1,4 +1,4 @@
-package emit
+package scan
 
 import (
 	"context"
@@ -12,86 +12,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// stretch is what there is to read of one partition: [start, end).
-type stretch struct {
-	topic      string
-	partition  int32
-	start, end int64
-}
-
-func (s stretch) len() int64 { return s.end - s.start }
-
-// stream reads a stretch, committed records only. It asks for records with
-// its own fetch requests rather than as a consumer: a consumer does not tell
-// how far it has come where there is nothing to deliver (aborted records,
-// control records and holes at the end), and cannot be read from one
-// partition at a time.
-type stream struct {
-	stretch
-	next    int64 // the first offset that is not in hand
-	recs    []*kgo.Record
-	ended   bool
-	answers chan answer
-	cancel  context.CancelFunc
-	count   func(offsets int64)
-	holed   func() // if set, it is told that records are missing in the midst
-}
-
-// answer is what one fetch brought: all records in [.., next), and whether some are
-// missing.
-type answer struct {
-	recs  []*kgo.Record
-	next  int64
-	holed bool
-	err   error
-}
-
 const (
 	fetchBytes   = 4 << 20 // per fetch; compressed, as on the wire
 	fetchRetries = 60      // in a row
 )
 
-// open starts reading a stretch. It ends with the context.
-func (v *verification) open(ctx context.Context, s stretch) *stream {
-	ctx, cancel := context.WithCancel(ctx)
-	unzip, _ := v.cl.OptValue(kgo.WithDecompressor).(kgo.Decompressor) // it has the client's bound
-	f := &fetcher{cl: v.cl, stretch: s, next: s.start, leader: -1, unzip: unzip}
-	st := &stream{
-		stretch: s, next: s.start, ended: s.start >= s.end,
-		answers: make(chan answer, 1), cancel: cancel, count: v.progress,
-	}
-	go f.run(ctx, st.answers)
-	return st
-}
-
-// peek returns the next record, or nil at the end of the stretch.
-func (s *stream) peek() (*kgo.Record, error) {
-	for len(s.recs) == 0 && !s.ended {
-		a, ok := <-s.answers
-		if !ok {
-			return nil, context.Canceled
-		}
-		if a.err != nil {
-			return nil, a.err
-		}
-		if a.holed && s.holed != nil {
-			s.holed()
-		}
-		s.count(min(a.next, s.end) - s.next)
-		s.recs, s.next = a.recs, min(a.next, s.end)
-		s.ended = a.next >= s.end
-	}
-	if len(s.recs) == 0 {
-		return nil, nil
-	}
-	return s.recs[0], nil
-}
-
-func (s *stream) pop() { s.recs = s.recs[1:] }
-
 // fetcher asks the leader of a partition for one stretch, fetch by fetch.
 type fetcher struct {
-	stretch
+	Stretch
 	cl      *kgo.Client
 	next    int64
 	leader  int32 // -1: unknown
@@ -100,9 +28,14 @@ type fetcher struct {
 	holed   bool // the last fetch found records missing
 }
 
+func newFetcher(cl *kgo.Client, s Stretch) *fetcher {
+	unzip, _ := cl.OptValue(kgo.WithDecompressor).(kgo.Decompressor) // it has the client's bound
+	return &fetcher{cl: cl, Stretch: s, next: s.Start, leader: -1, unzip: unzip}
+}
+
 func (f *fetcher) run(ctx context.Context, answers chan<- answer) {
 	defer close(answers)
-	for f.next < f.end {
+	for f.next < f.End {
 		recs, err := f.patiently(ctx)
 		select {
 		case answers <- answer{recs, f.next, f.holed, err}:
@@ -132,9 +65,9 @@ func (f *fetcher) patiently(ctx context.Context) (recs []*kgo.Record, err error)
 		}
 	}
 	if errors.Is(err, kerr.OffsetOutOfRange) {
-		return nil, fmt.Errorf("read %s partition %d: retention has deleted offset %d meanwhile", f.topic, f.partition, f.next)
+		return nil, fmt.Errorf("read %s partition %d: retention has deleted offset %d meanwhile", f.Topic, f.Partition, f.next)
 	}
-	return nil, fmt.Errorf("read %s partition %d at offset %d: %w", f.topic, f.partition, f.next, err)
+	return nil, fmt.Errorf("read %s partition %d at offset %d: %w", f.Topic, f.Partition, f.next, err)
 }
 
 func (f *fetcher) fetch(ctx context.Context) ([]*kgo.Record, error) {
@@ -157,18 +90,18 @@ func (f *fetcher) fetch(ctx context.Context) ([]*kgo.Record, error) {
 	part := &answer.Topics[0].Partitions[0]
 	f.holed = holed(part.RecordBatches, f.next)
 	opts := kgo.ProcessFetchPartitionOpts{
-		Offset: f.next, IsolationLevel: kgo.ReadCommitted(), Topic: f.topic, Partition: f.partition,
+		Offset: f.next, IsolationLevel: kgo.ReadCommitted(), Topic: f.Topic, Partition: f.Partition,
 	}
 	got, next := kgo.ProcessFetchPartition(opts, part, f.unzip, nil)
 	if got.Err != nil {
 		return nil, got.Err
 	}
-	if len(part.RecordBatches) == 0 && got.LastStableOffset >= f.end {
-		next = f.end // a broker sends a batch if there is one: the rest is a hole
-		f.holed = f.holed || f.next < f.end
+	if len(part.RecordBatches) == 0 && got.LastStableOffset >= f.End {
+		next = f.End // a broker sends a batch if there is one: the rest is a hole
+		f.holed = f.holed || f.next < f.End
 	}
 	f.next = next
-	for n := len(got.Records); n > 0 && got.Records[n-1].Offset >= f.end; n-- {
+	for n := len(got.Records); n > 0 && got.Records[n-1].Offset >= f.End; n-- {
 		got.Records = got.Records[:n-1]
 	}
 	return got.Records, nil
@@ -176,9 +109,9 @@ func (f *fetcher) fetch(ctx context.Context) ([]*kgo.Record, error) {
 
 func (f *fetcher) request() *kmsg.FetchRequest {
 	part := kmsg.NewFetchRequestTopicPartition()
-	part.Partition, part.FetchOffset, part.PartitionMaxBytes = f.partition, f.next, fetchBytes
+	part.Partition, part.FetchOffset, part.PartitionMaxBytes = f.Partition, f.next, fetchBytes
 	topic := kmsg.NewFetchRequestTopic()
-	topic.Topic, topic.TopicID = f.topic, f.topicID
+	topic.Topic, topic.TopicID = f.Topic, f.topicID
 	topic.Partitions = append(topic.Partitions, part)
 	req := kmsg.NewPtrFetchRequest()
 	// There is one partition, so its bound is the one that counts.
@@ -189,7 +122,7 @@ func (f *fetcher) request() *kmsg.FetchRequest {
 
 func (f *fetcher) findLeader(ctx context.Context) error {
 	topic := kmsg.NewMetadataRequestTopic()
-	topic.Topic = kmsg.StringPtr(f.topic)
+	topic.Topic = kmsg.StringPtr(f.Topic)
 	req := kmsg.NewPtrMetadataRequest()
 	req.Topics = append(req.Topics, topic)
 	resp, err := req.RequestWith(ctx, f.cl)
@@ -201,7 +134,7 @@ func (f *fetcher) findLeader(ctx context.Context) error {
 			return err
 		}
 		for _, p := range t.Partitions {
-			if p.Partition != f.partition {
+			if p.Partition != f.Partition {
 				continue
 			}
 			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
@@ -211,7 +144,7 @@ func (f *fetcher) findLeader(ctx context.Context) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("no metadata of %s partition %d", f.topic, f.partition)
+	return fmt.Errorf("no metadata of %s partition %d", f.Topic, f.Partition)
 }
 
 // holed reports whether batches, fetched from an offset on, leave out offsets between
