@@ -1,5 +1,7 @@
-// Package emit is what Tidemark puts out: the records of the ordered and of
-// the late topic, byte for byte, and the check that they keep the contract.
+// Package emit is what Tidemark puts out: it makes the records of the ordered and of
+// the late topic, byte for byte, and takes them apart again. It starts no goroutine and
+// talks to no broker: records are values here. Package scan reads them, and package
+// verify checks that they keep the contract.
 package emit
 
 import (

@@ -17,8 +17,8 @@ import (
 //	tidemark-window-tumbling:1m    1700000040000,1700000100000
 //	tidemark-window-hopping:2m/1m  1699999980000,1700000100000 1700000040000,1700000160000
 //
-// So a value says by itself how it came about, and Checker needs no configuration
-// to recompute it.
+// So a value says by itself how it came about, and whoever checks it needs no
+// configuration to recompute it.
 const wordWindow = "window-" // and the family
 
 // AppendWindows appends windows as they stand in a header.

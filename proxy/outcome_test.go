@@ -10,7 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/emit/verify"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 	"github.com/tidemarkhq/tidemark/reorder"
@@ -101,7 +101,7 @@ func (s *sidecar) lives() {
 }
 
 // verify checks the contract and returns the sums over the partitions.
-func (c *cluster) verify(cfg config.Config) emit.Report {
+func (c *cluster) verify(cfg config.Config) verify.Report {
 	c.t.Helper()
 	r := c.findings(cfg)
 	for kind, f := range r.Faults {
@@ -110,8 +110,8 @@ func (c *cluster) verify(cfg config.Config) emit.Report {
 	return r
 }
 
-// findings is what emit.Verify finds, as sums over the partitions.
-func (c *cluster) findings(cfg config.Config) emit.Report {
+// findings is what verify.Run finds, as sums over the partitions.
+func (c *cluster) findings(cfg config.Config) verify.Report {
 	c.t.Helper()
 	topic := cfg.Topics[0]
 	eventTime, done := c.eventTimes(cfg)
@@ -120,8 +120,8 @@ func (c *cluster) findings(cfg config.Config) emit.Report {
 	if cfg.EventTime.NeedsSchemas() {
 		schemaID = timestamp.SchemaID
 	}
-	reports, err := emit.Verify(c.ctx, c.cl, emit.VerifyOptions{
-		Topics: []emit.VerifyTopic{{
+	reports, err := verify.Run(c.ctx, c.cl, verify.Options{
+		Topics: []verify.Topic{{
 			Source: topic, Ordered: cfg.OrderedTopic(topic), Late: cfg.LateTopic(topic),
 			EventTime: eventTime, SchemaID: schemaID, Fingerprint: cfg.EventTime.Fingerprint(),
 		}},
@@ -131,7 +131,7 @@ func (c *cluster) findings(cfg config.Config) emit.Report {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	var sum emit.Report
+	var sum verify.Report
 	for _, r := range reports {
 		sum.Add(r)
 	}
@@ -141,7 +141,7 @@ func (c *cluster) findings(cfg config.Config) emit.Report {
 // holds checks the contract, and that a workload came out whole: so and so
 // many records read, late for the reasons that were put into it, the rest in
 // order or, where nothing drains, still buffered.
-func (c *cluster) holds(cfg config.Config, w *workload) emit.Report {
+func (c *cluster) holds(cfg config.Config, w *workload) verify.Report {
 	c.t.Helper()
 	r := c.verify(cfg)
 	c.whole(r, w)
@@ -149,7 +149,7 @@ func (c *cluster) holds(cfg config.Config, w *workload) emit.Report {
 }
 
 // whole checks what a report says of a workload.
-func (c *cluster) whole(r emit.Report, w *workload) {
+func (c *cluster) whole(r verify.Report, w *workload) {
 	c.t.Helper()
 	if w.unjudged {
 		w.late = r.Late["behind-watermark"]

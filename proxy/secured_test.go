@@ -25,7 +25,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/emit/verify"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/kafkatest"
@@ -280,9 +280,9 @@ func (s *secured) rightsToVerify() {
 			s.t.Fatal(err)
 		}
 		defer cl.Close()
-		_, err = emit.Verify(s.ctx, cl, emit.VerifyOptions{
+		_, err = verify.Run(s.ctx, cl, verify.Options{
 			Group: "tidemark", Prefix: "tidemark-",
-			Topics: []emit.VerifyTopic{{
+			Topics: []verify.Topic{{
 				Source: "payments", Ordered: "payments.ordered", Late: "payments.late",
 				EventTime: cfg.EventTime.Extract, Fingerprint: cfg.EventTime.Fingerprint(),
 			}},

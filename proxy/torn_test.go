@@ -15,7 +15,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/emit/verify"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 )
 
@@ -137,7 +137,7 @@ func (c *cluster) torn(topics ...string) map[transaction][]ending {
 
 // holdsButForTorn is holds, where brokers may tear transactions: exactly the records
 // that these held in partitions where they were aborted may be lost.
-func (c *cluster) holdsButForTorn(cfg config.Config, w *workload) (r emit.Report, verdict string) {
+func (c *cluster) holdsButForTorn(cfg config.Config, w *workload) (r verify.Report, verdict string) {
 	c.t.Helper()
 	source := cfg.Topics[0]
 	torn := c.torn(cfg.OrderedTopic(source), cfg.LateTopic(source), "__consumer_offsets")
@@ -182,13 +182,13 @@ func (c *cluster) holdsButForTorn(cfg config.Config, w *workload) (r emit.Report
 			}
 		}
 	}
-	f := r.Faults[emit.KindLost]
+	f := r.Faults[verify.KindLost]
 	ok := f.Total == total && r.Read == int64(w.records)
 	for _, one := range f.First {
 		ok = ok && lost[topicPartition{one.Topic, one.Partition}][one.SourceOffset]
 	}
 	for kind, f := range r.Faults {
-		if kind != emit.KindLost || !ok {
+		if kind != verify.KindLost || !ok {
 			c.t.Errorf("%d %s: %+v", f.Total, kind, f.First)
 		}
 	}

@@ -17,7 +17,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/bench/cluster"
 	"github.com/tidemarkhq/tidemark/bench/workload"
-	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/emit/verify"
 	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
@@ -80,7 +80,7 @@ type part struct {
 	next    int64
 	late    map[int64]int64 // the watermark, ms, that a late record was behind
 	times   []watermark.Time
-	checker *emit.Checker
+	checker *verify.Checker
 }
 
 func (v *verification) run(ctx context.Context) (*Result, error) {
@@ -89,29 +89,29 @@ func (v *verification) run(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	for i, p := range v.parts {
-		rules := emit.Rules{
+		rules := verify.Rules{
 			Topic: v.topic, Ordered: ordered, Late: late, Partition: int32(i), Prefix: "tidemark-",
 			EventTime: v.extract.Extract, AtLeastOnce: v.rules.Repeats,
 		}
-		p.checker = emit.NewChecker(rules, v.scope(p))
+		p.checker = verify.NewChecker(rules, v.scope(p))
 	}
 	err := cmp.Or(v.read(ctx, v.topic, v.raw), v.read(ctx, ordered, v.ordered), v.read(ctx, late, v.late))
 	if err != nil {
 		return nil, err
 	}
-	checkers := make([]*emit.Checker, len(v.parts))
+	checkers := make([]*verify.Checker, len(v.parts))
 	for i, p := range v.parts {
 		checkers[i] = p.checker
 	}
-	for _, report := range emit.Reports(checkers) {
+	for _, report := range verify.Reports(checkers) {
 		v.Ordered += report.Ordered
 		v.Held += report.Buffered
 		for _, n := range report.Late {
 			v.Late += n
 		}
-		for _, kind := range emit.Kinds {
+		for _, kind := range verify.Kinds {
 			faults, has := report.Faults[kind]
-			if !has || kind == emit.KindOutOfOrder && !v.rules.Orders {
+			if !has || kind == verify.KindOutOfOrder && !v.rules.Orders {
 				continue
 			}
 			v.faultf("partition %d: %d %s, first: source offset %d, %s",
@@ -144,8 +144,8 @@ func (v *verification) survey(r *kgo.Record) {
 func (p *part) behind() watermark.Time { return p.newest.Sub(workload.Bound) - 1 }
 
 // scope is the commit that Tidemark would have made at the end of the source.
-func (v *verification) scope(p *part) emit.Scope {
-	s := emit.Scope{Committed: p.next, Next: p.next, W: p.behind(), Quiet: true}
+func (v *verification) scope(p *part) verify.Scope {
+	s := verify.Scope{Committed: p.next, Next: p.next, W: p.behind(), Quiet: true}
 	if !v.rules.Orders {
 		s.W = watermark.Max
 		return s

@@ -15,7 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/emit/verify"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/status"
 )
@@ -38,7 +38,7 @@ holds. It touches nothing else and takes no notice of TIDEMARK_* variables.`,
 			d.events = tellStory(seed)
 			d.screen = newScreen(cmd.OutOrStdout(), cmd.ErrOrStderr())
 			d.log = d.screen.logger(verbose)
-			d.sidecar, d.verify = quietly, verify
+			d.sidecar, d.verify = quietly, verifyOutputs
 			return d.run(ctx)
 		},
 	}
@@ -55,7 +55,7 @@ type demo struct {
 	screen  *screen
 	log     *slog.Logger // the sidecar's
 	sidecar func(context.Context, config.Config, *slog.Logger) error
-	verify  func(context.Context, config.Config) ([]emit.Report, error)
+	verify  func(context.Context, config.Config) ([]verify.Report, error)
 
 	cfg          config.Config
 	raw, ordered *billing
@@ -129,7 +129,7 @@ func (d *demo) perform(c *cast, broker string) error {
 }
 
 // play tells the story to the consumers, and verifies what came of it.
-func (d *demo) play(ctx context.Context, cl *kgo.Client, broker string) ([]emit.Report, error) {
+func (d *demo) play(ctx context.Context, cl *kgo.Client, broker string) ([]verify.Report, error) {
 	audience := newCast(ctx)
 	d.attend(audience, broker)
 	err := d.tell(audience.ctx, cl)
@@ -175,7 +175,7 @@ func (d *demo) attend(c *cast, broker string) {
 }
 
 // total adds up the reports of all partitions.
-func total(reports []emit.Report) (sum emit.Report) {
+func total(reports []verify.Report) (sum verify.Report) {
 	for _, r := range reports {
 		sum.Add(r)
 	}
@@ -183,7 +183,7 @@ func total(reports []emit.Report) (sum emit.Report) {
 }
 
 // holds reports whether the contract holds, and held for the whole story.
-func (d *demo) holds(reports []emit.Report) bool {
+func (d *demo) holds(reports []verify.Report) bool {
 	found := total(reports)
 	return found.Holds() && found.Buffered == 0 && found.Read == int64(len(d.events)) &&
 		d.seen.done() && d.seen.ordered.stale == 0

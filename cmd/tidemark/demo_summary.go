@@ -6,7 +6,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/emit/verify"
 )
 
 const columns = 79 // that a line may fill
@@ -35,7 +35,7 @@ var whyLate = map[string]string{
 
 // summary shows what came of the story: examples of both outputs, the proof,
 // and what to do next.
-func (d *demo) summary(reports []emit.Report) {
+func (d *demo) summary(reports []verify.Report) {
 	s := d.screen
 	ordered, late := d.cfg.OrderedTopic(storyTopic), d.cfg.LateTopic(storyTopic)
 	s.print(fmt.Sprintf("  The price of order is the wait. It is set: TIDEMARK_MAX_OUT_OF_ORDERNESS=%v.", storyBound), "")
@@ -91,13 +91,13 @@ func wrap(indent, separator string, words []string) (text []string) {
 }
 
 // proof shows what was verified.
-func (d *demo) proof(reports []emit.Report) {
+func (d *demo) proof(reports []verify.Report) {
 	s, found, late := d.screen, total(reports), int64(0)
 	for _, n := range found.Late {
 		late += n
 	}
 	var kinds []string
-	for _, kind := range emit.Kinds {
+	for _, kind := range verify.Kinds {
 		kinds = append(kinds, fmt.Sprintf("%d %s", found.Faults[kind].Total, kind))
 	}
 	s.print(s.bold("Proof")+", by `tidemark verify`, which compares the three topics record by record",

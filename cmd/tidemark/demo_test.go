@@ -13,7 +13,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/emit/verify"
 	"github.com/tidemarkhq/tidemark/proxy"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 )
@@ -26,19 +26,19 @@ func shortDemo(t *testing.T) (*demo, *bytes.Buffer) {
 	events := slices.DeleteFunc(tellStory(1), func(e storyEvent) bool { return e.happened < 0 || e.happened > time.Second/2 })
 	var out bytes.Buffer
 	s := newScreen(&out, &out)
-	return &demo{events: events, screen: s, log: s.logger(false), sidecar: proxy.Run, verify: verify}, &out
+	return &demo{events: events, screen: s, log: s.logger(false), sidecar: proxy.Run, verify: verifyOutputs}, &out
 }
 
 func TestDemoDoesNotProve(t *testing.T) {
 	d, out := shortDemo(t)
-	var found []emit.Report
-	d.verify = func(ctx context.Context, cfg config.Config) ([]emit.Report, error) {
+	var found []verify.Report
+	d.verify = func(ctx context.Context, cfg config.Config) ([]verify.Report, error) {
 		var err error
-		if found, err = verify(ctx, cfg); err != nil || !d.holds(found) {
+		if found, err = verifyOutputs(ctx, cfg); err != nil || !d.holds(found) {
 			t.Errorf("%v: %+v", err, found)
 		}
-		first := emit.Fault{Topic: storyTopic, Partition: 1, SourceOffset: 7, OutputOffset: -1, Why: "gone"}
-		found[1].Faults = map[emit.Kind]emit.Faults{emit.KindLost: {Total: 1, First: []emit.Fault{first}}}
+		first := verify.Fault{Topic: storyTopic, Partition: 1, SourceOffset: 7, OutputOffset: -1, Why: "gone"}
+		found[1].Faults = map[verify.Kind]verify.Faults{verify.KindLost: {Total: 1, First: []verify.Fault{first}}}
 		return found, nil
 	}
 	if err := d.run(t.Context()); exitCode(err) != exitNotHeld {

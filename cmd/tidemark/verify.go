@@ -21,6 +21,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/emit/verify"
 	"github.com/tidemarkhq/tidemark/proxy"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
@@ -53,7 +54,7 @@ a violation. docs/operations.md explains all counts and violations.`,
 			if err != nil {
 				return err
 			}
-			reports, err := verify(cmd.Context(), cfg)
+			reports, err := verifyOutputs(cmd.Context(), cfg)
 			if err != nil {
 				return &exitError{exitFailed, fmt.Errorf("verify: %w", err), verifyHint(cfg, err)}
 			}
@@ -85,7 +86,7 @@ func verifyConfig(topics []string, group string) (config.Config, error) {
 	return cfg, err
 }
 
-func verify(ctx context.Context, cfg config.Config) ([]emit.Report, error) {
+func verifyOutputs(ctx context.Context, cfg config.Config) ([]verify.Report, error) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	opts, err := cfg.ClientOpts(func(error) {})
@@ -104,7 +105,7 @@ func verify(ctx context.Context, cfg config.Config) ([]emit.Report, error) {
 		return nil, err
 	}
 	defer done()
-	o := emit.VerifyOptions{
+	o := verify.Options{
 		Group: cfg.Group, Prefix: cfg.HeaderPrefix, AtLeastOnce: cfg.Delivery == config.AtLeastOnce,
 		Required: emit.Headers{
 			Watermark: cfg.Headers.Watermark, SourceOffset: cfg.Headers.SourceOffset, EventTime: cfg.Headers.EventTime,
@@ -116,7 +117,7 @@ func verify(ctx context.Context, cfg config.Config) ([]emit.Report, error) {
 		schemaID = timestamp.SchemaID
 	}
 	for _, t := range cfg.Topics {
-		o.Topics = append(o.Topics, emit.VerifyTopic{
+		o.Topics = append(o.Topics, verify.Topic{
 			Source: t, Ordered: cfg.OrderedTopic(t), Late: cfg.LateTopic(t),
 			EventTime: eventTime, SchemaID: schemaID, Fingerprint: cfg.EventTime.Fingerprint(),
 		})
@@ -129,7 +130,7 @@ func verify(ctx context.Context, cfg config.Config) ([]emit.Report, error) {
 			_ = bar.Set64(done)
 		}
 	}
-	reports, err := emit.Verify(ctx, cl, o)
+	reports, err := verify.Run(ctx, cl, o)
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
@@ -152,9 +153,9 @@ func newBar(what string) *progressbar.ProgressBar {
 
 func verifyHint(cfg config.Config, err error) string {
 	switch {
-	case errors.Is(err, emit.ErrNoCommit):
+	case errors.Is(err, verify.ErrNoCommit):
 		return "is this the group of `tidemark run`, and has it run on this topic?"
-	case errors.Is(err, emit.ErrNoIdentity):
+	case errors.Is(err, verify.ErrNoIdentity):
 		return "were the outputs made with another TIDEMARK_HEADERS or TIDEMARK_HEADER_PREFIX?"
 	case errors.Is(err, reorder.ErrFingerprint):
 		return "set TIDEMARK_EVENT_TIME as it is where `tidemark run` runs"
@@ -168,12 +169,12 @@ func verifyHint(cfg config.Config, err error) string {
 
 // topicReport is one topic in the JSON that is shown.
 type topicReport struct {
-	emit.Report
-	Partitions []emit.Report `json:"partitions"`
+	verify.Report
+	Partitions []verify.Report `json:"partitions"`
 }
 
 // byTopic adds the partitions up; they come topic by topic.
-func byTopic(reports []emit.Report) []topicReport {
+func byTopic(reports []verify.Report) []topicReport {
 	var topics []topicReport
 	for _, r := range reports {
 		if n := len(topics); n == 0 || topics[n-1].Topic != r.Topic {
@@ -187,9 +188,9 @@ func byTopic(reports []emit.Report) []topicReport {
 }
 
 // showReports writes the result and returns the error for the exit code.
-func showReports(w io.Writer, reports []emit.Report, asJSON bool) error {
+func showReports(w io.Writer, reports []verify.Report, asJSON bool) error {
 	topics := byTopic(reports)
-	holds := !slices.ContainsFunc(reports, func(r emit.Report) bool { return !r.Holds() })
+	holds := !slices.ContainsFunc(reports, func(r verify.Report) bool { return !r.Holds() })
 	var err error
 	if asJSON {
 		err = writeJSON(w, struct {
@@ -211,7 +212,7 @@ func writeReports(w io.Writer, topics []topicReport, holds bool) error {
 		writeCounts(out, t.Report)
 	}
 	for _, t := range topics {
-		for _, kind := range emit.Kinds {
+		for _, kind := range verify.Kinds {
 			if f, ok := t.Faults[kind]; ok {
 				writeFaults(out, t.Topic, kind, f)
 			}
@@ -225,7 +226,7 @@ func writeReports(w io.Writer, topics []topicReport, holds bool) error {
 	return out.Flush()
 }
 
-func writeCounts(w io.Writer, r emit.Report) {
+func writeCounts(w io.Writer, r verify.Report) {
 	fmt.Fprintln(w, r.Topic)
 	row := func(name string, n int64, what string) {
 		if what != "" {
@@ -258,7 +259,7 @@ func writeCounts(w io.Writer, r emit.Report) {
 	fmt.Fprintln(w)
 }
 
-func watermarks(r emit.Range) string {
+func watermarks(r verify.Range) string {
 	if !r.Any {
 		return ""
 	}
@@ -266,7 +267,7 @@ func watermarks(r emit.Range) string {
 	return "watermarks " + stamp(r.Min) + " to " + stamp(r.Max)
 }
 
-func writeFaults(w io.Writer, topic string, kind emit.Kind, faults emit.Faults) {
+func writeFaults(w io.Writer, topic string, kind verify.Kind, faults verify.Faults) {
 	fmt.Fprintf(w, "%s: %d %s\n", topic, faults.Total, kind)
 	for _, f := range faults.First {
 		fmt.Fprintf(w, "  partition %d\t%s\t%s\t%s\n", f.Partition, offsetName("offset", f.SourceOffset),

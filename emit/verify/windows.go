@@ -1,8 +1,9 @@
-package emit
+package verify
 
 import (
 	"fmt"
 
+	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/emit/window"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -20,7 +21,7 @@ func (c *Checker) wrongWindows(t watermark.Time) string {
 	w, reader := &c.windows, c.reader(c.out.late)
 	for _, h := range c.out.Windows {
 		w.windows, _ = reader.Family(h.Key).Append(w.windows[:0], t)
-		w.text = AppendWindows(w.text[:0], w.windows)
+		w.text = emit.AppendWindows(w.text[:0], w.windows)
 		if string(w.text) != string(h.Value) {
 			return fmt.Sprintf("%s is %q, and at %d ms it is %q", h.Key, h.Value, t.Millis(), w.text)
 		}

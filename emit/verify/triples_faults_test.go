@@ -1,4 +1,4 @@
-package emit
+package verify
 
 import (
 	"fmt"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -50,8 +51,8 @@ func (t *triple) unsure(o *made) bool {
 	if t.rules.OrderedMax == 0 {
 		return false
 	}
-	epoch := o.epoch > 0 && o.ours(t.rules.Prefix+WordEpoch) < 0
-	return epoch || t.carriesOurs(o) || o.late && o.ours(t.rules.Prefix+WordLateReason) < 0
+	epoch := o.epoch > 0 && o.ours(t.rules.Prefix+emit.WordEpoch) < 0
+	return epoch || t.carriesOurs(o) || o.late && o.ours(t.rules.Prefix+emit.WordLateReason) < 0
 }
 
 // carriesOurs: the source record has a header with one of our names.
@@ -299,9 +300,9 @@ var breaches = []breach{
 		}
 		in := *o.rec
 		in.Headers, in.Offset = in.Headers[:o.own], o.source
-		why := Lateness{Verdict: reorder.Future, Time: o.time, Watermark: watermark.None, Epoch: uint32(o.epoch), AtMs: 1}
+		why := emit.Lateness{Verdict: reorder.Future, Time: o.time, Watermark: watermark.None, Epoch: uint32(o.epoch), AtMs: 1}
 		late := *o
-		late.late, late.rec = true, NewOutbox(Headers{Prefix: t.rules.Prefix}).Late(m.source(), &in, why)
+		late.late, late.rec = true, emit.NewOutbox(emit.Headers{Prefix: t.rules.Prefix}).Late(m.source(), &in, why)
 		at := slices.IndexFunc(t.late, func(l *made) bool { return l.epoch > o.epoch || l.epoch == o.epoch && l.source > o.source })
 		if at < 0 {
 			at = len(t.late)
@@ -393,44 +394,44 @@ var breaches = []breach{
 			}
 		}
 		o.source = hole
-		return t.set(o, WordSourceOffset, hole)
+		return t.set(o, emit.WordSourceOffset, hole)
 	}},
 	{"an output of before the group began", func(m *maker, t *triple) bool {
 		_, o := m.pick(t.ordered, func(o *made) bool { return t.judged(o) && o.epoch == t.scope.Epoch })
 		if o == nil || t.rules.AtLeastOnce || t.scope.Origin == 0 {
 			return false
 		}
-		return t.set(o, WordSourceOffset, m.Int64N(t.scope.Origin))
+		return t.set(o, emit.WordSourceOffset, m.Int64N(t.scope.Origin))
 	}},
 	lie("a watermark that the next record breaks", false, func(m *maker, t *triple, o *made) bool {
 		i := slices.Index(t.ordered, o)
 		if i+1 == len(t.ordered) || t.ordered[i+1].epoch != o.epoch || !t.judged(t.ordered[i+1]) || !t.rules.Required.Watermark {
 			return false
 		}
-		return t.set(o, WordWatermark, t.ordered[i+1].time.Millis()+int64(m.IntN(2)))
+		return t.set(o, emit.WordWatermark, t.ordered[i+1].time.Millis()+int64(m.IntN(2)))
 	}),
 	lie("a watermark that goes back", false, func(_ *maker, t *triple, o *made) bool {
 		i := slices.Index(t.ordered, o)
 		if i == 0 || t.ordered[i-1].epoch != o.epoch || !t.judged(t.ordered[i-1]) || !t.rules.Required.Watermark {
 			return false
 		}
-		w, has := t.number(t.ordered[i-1], WordWatermark)
-		return has && t.set(o, WordWatermark, w-1)
+		w, has := t.number(t.ordered[i-1], emit.WordWatermark)
+		return has && t.set(o, emit.WordWatermark, w-1)
 	}),
 	lie("a watermark behind its record", false, func(_ *maker, t *triple, o *made) bool {
-		return t.rules.Required.Watermark && t.set(o, WordWatermark, o.time.Millis()-2)
+		return t.rules.Required.Watermark && t.set(o, emit.WordWatermark, o.time.Millis()-2)
 	}),
 	lie("a watermark above the group's own", false, func(_ *maker, t *triple, o *made) bool {
 		if !t.exact() || o.epoch != t.scope.Epoch || t.scope.W == watermark.None || !t.rules.Required.Watermark {
 			return false
 		}
-		return t.set(o, WordWatermark, t.scope.W.Next().Millis())
+		return t.set(o, emit.WordWatermark, t.scope.W.Next().Millis())
 	}),
 	lie("a watermark that is no number", false, func(_ *maker, t *triple, o *made) bool {
-		return t.rules.Required.Watermark && t.set(o, WordWatermark, "soon")
+		return t.rules.Required.Watermark && t.set(o, emit.WordWatermark, "soon")
 	}),
 	lie("another event time in its header", false, func(_ *maker, t *triple, o *made) bool {
-		return t.set(o, WordEventTime, o.time.Millis()+1)
+		return t.set(o, emit.WordEventTime, o.time.Millis()+1)
 	}),
 	lie("another window", false, func(_ *maker, t *triple, o *made) bool {
 		return o.time != watermark.None && t.set(o, "window-tumbling:7ms", fmt.Sprintf("%d,%d", o.time.Millis()+1, o.time.Millis()+8))
@@ -439,15 +440,15 @@ var breaches = []breach{
 		return o.time != watermark.None && t.set(o, "window-tumbling:7ms", fmt.Sprintf("%d,%d", o.time.Millis()+1, o.time.Millis()+8))
 	}),
 	lie("an epoch that the group has not come to", false, func(_ *maker, t *triple, o *made) bool {
-		return t.exact() && t.scope.Epochs && t.set(o, WordEpoch, t.scope.Epoch+1)
+		return t.exact() && t.scope.Epochs && t.set(o, emit.WordEpoch, t.scope.Epoch+1)
 	}),
 	lie("a required header is missing", false, func(m *maker, t *triple, o *made) bool {
-		word := choose(m, WordWatermark, WordEventTime)
-		if word == WordWatermark && !t.rules.Required.Watermark || word == WordEventTime && !t.rules.Required.EventTime || t.carriesOurs(o) {
+		word := choose(m, emit.WordWatermark, emit.WordEventTime)
+		if word == emit.WordWatermark && !t.rules.Required.Watermark || word == emit.WordEventTime && !t.rules.Required.EventTime || t.carriesOurs(o) {
 			return false
 		}
 		i := o.ours(t.rules.Prefix + word)
-		if i < 0 || t.rules.OrderedMax > 0 && WireSize(o.rec) > t.rules.OrderedMax-40 {
+		if i < 0 || t.rules.OrderedMax > 0 && emit.WireSize(o.rec) > t.rules.OrderedMax-40 {
 			return false
 		}
 		o.replace(func(r *kgo.Record) { r.Headers = slices.Delete(r.Headers, i, i+1) })
@@ -455,7 +456,7 @@ var breaches = []breach{
 	}),
 	{"a small record has lost all our headers", func(m *maker, t *triple) bool {
 		_, o := m.pick(*t.either(m), func(o *made) bool {
-			return !o.bare && !t.carriesOurs(o) && (t.rules.OrderedMax == 0 || WireSize(o.rec) <= t.rules.OrderedMax-250)
+			return !o.bare && !t.carriesOurs(o) && (t.rules.OrderedMax == 0 || emit.WireSize(o.rec) <= t.rules.OrderedMax-250)
 		})
 		if o == nil {
 			return false
@@ -464,48 +465,48 @@ var breaches = []breach{
 		return true
 	}},
 	lie("late by another time", true, func(_ *maker, t *triple, o *made) bool {
-		by, has := t.number(o, WordLateByMs)
-		return has && t.set(o, WordLateByMs, by+1)
+		by, has := t.number(o, emit.WordLateByMs)
+		return has && t.set(o, emit.WordLateByMs, by+1)
 	}),
 	lie("behind a watermark that it is above", true, func(_ *maker, t *triple, o *made) bool {
-		return t.set(o, WordLateByMs, -1) && t.set(o, WordWatermark, o.time.Millis()-1)
+		return t.set(o, emit.WordLateByMs, -1) && t.set(o, emit.WordWatermark, o.time.Millis()-1)
 	}),
-	lie("an unknown reason", true, func(_ *maker, t *triple, o *made) bool { return t.set(o, WordLateReason, "bored") }),
-	lie("another topic", true, func(_ *maker, t *triple, o *made) bool { return t.set(o, WordSourceTopic, "others") }),
-	lie("another partition", true, func(_ *maker, t *triple, o *made) bool { return t.set(o, WordSourcePartition, 4) }),
-	lie("a time of coming that is none", true, func(_ *maker, t *triple, o *made) bool { return t.set(o, WordLateAt, "noon") }),
+	lie("an unknown reason", true, func(_ *maker, t *triple, o *made) bool { return t.set(o, emit.WordLateReason, "bored") }),
+	lie("another topic", true, func(_ *maker, t *triple, o *made) bool { return t.set(o, emit.WordSourceTopic, "others") }),
+	lie("another partition", true, func(_ *maker, t *triple, o *made) bool { return t.set(o, emit.WordSourcePartition, 4) }),
+	lie("a time of coming that is none", true, func(_ *maker, t *triple, o *made) bool { return t.set(o, emit.WordLateAt, "noon") }),
 	lie("an invalid time passed for another reason", true, func(_ *maker, t *triple, o *made) bool {
-		return o.verdict == reorder.InvalidTime && t.unreadable(o) && t.set(o, WordLateReason, "future")
+		return o.verdict == reorder.InvalidTime && t.unreadable(o) && t.set(o, emit.WordLateReason, "future")
 	}),
 	lie("an invalid time that is none", true, func(_ *maker, t *triple, o *made) bool {
-		return o.verdict == reorder.Future && t.set(o, WordLateReason, "invalid-time")
+		return o.verdict == reorder.Future && t.set(o, emit.WordLateReason, "invalid-time")
 	}),
 	lie("a duplicate of nothing", true, func(_ *maker, t *triple, o *made) bool {
-		if t.rules.Identity.Kind == NoIdentity || o.verdict != reorder.Future || t.scope.OrderedStart > 0 {
+		if t.rules.Identity.Kind == emit.NoIdentity || o.verdict != reorder.Future || t.scope.OrderedStart > 0 {
 			return false
 		}
 		if slices.ContainsFunc(t.ordered, func(p *made) bool { return p.bare || t.unsure(p) || p.time == o.time }) {
 			return false
 		}
-		return t.set(o, WordLateReason, "duplicate")
+		return t.set(o, emit.WordLateReason, "duplicate")
 	}),
 	lie("a late watermark that goes back", true, func(_ *maker, t *triple, o *made) bool {
 		i := slices.Index(t.late, o)
 		if i == 0 || t.late[i-1].epoch != o.epoch || !t.judged(t.late[i-1]) || t.rules.AtLeastOnce {
 			return false
 		}
-		w, has := t.number(t.late[i-1], WordWatermark)
-		return has && t.set(o, WordWatermark, w-1)
+		w, has := t.number(t.late[i-1], emit.WordWatermark)
+		return has && t.set(o, emit.WordWatermark, w-1)
 	}),
 	lie("a late watermark above the group's own", true, func(_ *maker, t *triple, o *made) bool {
 		if t.rules.AtLeastOnce || o.epoch != t.scope.Epoch || o.source >= t.scope.Next || t.scope.W == watermark.None {
 			return false
 		}
-		return (t.scope.Quiet || o.verdict != reorder.Duplicate) && t.set(o, WordWatermark, t.scope.W.Millis()+1)
+		return (t.scope.Quiet || o.verdict != reorder.Duplicate) && t.set(o, emit.WordWatermark, t.scope.W.Millis()+1)
 	}),
 	{"an ordered record below the watermark of a late one from before it", func(m *maker, t *triple) bool {
 		stands := func(o *made) bool {
-			_, has := t.number(o, WordWatermark)
+			_, has := t.number(o, emit.WordWatermark)
 			return t.judged(o) && has && o.verdict != reorder.Duplicate
 		}
 		_, l := m.pick(t.late, stands)
@@ -520,15 +521,15 @@ var breaches = []breach{
 		if int64(o.time)%1e6 != 0 {
 			w++
 		}
-		if now, _ := t.number(l, WordWatermark); now >= w {
+		if now, _ := t.number(l, emit.WordWatermark); now >= w {
 			return false
 		}
 		// All that comes behind it says so, too, that nothing else is wrong.
 		for _, p := range t.late[slices.Index(t.late, l):] {
-			if now, has := t.number(p, WordWatermark); p.epoch == l.epoch && has && now < w {
-				t.set(p, WordWatermark, w)
-				if _, has := t.number(p, WordLateByMs); has {
-					t.set(p, WordLateByMs, w-p.time.Millis())
+			if now, has := t.number(p, emit.WordWatermark); p.epoch == l.epoch && has && now < w {
+				t.set(p, emit.WordWatermark, w)
+				if _, has := t.number(p, emit.WordLateByMs); has {
+					t.set(p, emit.WordLateByMs, w-p.time.Millis())
 				}
 			}
 		}
@@ -572,9 +573,9 @@ var breaches = []breach{
 			if _, has := framed(r.Value); has || err != nil || at > 600e6 || !t.scope.owed(reorder.Position{Time: at, Offset: r.Offset}) {
 				continue
 			}
-			body := make([]byte, BodySize(r))
-			PutBody(body, r)
-			box := NewOutbox(t.rules.Required)
+			body := make([]byte, emit.BodySize(r))
+			emit.PutBody(body, r)
+			box := emit.NewOutbox(t.rules.Required)
 			rel := reorder.Release{Position: reorder.Position{Time: at, Offset: r.Offset}, Epoch: uint32(t.scope.Epoch), Watermark: at.Millis() - 1, Body: body}
 			o := &made{rec: box.Ordered(m.source(), &rel), own: len(r.Headers), source: r.Offset, epoch: t.scope.Epoch, time: at, topic: t.topic}
 			t.ordered = append(slices.Clone(t.ordered), o)

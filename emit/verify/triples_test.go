@@ -1,4 +1,4 @@
-package emit
+package verify
 
 import (
 	"fmt"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/emit/window"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
@@ -50,7 +51,7 @@ type maker struct {
 	*rand.Rand
 	t       *triple
 	opts    reorder.Options
-	headers Headers
+	headers emit.Headers
 	limit   int
 	schemas bool
 	imitate bool
@@ -58,7 +59,7 @@ type maker struct {
 
 	eng   *reorder.Engine
 	p     *reorder.Partition
-	box   *Outbox
+	box   *emit.Outbox
 	now   watermark.Instant
 	heard watermark.Stretch // what the broker has said of the end
 	topic int
@@ -81,7 +82,7 @@ func choose[T any](m *maker, of ...T) T { return of[m.IntN(len(of))] }
 func newMaker(seed uint64) *maker {
 	m := &maker{Rand: rand.New(rand.NewPCG(seed, 14)), t: &triple{seed: seed, untouched: true}}
 	m.schemas, m.imitate = m.one(5), m.one(4)
-	m.headers = Headers{Prefix: choose(m, "tidemark-", "t.", "tidemark-"), Watermark: !m.one(5), SourceOffset: true, EventTime: m.one(2)}
+	m.headers = emit.Headers{Prefix: choose(m, "tidemark-", "t.", "tidemark-"), Watermark: !m.one(5), SourceOffset: true, EventTime: m.one(2)}
 	m.limit = choose(m, 0, testLimit)
 	m.settings()
 	r := &m.t.rules
@@ -89,8 +90,8 @@ func newMaker(seed uint64) *maker {
 		Topic: testTopic, Ordered: testTopic + ".ordered", Late: testTopic + ".late", Partition: 3, Prefix: m.headers.Prefix,
 		Required: m.headers, OrderedMax: m.limit, LateMax: m.limit, EventTime: schemaTime, AtLeastOnce: m.one(4),
 	}
-	r.Identity = choose(m, Identity{}, Identity{}, Identity{Kind: HeaderIdentity, Header: "h"}, Identity{Kind: KeyIdentity}, Identity{Kind: BytesIdentity})
-	r.Dropped = r.Identity.Kind != NoIdentity && m.one(2)
+	r.Identity = choose(m, emit.Identity{}, emit.Identity{}, emit.Identity{Kind: emit.HeaderIdentity, Header: "h"}, emit.Identity{Kind: emit.KeyIdentity}, emit.Identity{Kind: emit.BytesIdentity})
+	r.Dropped = r.Identity.Kind != emit.NoIdentity && m.one(2)
 	if r.AtLeastOnce && m.one(2) {
 		// An epoch that begins by re-anchoring is judged once more after a crash, and may
 		// begin elsewhere if memory or the clock have moved the watermark since.
@@ -185,7 +186,7 @@ func (m *maker) write(n int) {
 		r.Headers = []kgo.RecordHeader{{Key: "event-time", Value: []byte(at)}}
 		names := []string{"h", "h", "trace", "marker"}
 		if m.imitate {
-			for _, w := range []string{WordEpoch, WordWatermark, WordSourceOffset, WordLateAt, WordEventTime, "window-tumbling:7ms"} {
+			for _, w := range []string{emit.WordEpoch, emit.WordWatermark, emit.WordSourceOffset, emit.WordLateAt, emit.WordEventTime, "window-tumbling:7ms"} {
 				names = append(names, m.headers.Prefix+w)
 			}
 		}
@@ -197,7 +198,7 @@ func (m *maker) write(n int) {
 			r.Headers = append(r.Headers, h)
 		}
 		if m.limit > 0 && m.one(6) {
-			r.Value = append(r.Value, make([]byte, max(0, m.limit-WireSize(r)-m.IntN(choose(m, 40, 150, 400))))...)
+			r.Value = append(r.Value, make([]byte, max(0, m.limit-emit.WireSize(r)-m.IntN(choose(m, 40, 150, 400))))...)
 		}
 		if n := len(m.t.raw); n > 0 && m.one(4) {
 			of := m.t.raw[max(0, n-1-m.IntN(5))]
@@ -215,13 +216,13 @@ func (m *maker) write(n int) {
 func (m *maker) assign() {
 	m.pending, m.counted = nil, 0
 	m.opts.Identity = nil
-	if m.t.rules.Identity.Kind != NoIdentity {
+	if m.t.rules.Identity.Kind != emit.NoIdentity {
 		m.opts.Identity = m.t.rules.Identity
 	}
 	m.eng = reorder.NewEngine(m.opts, math.MaxInt64)
 	m.eng.Tick(m.now)
 	m.heard = watermark.Stretch{}
-	m.box = NewOutbox(m.headers)
+	m.box = emit.NewOutbox(m.headers)
 	m.p = m.eng.Assign(m.committed, m.now)
 	if end, replaying := m.p.Replaying(); replaying {
 		for _, r := range m.t.raw {
@@ -229,9 +230,9 @@ func (m *maker) assign() {
 				continue
 			}
 			t, err := testTime(r)
-			v, body := m.p.Step(reorder.Record{Offset: r.Offset, Time: t, Invalid: err != nil, Size: BodySize(r)}, m.wall(r))
+			v, body := m.p.Step(reorder.Record{Offset: r.Offset, Time: t, Invalid: err != nil, Size: emit.BodySize(r)}, m.wall(r))
 			if v == reorder.OnTime || v == reorder.Remembered {
-				PutBody(body, r)
+				emit.PutBody(body, r)
 			}
 		}
 		m.p.EndReplay(math.MaxInt64, true)
@@ -253,7 +254,7 @@ func (m *maker) more() *kgo.Record {
 
 func (m *maker) step(r *kgo.Record) {
 	t, invalid, outside := m.timeAtRun(r)
-	in := reorder.Record{Offset: r.Offset, Time: t, Invalid: invalid, Outside: outside, Size: BodySize(r)}
+	in := reorder.Record{Offset: r.Offset, Time: t, Invalid: invalid, Outside: outside, Size: emit.BodySize(r)}
 	for outside && !m.p.Settles(r.Offset) {
 		m.p.MakeRoom()
 		m.moved()
@@ -274,13 +275,13 @@ func (m *maker) step(r *kgo.Record) {
 	}
 	switch v {
 	case reorder.OnTime:
-		PutBody(body, r)
+		emit.PutBody(body, r)
 	default:
-		why := Lateness{Verdict: v, Time: t, Watermark: w, Epoch: epoch, AtMs: 1234}
+		why := emit.Lateness{Verdict: v, Time: t, Watermark: w, Epoch: epoch, AtMs: 1234}
 		if id, ok := framed(r.Value); v == reorder.InvalidTime && m.schemas && ok {
-			why.Schema, why.SchemaID = KnownSchema, id
+			why.Schema, why.SchemaID = emit.KnownSchema, id
 			if outside {
-				why.Schema = UnknownSchema
+				why.Schema = emit.UnknownSchema
 			}
 		}
 		if (v == reorder.BehindWatermark || v == reorder.Overflow) && m.one(2) && m.repeated(r, t, int64(epoch)) {
@@ -302,18 +303,18 @@ func (m *maker) repeated(r *kgo.Record, t watermark.Time, epoch int64) bool {
 	})
 }
 
-func (m *maker) source() Source {
+func (m *maker) source() emit.Source {
 	r := &m.t.rules
-	return Source{Topic: r.Topic, Ordered: r.Ordered, Late: r.Late, Partition: r.Partition}
+	return emit.Source{Topic: r.Topic, Ordered: r.Ordered, Late: r.Late, Partition: r.Partition}
 }
 
 // put hands out an output, with as many headers as there is room for.
 func (m *maker) put(r *kgo.Record, o made) {
 	o.own, o.topic = len(m.t.rawAt(o.source).Headers), m.topic
-	for m.limit > 0 && WireSize(r) > m.limit && m.box.Shed(r) {
+	for m.limit > 0 && emit.WireSize(r) > m.limit && m.box.Shed(r) {
 	}
 	o.rec = &kgo.Record{Key: r.Key, Value: r.Value, Headers: slices.Clone(r.Headers), Timestamp: r.Timestamp}
-	o.bare = o.ours(m.headers.Prefix+WordSourceOffset) < 0
+	o.bare = o.ours(m.headers.Prefix+emit.WordSourceOffset) < 0
 	m.pending = append(m.pending, &o)
 	if m.t.rules.AtLeastOnce {
 		m.land()

@@ -1,4 +1,4 @@
-package emit
+package verify
 
 import (
 	"fmt"
@@ -7,6 +7,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -21,7 +22,7 @@ type Rules struct {
 	// Required are the headers that every ordered record has to have, if there is room:
 	// Watermark, SourceOffset and EventTime of it count. Whoever asks for the source
 	// offset also demands that late records say why they are late.
-	Required Headers
+	Required emit.Headers
 
 	// OrderedMax and LateMax are the largest batches, in bytes, that the outputs take. A
 	// record that fits into one with all its headers must have them. 0: the brokers'
@@ -38,7 +39,7 @@ type Rules struct {
 
 	// Identity is what repeats were told by from originals, and Dropped says that
 	// they are in no output. Without an identity nothing is said of them.
-	Identity Identity
+	Identity emit.Identity
 	Dropped  bool
 
 	// AtLeastOnce counts repeats instead of reporting them, and judges order
@@ -100,11 +101,11 @@ func (s *Scope) owed(at reorder.Position) bool {
 // as the interleaving shows them, and examine feeds it such that both are judged in
 // full: that what comes out in order is above the watermarks that late records from
 // before it name, and, after a reset of the group, which reads the source again, that
-// each epoch is whole (checker_epochs.go).
+// each epoch is whole (epochs.go).
 type Checker struct {
 	rules   Rules
 	scope   Scope
-	readers [2]*Reader // of ordered and late
+	readers [2]*emit.Reader // of ordered and late
 
 	raws      map[int64]pending // source records without an output
 	outs      map[int64]suspect // outputs whose source record has not come
@@ -181,7 +182,7 @@ func NewChecker(rules Rules, scope Scope) *Checker {
 	return &Checker{
 		rules:   rules,
 		scope:   scope,
-		readers: [2]*Reader{NewReader(rules.Prefix, false), NewReader(rules.Prefix, true)},
+		readers: [2]*emit.Reader{emit.NewReader(rules.Prefix, false), emit.NewReader(rules.Prefix, true)},
 		raws:    map[int64]pending{},
 		outs:    map[int64]suspect{},
 		missing: map[int64]uint64{},
@@ -622,8 +623,8 @@ func (c *Checker) Ordered(r *kgo.Record) {
 // closed, they never go back, and one is at least just below its own record.
 func (c *Checker) truth(t watermark.Time) {
 	o, ms := &c.out, t.Millis()
-	if v, has, err := o.Number(WordEventTime); has && (err != nil || v != ms) {
-		c.faultf(KindChanged, "event-time header is %q, the event time is %d ms", o.Value(WordEventTime), ms)
+	if v, has, err := o.Number(emit.WordEventTime); has && (err != nil || v != ms) {
+		c.faultf(KindChanged, "event-time header is %q, the event time is %d ms", o.Value(emit.WordEventTime), ms)
 	}
 	if wrong := c.wrongWindows(t); wrong != "" {
 		c.faultf(KindChanged, "%s", wrong)
@@ -632,12 +633,12 @@ func (c *Checker) truth(t watermark.Time) {
 	if s.lines > 0 && ms <= s.mark {
 		c.faultf(KindWatermarkLie, "event time %d ms comes after watermark %d", ms, s.mark)
 	}
-	w, has, err := o.Number(WordWatermark)
+	w, has, err := o.Number(emit.WordWatermark)
 	switch {
 	case !has || !c.rules.Required.Watermark && !o.proven:
 		return // nobody knows whether it is the source's
 	case err != nil:
-		c.faultf(KindWatermarkLie, "watermark %q is no number", o.Value(WordWatermark))
+		c.faultf(KindWatermarkLie, "watermark %q is no number", o.Value(emit.WordWatermark))
 		return
 	case s.lines > 0 && w < s.mark:
 		c.faultf(KindWatermarkLie, "watermark %d follows watermark %d", w, s.mark)
@@ -665,7 +666,7 @@ func (c *Checker) byTheCommit(p place) {
 	case s.owed(p.Position) || p.Time > s.W:
 		c.faultf(KindDuplicate, "event time %d ns, and the commit still owes it to the outputs: it would come again", int64(p.Time))
 	default:
-		if w, has, err := c.out.Number(WordWatermark); has && err == nil && (c.rules.Required.Watermark || c.out.proven) && w >= s.W.Next().Millis() {
+		if w, has, err := c.out.Number(emit.WordWatermark); has && err == nil && (c.rules.Required.Watermark || c.out.proven) && w >= s.W.Next().Millis() {
 			c.faultf(KindWatermarkLie, "watermark %d, and the group's own has come to %d ns only", w, int64(s.W))
 		}
 	}

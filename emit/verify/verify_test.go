@@ -1,4 +1,4 @@
-package emit
+package verify
 
 import (
 	"context"
@@ -19,6 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -93,9 +94,9 @@ func (c *testCluster) commit(partition int32, s Scope) {
 	}
 }
 
-func testOptions() VerifyOptions {
-	return VerifyOptions{
-		Topics: []VerifyTopic{{
+func testOptions() Options {
+	return Options{
+		Topics: []Topic{{
 			Source: testTopic, Ordered: testTopic + ".ordered", Late: testTopic + ".late", EventTime: testTime,
 		}},
 		Group: "group", Prefix: "tidemark-",
@@ -176,7 +177,7 @@ func TestVerifyHolds(t *testing.T) {
 	o := testOptions()
 	var done, total int64
 	o.Progress = func(d, of int64) { done, total = d, of }
-	reports, err := Verify(t.Context(), c.cl, o)
+	reports, err := Run(t.Context(), c.cl, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +206,7 @@ func TestVerifyFindsFaults(t *testing.T) {
 	for _, h := range []*history{lost, swapped, strayed} {
 		c.load(h)
 	}
-	reports, err := Verify(t.Context(), c.cl, testOptions())
+	reports, err := Run(t.Context(), c.cl, testOptions())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +238,7 @@ func TestVerifyAfterRetention(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reports, err := Verify(t.Context(), c.cl, testOptions())
+	reports, err := Run(t.Context(), c.cl, testOptions())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -274,7 +275,7 @@ func TestVerifyOfEachEpoch(t *testing.T) {
 	o := testOptions()
 	var done, total int64
 	o.Progress = func(d, of int64) { done, total = d, of }
-	reports, err := Verify(t.Context(), c.cl, o)
+	reports, err := Run(t.Context(), c.cl, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -300,7 +301,7 @@ func TestVerifyAfterSourceIsCreatedAgain(t *testing.T) {
 	h.scope.Epoch = 1
 	h.ordered = append(old.ordered, inEpoch(1, h.ordered)...)
 	c.load(h)
-	reports, err := Verify(t.Context(), c.cl, testOptions())
+	reports, err := Run(t.Context(), c.cl, testOptions())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,7 +319,7 @@ func TestVerifyNamesThePartition(t *testing.T) {
 		}
 		c.cl = c.client(kgo.RetryTimeout(2 * time.Second))
 		c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata, kmsg.ListOffsets}, Topic: topic, Partitions: []int32{1}, Err: kerr.LeaderNotAvailable, Count: -1})
-		_, err := Verify(t.Context(), c.cl, testOptions())
+		_, err := Run(t.Context(), c.cl, testOptions())
 		if err == nil || !strings.Contains(err.Error(), topic+" partition 1: ") || !errors.Is(err, kerr.LeaderNotAvailable) {
 			t.Errorf("a partition of %s has no leader: %v", topic, err)
 		}
@@ -347,14 +348,14 @@ func TestVerifyAsksForHeaders(t *testing.T) {
 		{false, "", 0, 0},
 		{true, "150", 0, int64(len(h.ordered)+1) / 2},
 	} {
-		o.Required = Headers{Watermark: true, SourceOffset: true, EventTime: tt.asked}
+		o.Required = emit.Headers{Watermark: true, SourceOffset: true, EventTime: tt.asked}
 		if tt.limit != "" {
 			_, err := kadm.NewClient(c.cl).AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Name: "max.message.bytes", Value: &tt.limit}}, testTopic+".ordered")
 			if err != nil {
 				t.Fatal(err)
 			}
 		}
-		reports, err := Verify(t.Context(), c.cl, o)
+		reports, err := Run(t.Context(), c.cl, o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -371,7 +372,7 @@ func TestVerifyBeginsAtOrigin(t *testing.T) {
 	h.ordered = renumber(h.ordered[20:])
 	h.scope.Origin = 20
 	c.load(h)
-	reports, err := Verify(t.Context(), c.cl, testOptions())
+	reports, err := Run(t.Context(), c.cl, testOptions())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -401,16 +402,16 @@ func TestVerifyFollowsTheLeader(t *testing.T) {
 		resp.Topics = append(resp.Topics, topic)
 		return resp, nil, true
 	})
-	reports, err := Verify(t.Context(), c.cl, testOptions())
+	reports, err := Run(t.Context(), c.cl, testOptions())
 	if err != nil || !reports[0].Holds() || reports[0].Read != 35 || left >= 0 {
 		t.Errorf("after changes of the leader: %v, %d left, %+v", err, left, reports)
 	}
 	left, code = 3, kerr.TopicAuthorizationFailed.Code
-	if _, err = Verify(t.Context(), c.cl, testOptions()); !errors.Is(err, kerr.TopicAuthorizationFailed) {
+	if _, err = Run(t.Context(), c.cl, testOptions()); !errors.Is(err, kerr.TopicAuthorizationFailed) {
 		t.Errorf("without the right to read: %v", err)
 	}
 	left, code = 3, kerr.OffsetOutOfRange.Code
-	if _, err = Verify(t.Context(), c.cl, testOptions()); err == nil || !strings.Contains(err.Error(), "retention") {
+	if _, err = Run(t.Context(), c.cl, testOptions()); err == nil || !strings.Contains(err.Error(), "retention") {
 		t.Errorf("when the beginning is deleted meanwhile: %v", err)
 	}
 }
@@ -434,7 +435,7 @@ func TestVerifyStopsBeforeOpenTransactions(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.commit(0, h.scope)
-	reports, err := Verify(t.Context(), c.cl, testOptions())
+	reports, err := Run(t.Context(), c.cl, testOptions())
 	if err != nil || !reports[0].Holds() || reports[0].Ordered != int64(len(h.ordered)) {
 		t.Errorf("%v, %+v", err, reports)
 	}
@@ -453,7 +454,7 @@ func TestVerifyWaitsForStableOffsets(t *testing.T) {
 		released.Store(true)
 		end()
 	})
-	reports, err := Verify(t.Context(), c.cl, testOptions())
+	reports, err := Run(t.Context(), c.cl, testOptions())
 	if err != nil || len(reports) != 3 || !released.Load() {
 		t.Fatalf("%d reports, %v, the offset is released: %v", len(reports), err, released.Load())
 	}
@@ -500,24 +501,24 @@ func (c *testCluster) hold(partition int32) (end func()) {
 
 func TestVerifyRefuses(t *testing.T) {
 	c := newTestCluster(t, 1)
-	_, err := Verify(t.Context(), c.cl, testOptions())
+	_, err := Run(t.Context(), c.cl, testOptions())
 	if !errors.Is(err, ErrNoCommit) {
 		t.Errorf("without a commit: %v", err)
 	}
 	c.load(mixed(0))
 	o := testOptions()
 	o.Topics[0].Fingerprint[0]++
-	if _, err = Verify(t.Context(), c.cl, o); !errors.Is(err, reorder.ErrFingerprint) {
+	if _, err = Run(t.Context(), c.cl, o); !errors.Is(err, reorder.ErrFingerprint) {
 		t.Errorf("with other event times: %v", err)
 	}
 	o = testOptions()
 	o.Topics[0].Late = "nowhere"
-	if _, err = Verify(t.Context(), c.cl, o); err == nil || !strings.Contains(err.Error(), "nowhere") {
+	if _, err = Run(t.Context(), c.cl, o); err == nil || !strings.Contains(err.Error(), "nowhere") {
 		t.Errorf("a topic that is not there: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err = Verify(ctx, c.cl, testOptions()); !errors.Is(err, context.Canceled) {
+	if _, err = Run(ctx, c.cl, testOptions()); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
@@ -546,7 +547,7 @@ func BenchmarkVerify(b *testing.B) {
 		c.commit(p, Scope{Committed: int64(n / 2), Next: int64(n / 2), W: watermark.Max})
 	}
 	for b.Loop() {
-		reports, err := Verify(b.Context(), c.cl, testOptions())
+		reports, err := Run(b.Context(), c.cl, testOptions())
 		if err != nil || !reports[0].Holds() || !reports[1].Holds() {
 			b.Fatal(err, reports)
 		}

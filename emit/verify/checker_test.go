@@ -1,4 +1,4 @@
-package emit
+package verify
 
 import (
 	"errors"
@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"pgregory.net/rapid"
 
+	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -27,7 +28,7 @@ type history struct {
 	scope              Scope
 
 	marks    bool // ordered records have watermarks
-	identity Identity
+	identity emit.Identity
 	drops    bool // duplicates
 	dropped  int64
 }
@@ -276,10 +277,10 @@ func genHistory(t *rapid.T, partition int32, alo, rewinds bool) *history {
 		withMark: rapid.IntRange(0, 4).Draw(t, "watermark off") > 0, withET: rapid.Bool().Draw(t, "event-time"), windows: rapid.Bool().Draw(t, "windows"),
 		bound: watermark.Time(rapid.SampledFrom([]int{0, 1, 10_000_000, 40_000_000}).Draw(t, "bound")),
 	}
-	h.identity = rapid.SampledFrom([]Identity{
-		{}, {Kind: HeaderIdentity, Header: "h"}, {Kind: KeyIdentity}, {Kind: BytesIdentity},
+	h.identity = rapid.SampledFrom([]emit.Identity{
+		{}, {Kind: emit.HeaderIdentity, Header: "h"}, {Kind: emit.KeyIdentity}, {Kind: emit.BytesIdentity},
 	}).Draw(t, "identity")
-	h.drops = h.identity.Kind != NoIdentity && rapid.IntRange(0, 2).Draw(t, "drops") == 0
+	h.drops = h.identity.Kind != emit.NoIdentity && rapid.IntRange(0, 2).Draw(t, "drops") == 0
 	e.remembers = func() bool { return rapid.Bool().Draw(t, "remembered") }
 	h.raw, h.marks = genRaw(t, partition, e.withMark), e.withMark
 	at := rapid.IntRange(0, 3).Draw(t, "start")
@@ -330,7 +331,7 @@ func retention(t *rapid.T, h *history) {
 
 func (h *history) checker() *Checker {
 	rules := Rules{
-		Topic: testTopic, Partition: h.partition, Prefix: "tidemark-", Required: Headers{Watermark: h.marks},
+		Topic: testTopic, Partition: h.partition, Prefix: "tidemark-", Required: emit.Headers{Watermark: h.marks},
 		EventTime: testTime, AtLeastOnce: h.alo, Identity: h.identity, Dropped: h.drops,
 	}
 	scope := h.scope
@@ -402,7 +403,7 @@ func (l logs) Ordered() cursor { return &logCursor{l.ordered} }
 
 func (l logs) Late() cursor { return &logCursor{l.late} }
 
-// feedLagging interleaves them as Verify does.
+// feedLagging interleaves them as Run does.
 func (h *history) feedLagging(c *Checker) {
 	if err := examine(c, logs{h.raw, h.ordered, h.late}); err != nil {
 		panic(err)

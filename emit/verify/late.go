@@ -1,4 +1,4 @@
-package emit
+package verify
 
 import (
 	"fmt"
@@ -6,6 +6,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
@@ -35,7 +36,7 @@ func (c *Checker) Late(r *kgo.Record) {
 	if !known {
 		return
 	}
-	if v, has, err := o.Number(WordSourcePartition); has && err == nil && v != int64(c.rules.Partition) {
+	if v, has, err := o.Number(emit.WordSourcePartition); has && err == nil && v != int64(c.rules.Partition) {
 		stray := o.suspect()
 		stray.kind, stray.why = KindWrongPartition, fmt.Sprintf("comes from partition %d", v)
 		c.stray(stray)
@@ -49,7 +50,7 @@ func (c *Checker) Late(r *kgo.Record) {
 	if !c.counts(seen) {
 		return
 	}
-	if !o.Has(WordLateReason) && !c.fits(&c.out, r, c.readers[1].Names()...) {
+	if !o.Has(emit.WordLateReason) && !c.fits(&c.out, r, c.readers[1].Names()...) {
 		// It would be bare, were it not that what its source record says of the same
 		// name had to be overruled.
 		c.report.Trimmed++
@@ -77,7 +78,7 @@ func (c *Checker) Late(r *kgo.Record) {
 
 // reason returns the reason of c.out if it is one of the contract's.
 func (c *Checker) reason() string {
-	v := string(c.out.Value(WordLateReason))
+	v := string(c.out.Value(emit.WordLateReason))
 	if _, ok := behind[v]; !ok {
 		return "unknown"
 	}
@@ -96,18 +97,18 @@ func (c *Checker) judgeLate(elsewhere bool) {
 	if marked {
 		c.markByTheCommit(w, elsewhere)
 	}
-	if _, has, err := o.Number(WordLateAt); !has || err != nil {
-		c.faultf(KindWrongLate, "says that it came here at %q", o.Value(WordLateAt))
+	if _, has, err := o.Number(emit.WordLateAt); !has || err != nil {
+		c.faultf(KindWrongLate, "says that it came here at %q", o.Value(emit.WordLateAt))
 	}
 	if why == "unknown" {
-		c.faultf(KindWrongLate, "reason %q is none of ours", o.Value(WordLateReason))
+		c.faultf(KindWrongLate, "reason %q is none of ours", o.Value(emit.WordLateReason))
 		return
 	}
-	if v := string(o.Value(WordSourceTopic)); v != c.rules.Topic {
+	if v := string(o.Value(emit.WordSourceTopic)); v != c.rules.Topic {
 		c.faultf(KindWrongLate, "source topic is %q", v)
 	}
-	if !o.Has(WordSourcePartition) || string(o.Value(WordSourcePartition)) != strconv.Itoa(int(c.rules.Partition)) {
-		c.faultf(KindWrongLate, "source partition is %q", o.Value(WordSourcePartition))
+	if !o.Has(emit.WordSourcePartition) || string(o.Value(emit.WordSourcePartition)) != strconv.Itoa(int(c.rules.Partition)) {
+		c.faultf(KindWrongLate, "source partition is %q", o.Value(emit.WordSourcePartition))
 	}
 	t, err := c.rules.EventTime(&o.Source)
 	if err == nil {
@@ -127,8 +128,8 @@ func (c *Checker) judgeLate(elsewhere bool) {
 		c.faultf(KindWrongLate, "invalid-time, and yet in windows")
 	case behind[why]:
 		c.judgeBehind(why, t, w, marked)
-	case o.Has(WordLateByMs):
-		c.faultf(KindWrongLate, "%s, and yet late by %q", why, o.Value(WordLateByMs))
+	case o.Has(emit.WordLateByMs):
+		c.faultf(KindWrongLate, "%s, and yet late by %q", why, o.Value(emit.WordLateByMs))
 	case why == "duplicate":
 		c.claimDuplicate(t)
 	}
@@ -140,7 +141,7 @@ func (c *Checker) judgeLate(elsewhere bool) {
 // of the value.
 func (c *Checker) judgeSchema(why string) (unknown bool) {
 	o := &c.out
-	for _, word := range []string{WordUnknownSchema, WordSchema} {
+	for _, word := range []string{emit.WordUnknownSchema, emit.WordSchema} {
 		if !o.Has(word) {
 			continue
 		}
@@ -154,21 +155,21 @@ func (c *Checker) judgeSchema(why string) (unknown bool) {
 			c.faultf(KindWrongLate, "%s for schema %q, which is not that of its value", why, o.Value(word))
 			continue
 		}
-		unknown = unknown || word == WordUnknownSchema
+		unknown = unknown || word == emit.WordUnknownSchema
 	}
 	return unknown
 }
 
 // judgeBehind judges a record that is late because of the watermark it names.
 func (c *Checker) judgeBehind(why string, t watermark.Time, w int64, marked bool) {
-	by, has, err := c.out.Number(WordLateByMs)
+	by, has, err := c.out.Number(emit.WordLateByMs)
 	switch {
 	case !marked:
 		c.faultf(KindWrongLate, "%s, but no watermark", why)
 	case t.Millis() > w:
 		c.faultf(KindWrongLate, "%s, but its event time %d ms is above watermark %d", why, t.Millis(), w)
 	case !has || err != nil || by != w-t.Millis():
-		c.faultf(KindWrongLate, "late by %q, which is %d ms", c.out.Value(WordLateByMs), w-t.Millis())
+		c.faultf(KindWrongLate, "late by %q, which is %d ms", c.out.Value(emit.WordLateByMs), w-t.Millis())
 	}
 }
 
@@ -177,12 +178,12 @@ func (c *Checker) judgeBehind(why string, t watermark.Time, w int64, marked bool
 // crashed.
 func (c *Checker) lateMark(elsewhere bool) (w int64, ok bool) {
 	s := &c.late
-	w, has, err := c.out.Number(WordWatermark)
+	w, has, err := c.out.Number(emit.WordWatermark)
 	switch {
 	case !has:
 		return 0, false
 	case err != nil:
-		c.faultf(KindWrongLate, "watermark %q is no number", c.out.Value(WordWatermark))
+		c.faultf(KindWrongLate, "watermark %q is no number", c.out.Value(emit.WordWatermark))
 		return 0, false
 	case elsewhere && c.rules.AtLeastOnce:
 		return w, true

@@ -1,4 +1,4 @@
-package emit
+package verify
 
 import (
 	"hash/maphash"
@@ -7,6 +7,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -57,7 +58,7 @@ func (c *Checker) identify(r *kgo.Record, t watermark.Time) (hash uint64, ok boo
 // judgeGroup judges an ordered record by those of its event time before it.
 func (c *Checker) judgeGroup(p place) {
 	g := &c.repeats
-	if c.rules.Identity.Kind == NoIdentity {
+	if c.rules.Identity.Kind == emit.NoIdentity {
 		return
 	}
 	if p.epoch != g.at.epoch || p.Time != g.at.Time {
@@ -77,7 +78,7 @@ func (c *Checker) judgeGroup(p place) {
 
 // claimDuplicate takes note that c.out, a late record, says it is a duplicate.
 func (c *Checker) claimDuplicate(t watermark.Time) {
-	if c.rules.Identity.Kind == NoIdentity {
+	if c.rules.Identity.Kind == emit.NoIdentity {
 		return
 	}
 	id, ok := c.identify(&c.out.Source, t)

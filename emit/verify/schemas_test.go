@@ -1,4 +1,4 @@
-package emit
+package verify
 
 import (
 	"encoding/binary"
@@ -8,6 +8,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -26,26 +27,26 @@ func TestCheckerOfSchemas(t *testing.T) {
 	unreadable := func(*kgo.Record) (watermark.Time, error) { return watermark.None, errTime }
 	for _, tt := range []struct {
 		name       string
-		why        Lateness
+		why        emit.Lateness
 		eventTime  func(*kgo.Record) (watermark.Time, error)
 		schemas    bool
 		fault      string
 		registered int64
 	}{
-		{"unknown then, known now", Lateness{Verdict: reorder.InvalidTime, Schema: UnknownSchema, SchemaID: 7}, readable, true, "", 1},
-		{"unknown then and now", Lateness{Verdict: reorder.InvalidTime, Schema: UnknownSchema, SchemaID: 7}, unreadable, true, "", 0},
-		{"known", Lateness{Verdict: reorder.InvalidTime, Schema: KnownSchema, SchemaID: 7}, unreadable, true, "", 0},
-		{"known, and yet read", Lateness{Verdict: reorder.InvalidTime, Schema: KnownSchema, SchemaID: 7}, readable, true, "invalid-time, but its event time is 5 ms", 0},
-		{"nothing said, and read", Lateness{Verdict: reorder.InvalidTime}, readable, true, "invalid-time, but its event time is 5 ms", 0},
-		{"another schema", Lateness{Verdict: reorder.InvalidTime, Schema: UnknownSchema, SchemaID: 8}, readable, true, `for schema "8", which is not that of its value`, 0},
-		{"another known one", Lateness{Verdict: reorder.InvalidTime, Schema: KnownSchema, SchemaID: 8}, unreadable, true, `for schema "8"`, 0},
-		{"nothing needs schemas", Lateness{Verdict: reorder.InvalidTime, Schema: UnknownSchema, SchemaID: 7}, readable, false, `for schema "7"`, 0},
-		{"another reason", Lateness{Verdict: reorder.Future, Time: 5e6, Schema: UnknownSchema, SchemaID: 7}, readable, true, `future for schema "7"`, 0},
+		{"unknown then, known now", emit.Lateness{Verdict: reorder.InvalidTime, Schema: emit.UnknownSchema, SchemaID: 7}, readable, true, "", 1},
+		{"unknown then and now", emit.Lateness{Verdict: reorder.InvalidTime, Schema: emit.UnknownSchema, SchemaID: 7}, unreadable, true, "", 0},
+		{"known", emit.Lateness{Verdict: reorder.InvalidTime, Schema: emit.KnownSchema, SchemaID: 7}, unreadable, true, "", 0},
+		{"known, and yet read", emit.Lateness{Verdict: reorder.InvalidTime, Schema: emit.KnownSchema, SchemaID: 7}, readable, true, "invalid-time, but its event time is 5 ms", 0},
+		{"nothing said, and read", emit.Lateness{Verdict: reorder.InvalidTime}, readable, true, "invalid-time, but its event time is 5 ms", 0},
+		{"another schema", emit.Lateness{Verdict: reorder.InvalidTime, Schema: emit.UnknownSchema, SchemaID: 8}, readable, true, `for schema "8", which is not that of its value`, 0},
+		{"another known one", emit.Lateness{Verdict: reorder.InvalidTime, Schema: emit.KnownSchema, SchemaID: 8}, unreadable, true, `for schema "8"`, 0},
+		{"nothing needs schemas", emit.Lateness{Verdict: reorder.InvalidTime, Schema: emit.UnknownSchema, SchemaID: 7}, readable, false, `for schema "7"`, 0},
+		{"another reason", emit.Lateness{Verdict: reorder.Future, Time: 5e6, Schema: emit.UnknownSchema, SchemaID: 7}, readable, true, `future for schema "7"`, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			raw := &kgo.Record{Topic: testTopic, Value: []byte{0, 0, 0, 0, 7, 1}, Timestamp: time.UnixMilli(9)}
 			tt.why.Watermark = watermark.None
-			late := NewOutbox(Headers{Prefix: "tidemark-"}).Late(Source{Topic: testTopic}, raw, tt.why)
+			late := emit.NewOutbox(emit.Headers{Prefix: "tidemark-"}).Late(emit.Source{Topic: testTopic}, raw, tt.why)
 			rules := Rules{Topic: testTopic, Prefix: "tidemark-", EventTime: tt.eventTime}
 			if tt.schemas {
 				rules.SchemaID = framedID
@@ -76,7 +77,7 @@ func TestCheckerOfArrivals(t *testing.T) {
 	}
 	for _, attrs := range []kgo.RecordAttrs{arrived, {}} {
 		raw := &kgo.Record{Topic: testTopic, Timestamp: time.UnixMilli(5), Attrs: attrs}
-		late := NewOutbox(Headers{Prefix: "tidemark-"}).Late(Source{Topic: testTopic}, raw, Lateness{Verdict: reorder.InvalidTime, Watermark: watermark.None})
+		late := emit.NewOutbox(emit.Headers{Prefix: "tidemark-"}).Late(emit.Source{Topic: testTopic}, raw, emit.Lateness{Verdict: reorder.InvalidTime, Watermark: watermark.None})
 		c := NewChecker(Rules{Topic: testTopic, Prefix: "tidemark-", EventTime: eventTime}, Scope{Next: 1, Committed: 1, Quiet: true})
 		c.Raw(raw)
 		c.Late(late)

@@ -1,4 +1,8 @@
-package emit
+// Package verify checks from outside that what Tidemark has put out keeps the contract:
+// it compares the outputs of each source partition with the source and with the group's
+// commit. Run reads all of it from Kafka; a Checker is fed record by record, whoever
+// reads them.
+package verify
 
 import (
 	"context"
@@ -16,6 +20,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/emit/scan"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
@@ -29,30 +34,30 @@ var ErrNoCommit = errors.New("the group has committed nothing")
 // be told apart.
 var ErrNoIdentity = errors.New("records without a source offset")
 
-// VerifyTopic is a source topic, its outputs and its event times.
-type VerifyTopic struct {
+// Topic is a source topic, its outputs and its event times.
+type Topic struct {
 	Source, Ordered, Late string
 	EventTime             func(*kgo.Record) (watermark.Time, error) // called concurrently
 	SchemaID              func(value []byte) (id uint32, ok bool)   // see Rules
 	Fingerprint           [4]byte                                   // of EventTime, as in the commits
 }
 
-// VerifyOptions say what to verify.
-type VerifyOptions struct {
-	Topics      []VerifyTopic
+// Options say what to verify.
+type Options struct {
+	Topics      []Topic
 	Group       string
-	Prefix      string  // of our headers
-	Required    Headers // see Rules
+	Prefix      string       // of our headers
+	Required    emit.Headers // see Rules
 	AtLeastOnce bool
-	Identity    Identity // that repeats were told by
-	Dropped     bool     // and they were dropped
+	Identity    emit.Identity // that repeats were told by
+	Dropped     bool          // and they were dropped
 
 	// Progress, if set, is told how many offsets are done of how many. It
 	// is called from one goroutine at a time.
 	Progress func(done, total int64)
 }
 
-// Verify reads the sources and outputs of the topics and checks the contract.
+// Run reads the sources and outputs of the topics and checks the contract.
 // It returns one report per partition, in the order of topics and partitions.
 //
 // It may run beside the group: it reads the commit first and the ends of the
@@ -66,8 +71,8 @@ type VerifyOptions struct {
 //
 // The error wraps ErrNoCommit, ErrNoIdentity or one of those of
 // reorder.Decode where there is nothing to check by.
-func Verify(ctx context.Context, cl *kgo.Client, o VerifyOptions) ([]Report, error) {
-	v := &verification{VerifyOptions: o, cl: cl, adm: kadm.NewClient(cl)}
+func Run(ctx context.Context, cl *kgo.Client, o Options) ([]Report, error) {
+	v := &verification{Options: o, cl: cl, adm: kadm.NewClient(cl)}
 	var reports []Report
 	var topics [][]*verified
 	for _, t := range o.Topics {
@@ -93,9 +98,9 @@ func Verify(ctx context.Context, cl *kgo.Client, o VerifyOptions) ([]Report, err
 	return reports, nil
 }
 
-// verification is one run of Verify.
+// verification is one call of Run.
 type verification struct {
-	VerifyOptions
+	Options
 	cl  *kgo.Client
 	adm *kadm.Client
 
@@ -118,7 +123,7 @@ var errReset = errors.New("the group was reset meanwhile")
 const surveys = 3
 
 // survey reads the commits and then the ends of a topic's partitions.
-func (v *verification) survey(ctx context.Context, t VerifyTopic) ([]*verified, error) {
+func (v *verification) survey(ctx context.Context, t Topic) ([]*verified, error) {
 	topics, err := v.adm.ListTopics(ctx, t.Source)
 	if err == nil {
 		err = topics.Error()
@@ -202,7 +207,7 @@ func scopeOf(s reorder.Snapshot) Scope {
 
 // largest returns what brokers say of the largest batch that each output takes. They
 // need not let us ask.
-func (v *verification) largest(ctx context.Context, t VerifyTopic) map[string]int {
+func (v *verification) largest(ctx context.Context, t Topic) map[string]int {
 	most := map[string]int{}
 	described, err := v.adm.DescribeTopicConfigs(ctx, t.Ordered, t.Late)
 	if err != nil {

@@ -1,4 +1,4 @@
-package emit
+package verify
 
 import (
 	"fmt"
@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"pgregory.net/rapid"
 
+	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
@@ -201,7 +202,7 @@ var mutations = []mutation{
 		if ok {
 			h.late[i] = with(h.late[i], "late-reason", "duplicate")
 		}
-		return ok && h.identity.Kind != NoIdentity
+		return ok && h.identity.Kind != emit.NoIdentity
 	}},
 	{KindLost, droppedForNothing, func(t *rapid.T, h *history) bool {
 		i, ok := pick(t, h.ordered, func(i int) bool {
@@ -330,10 +331,10 @@ const droppedForNothing = "a record was dropped that repeats none"
 
 // original finds the ordered record that a late one says to be a duplicate of.
 func original(h *history, r *kgo.Record) int {
-	reader := NewReader("tidemark-", false)
-	var late, o Parts
-	NewReader("tidemark-", true).Read(r, &late)
-	if string(late.Value(WordLateReason)) != "duplicate" {
+	reader := emit.NewReader("tidemark-", false)
+	var late, o emit.Parts
+	emit.NewReader("tidemark-", true).Read(r, &late)
+	if string(late.Value(emit.WordLateReason)) != "duplicate" {
 		return -1
 	}
 	return slices.IndexFunc(h.ordered, func(r *kgo.Record) bool {
@@ -359,7 +360,7 @@ func (m mutation) broken(t *rapid.T) *history {
 }
 
 // TestCheckerFindsEveryFault: each mutation of a correct history is found as
-// its kind, whatever the interleaving (duplicates: in that of Verify).
+// its kind, whatever the interleaving (duplicates: in that of Run).
 func TestCheckerFindsEveryFault(t *testing.T) {
 	for _, m := range mutations {
 		t.Run(string(m.kind)+"/"+strings.ReplaceAll(m.name, " ", "-"), rapid.MakeCheck(func(t *rapid.T) {
@@ -389,7 +390,7 @@ func TestCheckerNamesTheWrongPartition(t *testing.T) {
 		if home.drops || abroad.drops {
 			t.Skip("it might have been dropped")
 		}
-		home.identity = Identity{} // what repeats it misses it
+		home.identity = emit.Identity{} // what repeats it misses it
 		from, to := &home.ordered, &abroad.ordered
 		if rapid.Bool().Draw(t, "late") {
 			from, to = &home.late, &abroad.late

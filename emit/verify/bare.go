@@ -1,4 +1,4 @@
-package emit
+package verify
 
 import (
 	"fmt"
@@ -6,6 +6,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
@@ -21,14 +22,14 @@ type bare struct {
 // bareOutput sets an output aside that does not name its source record.
 func (c *Checker) bareOutput(r *kgo.Record) {
 	c.report.Bare++
-	b := bare{suspect: c.suspected(), known: c.out.Has(WordEpoch), behind: c.named[0]}
+	b := bare{suspect: c.suspected(), known: c.out.Has(emit.WordEpoch), behind: c.named[0]}
 	if b.late {
 		b.behind = c.named[1]
 	} else {
 		b.ids = c.identities()
 	}
 	c.bares = append(c.bares, b)
-	source := c.reader(b.late).Name(WordSourceOffset)
+	source := c.reader(b.late).Name(emit.WordSourceOffset)
 	lacks := []string{source}
 	if b.late {
 		lacks = c.readers[1].Names()
@@ -37,7 +38,7 @@ func (c *Checker) bareOutput(r *kgo.Record) {
 	case c.rules.Required.SourceOffset && c.fits(&c.out, r, lacks...):
 		c.faultf(KindMissingHeader, "%s, though there is room for it", source)
 		return
-	case b.late || c.out.Has(WordSourceOffset):
+	case b.late || c.out.Has(emit.WordSourceOffset):
 		return
 	}
 	less := func(word string, asked bool) {
@@ -45,8 +46,8 @@ func (c *Checker) bareOutput(r *kgo.Record) {
 			c.faultf(KindMissingHeader, "%s, though it has %s, which is less needed", source, name)
 		}
 	}
-	less(WordWatermark, c.rules.Required.Watermark)
-	less(WordEventTime, c.rules.Required.EventTime)
+	less(emit.WordWatermark, c.rules.Required.Watermark)
+	less(emit.WordEventTime, c.rules.Required.EventTime)
 }
 
 // identities returns what c.out may be known by, for its own headers may have been taken
@@ -75,7 +76,7 @@ func carries(r *kgo.Record, name string) bool {
 // after the other, so a record without one was too large with that and nothing else;
 // but what a late record says of itself goes at once.
 func (c *Checker) fits(o *output, r *kgo.Record, lacks ...string) bool {
-	limit, size := c.rules.OrderedMax, WireSize(r)
+	limit, size := c.rules.OrderedMax, emit.WireSize(r)
 	if o.late {
 		limit, size = c.rules.LateMax, size+len(c.rules.Topic)
 	}
@@ -83,7 +84,7 @@ func (c *Checker) fits(o *output, r *kgo.Record, lacks ...string) bool {
 		limit = defaultMaxBatch
 	}
 	for _, name := range lacks {
-		size += HeaderFraming + len(name) + longestNumber
+		size += emit.HeaderFraming + len(name) + longestNumber
 	}
 	return size <= limit
 }
@@ -98,11 +99,11 @@ const (
 func (c *Checker) requires(r *kgo.Record) {
 	o := &c.out
 	var lacks []string
-	if c.rules.Required.EventTime && !o.Has(WordEventTime) {
-		lacks = append(lacks, c.readers[0].Name(WordEventTime))
+	if c.rules.Required.EventTime && !o.Has(emit.WordEventTime) {
+		lacks = append(lacks, c.readers[0].Name(emit.WordEventTime))
 	}
-	if c.rules.Required.Watermark && !o.Has(WordWatermark) {
-		lacks = append(lacks, c.readers[0].Name(WordWatermark))
+	if c.rules.Required.Watermark && !o.Has(emit.WordWatermark) {
+		lacks = append(lacks, c.readers[0].Name(emit.WordWatermark))
 	}
 	if len(lacks) == 0 {
 		return
@@ -113,8 +114,8 @@ func (c *Checker) requires(r *kgo.Record) {
 		return
 	}
 	less := o.Windows
-	if !o.Has(WordWatermark) && o.Has(WordEventTime) {
-		less = append(slices.Clip(less), kgo.RecordHeader{Key: c.readers[0].Name(WordEventTime)})
+	if !o.Has(emit.WordWatermark) && o.Has(emit.WordEventTime) {
+		less = append(slices.Clip(less), kgo.RecordHeader{Key: c.readers[0].Name(emit.WordEventTime)})
 	}
 	for _, h := range less {
 		if !carries(&o.Source, h.Key) {
@@ -148,7 +149,7 @@ func (c *Checker) bareInOrder() {
 		return // its own headers may have been taken for ours
 	}
 	c.fall(t)
-	if o.Has(WordEpoch) {
+	if o.Has(emit.WordEpoch) {
 		c.settleRun(o.Epoch)
 	}
 	run := &c.ordered.run

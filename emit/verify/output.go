@@ -1,15 +1,17 @@
-package emit
+package verify
 
 import (
 	"encoding/binary"
 	"hash/maphash"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemarkhq/tidemark/emit"
 )
 
 // output is a record of .ordered or .late, taken apart.
 type output struct {
-	Parts
+	emit.Parts
 	late   bool
 	offset int64 // in the output
 	hash   uint64
@@ -39,7 +41,7 @@ func (c *Checker) read(o *output, r *kgo.Record, late bool) bool {
 		return false
 	}
 	onlyOne := !c.scope.Epochs && c.exact() // outputs newer than the commit may be of another
-	if onlyOne || o.Has(WordEpoch) || !carries(&o.Source, reader.Name(WordSourceOffset)) || c.fits(o, r, reader.Name(WordEpoch)) {
+	if onlyOne || o.Has(emit.WordEpoch) || !carries(&o.Source, reader.Name(emit.WordSourceOffset)) || c.fits(o, r, reader.Name(emit.WordEpoch)) {
 		return true
 	}
 	o.SourceOffset = -1
@@ -90,7 +92,7 @@ func (c *Checker) Place(r *kgo.Record, late bool) (epoch, source int64) {
 	return o.Epoch, o.SourceOffset
 }
 
-func (c *Checker) reader(late bool) *Reader {
+func (c *Checker) reader(late bool) *emit.Reader {
 	if late {
 		return c.readers[1]
 	}
