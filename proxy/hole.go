@@ -8,9 +8,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/tidemarkhq/tidemark/emit/scan"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -87,47 +86,31 @@ func (w *watcher) lookForHoles(ctx context.Context, parts []wantedEnd) {
 // stretch from there on in which there are none.
 func (w *watcher) look(ctx context.Context, leader, epoch int32, id [16]byte, part wantedEnd) (hole, error) {
 	none := hole{part.at, part.at, w.now()}
-	p := kmsg.NewFetchRequestTopicPartition()
-	p.Partition, p.FetchOffset, p.CurrentLeaderEpoch, p.PartitionMaxBytes = part.n, part.at, epoch, holeBytes
-	t := kmsg.NewFetchRequestTopic()
-	t.Topic, t.TopicID = part.topic, id
-	t.Partitions = append(t.Partitions, p)
-	req := kmsg.NewPtrFetchRequest()
-	req.MaxWaitMillis, req.MinBytes, req.MaxBytes, req.IsolationLevel = 0, 0, holeBytes, 1
-	req.Topics = append(req.Topics, t)
+	ask := scan.Fetch{
+		Topic: part.topic, TopicID: id, Partition: part.n, Offset: part.at, LeaderEpoch: epoch,
+		Bytes: holeBytes, Control: true,
+	}
 	asking, cancel := context.WithTimeout(ctx, holePatience)
 	defer cancel()
-	answer, err := w.cl.Broker(int(leader)).Request(asking, req)
-	if err != nil {
-		return none, err
-	}
-	resp := answer.(*kmsg.FetchResponse)
-	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
-		return none, err
-	}
-	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
-		// A broker that throttles us answers with nothing at all.
-		return none, fmt.Errorf("%w: it is about %d topics", fault.ErrBadAnswer, len(resp.Topics))
-	}
-	of := &resp.Topics[0].Partitions[0]
-	if of.PreferredReadReplica >= 0 {
-		return none, errors.New("the leader wants another replica to be asked")
-	}
-	got, next := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
-		KeepControlRecords: true, Offset: part.at, IsolationLevel: kgo.ReadCommitted(), Topic: part.topic, Partition: part.n,
-	}, of, w.unzip, nil)
+	got, err := ask.From(asking, w.cl.Broker(int(leader)), w.unzip)
+	next := got.Next
+	var other *scan.AnswerError
 	switch {
-	case got.Err != nil:
-		return none, got.Err
+	case errors.As(err, &other):
+		return none, fmt.Errorf("%w: it is about %d topics", fault.ErrBadAnswer, other.Topics)
+	case err != nil:
+		return none, err
+	case got.PreferredReplica >= 0:
+		return none, errors.New("the leader wants another replica to be asked")
 	case len(got.Records) > 0:
 		return none, nil // they are on their way to us
-	case len(of.RecordBatches) == 0:
+	case len(got.Batches) == 0:
 		// A broker sends a batch, whatever its size, if there is one below the
 		// last stable offset and on its own disk.
 		if local, err := w.isLocal(asking, leader, epoch, part); !local || err != nil {
 			return none, err
 		}
-		next = got.LastStableOffset
+		next = got.Stable
 	}
 	return hole{part.at, max(next, part.at), none.asked}, nil
 }

@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	fetchBytes   = 4 << 20 // per fetch; compressed, as on the wire
-	fetchRetries = 60      // in a row
+	fetchBytes   = 4 << 20
+	fetchWait    = 500 * time.Millisecond
+	fetchRetries = 60 // in a row
 )
 
 // fetcher asks the leader of a partition for one stretch, fetch by fetch.
@@ -76,27 +77,17 @@ func (f *fetcher) fetch(ctx context.Context) ([]*kgo.Record, error) {
 			return nil, err
 		}
 	}
-	resp, err := f.cl.Broker(int(f.leader)).Request(ctx, f.request())
+	ask := Fetch{
+		Topic: f.Topic, TopicID: f.topicID, Partition: f.Partition, Offset: f.next, LeaderEpoch: -1,
+		Wait: fetchWait, Bytes: fetchBytes,
+	}
+	got, err := ask.From(ctx, f.cl.Broker(int(f.leader)), f.unzip)
 	if err != nil {
 		return nil, err
 	}
-	answer := resp.(*kmsg.FetchResponse)
-	if err := kerr.ErrorForCode(answer.ErrorCode); err != nil {
-		return nil, err
-	}
-	if len(answer.Topics) != 1 || len(answer.Topics[0].Partitions) != 1 {
-		return nil, errors.New("the broker answered for other partitions than asked")
-	}
-	part := &answer.Topics[0].Partitions[0]
-	f.holed = holed(part.RecordBatches, f.next)
-	opts := kgo.ProcessFetchPartitionOpts{
-		Offset: f.next, IsolationLevel: kgo.ReadCommitted(), Topic: f.Topic, Partition: f.Partition,
-	}
-	got, next := kgo.ProcessFetchPartition(opts, part, f.unzip, nil)
-	if got.Err != nil {
-		return nil, got.Err
-	}
-	if len(part.RecordBatches) == 0 && got.LastStableOffset >= f.End {
+	next := got.Next
+	f.holed = holed(got.Batches, f.next)
+	if len(got.Batches) == 0 && got.Stable >= f.End {
 		next = f.End // a broker sends a batch if there is one: the rest is a hole
 		f.holed = f.holed || f.next < f.End
 	}
@@ -105,19 +96,6 @@ func (f *fetcher) fetch(ctx context.Context) ([]*kgo.Record, error) {
 		got.Records = got.Records[:n-1]
 	}
 	return got.Records, nil
-}
-
-func (f *fetcher) request() *kmsg.FetchRequest {
-	part := kmsg.NewFetchRequestTopicPartition()
-	part.Partition, part.FetchOffset, part.PartitionMaxBytes = f.Partition, f.next, fetchBytes
-	topic := kmsg.NewFetchRequestTopic()
-	topic.Topic, topic.TopicID = f.Topic, f.topicID
-	topic.Partitions = append(topic.Partitions, part)
-	req := kmsg.NewPtrFetchRequest()
-	// There is one partition, so its bound is the one that counts.
-	req.MaxWaitMillis, req.MinBytes, req.MaxBytes, req.IsolationLevel = 500, 1, 2*fetchBytes, 1
-	req.Topics = append(req.Topics, topic)
-	return req
 }
 
 func (f *fetcher) findLeader(ctx context.Context) error {
