@@ -70,7 +70,9 @@ func (f *Fetch) request() *kmsg.FetchRequest {
 	topic.Topic, topic.TopicID = f.Topic, f.TopicID
 	topic.Partitions = append(topic.Partitions, part)
 	req := kmsg.NewPtrFetchRequest()
-	req.MaxWaitMillis, req.MinBytes, req.MaxBytes, req.IsolationLevel = int32(f.Wait.Milliseconds()), 0, f.Bytes, readCommitted
+	// There is one partition, so its bound is the one that counts. An answer that is cut by
+	// the other may lack its list of aborted transactions.
+	req.MaxWaitMillis, req.MinBytes, req.MaxBytes, req.IsolationLevel = int32(f.Wait.Milliseconds()), 0, 2*f.Bytes, readCommitted
 	if f.Wait > 0 {
 		req.MinBytes = 1
 	}
