@@ -311,6 +311,6 @@ func TestCrashWhilePaused(t *testing.T) {
 		s := c.start(topic, append(env, aligned)...)
 		c.awaitRead(s)
 		s.stop()
-		c.sameBeside(s, env...) // not verified: see DESIGN.md, limits of the tools
+		c.sameBeside(s, env...) // not verified: see docs/design/limits-of-tools.md
 	})
 }

@@ -23,7 +23,11 @@ func TestFaultsAreTested(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, page := range []string{"../docs/faults.md", "../DESIGN.md"} {
+	pages, err := filepath.Glob("../docs/design/*.md")
+	if err != nil || len(pages) == 0 {
+		t.Fatalf("no pages of the design: %v", err)
+	}
+	for _, page := range append(pages, "../docs/faults.md", "../DESIGN.md") {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)

@@ -34,8 +34,7 @@ import (
 // order the scheduler likes, in a bubble too. What a seed has found, the same
 // seed finds again after some tries, mostly.
 //
-// The leaders of partitions stay where they are: see DESIGN.md, limits of the
-// tools.
+// The leaders of partitions stay where they are: see docs/design/limits-of-tools.md.
 
 const (
 	simulationsVar = "TIDEMARK_TEST_SIMULATIONS" // how many seeds; 50000 is a night's work
