@@ -36,7 +36,7 @@ func (s *session) align() {
 		now := p.state.Status()
 		switch ahead := mayWait(now) && group.Ahead(now.Watermark, now.Idle); {
 		case ahead && !p.paused:
-			p.paused, p.pausedAt, p.atEnd = true, s.now(), false
+			p.paused, p.pausedAt, p.path.AtEnd = true, s.now(), false
 			put(&pause, p)
 			s.reporter.Pauses.Add(1)
 		case !ahead && p.paused:

@@ -9,10 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kgo"
-
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/pipeline"
 	"github.com/tidemarkhq/tidemark/proxy/txn"
 	"github.com/tidemarkhq/tidemark/reorder"
 )
@@ -135,14 +134,14 @@ func offsetOf(p *partition, s reorder.Snapshot) txn.Offset {
 // committed does what follows a commit of partitions.
 func (s *session) committed(ps []*partition) {
 	s.reporter.Commits.Add(1)
-	s.reportInvalid("records without a usable event time went to the late topic", s.invalid.times)
-	s.reportInvalid("watermarks that records carry are not used", s.invalid.markers)
-	s.reporter.Lost.Add(s.invalid.lost)
-	s.invalid = invalid{}
+	s.reportFaulty("records without a usable event time went to the late topic", s.line.Invalid.Times)
+	s.reportFaulty("watermarks that records carry are not used", s.line.Invalid.Markers)
+	s.reporter.Lost.Add(s.line.Invalid.Lost)
+	s.line.Invalid = pipeline.Invalid{}
 	for _, p := range ps {
-		if s.cfg.Duplicates == config.DropDuplicates && p.dropped > 0 {
-			s.reporter.Drops.Add(p.dropped)
-			p.dropped = 0
+		if s.cfg.Duplicates == config.DropDuplicates && p.path.Dropped > 0 {
+			s.reporter.Drops.Add(p.path.Dropped)
+			p.path.Dropped = 0
 			s.reporter.Throttle(fmt.Sprint(p.Topic, p.Partition), slog.LevelInfo, fault.None, "duplicates were dropped",
 				"topic", p.Topic, "partition", p.Partition, "records", p.ledger.Pending.Dropped)
 		}
@@ -150,7 +149,7 @@ func (s *session) committed(ps []*partition) {
 		p.ledger.Commit()
 		p.committed = p.state.Low()
 	}
-	s.releaseLatency.Commit(s.now(), s.latency)
+	s.line.Latency.Commit(s.now(), s.latency)
 }
 
 // aborted does what follows when everything goes back to the last commit.
@@ -159,34 +158,13 @@ func (s *session) aborted(err error) {
 		return // what was committed is, and what was not has been seen to
 	}
 	s.reporter.Aborts.Add(1)
-	s.invalid = invalid{}
+	s.line.Abort()
 	s.ledgers.Abort()
-	s.releaseLatency.Abort()
 }
 
-// invalid counts, until the next commit, records without a usable event time, watermarks
-// that cannot be used, and records that are gone: read again, they would be counted again.
-type invalid struct {
-	times   invalidRecords
-	markers invalidRecords
-	lost    int64
-}
-
-// invalidRecords is how many records had something wrong, and what it was with the first.
-type invalidRecords struct {
-	records int
-	first   error
-}
-
-func (i *invalidRecords) add(r *kgo.Record, err error) {
-	if i.records++; i.records == 1 {
-		i.first = fmt.Errorf("%s partition %d offset %d: %w", r.Topic, r.Partition, r.Offset, err)
-	}
-}
-
-func (s *session) reportInvalid(what string, i invalidRecords) {
-	if i.records > 0 {
-		s.reporter.Errors[fault.Record].Add(int64(i.records - 1)) // and one more by Warn
-		s.reporter.Warn(what, i.first, "records", i.records)
+func (s *session) reportFaulty(what string, found pipeline.Faulty) {
+	if found.Records > 0 {
+		s.reporter.Errors[fault.Record].Add(int64(found.Records - 1)) // and one more by Warn
+		s.reporter.Warn(what, found.First, "records", found.Records)
 	}
 }

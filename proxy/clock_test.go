@@ -12,7 +12,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/proxy/clocks"
-	"github.com/tidemarkhq/tidemark/watermark"
 )
 
 const byDevice = "TIDEMARK_CLOCK_HEADER=device"
@@ -202,21 +201,4 @@ func TestStatusHasTheClocks(t *testing.T) {
 			t.Errorf("after the end: %+v", st)
 		}
 	})
-}
-
-func TestFewProducersAreTold(t *testing.T) {
-	var told telling
-	lines := 0
-	for range 100 {
-		if untold, ok := told.may(0); ok {
-			lines++
-			if untold != 0 {
-				t.Errorf("%d were left out before the first", untold)
-			}
-		}
-	}
-	untold, ok := told.may(watermark.Instant(time.Minute))
-	if lines != mostTold || !ok || untold != 100-mostTold {
-		t.Errorf("%d of 100 were told, and then %v with %d left out", lines, ok, untold)
-	}
 }

@@ -8,8 +8,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
-
-	"github.com/tidemarkhq/tidemark/reorder"
 )
 
 // gone deals with a position that the log no longer has, or with records that
@@ -35,7 +33,7 @@ func (s *session) gone(ctx context.Context, p *partition, cause error) error {
 	if start.Offset <= at && at <= diverged {
 		return s.again(ctx, p, cause) // the log has it: a broker that was behind has answered
 	}
-	err = s.lost(p, fmt.Errorf("offset %d was to be read next, %d records are buffered, the log holds %d to %d: %w",
+	err = p.path.Lost(fmt.Errorf("offset %d was to be read next, %d records are buffered, the log holds %d to %d: %w",
 		at, p.state.Snapshot().Count, start.Offset, end.Offset, cause))
 	if err != nil {
 		return err
@@ -44,10 +42,10 @@ func (s *session) gone(ctx context.Context, p *partition, cause error) error {
 		s.skip(p, start)
 	} else {
 		if _, replaying := p.state.Replaying(); replaying {
-			p.endReplay(diverged, true)
+			p.path.AcceptLoss(diverged) // it is counted below
 		}
-		s.invalid.lost += max(at-diverged, 0)
-		p.rewind(diverged)
+		s.line.Invalid.Lost += max(at-diverged, 0)
+		p.path.Rewind(diverged)
 	}
 	if err := s.endReplay(ctx, p, p.state.Position()); err != nil {
 		return err
@@ -63,11 +61,9 @@ func (s *session) skip(p *partition, start kadm.ListedOffset) {
 			p.state.Skip(start.Offset, start.LeaderEpoch) // what is missing is counted when it has been read again
 			return
 		}
-		if loss := p.endReplay(math.MaxInt64, true); loss != nil {
-			s.invalid.lost += loss.Records()
-		}
+		s.line.Invalid.Lost += p.path.AcceptLoss(math.MaxInt64)
 	}
-	s.invalid.lost += max(start.Offset-p.state.Position(), 0)
+	s.line.Invalid.Lost += max(start.Offset-p.state.Position(), 0)
 	p.state.Skip(start.Offset, start.LeaderEpoch)
 }
 
@@ -90,21 +86,4 @@ func (s *session) parted(ctx context.Context, p *partition) (int64, error) {
 		return -1, nil
 	}
 	return answer.EndOffset, nil
-}
-
-// endReplay is that of the partition's state. What it had and is gone is lost.
-func (p *partition) endReplay(end int64, accept bool) *reorder.Loss {
-	had := p.state.Owed()
-	loss := p.state.EndReplay(end, accept)
-	if loss != nil && accept {
-		p.ledger.Lose(int64(had - p.state.Owed()))
-	}
-	return loss
-}
-
-// rewind is that of the partition's state, with the same loss.
-func (p *partition) rewind(end int64) {
-	had := p.state.Owed()
-	p.state.Rewind(end)
-	p.ledger.Lose(int64(had - p.state.Owed()))
 }

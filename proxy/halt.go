@@ -10,6 +10,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/pipeline"
 	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/proxy/txn"
@@ -29,8 +30,8 @@ type suspension struct {
 	why, hint string
 	last      reorder.Status
 	committed int64
-	away      bool    // a leader is
-	schema    *wanted // that it waits for; nil: for something else
+	away      bool             // a leader is
+	schema    *pipeline.Wanted // that it waits for; nil: for something else
 	extent
 
 	tried watermark.Instant // when it was suspended, or last tried again
@@ -115,17 +116,11 @@ func (s *session) awaitOutputs(p *partition) {
 
 var errTooFewPartitions = fault.NewError(fault.Broker, "its outputs have too few partitions")
 
-// beforeHalt is called before a record is released or judged, where its partition may have
-// to be suspended before it.
-func (s *session) beforeHalt(ctx context.Context, p *partition, held bool, offset int64) error {
-	halt, again, halted := s.writer.Halted(p.out, held, offset)
-	switch {
-	case !halted:
-		return nil
-	case again:
-		return s.checkpoint(ctx)
-	}
-	if err := s.checkpoint(ctx); err != nil {
+// haltAt suspends a partition that has come to a record which brokers refuse, unless that is
+// to be tried again.
+func (s *session) haltAt(ctx context.Context, p *partition) error {
+	halt, again := s.writer.Halt(p.out)
+	if err := s.checkpoint(ctx); err != nil || again {
 		return err
 	}
 	s.halt(p, halt.Why, halt.Hint)
@@ -152,7 +147,7 @@ func (s *session) drop(r *txn.Refused) error {
 	p := s.find(r.Source.Topic, r.Source.Partition)
 	p.ledger.Abort()
 	if r.Record.Held {
-		s.releaseLatency.TakeBack()
+		s.line.Latency.TakeBack()
 	}
 	at := s.halt(p, r.Why, r.Hint)
 	at.last.Low = p.committed
@@ -240,7 +235,7 @@ func leadersOf(src emit.Source) []topicPartition {
 	return []topicPartition{{src.Topic, src.Partition}, {src.Ordered, src.Partition}, {src.Late, src.Partition}}
 }
 
-// outputsGrown returns errTopology when the outputs of a topic have got more partitions
+// outputsGrown returns preflight.ErrTopicsChanged when the outputs of a topic have got more partitions
 // than they had.
 func (s *session) outputsGrown(ctx context.Context, t preflight.Topic, wanted int32) error {
 	const patience = time.Second // the loop waits
@@ -251,7 +246,7 @@ func (s *session) outputsGrown(ctx context.Context, t preflight.Topic, wanted in
 		err = listed.Error()
 	}
 	if err == nil && min(len(listed[t.Ordered].Partitions), len(listed[t.Late].Partitions)) > int(t.Usable) {
-		return fmt.Errorf("the outputs of %s have grown: %w", t.Name, errTopology)
+		return fmt.Errorf("the outputs of %s have grown: %w", t.Name, preflight.ErrTopicsChanged)
 	}
 	s.reporter.Error(t.Name, "partitions wait for their outputs", cmp.Or(err, errTooFewPartitions), "topic", t.Name, "missing_partitions", wanted-t.Usable,
 		"hint", s.growHint(t))

@@ -13,10 +13,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/preflight"
-	"github.com/tidemarkhq/tidemark/proxy/status"
-	"github.com/tidemarkhq/tidemark/proxy/txn"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
@@ -336,7 +335,7 @@ func TestOldHoleIsNone(t *testing.T) {
 			{why: "read from elsewhere since", from: 4, to: 7, sought: 11},
 		} {
 			s := newSession(a.cfg, c.connection, c.adm, map[string]preflight.Topic{}, a.proc)
-			p := &partition{state: s.engine.Assign(c.commits(a.cfg)[0], 0), ledger: new(status.Ledger), out: new(txn.Source)}
+			p := s.working(emit.Source{}, c.commits(a.cfg)[0], 0)
 			p.Topic = topic
 			p.since, p.heard, p.sought = step.since, step.heard, step.sought
 			p.state.Skip(4, 0)

@@ -12,10 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/tidemarkhq/tidemark/emit"
-	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
-	"github.com/tidemarkhq/tidemark/proxy/timestamp"
+	"github.com/tidemarkhq/tidemark/proxy/pipeline"
 	"github.com/tidemarkhq/tidemark/proxy/txn"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
@@ -43,8 +41,7 @@ func (s *session) loop(stop, hard context.Context) error {
 		}
 		fetches := s.poll(stop, wait, most)
 		s.readClocks()
-		s.polled, s.punctual = s.wall, began.Sub(ended) <= readAtOnce
-		s.releaseLatency.Polled(s.now())
+		s.line.Polled(began.Sub(ended) <= pipeline.PromptPoll)
 		switch err := s.turn(hard, fetches); {
 		case errors.Is(err, errNothingDone):
 			return nil
@@ -115,7 +112,7 @@ func (s *session) work(ctx context.Context, fetches kgo.Fetches) error {
 	}
 	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
 		if p := s.find(f.Topic, f.Partition); p != nil && err == nil {
-			s.look(p, &f)
+			s.polled(p, &f)
 			err = ignoreHandled(s.takeRecords(ctx, p, f.Records))
 		}
 	})
@@ -131,6 +128,14 @@ func (s *session) work(ctx context.Context, fetches kgo.Fetches) error {
 	return err
 }
 
+// polled takes note of what was polled of a partition.
+func (s *session) polled(p *partition, f *kgo.FetchTopicPartition) {
+	if len(f.Records) > 0 {
+		p.path.Polled(f.Records, f.HighWatermark)
+		p.end, p.stable, p.heard = max(p.end, f.HighWatermark), f.LastStableOffset, s.now()
+	}
+}
+
 // takeRecords works off what was polled of one partition.
 func (s *session) takeRecords(ctx context.Context, p *partition, records []*kgo.Record) error {
 	if p.state.Waits() {
@@ -140,26 +145,17 @@ func (s *session) takeRecords(ctx context.Context, p *partition, records []*kgo.
 		if r.Offset < p.state.Position() {
 			continue // read before a rewind, and read again since
 		}
-		if err := s.endReplay(ctx, p, r.Offset); err != nil {
-			return err
+		if !r.Attrs.IsControl() {
+			s.codec.Saw(r.Attrs.CompressionType())
 		}
-		if r.Attrs.IsControl() {
-			p.state.Skip(r.Offset+1, r.LeaderEpoch)
-			r.Recycle()
-		} else if err := s.takeRecord(ctx, p, r); err != nil {
-			return err
-		}
-		if err := s.endReplay(ctx, p, p.state.Position()); err != nil {
-			return err
-		}
-		if err := s.release(ctx, p); err != nil {
+		if err := s.process(ctx, p, r); err != nil {
 			return err
 		}
 		if err := s.relieve(ctx); err != nil {
 			return err
 		}
 		if p.state.Waits() || len(s.suspended) > 0 && s.find(p.Topic, p.Partition) != p {
-			return nil // gave way, or was stopped, while room was made
+			return nil // gave way, or was suspended, while room was made
 		}
 		if err := s.pace(ctx, p); err != nil {
 			return err
@@ -168,101 +164,48 @@ func (s *session) takeRecords(ctx context.Context, p *partition, records []*kgo.
 	return nil
 }
 
-// takeRecord has one record judged, and holds it or sends it to the late
-// topic.
-func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) error {
-	if p.out.MayHalt() {
-		if err := s.beforeHalt(ctx, p, false, r.Offset); err != nil {
+// process takes a record down its path.
+func (s *session) process(ctx context.Context, p *partition, r *kgo.Record) error {
+	for o := p.path.Process(ctx, r); o.Kind != pipeline.Done; o = p.path.Continue(ctx) {
+		if err := s.do(ctx, p, &o); err != nil {
 			return err
 		}
-	}
-	if s.stamps && !p.arrivals && timestamp.IsArrival(r) {
-		if err := s.arrives(p, r); err != nil {
-			return err
-		}
-	}
-	t, invalid, err := s.eventTime(ctx, p, r)
-	if err != nil {
-		return err
-	}
-	in := reorder.Record{
-		Offset: r.Offset, LeaderEpoch: r.LeaderEpoch, Time: t, Size: emit.BodySize(r),
-		Invalid: invalid != nil, Outside: errors.Is(invalid, timestamp.ErrUnknownSchema),
-	}
-	s.codec.Saw(r.Attrs.CompressionType())
-	first, newest := in.Offset >= p.state.NextOffset(), p.state.Newest()
-	verdict, body := p.state.Step(in, s.wall)
-	if p.clocks.Due() && !in.Invalid && verdict != reorder.Settled {
-		s.witness(p, r, t)
-	}
-	if verdict == reorder.Flush {
-		if err := s.release(ctx, p); err != nil {
-			return err
-		}
-		s.log.Warn("event time jumped back; a new epoch begins", "topic", p.Topic, "partition", p.Partition,
-			"offset", r.Offset, "epoch", p.state.Epoch()+1)
-		newest = watermark.None
-		verdict, body = p.state.Step(in, s.wall)
-	}
-	if first {
-		p.ledger.Judged(newest, t, verdict)
-	}
-	w := p.state.Watermark()
-	if s.cfg.Watermark == config.Punctuated {
-		s.mark(p, r)
-	}
-	switch verdict {
-	case reorder.OnTime, reorder.Remembered:
-		emit.PutBody(body, r)
-		r.Recycle()
-	case reorder.Settled:
-		r.Recycle()
-	default:
-		why := emit.Lateness{Verdict: verdict, Time: t, Watermark: w, Epoch: p.state.Epoch(), AtMs: s.wall.Millis()}
-		if verdict == reorder.InvalidTime {
-			s.invalid.times.add(r, invalid)
-			why.Schema, why.SchemaID = schemaOf(invalid)
-		}
-		if s.released.repeats(p, verdict, t, r) {
-			why.Verdict = reorder.Duplicate
-		}
-		p.ledger.Pending.Late[why.Verdict]++
-		late := s.writer.Outbox().Late(p.Source, r, why)
-		r.Recycle()
-		return s.write(ctx, p, txn.Record{Record: late, Offset: in.Offset})
 	}
 	return nil
 }
 
-// release puts out what has come due. It may be cut by commits. It is called after
-// whatever happens to a partition, and without transactions it commits first, also
-// when nothing is due, what reading again may decide otherwise: see
-// reorder.Partition.CommitFirst.
+// release writes what has come due. It may be cut by checkpoints.
 func (s *session) release(ctx context.Context, p *partition) error {
-	var due reorder.Release
-	for {
-		if !s.writer.Atomic() && p.state.CommitFirst() {
-			if err := s.checkpoint(ctx); err != nil {
-				return err
-			}
-		}
-		if p.out.MayHalt() {
-			if at, due := p.state.Peek(); due {
-				if err := s.beforeHalt(ctx, p, true, at.Offset); err != nil {
-					return err
-				}
-			}
-		}
-		if !p.state.Next(&due) {
-			return nil
-		}
-		if err := s.putOut(ctx, p, &due); err != nil {
-			return err
-		}
-		if err := s.pace(ctx, p); err != nil {
+	for o := p.path.Release(); o.Kind != pipeline.Done; o = p.path.Release() {
+		if err := s.do(ctx, p, &o); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// do does what the path of a record asks for.
+func (s *session) do(ctx context.Context, p *partition, o *pipeline.Outcome) error {
+	switch o.Kind {
+	case pipeline.Write:
+		err := s.write(ctx, p, txn.Record{Record: o.Record, Offset: o.Offset, Held: o.Held})
+		if err != nil || !o.Held {
+			return err
+		}
+		return s.pace(ctx, p)
+	case pipeline.Dropped:
+		return s.pace(ctx, p)
+	case pipeline.Checkpoint:
+		return s.checkpoint(ctx)
+	case pipeline.Halt:
+		return s.haltAt(ctx, p)
+	case pipeline.Suspend:
+		return s.suspendForSchema(ctx, p, o.Schema)
+	case pipeline.Seek:
+		s.seek(p)
+		return errSought
+	}
+	return o.Err
 }
 
 // relieve makes room, if too much is held: of several partitions that are being read
@@ -359,7 +302,7 @@ const clockEvery = 256
 
 func (s *session) readClocks() {
 	s.sinceClock = 0
-	s.wall = watermark.Time(s.wallClock().UnixNano())
+	s.line.SetClock(watermark.Time(s.wallClock().UnixNano()), s.now())
 	s.engine.Tick(s.now())
 }
 
@@ -371,19 +314,14 @@ func (s *session) endReplay(ctx context.Context, p *partition, position int64) e
 	return s.endReplayAt(ctx, p, math.MaxInt64)
 }
 
-// endReplayAt also finishes the release that was under way: nothing is judged
-// before. After an accepted loss reading begins anew where the logs part.
+// endReplayAt ends the replay of a partition whose log ends before it does, and finishes the
+// release that was under way. After an accepted loss reading goes on where the logs part.
 func (s *session) endReplayAt(ctx context.Context, p *partition, logEnd int64) error {
-	accept := s.cfg.OnDataLoss == config.LossContinues
-	loss := p.endReplay(logEnd, accept)
-	if loss == nil {
-		return s.release(ctx, p)
+	lost, err := p.path.EndReplay(logEnd)
+	if err == nil {
+		err = s.release(ctx, p)
 	}
-	if err := s.lost(p, loss); err != nil {
-		return err
-	}
-	s.invalid.lost += loss.Records()
-	if err := s.release(ctx, p); err != nil {
+	if err != nil || !lost {
 		return err
 	}
 	s.seek(p)
@@ -396,20 +334,6 @@ func (s *session) seek(p *partition) {
 	p.sought = s.now()
 	at := kgo.EpochOffset{Epoch: -1, Offset: p.state.Position()}
 	s.cl.SetOffsets(map[string]map[int32]kgo.EpochOffset{p.Topic: {p.Partition: at}})
-}
-
-// lost reports records that are gone, and ends the process unless that is
-// accepted.
-func (s *session) lost(p *partition, err error) error {
-	if s.cfg.OnDataLoss == config.LossContinues {
-		s.log.Error("records of the source are gone; going on as told", "topic", p.Topic, "partition", p.Partition, "err", err)
-		return nil
-	}
-	hint := "find out why the topic lost records (retention, truncation, deletion); to go on without them, set TIDEMARK_ON_DATA_LOSS=continue"
-	if s.schemas != nil {
-		hint = "is TIDEMARK_SCHEMA_REGISTRY the registry of before? another may have other schemas under the same ids; else " + hint
-	}
-	return fault.Failed(fmt.Errorf("read %s partition %d again: %w", p.Topic, p.Partition, err), hint)
 }
 
 // takeErrors looks at what came with a poll instead of records.

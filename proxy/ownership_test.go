@@ -10,9 +10,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/preflight"
-	"github.com/tidemarkhq/tidemark/proxy/status"
-	"github.com/tidemarkhq/tidemark/proxy/txn"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -88,7 +87,7 @@ func TestForeignIsGivenUp(t *testing.T) {
 		topic := c.topic(2)
 		s := newSession(c.config(topic), c.connection, c.adm, map[string]preflight.Topic{}, newProcess(slog.Default()))
 		for n := range int32(2) {
-			p := &partition{state: s.engine.Assign(reorder.Fresh(0, -1, 0), 0), ledger: new(status.Ledger), out: new(txn.Source)}
+			p := s.working(emit.Source{}, reorder.Fresh(0, -1, 0), 0)
 			p.Topic, p.Partition = topic, n
 			s.install(p)
 		}
@@ -173,7 +172,8 @@ func TestStaleEndsAreNoLoss(t *testing.T) {
 		topic := c.topic(1)
 		a := c.heldAndStopped(topic, 10)
 		s := newSession(a.cfg, c.connection, c.adm, map[string]preflight.Topic{}, newProcess(slog.Default()))
-		p := &partition{state: s.engine.Assign(c.commits(a.cfg)[0], 0), since: 10, ledger: new(status.Ledger), out: new(txn.Source)}
+		p := s.working(emit.Source{}, c.commits(a.cfg)[0], 0)
+		p.since = 10
 		p.Topic = topic
 		for _, step := range []struct {
 			read   int64
@@ -247,7 +247,7 @@ func TestRewrittenLogIsRead(t *testing.T) {
 			s := newSession(cfg, c.connection, c.adm, map[string]preflight.Topic{}, newProcess(slog.New(slog.DiscardHandler)))
 			s.cl = c.client()
 			defer s.cl.Close()
-			p := &partition{state: s.engine.Assign(snap, 0), ledger: new(status.Ledger), out: new(txn.Source)}
+			p := s.working(emit.Source{}, snap, 0)
 			p.Topic = topic
 			err := s.gone(c.ctx, p, &kgo.ErrDataLoss{Topic: topic, ConsumedTo: snap.Low, ResetTo: 9})
 			if at := p.state.Position(); err != nil || at != 9 {
@@ -255,4 +255,12 @@ func TestRewrittenLogIsRead(t *testing.T) {
 			}
 		})
 	}
+}
+
+// working returns a partition that the session works on from a snapshot. It is not
+// installed.
+func (s *session) working(src emit.Source, snap reorder.Snapshot, now watermark.Instant) *partition {
+	p := &partition{Source: src, ledger: s.ledgers.Open(src, 0), out: s.writer.Source(src)}
+	p.work(s.line, s.engine.Assign(snap, now), now)
+	return p
 }

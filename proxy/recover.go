@@ -24,9 +24,6 @@ import (
 	"github.com/tidemarkhq/tidemark/reorder"
 )
 
-// errTopology says that the preflight has to be done again.
-var errTopology = fault.NewError(fault.None, "topics have changed")
-
 // committed is what the group has committed for a partition.
 type committed struct {
 	offset      int64 // -1: nothing
@@ -53,7 +50,7 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (p
 	}
 	for topic, ps := range partitions {
 		if slices.Max(ps) >= s.topics[topic].Partitions {
-			return nil, fmt.Errorf("%s has grown beyond %d partitions: %w", topic, s.topics[topic].Partitions, errTopology)
+			return nil, fmt.Errorf("%s has grown beyond %d partitions: %w", topic, s.topics[topic].Partitions, preflight.ErrTopicsChanged)
 		}
 	}
 	mine, err := s.fetchCommitted(ctx, s.cfg.Group, partitions, true)
@@ -102,7 +99,7 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (p
 				waiting = append(waiting, p)
 				continue
 			}
-			p.state, p.life = s.engine.Assign(snap, s.now()), s.released.newLife()
+			p.work(s.line, s.engine.Assign(snap, s.now()), s.now())
 			loaded = append(loaded, p)
 			s.log.Debug("partition taken up", "topic", topic, "partition", n, "committed_offset", snap.Low,
 				"next_offset", snap.Next, "buffered", snap.Count, "epoch", snap.Epoch, "first_start", begun)
@@ -132,7 +129,7 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (p
 	var again int64
 	for _, p := range loaded {
 		p.since = s.now()
-		p.clocks.Begin(p.since)
+		p.path.Clocks.Begin(p.since)
 		s.install(p)
 		delete(s.suspended, p.Source)
 		again += p.state.NextOffset() - p.state.Low()

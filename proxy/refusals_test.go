@@ -16,7 +16,6 @@ import (
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/proxy/status"
-	"github.com/tidemarkhq/tidemark/proxy/txn"
 )
 
 // unwelcome is a timestamp that an output refuses in the tests below.
@@ -298,8 +297,7 @@ func TestStoppedInsideItsRelease(t *testing.T) {
 			s.readClocks()
 			p := s.find(topic, n)
 			if p == nil {
-				p = &partition{state: s.engine.Assign(c.commits(a.cfg)[n], s.now()), ledger: new(status.Ledger), out: new(txn.Source)}
-				p.Source = emit.Source{Topic: topic, Ordered: topic + ".ordered", Late: topic + ".late", Partition: n}
+				p = s.working(emit.Source{Topic: topic, Ordered: topic + ".ordered", Late: topic + ".late", Partition: n}, c.commits(a.cfg)[n], s.now())
 				s.install(p)
 			}
 			for i, r := range rs {

@@ -45,7 +45,7 @@ func (s *session) status() *status.Status {
 	st.Partitions = make([]status.Partition, 0, n)
 	slack, look := s.cfg.ClockSlack(), max(lookAtMost/max(n, 1), lookAtLeast)
 	s.each(func(p *partition) {
-		evidence := p.clocks.Evidence(now)
+		evidence := p.path.Clocks.Evidence(now)
 		a := p.ledger
 		shown := status.Partition{
 			Topic: p.Topic, Partition: p.Partition, Status: p.state.Status(),

@@ -20,6 +20,7 @@ import (
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/pipeline"
 	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/proxy/txn"
@@ -308,10 +309,10 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 	life, die := context.WithCancel(context.Background())
 	s := &session{
 		life: life, die: die, stopStabilizing: func() {},
-		cfg: cfg, log: proc.reporter.Logger, reporter: proc.reporter, cluster: proc.cluster, wallClock: proc.wallClock, limits: proc.limits, producers: proc.producers, publisher: proc.publisher,
+		cfg: cfg, log: proc.reporter.Logger, reporter: proc.reporter, cluster: proc.cluster, wallClock: proc.wallClock, limits: proc.limits, publisher: proc.publisher,
 		ledgers: proc.ledgers, latency: &proc.latency, waits: &proc.reporter.Waits,
 		topics: topics, connection: connection, extract: proc.extractor(cfg), schemas: proc.schemas, adm: adm,
-		stamps: cfg.EventTime.UsesTimestamp(), looked: proc.looked, begun: proc.begun, quotas: proc.quotas, acks: &proc.acks,
+		begun: proc.begun, quotas: proc.quotas, acks: &proc.acks,
 		engine:    reorder.NewEngine(opts, int64(cfg.Memory)),
 		headers:   cfg.OutputHeaders(),
 		parts:     map[string]map[int32]*partition{},
@@ -322,11 +323,16 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 		ready:     make(chan struct{}),
 		requests:  make(chan assignment, 1),
 		start:     time.Now(),
-		released:  newReleased(cfg),
 		expected:  newWaits(fault.CommandsFor(cfg)),
 	}
 	s.watcher = newWatcher(s.now, s.reporter, s.poke)
 	s.ledgers.Abort()
+	s.line = pipeline.New(pipeline.Options{
+		Config: cfg, Extract: s.extract, Schemas: s.schemas, Producers: proc.producers, Reporter: s.reporter, Checked: proc.looked,
+		Outbox: func() *emit.Outbox { return s.writer.Outbox() },
+		Atomic: cfg.Delivery == config.ExactlyOnce,
+		Waited: func() { s.sinceClock = clockEvery },
+	})
 	s.use(nil, nil)
 	return s
 }

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/pipeline"
 	"github.com/tidemarkhq/tidemark/proxy/registry"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
@@ -278,7 +279,7 @@ func TestSlowRegistry(t *testing.T) {
 		topic := c.topic(1)
 		base := time.Now().Add(-time.Hour).UnixMilli()
 		c.produce(c.cl, valued(topic, 0, inAvro(avroID, base, "x")))
-		b.Intercept(func(http.ResponseWriter, *http.Request) bool { time.Sleep(schemaPatience / 2); return false })
+		b.Intercept(func(http.ResponseWriter, *http.Request) bool { time.Sleep(pipeline.SchemaPatience / 2); return false })
 		defer b.ClearInterceptors()
 		s := c.start(topic, needsBooks, "TIDEMARK_EVENT_TIME=avro:ts")
 		c.awaitDrained(s)

@@ -14,6 +14,7 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/clocks"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/pipeline"
 	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/proxy/registry"
 	"github.com/tidemarkhq/tidemark/proxy/status"
@@ -44,8 +45,6 @@ type session struct {
 	extract    *timestamp.Extractor
 	headers    emit.Headers
 	schemas    *registry.Registry // nil where nothing needs it
-	stamps     bool               // records' own timestamps may be event times
-	looked     map[string]bool    // see arrives
 
 	cl  *kgo.Client
 	gts *kgo.GroupTransactSession // nil at least once
@@ -65,36 +64,29 @@ type session struct {
 
 	engine *reorder.Engine
 	parts  map[string]map[int32]*partition
+	line   *pipeline.Pipeline
 	writer *txn.Writer
 
-	wall           watermark.Time
-	sinceClock     int       // records since the clocks were read
-	rebalanced     bool      // a revocation makes the next End abort
-	voided         time.Time // when all was undone, until it is taken up again
-	invalid        invalid
-	suspended      map[emit.Source]*suspension
-	codec          txn.SourceCodec
-	released       *released
-	listed         listings                        // while partitions are taken up
-	starts         map[emit.Source]kgo.EpochOffset // where partitions begin that have no commit yet
-	stalled        bool                            // the client has stopped reading a partition
-	slowest        watermark.Time                  // by which the others are aligned
-	toldHeld       watermark.Instant
-	polled         watermark.Time // the wall clock when what is worked off was polled
-	punctual       bool           // it had not been there for long
-	producers      *clocks.Producers
-	told           telling // of producers
-	trips          clocks.Trips
-	publisher      *status.Publisher
-	shownAt        watermark.Instant // when a status was made, last; 0: never
-	ledgers        status.Ledgers
-	releaseLatency status.ReleaseLatency
-	latency        *status.Histogram // beyond the bound; see takings
-	waits          *fault.Waits
-	expected       waits
-	missing        missing           // what the client has to bring about
-	relieved       watermark.Instant // when records were released early for want of memory, last
-	start          time.Time         // monotonic zero
+	sinceClock int       // records since the clocks were read
+	rebalanced bool      // a revocation makes the next End abort
+	voided     time.Time // when all was undone, until it is taken up again
+	suspended  map[emit.Source]*suspension
+	codec      txn.SourceCodec
+	listed     listings                        // while partitions are taken up
+	starts     map[emit.Source]kgo.EpochOffset // where partitions begin that have no commit yet
+	stalled    bool                            // the client has stopped reading a partition
+	slowest    watermark.Time                  // by which the others are aligned
+	toldHeld   watermark.Instant
+	trips      clocks.Trips
+	publisher  *status.Publisher
+	shownAt    watermark.Instant // when a status was made, last; 0: never
+	ledgers    status.Ledgers
+	latency    *status.Histogram // beyond the bound; see takings
+	waits      *fault.Waits
+	expected   waits
+	missing    missing           // what the client has to bring about
+	relieved   watermark.Instant // when records were released early for want of memory, last
+	start      time.Time         // monotonic zero
 
 	begun        map[emit.Source]time.Time // when this process had partitions begin
 	outputsShown watermark.Instant         // when ours was set
@@ -118,17 +110,13 @@ type session struct {
 // partition is a source partition that this session owns.
 type partition struct {
 	emit.Source
-	state *reorder.Partition
+	state *reorder.Partition // nil of one that could not be taken up
+	path  *pipeline.Partition
 	scope reorder.Scope
 	since watermark.Instant // when it was taken up
 
 	paused   bool              // until slower ones have caught up; see align
 	pausedAt watermark.Instant // since when
-	atEnd    bool              // what was read of it last was the end of the log
-	fresh    bool              // what is worked off of it now was read at once
-	clocks   clocks.Gathering
-	life     uint64 // as released knows it
-	dropped  int64  // duplicates, since the last commit
 	ledger   *status.Ledger
 	extent
 	ends      ends // as heard last
@@ -137,7 +125,11 @@ type partition struct {
 	heard     watermark.Instant // when records came, last
 	committed int64             // L, in the last commit
 	out       *txn.Source
-	arrivals  bool // a timestamp was that of arrival
+}
+
+// work has a partition be worked on from a state that was assigned to it.
+func (p *partition) work(line *pipeline.Pipeline, state *reorder.Partition, now watermark.Instant) {
+	p.state, p.path = state, line.Start(p.Source, state, p.ledger, now)
 }
 
 func (s *session) now() watermark.Instant { return watermark.Instant(time.Since(s.start)) }
@@ -158,6 +150,7 @@ func (s *session) each(fn func(*partition)) {
 func (s *session) install(p *partition) {
 	s.remove(p.Topic, p.Partition)
 	p.out = s.writer.Source(p.Source)
+	p.path.Gate = p.out
 	if s.parts[p.Topic] == nil {
 		s.parts[p.Topic] = map[int32]*partition{}
 	}

@@ -433,8 +433,7 @@ func shownSession(partitions, held int) *session {
 	s := newSession(cfg, nil, nil, map[string]preflight.Topic{}, newProcess(slog.New(slog.DiscardHandler)))
 	rnd := rand.New(rand.NewPCG(3, 0))
 	for n := range partitions {
-		p := &partition{Source: emit.Source{Topic: "raw", Partition: int32(n)}, state: s.engine.Assign(reorder.Fresh(0, 0, 0), 0)}
-		p.ledger = s.ledgers.Open(p.Source, 0)
+		p := s.working(emit.Source{Topic: "raw", Partition: int32(n)}, reorder.Fresh(0, 0, 0), 0)
 		s.install(p)
 		for i := range int64(held) {
 			at := watermark.Time(rnd.Int64N(int64(4 * time.Second)))

@@ -19,6 +19,9 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
+// ErrTopicsChanged says that the preflight has to look at the topics again.
+var ErrTopicsChanged = fault.NewError(fault.None, "topics have changed")
+
 // Topic is a source topic and where its records go.
 type Topic struct {
 	Name       string

@@ -228,24 +228,26 @@ var errKnown = errors.New("its partition is suspended before it")
 // ErrForGood says that a record is refused each time.
 var ErrForGood = errors.New("the brokers refuse the record for good")
 
-// Halted says whether a source partition is at the record at which it has to be suspended,
-// before that is judged or, held, released; halt says why. If it is to be tried again, it
-// is written alone, once everything before it is committed: again.
-func (w *Writer) Halted(s *Source, held bool, offset int64) (halt Halt, again, halted bool) {
-	at := s.refused
-	switch {
-	case at == nil || at.held != held || at.offset != offset:
-		return halt, false, false
-	case at.retry:
+// Halt says why a source partition has to be suspended before the record that it has come
+// to. If that is to be tried again, it is written alone, once everything before it is
+// committed: again.
+func (w *Writer) Halt(s *Source) (halt Halt, again bool) {
+	if s.refused.retry {
 		// If it is refused again, nothing else is undone with it.
 		s.refused = nil
 		s.suspect = &suspect{left: 1, alone: true}
-		return halt, true, true
+		return halt, true
 	}
-	return w.haltAt(at), false, true
+	return w.haltAt(s.refused), false
 }
 
-// MayHalt reports whether Halted can be true for a source partition.
+// HaltsAt reports whether it is the record at an offset before which the partition has to
+// be suspended, before that is judged or, held, released.
+func (s *Source) HaltsAt(held bool, offset int64) bool {
+	return s.refused != nil && s.refused.held == held && s.refused.offset == offset
+}
+
+// MayHalt reports whether there is a record before which the partition has to be suspended.
 func (s *Source) MayHalt() bool { return s.refused != nil }
 
 // TryAgain has the record at which a partition is suspended be tried again.

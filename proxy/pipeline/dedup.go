@@ -1,7 +1,6 @@
-package proxy
+package pipeline
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"hash"
@@ -11,27 +10,9 @@ import (
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/config"
-	"github.com/tidemarkhq/tidemark/proxy/txn"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
-
-// putOut sends a release where it belongs.
-func (s *session) putOut(ctx context.Context, p *partition, due *reorder.Release) error {
-	switch {
-	case !due.Duplicate:
-		s.released.add(p, due)
-		p.ledger.Pending.Ordered++
-		s.releaseLatency.Released()
-		return s.write(ctx, p, txn.Record{Record: s.writer.Outbox().Ordered(p.Source, due), Offset: due.Offset, Held: true})
-	case s.cfg.Duplicates == config.DropDuplicates:
-		p.dropped++
-		p.ledger.Pending.Dropped++
-		return nil
-	}
-	p.ledger.Pending.Late[reorder.Duplicate]++
-	return s.write(ctx, p, txn.Record{Record: s.writer.Outbox().Duplicate(p.Source, due, p.state.Watermark(), s.wall.Millis()), Offset: due.Offset, Held: true})
-}
 
 // released remembers the last records that came out in order, so that a repeat
 // of one of them that comes behind the watermark is called a duplicate, and a
@@ -73,7 +54,7 @@ func (m *released) newLife() uint64 {
 	return m.lives
 }
 
-func (m *released) add(p *partition, due *reorder.Release) {
+func (m *released) add(p *Partition, due *reorder.Release) {
 	if m == nil {
 		return
 	}
@@ -84,7 +65,7 @@ func (m *released) add(p *partition, due *reorder.Release) {
 
 // repeats reports whether a record that is late, behind the watermark, repeats
 // one that is remembered.
-func (m *released) repeats(p *partition, v reorder.Verdict, t watermark.Time, r *kgo.Record) bool {
+func (m *released) repeats(p *Partition, v reorder.Verdict, t watermark.Time, r *kgo.Record) bool {
 	if m == nil || v != reorder.BehindWatermark && v != reorder.Overflow {
 		return false
 	}
@@ -92,11 +73,11 @@ func (m *released) repeats(p *partition, v reorder.Verdict, t watermark.Time, r 
 	if len(id) == 0 {
 		return false
 	}
-	_, seen := m.digests.Get(m.digest(p, p.state.Epoch(), t, id))
+	_, seen := m.digests.Get(m.digest(p, p.State.Epoch(), t, id))
 	return seen
 }
 
-func (m *released) digest(p *partition, epoch uint32, t watermark.Time, id []byte) (d [sha256.Size]byte) {
+func (m *released) digest(p *Partition, epoch uint32, t watermark.Time, id []byte) (d [sha256.Size]byte) {
 	m.buf = binary.LittleEndian.AppendUint64(m.buf[:0], p.life)
 	m.buf = binary.LittleEndian.AppendUint32(m.buf, epoch)
 	m.buf = binary.LittleEndian.AppendUint64(m.buf, uint64(t))

@@ -1,4 +1,4 @@
-package proxy
+package pipeline
 
 import (
 	"fmt"
@@ -20,17 +20,18 @@ import (
 // topic than what was written until somebody mended it. Behind other sources a time of
 // arrival is taken, and told of, as it is where the topic was so from the start.
 
-// arrives is called with the first record of a partition whose timestamp is the time
+// onArrivalTime is called with the first record of a partition whose timestamp is the time
 // of its arrival.
-func (s *session) arrives(p *partition, r *kgo.Record) error {
+func (p *Partition) onArrivalTime(r *kgo.Record) error {
+	l := p.line
 	p.arrivals = true
-	if s.looked[p.Topic] {
+	if l.Checked[p.Topic] {
 		return nil
 	}
-	s.looked[p.Topic] = true
-	if s.extract.UsesOnlyTimestamp() {
-		return fmt.Errorf("%s partition %d has the time of arrival for a timestamp at offset %d: %w", p.Topic, p.Partition, r.Offset, errTopology)
+	l.Checked[p.Topic] = true
+	if l.Extract.UsesOnlyTimestamp() {
+		return fmt.Errorf("%s partition %d has the time of arrival for a timestamp at offset %d: %w", p.Topic, p.Partition, r.Offset, preflight.ErrTopicsChanged)
 	}
-	s.reporter.WarnOnce(p.Topic, preflight.ArrivalWarning, "topic", p.Topic, "hint", preflight.CreateTimeHint(fault.CommandsFor(s.cfg), p.Topic))
+	l.Reporter.WarnOnce(p.Topic, preflight.ArrivalWarning, "topic", p.Topic, "hint", preflight.CreateTimeHint(fault.CommandsFor(l.Config), p.Topic))
 	return nil
 }

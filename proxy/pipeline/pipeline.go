@@ -1,0 +1,182 @@
+package pipeline
+
+import (
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/clocks"
+	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/registry"
+	"github.com/tidemarkhq/tidemark/proxy/status"
+	"github.com/tidemarkhq/tidemark/proxy/timestamp"
+	"github.com/tidemarkhq/tidemark/reorder"
+	"github.com/tidemarkhq/tidemark/watermark"
+)
+
+// Options are what a Pipeline works with.
+type Options struct {
+	Config    config.Config
+	Extract   *timestamp.Extractor
+	Schemas   *registry.Registry // nil where nothing needs it
+	Producers *clocks.Producers
+	Reporter  *fault.Reporter
+	Checked   map[string]bool     // topics whose append time was looked into; see arrival.go
+	Outbox    func() *emit.Outbox // where the next output record is made
+	Atomic    bool                // readers see records only once they are committed
+	// Waited is called after a wait that was long enough to look at the clock.
+	Waited func()
+}
+
+// Pipeline is what the partitions of a session share on the path of a record. One
+// goroutine, the loop, owns it.
+type Pipeline struct {
+	Options
+	Latency status.ReleaseLatency // of what was released since the last commit
+	Invalid Invalid               // since the last commit
+
+	wall       watermark.Time
+	now        watermark.Instant
+	timestamps bool           // records' own timestamps may be event times
+	polled     watermark.Time // the wall clock when what is worked off was polled
+	prompt     bool           // it had not been in the client for long
+	released   *released
+	reports    producerReports
+}
+
+// New returns the pipeline of a session.
+func New(o Options) *Pipeline {
+	return &Pipeline{Options: o, timestamps: o.Config.EventTime.UsesTimestamp(), released: newReleased(o.Config)}
+}
+
+// SetClock sets the wall clock and the clock of the session.
+func (l *Pipeline) SetClock(wall watermark.Time, now watermark.Instant) { l.wall, l.now = wall, now }
+
+// Polled says that what follows was polled now. prompt: it was not in the client for long.
+func (l *Pipeline) Polled(prompt bool) {
+	l.polled, l.prompt = l.wall, prompt
+	l.Latency.Polled(l.now)
+}
+
+// Abort forgets what was counted since the last commit.
+func (l *Pipeline) Abort() {
+	l.Invalid = Invalid{}
+	l.Latency.Abort()
+}
+
+// Invalid counts what was found wrong since the last commit. Read again, it would be
+// counted again.
+type Invalid struct {
+	Times   Faulty // records without a usable event time
+	Markers Faulty // watermarks in records that cannot be used
+	Lost    int64  // records that are gone from the source
+}
+
+// Faulty is how many records had something wrong, and what it was with the first.
+type Faulty struct {
+	Records int
+	First   error
+}
+
+func (f *Faulty) add(r *kgo.Record, err error) {
+	if f.Records++; f.Records == 1 {
+		f.First = fmt.Errorf("%s partition %d offset %d: %w", r.Topic, r.Partition, r.Offset, err)
+	}
+}
+
+// Gate says before which record a partition has to be suspended.
+type Gate interface {
+	// MayHalt reports whether there is such a record.
+	MayHalt() bool
+	// HaltsAt reports whether it is the one at an offset, which is held or, not held, to
+	// be judged.
+	HaltsAt(held bool, offset int64) bool
+}
+
+// Partition is a source partition that is worked on.
+type Partition struct {
+	emit.Source
+	State   *reorder.Partition
+	Ledger  *status.Ledger
+	Clocks  clocks.Gathering
+	Gate    Gate  // nil: none
+	AtEnd   bool  // what was read of it last was the end of the log
+	Dropped int64 // duplicates since the last commit; the caller resets it
+
+	line     *Pipeline
+	fresh    bool   // what is worked off of it now was read at once
+	arrivals bool   // a timestamp was that of arrival
+	life     uint64 // tells it from what it was before it was taken up; see released
+	due      reorder.Release
+	passed   bool // the checkpoint that a release asked for
+
+	// The record under way.
+	record    *kgo.Record
+	stage     stage
+	releasing bool
+	judging   judging
+}
+
+// Start has a partition be worked on, from a state that was assigned to it at now.
+func (l *Pipeline) Start(src emit.Source, state *reorder.Partition, ledger *status.Ledger, now watermark.Instant) *Partition {
+	p := &Partition{Source: src, State: state, Ledger: ledger, line: l, life: l.released.newLife()}
+	p.Clocks.Begin(now)
+	return p
+}
+
+// Lost reports records that are gone. It returns a fault unless that is accepted.
+func (p *Partition) Lost(err error) error {
+	l := p.line
+	if l.Config.OnDataLoss == config.LossContinues {
+		l.Reporter.Logger.Error("records of the source are gone; going on as told", "topic", p.Topic, "partition", p.Partition, "err", err)
+		return nil
+	}
+	hint := "find out why the topic lost records (retention, truncation, deletion); to go on without them, set TIDEMARK_ON_DATA_LOSS=continue"
+	if l.Schemas != nil {
+		hint = "is TIDEMARK_SCHEMA_REGISTRY the registry of before? another may have other schemas under the same ids; else " + hint
+	}
+	return fault.Failed(fmt.Errorf("read %s partition %d again: %w", p.Topic, p.Partition, err), hint)
+}
+
+// EndReplay ends the replay of a partition whose log ends at an offset, or that has come to
+// the end of what it replays (math.MaxInt64). lost: records are missing, which is accepted,
+// and reading has to go on where the logs part. The release that was under way may be
+// finished now: see Release.
+func (p *Partition) EndReplay(logEnd int64) (lost bool, err error) {
+	had := p.State.Owed()
+	accept := p.line.Config.OnDataLoss == config.LossContinues
+	loss := p.State.EndReplay(logEnd, accept)
+	if loss == nil {
+		return false, nil
+	}
+	if accept {
+		p.Ledger.Lose(int64(had - p.State.Owed()))
+	}
+	if err := p.Lost(loss); err != nil {
+		return false, err
+	}
+	p.line.Invalid.Lost += loss.Records()
+	return true, nil
+}
+
+// AcceptLoss ends the replay of a partition whose log ends at an offset although records of
+// it are missing, and returns how many are. The caller has reported and counts them.
+func (p *Partition) AcceptLoss(logEnd int64) int64 {
+	had := p.State.Owed()
+	loss := p.State.EndReplay(logEnd, true)
+	if loss == nil {
+		return 0
+	}
+	p.Ledger.Lose(int64(had - p.State.Owed()))
+	return loss.Records()
+}
+
+// Rewind sets the partition back to where the log was rewritten. What it held from there on
+// is lost.
+func (p *Partition) Rewind(end int64) {
+	had := p.State.Owed()
+	p.State.Rewind(end)
+	p.Ledger.Lose(int64(had - p.State.Owed()))
+}
