@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // One suite for all brokers. Tests whose name has Kafka in it run against a
@@ -96,6 +98,17 @@ func withFake(t *testing.T, scenario func(*testing.T, *cluster), opts ...kfake.O
 	c.open()
 	defer c.close()
 	scenario(t, c)
+}
+
+// neverCutByMaxBytes lifts the bound of a whole fetch, and leaves those of its partitions:
+// kfake forgets to name the aborted transactions where a fetch is cut by the former, and
+// what was aborted seems to be committed (seed 20261600409 of the simulation).
+func (c *cluster) neverCutByMaxBytes() {
+	c.fake.ControlKey(kmsg.Fetch.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		c.fake.KeepControl()
+		r.(*kmsg.FetchRequest).MaxBytes = math.MaxInt32
+		return nil, nil, false
+	})
 }
 
 func (c *cluster) open() {

@@ -224,6 +224,7 @@ func (m *simulation) live() {
 	m.cfg = m.c.config(m.topic, p.env...)
 	m.topicID = m.c.fake.TopicInfo(m.topic).TopicID
 	m.refused = map[kmsg.Key][]*kfake.FaultHandle{}
+	m.c.neverCutByMaxBytes()
 	m.aborts = m.c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.EndTxn}, Observe: true, Count: -1, When: func(r kmsg.Request) bool {
 		e := r.(*kmsg.EndTxnRequest)
 		return !e.Commit && strings.HasPrefix(e.TransactionalID, m.cfg.Group+"/")
