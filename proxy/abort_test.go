@@ -13,6 +13,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemarkhq/tidemark/proxy/group"
 )
 
 // sameBeside runs a second group over the same topic, undisturbed, and
@@ -108,7 +110,7 @@ func TestKafkaFencedThreeTimes(t *testing.T) {
 		id := s.cfg.TransactionalID()
 		c.await("the sidecar to give up", func() bool {
 			if len(c.commits(s.cfg)) > 0 {
-				_ = fenceOwn(c.ctx, c.cl, id, 10*time.Second)
+				_ = group.FenceOwn(c.ctx, c.cl, id, 10*time.Second)
 			}
 			time.Sleep(time.Second)
 			return !s.running()
@@ -177,7 +179,7 @@ func TestOwnJoinIsNoDouble(t *testing.T) {
 		c.await("a member of this instance", func() bool { return len(c.commits(member.cfg)) > 0 })
 		cl := c.client() // has not been told a member id
 		defer cl.Close()
-		if replaced(c.ctx, cl, c.adm, member.cfg, newProcess(slog.New(slog.DiscardHandler)).reporter) {
+		if group.Replaced(c.ctx, cl, c.adm, member.cfg, newProcess(slog.New(slog.DiscardHandler)).reporter) {
 			t.Error("takes itself for another process")
 		}
 		member.stop()

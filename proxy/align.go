@@ -3,6 +3,7 @@ package proxy
 import (
 	"time"
 
+	"github.com/tidemarkhq/tidemark/proxy/group"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -91,7 +92,7 @@ func (s *session) tellHeld() {
 		return
 	}
 	s.toldHeld = s.now()
-	s.log.Warn("partitions wait for a slower one", "paused", list(held), "slowest_topic", slowest.Topic, "slowest_partition", slowest.Partition,
+	s.log.Warn("partitions wait for a slower one", "paused", group.ListPartitions(held), "slowest_topic", slowest.Topic, "slowest_partition", slowest.Partition,
 		"slowest_watermark_ms", s.slowest.Millis(),
 		"hint", "if it does not get on, see whether a transaction is open on it; TIDEMARK_MAX_DRIFT says how far the others may go ahead")
 }

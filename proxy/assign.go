@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/group"
 	"github.com/tidemarkhq/tidemark/proxy/txn"
 )
 
@@ -24,61 +24,18 @@ import (
 //
 // After an abort the loop does the same by itself: reload.
 
-// assignment asks the loop to take up partitions; reply gets their positions.
-type assignment struct {
-	ctx        context.Context // ends when the group rebalances again
-	partitions map[string][]int32
-	reply      chan positions
-}
-
-type positions map[string]map[int32]kgo.Offset
-
-// ownership is a balancer that remembers what the group assigned last. The
-// transaction session hides a revocation from us when another has come since
-// the last transaction ended, and then it is the only one that knows.
-type ownership struct {
-	kgo.GroupBalancer
-	latest atomic.Pointer[map[string][]int32]
-	asked  atomic.Bool // the client has asked to join
-}
-
-func newOwnership() *ownership {
-	return &ownership{GroupBalancer: kgo.CooperativeStickyBalancer()}
-}
-
-// JoinGroupMetadata is called with every question to join the group.
-func (o *ownership) JoinGroupMetadata(topics []string, mine map[string][]int32, generation int32) []byte {
-	o.asked.Store(true)
-	return o.GroupBalancer.JoinGroupMetadata(topics, mine, generation)
-}
-
-// ParseSyncAssignment takes note of a new assignment.
-func (o *ownership) ParseSyncAssignment(assignment []byte) (map[string][]int32, error) {
-	mine, err := o.GroupBalancer.ParseSyncAssignment(assignment)
-	if err == nil {
-		o.latest.Store(&mine)
+// takeEvents applies what has happened to our membership, and reports whether partitions
+// have moved since a transaction could be begun.
+func (s *session) takeEvents() (moved bool) {
+	for _, e := range s.member.TakeEvents() {
+		if e.Revoked == nil { // a new generation
+			s.moved = s.forget(s.foreign) || s.moved
+			continue
+		}
+		s.forget(func(topic string, n int32) bool { return slices.Contains(e.Revoked[topic], n) })
+		s.moved = true
 	}
-	return mine, err
-}
-
-func (o *ownership) has(topic string, n int32) bool {
-	mine := o.latest.Load()
-	return mine != nil && slices.Contains((*mine)[topic], n)
-}
-
-// assigned is called by the client in every new generation of the group,
-// before it fetches offsets, while the loop waits in poll. By now everything
-// has been revoked that is no longer ours, and nobody else has it yet.
-func (s *session) assigned(_ context.Context, _ *kgo.Client, added map[string][]int32) {
-	<-s.ready
-	s.reporter.Rebalances.Add(1)
-	if s.forget(s.foreign) {
-		s.rebalanced = true
-	}
-	if len(added) > 0 && s.gts != nil {
-		s.fenceDead(added)
-		s.stabilize(added)
-	}
+	return s.moved
 }
 
 // giveUpForeign forgets, at the beginning of a turn, what the group has assigned to others.
@@ -88,7 +45,7 @@ func (s *session) assigned(_ context.Context, _ *kgo.Client, added map[string][]
 // releases. The assignment without the partition came before either. As long as
 // something is uncommitted, the revocation is still waiting for us, and so is the other.
 func (s *session) giveUpForeign() {
-	mine := s.owned.latest.Load()
+	mine := s.member.Assigned()
 	if mine == s.ownedSeen || !s.clean() {
 		return
 	}
@@ -97,7 +54,7 @@ func (s *session) giveUpForeign() {
 }
 
 // foreign reports whether the group has assigned a partition to nobody here.
-func (s *session) foreign(topic string, n int32) bool { return !s.owned.has(topic, n) }
+func (s *session) foreign(topic string, n int32) bool { return !s.member.Has(topic, n) }
 
 // forget drops all that is known of partitions that are not ours any more: nor is one that
 // stands still to be tried again. It reports whether any of them was being worked on.
@@ -115,68 +72,23 @@ func (s *session) forget(gone func(topic string, n int32) bool) (any bool) {
 	return any
 }
 
-// revoked is called by the client while the loop waits in poll or in end, with
-// nothing uncommitted unless the group was lost.
-func (s *session) revoked(_ context.Context, _ *kgo.Client, lost map[string][]int32) {
-	s.forget(func(topic string, n int32) bool { return slices.Contains(lost[topic], n) })
-	s.rebalanced = true
-	s.poke()
-	if len(lost) > 0 {
-		s.reporter.Progress("partitions given up", "partitions", list(lost))
-	}
-}
-
-// position is called by the client when it has fetched offsets and is about
-// to read. ctx ends when the group rebalances again.
-func (s *session) position(ctx context.Context, fetched map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
-	req := assignment{ctx: ctx, partitions: map[string][]int32{}, reply: make(chan positions, 1)}
-	for topic, ps := range fetched {
-		for n := range ps {
-			req.partitions[topic] = append(req.partitions[topic], n)
-		}
-	}
-	select {
-	case s.requests <- req:
-		s.poke()
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	select {
-	case at, ok := <-req.reply:
-		if !ok {
-			return nil, fmt.Errorf("partitions %v could not be taken up", req.partitions)
-		}
-		return at, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
 // takeRequests takes up partitions that the client has been assigned.
 func (s *session) takeRequests(ctx context.Context) error {
-	for {
-		select {
-		case req := <-s.requests:
-			if req.ctx.Err() != nil {
-				continue
-			}
-			at, err := s.takeUp(ctx, req.partitions)
-			if err != nil {
-				close(req.reply)
-				if txn.Stale(err) {
-					s.reporter.Info("the group moved on while partitions were taken up", err, "group", s.cfg.Group)
-					continue // the client is assigned again
-				}
-				return err
-			}
-			req.reply <- at
+	for req, ok := s.member.TakeRequest(); ok; req, ok = s.member.TakeRequest() {
+		at, err := s.takeUp(ctx, req.Partitions)
+		req.Answer(at, err == nil)
+		switch {
+		case err == nil:
+		case txn.Stale(err):
+			s.reporter.Info("the group moved on while partitions were taken up", err, "group", s.cfg.Group) // the client is assigned again
 		default:
-			return nil
+			return err
 		}
 	}
+	return nil
 }
 
-func (s *session) takeUp(ctx context.Context, partitions map[string][]int32) (positions, error) {
+func (s *session) takeUp(ctx context.Context, partitions map[string][]int32) (group.Positions, error) {
 	if err := s.checkpoint(ctx); err != nil {
 		return nil, err
 	}
@@ -227,5 +139,14 @@ func (s *session) takeAgain(partitions map[string][]int32) error {
 		s.cl.SetOffsets(aside)
 	}
 	s.cl.SetOffsets(set)
+	return nil
+}
+
+// amongOurselves returns an error if others have come into the group before us. Nobody
+// comes after.
+func (s *session) amongOurselves() error {
+	if others := group.StrangersIn(s.stopping, s.adm, s.reporter, s.cfg); others != nil {
+		return fmt.Errorf("join group %q: %w", s.cfg.Group, others)
+	}
 	return nil
 }

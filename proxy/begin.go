@@ -26,15 +26,15 @@ func (s *session) knownFrom(ctx context.Context, t preflight.Topic) (known int32
 		every[n] = int32(n)
 	}
 	// What the commits say of this never changes, so they need not be stable.
-	commits, err := s.fetchCommitted(ctx, s.cfg.Group, map[string][]int32{t.Name: every}, false)
+	commits, err := s.admin.FetchCommits(ctx, s.cfg.Group, map[string][]int32{t.Name: every}, false, s.abortedAt)
 	if err != nil {
 		return 0, err
 	}
 	known = t.Partitions
 	said, any := false, false
 	for n, c := range commits[t.Name] {
-		any = any || c.offset >= 0
-		snap, err := reorder.Decode(c.metadata, c.offset, c.leaderEpoch, s.scope(t, n))
+		any = any || c.Offset >= 0
+		snap, err := reorder.Decode(c.Metadata, c.Offset, c.LeaderEpoch, s.scope(t, n))
 		if err == nil {
 			known, said = min(known, snap.Known), true
 		}
@@ -191,13 +191,13 @@ func (s *session) groupOffset(ctx context.Context, p *partition, group string) (
 	if n := len(groups[group].Members); n > 0 {
 		return doing(fmt.Errorf("it has %d live members", n), "stop its consumers first")
 	}
-	offsets, err := s.fetchCommitted(ctx, group, map[string][]int32{p.Topic: {p.Partition}}, true)
+	offsets, err := s.admin.FetchCommits(ctx, group, map[string][]int32{p.Topic: {p.Partition}}, true, s.abortedAt)
 	if err != nil {
 		return kgo.EpochOffset{}, err
 	}
 	c, ok := offsets[p.Topic][p.Partition]
-	if !ok || c.offset < 0 {
+	if !ok || c.Offset < 0 {
 		return doing(errors.New("it has no offset for it"), "commit one for that partition in the group, or choose another TIDEMARK_START")
 	}
-	return kgo.EpochOffset{Epoch: c.leaderEpoch, Offset: c.offset}, nil
+	return kgo.EpochOffset{Epoch: c.LeaderEpoch, Offset: c.Offset}, nil
 }

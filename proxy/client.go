@@ -1,69 +1,23 @@
 package proxy
 
 import (
-	"context"
-	"log/slog"
-	"math/rand/v2"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/group"
 	"github.com/tidemarkhq/tidemark/proxy/txn"
 )
-
-// heartbeat is how often a member shows that it lives. It is also how long a
-// survivor may take to notice that another left: with the client's 3 s it
-// took 2.07 s.
-const heartbeat = 500 * time.Millisecond
-
-// prompt are options that let a client go on soon after brokers were away. By
-// default it asks where partitions are every 5 s at most; and it does so, and waits
-// for it, whenever a batch has to be sent again, be it only because the brokers
-// still end the transaction before (CONCURRENT_TRANSACTIONS). Its pauses between
-// attempts grow to 5 s. After a broker had restarted, that came to 20 s and more.
-//
-// And it takes a connection that is closed at its first request for one to the
-// wrong port, and fails. Behind a load balancer or a mesh that is how a broker that
-// is away looks. So only the first contact fails; after that, runSession has such
-// requests tried again (AlwaysRetryEOF), by another broker where any will do.
-func prompt() []kgo.Opt {
-	return []kgo.Opt{
-		kgo.MetadataMinAge(100 * time.Millisecond),
-		kgo.RetryBackoffFn(func(tries int) time.Duration {
-			const first, longest = 20 * time.Millisecond, 300 * time.Millisecond
-			d := min(first<<min(tries, 8), longest)
-			return d/2 + rand.N(d/2)
-		}),
-		kgo.RequestRetries(1000), // it is time that bounds them
-	}
-}
 
 // clientOpts are the options of the consuming and producing client. The
 // callbacks are the session's.
 func (s *session) clientOpts() []kgo.Opt {
 	cfg := s.cfg
 	opts := append([]kgo.Opt{}, s.connection...)
+	opts = append(opts, s.member.Options()...)
 	opts = append(opts,
-		kgo.WithContext(s.life),
-		kgo.ConsumerGroup(cfg.Group),
-		kgo.InstanceID(cfg.Instance),
 		kgo.ConsumeTopics(cfg.Topics...),
-		kgo.SessionTimeout(cfg.SessionTimeout),
-		kgo.RebalanceTimeout(s.rebalanceTimeout()),
-		kgo.Balancers(s.owned),
-		kgo.HeartbeatInterval(heartbeat),
-		kgo.DisableAutoCommit(),
-
-		// Rebalances wait until what has been polled is committed, so that
-		// they find nothing to abort. OnPartitionsCallbackBlocked tells
-		// that one is waiting.
-		kgo.BlockRebalanceOnPoll(),
-		kgo.OnPartitionsCallbackBlocked(func(context.Context, *kgo.Client) { s.hurry() }),
-		kgo.OnPartitionsAssigned(s.assigned),
-		kgo.OnPartitionsRevoked(s.revoked),
-		kgo.OnPartitionsLost(s.revoked),
-		kgo.AdjustFetchOffsetsFn(s.position),
 
 		// Where to begin is never left to the client: a reset policy turns
 		// lost records into skipped or repeated ones.
@@ -76,9 +30,9 @@ func (s *session) clientOpts() []kgo.Opt {
 		kgo.FetchMaxBytes(fetchBytes(int64(cfg.Memory))),
 		kgo.FetchMaxPartitionBytes(partitionBytes),
 		kgo.FetchMaxWait(500*time.Millisecond),
-		kgo.WithPools(new(fetchPool)),
-		kgo.WithHooks(fetchTimes{&s.trips}),
-		kgo.MaxDecompressBatchBytes(decompressLimit(int64(cfg.Memory))),
+		kgo.WithPools(new(group.FetchPool)),
+		kgo.WithHooks(group.FetchTimes{Trips: &s.trips}),
+		kgo.MaxDecompressBatchBytes(group.DecompressLimit(int64(cfg.Memory))),
 
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.MaxBufferedRecords(maxInFlight),
@@ -135,14 +89,6 @@ func (s *session) linger() time.Duration {
 	return min(s.cfg.CommitInterval/4, 25*time.Millisecond)
 }
 
-// decompressLimit bounds what a batch may decompress to. Some kilobytes can become a
-// gigabyte, and the process is not to be killed by what others write.
-func decompressLimit(budget int64) int {
-	return int(min(max(budget, 64<<20), mostDecompressed))
-}
-
-const mostDecompressed = 1 << 30
-
 // maxInFlight lets a record pass that is as large as a request may be, where
 // there are such.
 func (s *session) maxInFlight() int {
@@ -152,31 +98,8 @@ func (s *session) maxInFlight() int {
 	return maxInFlightBytes
 }
 
-// rebalanceTimeout is how long the others wait for a member that does not
-// join again. Nobody can commit meanwhile, so it has to be shorter than a
-// transaction may last. A static member that is slower keeps its partitions
-// until the session timeout.
-func (s *session) rebalanceTimeout() time.Duration {
-	return min(s.cfg.SessionTimeout, s.cfg.TransactionTimeout/2)
-}
-
 // fetchBytes bounds what one broker sends ahead of what is read: memory beside
 // the budget, so it keeps a proportion to it.
 func fetchBytes(budget int64) int32 {
 	return int32(min(max(budget/8, 1<<20), 8<<20))
-}
-
-// clientLog passes on what the client has to say. What matters of it comes back
-// as an error and is told once, by us; the rest is for debugging.
-type clientLog struct{ log *slog.Logger }
-
-func (l clientLog) Level() kgo.LogLevel {
-	if l.log.Enabled(context.Background(), slog.LevelDebug) {
-		return kgo.LogLevelInfo
-	}
-	return kgo.LogLevelNone
-}
-
-func (l clientLog) Log(level kgo.LogLevel, msg string, keyvals ...any) {
-	l.log.Debug("kafka client: "+msg, append(keyvals, "client_level", level.String())...)
 }

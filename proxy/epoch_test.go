@@ -163,7 +163,7 @@ func TestLastEpochBeforeHole(t *testing.T) {
 		topic := c.topic(1)
 		s := c.openedSession(newProcess(slog.New(slog.DiscardHandler)), topic)
 		defer s.cl.CloseAllowingRebalance()
-		defer s.die()
+		defer s.member.Cancel()
 		for name, batches := range holes(1, 2) {
 			c.forge(topic+".ordered").set(5, batches...)
 			took := since(func() {

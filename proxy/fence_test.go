@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/tidemarkhq/tidemark/proxy/group"
 	"github.com/tidemarkhq/tidemark/proxy/preflight"
 )
 
@@ -42,7 +43,7 @@ func TestStrangersAreNotFenced(t *testing.T) {
 		}
 		topics := map[string]preflight.Topic{topic: {Name: topic, Partitions: 1, Usable: 1, Ordered: out, Late: cfg.LateTopic(topic)}}
 		s := newSession(cfg, c.connection, c.adm, topics, newProcess(slog.New(slog.DiscardHandler)))
-		dead, err := s.deadTransactions(c.ctx, map[string][]int32{topic: {0}})
+		dead, err := s.admin.DeadTransactions(c.ctx, map[string][]int32{topic: {0}})
 		if err != nil || !slices.Equal(dead, []string{ours}) {
 			t.Errorf("to be ended: %q, %v; want %q alone", dead, err, ours)
 		}
@@ -148,7 +149,7 @@ func TestKafkaStrangerHoldsOffsets(t *testing.T) {
 
 // endsTransaction has an id's transaction undone, as its owner does.
 func (c *cluster) endsTransaction(cl *kgo.Client, transactionalID string) (kadm.DescribedTransactions, error) {
-	if err := fenceOwn(c.ctx, cl, transactionalID, time.Minute); err != nil {
+	if err := group.FenceOwn(c.ctx, cl, transactionalID, time.Minute); err != nil {
 		return nil, err
 	}
 	return c.adm.DescribeTransactions(c.ctx, transactionalID)

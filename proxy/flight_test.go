@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/group"
 	"github.com/tidemarkhq/tidemark/proxy/preflight"
 )
 
@@ -21,13 +22,13 @@ import (
 func (c *cluster) openedSession(proc *process, topic string, env ...string) *session {
 	c.t.Helper()
 	cfg := c.config(topic, env...)
-	connection := append(append([]kgo.Opt{kgo.Dialer(c.dial)}, c.connection...), prompt()...)
+	connection := append(append([]kgo.Opt{kgo.Dialer(c.dial)}, c.connection...), group.PromptRetries()...)
 	topics, err := preflight.Check(c.ctx, c.adm, c.adm, cfg, cfg.EventTime, proc.reporter, proc.cluster)
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	s := newSession(cfg, connection, kadm.NewClient(c.cl), topics, proc)
-	s.stopping = c.ctx
+	s.stopAt(c.ctx)
 	if cfg.Delivery == config.AtLeastOnce {
 		cl, err := kgo.NewClient(s.clientOpts()...)
 		if err != nil {
@@ -41,7 +42,7 @@ func (c *cluster) openedSession(proc *process, topic string, env ...string) *ses
 		}
 		s.use(gts.Client(), gts)
 	}
-	close(s.ready)
+	s.member.Start()
 	return s
 }
 
@@ -59,7 +60,7 @@ func TestFlightsLandAfterRefusal(t *testing.T) {
 		proc.limits.SizeAware = true // as after the first record that is larger than the output takes
 		s := c.openedSession(proc, topic, noDrain, "TIDEMARK_DELIVERY=at-least-once", "TIDEMARK_COMMIT_INTERVAL=1s")
 		ctx, end := context.WithCancel(c.ctx)
-		s.stopping = ctx
+		s.stopAt(ctx)
 		ended := make(chan error, 1)
 		go func() { ended <- s.run(ctx, context.WithoutCancel(ctx)) }()
 

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/group"
 )
 
 // normal is a consumer as others have them, in the group of a sidecar.
@@ -118,7 +119,7 @@ func TestKafkaConsumerOfTheNewProtocolIsKeptOut(t *testing.T) {
 			t.Error("it was let in")
 		}
 		time.Sleep(time.Second)
-		if shared := c.sharedBy(s.cfg); shared != protocol || len(c.owned(s)) != 2 {
+		if shared := c.sharedBy(s.cfg); shared != group.Protocol || len(c.owned(s)) != 2 {
 			t.Errorf("the group is shared by %q, the sidecar has %d partitions", shared, len(c.owned(s)))
 		}
 		s.stop()
@@ -172,7 +173,7 @@ func (m *modern) leaves() {
 // Partitions are shared as the cooperative-sticky balancer does it, whatever version the
 // members are of, and each assignment bears the mark.
 func TestSharingIsCooperativeAndMarked(t *testing.T) {
-	o, before := newOwnership(), kgo.CooperativeStickyBalancer()
+	o, before := group.NewBalancer(), kgo.CooperativeStickyBalancer()
 	if !o.IsCooperative() {
 		t.Error("all would give up everything at each rebalance")
 	}
@@ -195,7 +196,7 @@ func TestSharingIsCooperativeAndMarked(t *testing.T) {
 	has := map[string][]int32{}
 	for _, a := range plan.IntoSyncAssignment() {
 		var read kmsg.ConsumerMemberAssignment
-		if err := read.ReadFrom(a.MemberAssignment); err != nil || string(read.UserData) != protocol {
+		if err := read.ReadFrom(a.MemberAssignment); err != nil || string(read.UserData) != group.Protocol {
 			t.Errorf("%s: user data %q, %v", a.MemberID, read.UserData, err)
 		}
 		mine, err := o.ParseSyncAssignment(a.MemberAssignment)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/group"
 	"github.com/tidemarkhq/tidemark/proxy/pipeline"
 	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/proxy/status"
@@ -32,7 +33,7 @@ type suspension struct {
 	committed int64
 	away      bool             // a leader is
 	schema    *pipeline.Wanted // that it waits for; nil: for something else
-	extent
+	group.Extent
 
 	tried watermark.Instant // when it was suspended, or last tried again
 }
@@ -69,7 +70,7 @@ func (s *session) suspend(p *partition, why suspension) *suspension {
 	if p.state != nil {
 		why.last = p.state.Status()
 	}
-	why.committed, why.extent, why.tried = p.committed, p.extent, s.now()
+	why.committed, why.Extent, why.tried = p.committed, p.Extent, s.now()
 	s.suspended[p.Source] = &why
 	s.remove(p.Topic, p.Partition)
 	s.cl.PauseFetchPartitions(map[string][]int32{p.Topic: {p.Partition}})
@@ -134,7 +135,7 @@ func (s *session) tooLargeToRead(ctx context.Context, p *partition, err error) e
 		return err
 	}
 	hint := "give it more memory: raise TIDEMARK_MEMORY, or the limit of the container"
-	if decompressLimit(int64(s.cfg.Memory)) == mostDecompressed {
+	if group.DecompressLimit(int64(s.cfg.Memory)) == group.MostDecompressed {
 		hint = "have the producers write smaller batches"
 	}
 	s.halt(p, err, hint)
@@ -225,14 +226,14 @@ func (s *session) trySuspended(ctx context.Context) error {
 func (s *session) tooEarly(src emit.Source, at *suspension) bool {
 	since := s.now().Sub(at.tried)
 	if at.away {
-		return since < retryAway || !s.watcher.answered(at.tried, leadersOf(src)...)
+		return since < retryAway || !s.watcher.Answered(at.tried, leadersOf(src)...)
 	}
 	return since < retrySuspended
 }
 
 // leadersOf returns the partitions whose leaders have to answer before one can begin.
-func leadersOf(src emit.Source) []topicPartition {
-	return []topicPartition{{src.Topic, src.Partition}, {src.Ordered, src.Partition}, {src.Late, src.Partition}}
+func leadersOf(src emit.Source) []group.TopicPartition {
+	return []group.TopicPartition{{Topic: src.Topic, N: src.Partition}, {Topic: src.Ordered, N: src.Partition}, {Topic: src.Late, N: src.Partition}}
 }
 
 // outputsGrown returns preflight.ErrTopicsChanged when the outputs of a topic have got more partitions

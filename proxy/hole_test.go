@@ -15,6 +15,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/group"
 	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -225,15 +226,15 @@ func TestReplayEndsInHole(t *testing.T) {
 func TestLookForHole(t *testing.T) {
 	onFake(t, func(t *testing.T, c *cluster) {
 		topic := c.topic(1)
-		w := newWatcher(func() watermark.Instant { return 7 }, fault.NewReporter(nil), func() {})
-		w.cl = c.cl
+		w := group.NewWatcher(func() watermark.Instant { return 7 }, fault.NewReporter(nil), func() {})
+		w.Client = c.cl
 		info := c.fake.PartitionInfo(topic, 0)
-		look := func(at int64, epoch int32) (hole, error) {
-			return w.look(c.ctx, info.Leader, epoch, c.fake.TopicInfo(topic).TopicID, wantedEnd{topicPartition{topic, 0}, epoch, at})
+		look := func(at int64, epoch int32) (group.Hole, error) {
+			return w.Look(c.ctx, info.Leader, epoch, c.fake.TopicInfo(topic).TopicID, group.WantedEnd{TopicPartition: group.TopicPartition{Topic: topic}, Epoch: epoch, At: at})
 		}
 		nothing := func(why string, at int64) {
 			t.Helper()
-			if found, err := look(at, info.Epoch); err != nil || found.to != at {
+			if found, err := look(at, info.Epoch); err != nil || found.To != at {
 				t.Errorf("%s: %+v, %v", why, found, err)
 			}
 		}
@@ -273,8 +274,8 @@ func TestRemoteIsNoHole(t *testing.T) {
 	onFake(t, func(t *testing.T, c *cluster) {
 		topic := c.topic(1)
 		c.produce(c.cl, record(topic, 0, 1, "a"), record(topic, 0, 2, "b"))
-		w := newWatcher(func() watermark.Instant { return 7 }, fault.NewReporter(nil), func() {})
-		w.cl = c.cl
+		w := group.NewWatcher(func() watermark.Instant { return 7 }, fault.NewReporter(nil), func() {})
+		w.Client = c.cl
 		info := c.fake.PartitionInfo(topic, 0)
 		local := int64(2) // where the leader's own log begins
 		c.fake.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
@@ -306,8 +307,8 @@ func TestRemoteIsNoHole(t *testing.T) {
 		})
 		for _, step := range []struct{ local, to int64 }{{2, 1}, {1, 2}, {0, 2}, {-1, 2}} {
 			local = step.local
-			found, err := w.look(c.ctx, info.Leader, info.Epoch, c.fake.TopicInfo(topic).TopicID, wantedEnd{topicPartition{topic, 0}, -1, 1})
-			if err != nil || found.to != step.to {
+			found, err := w.Look(c.ctx, info.Leader, info.Epoch, c.fake.TopicInfo(topic).TopicID, group.WantedEnd{TopicPartition: group.TopicPartition{Topic: topic}, Epoch: -1, At: 1})
+			if err != nil || found.To != step.to {
 				t.Errorf("where the leader's own log begins at %d: %+v, %v", step.local, found, err)
 			}
 		}
@@ -339,7 +340,7 @@ func TestOldHoleIsNone(t *testing.T) {
 			p.Topic = topic
 			p.since, p.heard, p.sought = step.since, step.heard, step.sought
 			p.state.Skip(4, 0)
-			p.ends = ends{hole: hole{step.from, step.to, 10}}
+			p.ends = group.Ends{Hole: group.Hole{From: step.from, To: step.to, Asked: 10}}
 			if err := s.passHole(c.ctx, p); err != nil {
 				t.Fatal(err)
 			}

@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/group"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
@@ -31,7 +32,7 @@ func TestKafkaIdleDrains(t *testing.T) {
 		took := since(func() { c.awaitDrained(s) })
 		s.stop()
 		// 500 ms and 1 s, three questions, a commit, and this poll
-		if limit := 1500*time.Millisecond + 3*askInterval + 200*time.Millisecond; c.fake != nil && took > limit || took > 2*limit {
+		if limit := 1500*time.Millisecond + 3*group.AskInterval + 200*time.Millisecond; c.fake != nil && took > limit || took > 2*limit {
 			t.Errorf("the last record took %v", took)
 		}
 		if took < 1500*time.Millisecond {
@@ -229,9 +230,9 @@ func TestNoLeaderIsNotAskedForAtOnce(t *testing.T) {
 			onFake(t, func(t *testing.T, c *cluster) {
 				topic := c.topic(1)
 				var asked atomic.Int32
-				w := newWatcher(func() watermark.Instant { return 1 }, fault.NewReporter(slog.New(slog.DiscardHandler)), func() {})
-				w.cl = c.cl
-				w.wanted.Store(&[]wantedEnd{{topicPartition{topic, 0}, 1, -1}})
+				w := group.NewWatcher(func() watermark.Instant { return 1 }, fault.NewReporter(slog.New(slog.DiscardHandler)), func() {})
+				w.Client = c.cl
+				w.Want([]group.WantedEnd{{TopicPartition: group.TopicPartition{Topic: topic}, Epoch: 1, At: -1}})
 				c.fake.ControlKey(int16(kmsg.Metadata), func(req kmsg.Request) (kmsg.Response, error, bool) {
 					c.fake.KeepControl()
 					asked.Add(1)
@@ -245,9 +246,9 @@ func TestNoLeaderIsNotAskedForAtOnce(t *testing.T) {
 					told.Topics = append(told.Topics, of)
 					return told, nil, true
 				})
-				ctx, stop := context.WithTimeout(c.ctx, 10*askInterval)
+				ctx, stop := context.WithTimeout(c.ctx, 10*group.AskInterval)
 				defer stop()
-				w.watch(ctx)
+				w.Watch(ctx)
 				if n := asked.Load(); n < 8 || n > 10 {
 					t.Errorf("asked %d times in 10 rounds", n)
 				}
@@ -317,8 +318,8 @@ func TestOlderLeaderProvesNothing(t *testing.T) {
 		a := fault.NewReporter(slog.New(slog.NewTextHandler(said, nil)))
 		said.to = io.Discard
 		began := time.Now()
-		w := newWatcher(func() watermark.Instant { return watermark.Instant(time.Since(began)) }, a, func() {})
-		w.cl = c.cl
+		w := group.NewWatcher(func() watermark.Instant { return watermark.Instant(time.Since(began)) }, a, func() {})
+		w.Client = c.cl
 		var epoch atomic.Int32 // of the answers
 		c.fake.ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
 			c.fake.KeepControl()
@@ -336,20 +337,19 @@ func TestOlderLeaderProvesNothing(t *testing.T) {
 		var idle watermark.Idle
 		idle.Timeout = time.Second
 		quiet := func(known int32) time.Duration {
-			w.wanted.Store(&[]wantedEnd{{topicPartition{topic, 0}, known, -1}})
+			w.Want([]group.WantedEnd{{TopicPartition: group.TopicPartition{Topic: topic}, Epoch: known, At: -1}})
 			time.Sleep(3 * time.Second)
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			idle.Observe(w.parts[topicPartition{topic, 0}].Stretch, true)
+			heard, _ := w.EndsOf(group.TopicPartition{Topic: topic})
+			idle.Observe(heard.Stretch, true)
 			return idle.Quiet()
 		}
 		ctx, stop := context.WithCancel(c.ctx)
 		done := make(chan struct{})
-		go func() { w.watch(ctx); close(done) }()
+		go func() { w.Watch(ctx); close(done) }()
 		if got := quiet(0); got < 2*time.Second {
 			t.Errorf("quiet for %v, by a leader of epoch 0, the newest", got)
 		}
-		if got := quiet(1); got != 0 || len(said.heard(errBehind.Error())) == 0 {
+		if got := quiet(1); got != 0 || len(said.heard(group.ErrBehind.Error())) == 0 {
 			t.Errorf("quiet for %v, by a leader of epoch 0 where epoch 1 has written; the log says %q", got, said)
 		}
 		epoch.Store(1)

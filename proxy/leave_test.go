@@ -9,6 +9,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemarkhq/tidemark/proxy/group"
 )
 
 // However a process ends, its partitions are free at once. As a static member it would
@@ -99,7 +101,7 @@ func TestStoppedWhileJoining(t *testing.T) {
 		c.produce(c.cl, timed(topic, time.Now(), 0, nil))
 		cfg := c.config(topic)
 		busy := c.client(
-			kgo.ConsumerGroup(cfg.Group), kgo.ConsumeTopics(topic), kgo.Balancers(newOwnership()),
+			kgo.ConsumerGroup(cfg.Group), kgo.ConsumeTopics(topic), kgo.Balancers(group.NewBalancer()),
 			kgo.BlockRebalanceOnPoll(), kgo.RebalanceTimeout(time.Minute), kgo.DisableAutoCommit(),
 		)
 		defer busy.CloseAllowingRebalance()
@@ -158,8 +160,8 @@ func TestKafkaLeavingSparesTheDouble(t *testing.T) {
 		if len(was) != 1 || len(now) != 1 || was[0] == now[0] {
 			t.Fatalf("members %v and then %v", was, now)
 		}
-		m := membership{id: was[0]}
-		m.leave(c.cl, func() {}, older.proc.reporter, older.cfg.Group, older.cfg.Instance)
+		m := group.Membership{ID: was[0]}
+		m.Leave(c.cl, func() {}, older.proc.reporter, older.cfg.Group, older.cfg.Instance)
 		if still := c.instances(older.cfg.Group, older.cfg.Instance); len(still) != 1 || still[0] != now[0] {
 			t.Errorf("the younger one was %v and is %v", now, still)
 		}

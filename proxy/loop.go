@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/group"
 	"github.com/tidemarkhq/tidemark/proxy/pipeline"
 	"github.com/tidemarkhq/tidemark/proxy/txn"
 	"github.com/tidemarkhq/tidemark/reorder"
@@ -36,10 +37,10 @@ func (s *session) loop(stop, hard context.Context) error {
 		s.heedQuotas()
 		most, began := s.mostPolled(), s.now()
 		if s.clean() {
-			s.blocked.Store(false)
-			s.cl.AllowRebalance() // from here on callbacks touch what the loop owns, until poll is done
+			s.member.Allow()
 		}
-		fetches := s.poll(stop, wait, most)
+		fetches := s.member.Poll(stop, wait, most)
+		s.takeEvents()
 		s.readClocks()
 		s.line.Polled(began.Sub(ended) <= pipeline.PromptPoll)
 		switch err := s.turn(hard, fetches); {
@@ -80,8 +81,8 @@ func (s *session) turn(ctx context.Context, fetches kgo.Fetches) error {
 		return err
 	}
 	s.aborted(err)
-	s.voided = time.Now()
-	defer func() { s.voided = time.Time{} }()
+	s.abortedAt = time.Now()
+	defer func() { s.abortedAt = time.Time{} }()
 	err = s.reload(s.stopping)
 	if err != nil && s.stopping.Err() != nil {
 		return errNothingDone
@@ -90,8 +91,8 @@ func (s *session) turn(ctx context.Context, fetches kgo.Fetches) error {
 }
 
 func (s *session) work(ctx context.Context, fetches kgo.Fetches) error {
-	if s.rebalanced {
-		s.rebalanced = false
+	if s.moved {
+		s.moved = false
 		if err := s.writer.ForgetRevocation(ctx); err != nil {
 			return err
 		}
@@ -122,7 +123,7 @@ func (s *session) work(ctx context.Context, fetches kgo.Fetches) error {
 	if err == nil {
 		err = ignoreHandled(s.closeGroup(ctx))
 	}
-	if err == nil && (s.commitDue() || s.blocked.Load()) {
+	if err == nil && (s.commitDue() || s.member.RebalancePending()) {
 		err = s.checkpoint(ctx)
 	}
 	return err
@@ -132,7 +133,7 @@ func (s *session) work(ctx context.Context, fetches kgo.Fetches) error {
 func (s *session) polled(p *partition, f *kgo.FetchTopicPartition) {
 	if len(f.Records) > 0 {
 		p.path.Polled(f.Records, f.HighWatermark)
-		p.end, p.stable, p.heard = max(p.end, f.HighWatermark), f.LastStableOffset, s.now()
+		p.High, p.Stable, p.heard = max(p.High, f.HighWatermark), f.LastStableOffset, s.now()
 	}
 }
 
@@ -280,7 +281,7 @@ func (s *session) pace(ctx context.Context, p *partition) error {
 	if s.stopping.Err() != nil {
 		return errCutShort
 	}
-	if s.now().Sub(s.needed) >= askInterval {
+	if s.now().Sub(s.needed) >= group.AskInterval {
 		s.needEnds()
 	}
 	if s.commitDue() || s.writer.Full() {
@@ -365,8 +366,8 @@ func (s *session) takeError(ctx context.Context, f kgo.FetchError) error {
 			"another process runs with this instance id; give each its own TIDEMARK_INSTANCE")
 	case errors.Is(err, kerr.InconsistentGroupProtocol):
 		// We have been told that we are no member. See awaitGroup, in the next session.
-		s.owned.asked.Store(false)
-		return fmt.Errorf("join group %q: %w: %w", s.cfg.Group, errStrangers, err)
+		s.member.NotAsked()
+		return fmt.Errorf("join group %q: %w: %w", s.cfg.Group, group.ErrStrangers, err)
 	case errors.As(err, new(*kgo.ErrGroupSession)):
 		if f := fault.Permanent(s.cfg, err); f != nil {
 			return f
@@ -386,7 +387,7 @@ func (s *session) takeError(ctx context.Context, f kgo.FetchError) error {
 		return fault.Usage(fmt.Errorf("read %s: %w", f.Topic, err),
 			"allow it: "+fault.CommandsFor(s.cfg).Allow("--topic", f.Topic, kadm.OpRead, kadm.OpDescribe))
 	case errors.Is(err, kerr.UnknownTopicID), errors.Is(err, kerr.InconsistentTopicID):
-		if other := s.sameCluster(ctx); other != nil {
+		if other := s.admin.SameCluster(ctx, s.cluster); other != nil {
 			return other
 		}
 		return fault.Failed(fmt.Errorf("read %s: the topic was deleted or created again: %w", f.Topic, err),
@@ -410,4 +411,33 @@ func (s *session) again(ctx context.Context, p *partition, err error) error {
 	pause := fault.Backoff{First: readPause, Longest: readPause}
 	_ = pause.Wait(ctx)
 	return nil
+}
+
+// endWith has the loop end the process with a fault.
+func (s *session) endWith(err error) {
+	s.fatal.Store(&err)
+	s.member.Wake()
+}
+
+// heedWatcher returns what the watcher found that ends the process.
+func (s *session) heedWatcher() error {
+	if err := s.fatal.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// showOutputs tells the watcher which partitions are ours.
+func (s *session) showOutputs() {
+	now := s.now()
+	if s.outputsShown != 0 && now.Sub(s.outputsShown) < time.Second {
+		return
+	}
+	s.outputsShown = now
+	var all []group.WatchedOutputs
+	s.each(func(p *partition) {
+		begun, ok := s.begun[p.Source]
+		all = append(all, group.WatchedOutputs{Source: p.Source, Since: p.since, Young: ok && time.Since(begun) < group.YoungFor})
+	})
+	s.rivals.SetOurs(all)
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/group"
 )
 
 // The matrix: every request that matters, answered with every error that the
@@ -559,7 +560,7 @@ func TestMatrixDeadTransaction(t *testing.T) {
 					took := since(func() {
 						c.await("the first record out", func() bool { s.lives(); return len(c.contents(topic + ".ordered")[0]) > 0 })
 					})
-					if h.Hits() == 0 || took > deadTimeout+fencePatience+2*time.Second {
+					if h.Hits() == 0 || took > deadTimeout+group.FencePatience+2*time.Second {
 						t.Errorf("%d failed, the first record came out after %v", h.Hits(), took)
 					}
 					s.stop()

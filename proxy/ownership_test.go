@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/group"
 	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
@@ -91,7 +92,7 @@ func TestForeignIsGivenUp(t *testing.T) {
 			p.Topic, p.Partition = topic, n
 			s.install(p)
 		}
-		assign := func(ps ...int32) { s.owned.latest.Store(&map[string][]int32{topic: ps}) }
+		assign := func(ps ...int32) { s.member.Assign(map[string][]int32{topic: ps}) }
 		has := func(why string, zero, one bool) {
 			t.Helper()
 			s.giveUpForeign()
@@ -187,7 +188,7 @@ func TestStaleEndsAreNoLoss(t *testing.T) {
 			{read: 7, sent: 11, loss: true},
 		} {
 			p.state.Skip(step.read, 0)
-			p.ends = ends{extent: extent{end: 7, stable: 7, told: step.sent}, epoch: step.leader}
+			p.ends = group.Ends{Extent: group.Extent{High: 7, Stable: 7, Told: step.sent}, Epoch: step.leader}
 			if err := s.takeAnswer(c.ctx, p); (err != nil) != step.loss {
 				t.Errorf("%+v: %v", step, err)
 			}

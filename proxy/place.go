@@ -37,7 +37,7 @@ func (s *session) lookForPlace() {
 	}
 	m.looked = time.Now()
 	var now *fault.Wait
-	switch mine := s.owned.latest.Load(); {
+	switch mine := s.member.Assigned(); {
 	case mine == nil:
 		now = &s.expected.joining
 	case s.lacks(*mine):

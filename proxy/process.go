@@ -8,6 +8,7 @@ import (
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/clocks"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/group"
 	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/proxy/registry"
 	"github.com/tidemarkhq/tidemark/proxy/status"
@@ -28,14 +29,14 @@ type process struct {
 	transport http.RoundTripper  // to it; nil: the network
 	looked    map[string]bool    // topics; see session.arrives
 	begun     map[emit.Source]time.Time
-	quotas    *quotas
+	quotas    *group.Quotas
 	acks      txn.AckLimit
 }
 
 func newProcess(log *slog.Logger) *process {
 	a := fault.NewReporter(log)
 	return &process{
-		reporter: a, quotas: newQuotas(a), limits: txn.NewLimits(), wallClock: time.Now,
+		reporter: a, quotas: group.NewQuotas(a), limits: txn.NewLimits(), wallClock: time.Now,
 		producers: clocks.NewProducers(), looked: map[string]bool{}, begun: map[emit.Source]time.Time{},
 		publisher: status.NewPublisher(""), ledgers: status.Ledgers{}, cluster: new(preflight.Cluster),
 	}

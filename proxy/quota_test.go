@@ -16,7 +16,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/group"
 	"github.com/tidemarkhq/tidemark/proxy/status"
 )
 
@@ -84,7 +86,7 @@ func TestKafkaByteQuotas(t *testing.T) {
 // throttler answers as a broker does that bounds the bytes of a client: the average of
 // the last ten seconds is to be at the quota.
 type throttler struct {
-	q     *quotas
+	q     *group.Quotas
 	kind  kmsg.Key
 	rate  float64
 	sent  map[int64]int
@@ -121,17 +123,20 @@ func TestQuotasAreLearnt(t *testing.T) {
 		for _, rate := range []float64{20e3, 50e3, 500e3, 5e6} {
 			synctest.Test(t, func(t *testing.T) {
 				const most = 32 << 20
-				q := newQuotas(fault.NewReporter(slog.New(slog.DiscardHandler)))
-				q.session, q.transaction, q.target = 6*time.Second, 10*time.Second, 1500*time.Millisecond
+				q := group.NewQuotas(fault.NewReporter(slog.New(slog.DiscardHandler)))
+				q.Keep(config.Config{SessionTimeout: 6 * time.Second, TransactionTimeout: 10 * time.Second})
 				b := &throttler{q: q, kind: kind, rate: rate, sent: map[int64]int{}}
-				of := throttledKind(kind.Int16())
+				of := group.Produce
+				if kind == kmsg.Fetch {
+					of = group.Fetch
+				}
 				for began := time.Now(); time.Since(began) < 5*time.Minute; time.Sleep(10 * time.Millisecond) {
-					b.request(q.atOnce(of, 8<<20)) // until it is learnt
+					b.request(q.AtOnce(of, 8<<20)) // until it is learnt
 				}
 				sum, longest := 0, time.Duration(0)
 				began := time.Now()
 				for time.Since(began) < 10*time.Minute {
-					n := q.atOnce(of, most)
+					n := q.AtOnce(of, most)
 					sum += n
 					b.request(n)
 					longest = max(longest, b.quiet)
@@ -141,12 +146,12 @@ func TestQuotasAreLearnt(t *testing.T) {
 				if longest > 4*time.Second || used < 0.8 || used > 1.2 {
 					t.Errorf("%v at %.0f bytes a second: held up for %v at the most, and used %.2f of it", kind.Name(), rate, longest, used)
 				}
-				if q.words() == "" {
+				if q.Describe() == "" {
 					t.Error("it is not shown")
 				}
 				time.Sleep(10 * time.Minute)
-				if n := q.atOnce(of, most); n != most || q.words() != "" {
-					t.Errorf("without a quota: %d bytes at a time, %q", n, q.words())
+				if n := q.AtOnce(of, most); n != most || q.Describe() != "" {
+					t.Errorf("without a quota: %d bytes at a time, %q", n, q.Describe())
 				}
 			})
 		}
@@ -157,17 +162,17 @@ func TestQuotasAreLearnt(t *testing.T) {
 // a pause; and what has no bound of its own comes to have none.
 func TestQuotaIsForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := newQuotas(fault.NewReporter(slog.New(slog.DiscardHandler)))
-		q.session, q.transaction, q.target = 6*time.Second, 10*time.Second, 1500*time.Millisecond
+		q := group.NewQuotas(fault.NewReporter(slog.New(slog.DiscardHandler)))
+		q.Keep(config.Config{SessionTimeout: 6 * time.Second, TransactionTimeout: 10 * time.Second})
 		b := &throttler{q: q, kind: kmsg.Produce, rate: 50e3, sent: map[int64]int{}}
 		for began := time.Now(); time.Since(began) < time.Minute; time.Sleep(10 * time.Millisecond) {
-			b.request(q.atOnce(produceRequests, 8<<20))
+			b.request(q.AtOnce(group.Produce, 8<<20))
 		}
 		const full = 10 << 20 // bytes a second there is to put out
 		b.rate = 100 * full
 		sum := 0
 		for began := time.Now(); time.Since(began) < 10*time.Minute; time.Sleep(10 * time.Millisecond) {
-			n := min(q.atOnce(produceRequests, math.MaxInt), full/100)
+			n := min(q.AtOnce(group.Produce, math.MaxInt), full/100)
 			if b.request(n); time.Since(began) >= 9*time.Minute {
 				sum += n
 			}
@@ -175,7 +180,7 @@ func TestQuotaIsForgotten(t *testing.T) {
 		if sum < 59*full {
 			t.Errorf("%d bytes a second, 9 minutes after the quota was lifted", sum/60)
 		}
-		if n := q.atOnce(produceRequests, math.MaxInt); n != math.MaxInt {
+		if n := q.AtOnce(group.Produce, math.MaxInt); n != math.MaxInt {
 			t.Errorf("%d bytes at a time", n)
 		}
 	})

@@ -7,35 +7,26 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/group"
 	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/proxy/txn"
 	"github.com/tidemarkhq/tidemark/reorder"
 )
 
-// committed is what the group has committed for a partition.
-type committed struct {
-	offset      int64 // -1: nothing
-	leaderEpoch int32
-	metadata    string
-}
-
 // load reads what is committed for partitions, takes up their snapshots and
 // returns where reading goes on. What begins here is committed before
 // anything is read, so that the next start finds its origin. All is committed when it
 // is called, so a stop ends it at once.
-func (s *session) load(partitions map[string][]int32) (positions, error) {
+func (s *session) load(partitions map[string][]int32) (group.Positions, error) {
 	defer s.waits.Begin(s.expected.loading)()
 	at, err := s.loadAll(s.stopping, partitions)
 	if err != nil && s.stopping.Err() != nil && !errors.As(err, new(*fault.Fault)) {
@@ -44,7 +35,7 @@ func (s *session) load(partitions map[string][]int32) (positions, error) {
 	return at, err
 }
 
-func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (positions, error) {
+func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (group.Positions, error) {
 	if len(partitions) == 0 {
 		return nil, nil
 	}
@@ -53,7 +44,7 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (p
 			return nil, fmt.Errorf("%s has grown beyond %d partitions: %w", topic, s.topics[topic].Partitions, preflight.ErrTopicsChanged)
 		}
 	}
-	mine, err := s.fetchCommitted(ctx, s.cfg.Group, partitions, true)
+	mine, err := s.admin.FetchCommits(ctx, s.cfg.Group, partitions, true, s.abortedAt)
 	if err != nil {
 		return nil, err
 	}
@@ -70,16 +61,16 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (p
 			}
 		}
 	}()
-	at := positions{}
+	at := group.Positions{}
 	for topic, ps := range partitions {
 		at[topic] = map[int32]kgo.Offset{}
 		known := sync.OnceValues(func() (int32, error) { return s.knownFrom(ctx, s.topics[topic]) })
 		for _, n := range ps {
 			p, snap, begun, err := s.resume(ctx, s.topics[topic], n, mine[topic][n], known)
 			if errors.Is(err, errLeaderAway) {
-				was := max(mine[topic][n].offset, 0)
+				was := max(mine[topic][n].Offset, 0)
 				at[topic][n] = kgo.NewOffset().At(was) // from where nothing is read
-				p.ledger, p.committed, p.end, p.stable = s.ledgers.Open(p.Source, 0), was, -1, -1
+				p.ledger, p.committed, p.High, p.Stable = s.ledgers.Open(p.Source, 0), was, -1, -1
 				away[p] = err
 				continue
 			}
@@ -90,11 +81,11 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (p
 				fresh = append(fresh, p.Source)
 				epochs[p.Source] = snap.Epoch
 			}
-			if begun || p.adopt(mine[topic][n].metadata) {
+			if begun || p.adopt(mine[topic][n].Metadata) {
 				begins = append(begins, offsetOf(p, snap))
 			}
 			at[topic][n] = kgo.NewOffset().At(snap.Low).WithEpoch(snap.LowEpoch)
-			p.ledger, p.committed, p.end, p.stable = s.ledgers.Open(p.Source, snap.Count), snap.Low, -1, -1
+			p.ledger, p.committed, p.High, p.Stable = s.ledgers.Open(p.Source, snap.Count), snap.Low, -1, -1
 			if n >= s.topics[topic].Usable {
 				waiting = append(waiting, p)
 				continue
@@ -106,10 +97,10 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (p
 		}
 	}
 	if len(fresh) > 0 {
-		if err := s.sameCluster(ctx); err != nil {
+		if err := s.admin.SameCluster(ctx, s.cluster); err != nil {
 			return nil, err
 		}
-		if err := s.refuseRivals(ctx, fresh); err != nil {
+		if err := s.admin.RefuseRivals(ctx, fresh); err != nil {
 			return nil, err
 		}
 	}
@@ -147,12 +138,12 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (p
 	for p := range away {
 		partitions = leaveOut(partitions, p)
 	}
-	s.reporter.Progress("partitions taken up", "partitions", list(partitions), "first_starts", len(fresh), "offsets_to_read_again", again)
+	s.reporter.Progress("partitions taken up", "partitions", group.ListPartitions(partitions), "first_starts", len(fresh), "offsets_to_read_again", again)
 	return at, nil
 }
 
 // listAt writes partitions with the offsets at which they begin: orders/0@17,1@4.
-func listAt(sources []emit.Source, at positions) string {
+func listAt(sources []emit.Source, at group.Positions) string {
 	slices.SortFunc(sources, func(a, b emit.Source) int {
 		return cmp.Or(strings.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 	})
@@ -170,31 +161,15 @@ func listAt(sources []emit.Source, at positions) string {
 	return b.String()
 }
 
-// list writes partitions as people do: orders/0,1,2.
-func list(partitions map[string][]int32) string {
-	var b strings.Builder
-	for _, topic := range slices.Sorted(maps.Keys(partitions)) {
-		if b.Len() > 0 {
-			b.WriteByte(' ')
-		}
-		b.WriteString(topic)
-		for i, n := range slices.Sorted(slices.Values(partitions[topic])) {
-			b.WriteByte("/,"[min(i, 1)])
-			b.WriteString(strconv.Itoa(int(n)))
-		}
-	}
-	return b.String()
-}
-
 // resume returns a partition and the snapshot it goes on from; begun says
 // that it is a new one, not yet committed. knownFrom is asked for new ones.
-func (s *session) resume(ctx context.Context, t preflight.Topic, n int32, was committed, knownFrom func() (int32, error)) (p *partition, snap reorder.Snapshot, begun bool, err error) {
+func (s *session) resume(ctx context.Context, t preflight.Topic, n int32, was group.Commit, knownFrom func() (int32, error)) (p *partition, snap reorder.Snapshot, begun bool, err error) {
 	p = &partition{
 		Source: emit.Source{Topic: t.Name, Ordered: t.Ordered, Late: t.Late, Partition: n},
 		scope:  s.scope(t, n),
 	}
-	if was.offset >= 0 && was.metadata != "" {
-		snap, err = reorder.Decode(was.metadata, was.offset, was.leaderEpoch, p.scope)
+	if was.Offset >= 0 && was.Metadata != "" {
+		snap, err = reorder.Decode(was.Metadata, was.Offset, was.LeaderEpoch, p.scope)
 		if err == nil {
 			return p, snap, false, nil
 		}
@@ -241,8 +216,8 @@ func (s *session) scope(t preflight.Topic, n int32) reorder.Scope {
 }
 
 // refuse explains metadata that cannot be used.
-func (s *session) refuse(p *partition, was committed, err error) error {
-	err = fmt.Errorf("take up %s partition %d from offset %d of group %q: the metadata of that commit was %w", p.Topic, p.Partition, was.offset, s.cfg.Group, err)
+func (s *session) refuse(p *partition, was group.Commit, err error) error {
+	err = fmt.Errorf("take up %s partition %d from offset %d of group %q: the metadata of that commit was %w", p.Topic, p.Partition, was.Offset, s.cfg.Group, err)
 	switch {
 	case errors.Is(err, reorder.ErrFingerprint):
 		return fault.Usage(err, "go back to the TIDEMARK_EVENT_TIME of before until nothing is buffered (lag 0), then change it")
@@ -256,9 +231,9 @@ func (s *session) refuse(p *partition, was committed, err error) error {
 // which epoch. first says that it was there when the group began with the
 // topic; why, that its commit was for an earlier topic of the name, in the epoch
 // before.
-func (s *session) beginAt(ctx context.Context, p *partition, was committed, first bool, why error, before uint32) (reorder.Snapshot, error) {
+func (s *session) beginAt(ctx context.Context, p *partition, was group.Commit, first bool, why error, before uint32) (reorder.Snapshot, error) {
 	out, err := s.outputs(ctx, p)
-	if errors.Is(err, errLeaderAway) && (was.offset < 0 || why != nil) {
+	if errors.Is(err, errLeaderAway) && (was.Offset < 0 || why != nil) {
 		// Where it begins is where it would have begun: START=latest does not come to
 		// mean the end of the wait.
 		if _, failed := s.startsAt(ctx, p, first); failed != nil {
@@ -269,8 +244,8 @@ func (s *session) beginAt(ctx context.Context, p *partition, was committed, firs
 		return reorder.Snapshot{}, err
 	}
 	if out.any && s.cfg.OnReset != config.ResetBeginsEpoch {
-		if r := s.rivalOf(ctx, p.Source); r != nil { // a new epoch would be the wrong way out
-			return reorder.Snapshot{}, r.refuse(fault.CommandsFor(s.cfg))
+		if r := s.admin.RivalOf(ctx, p.Source); r != nil { // a new epoch would be the wrong way out
+			return reorder.Snapshot{}, r.Refuse(fault.CommandsFor(s.cfg))
 		}
 		return reorder.Snapshot{}, s.refuseReset(p, was, why)
 	}
@@ -281,8 +256,8 @@ func (s *session) beginAt(ctx context.Context, p *partition, was committed, firs
 	case out.any:
 		epoch = out.next(s.wallClock())
 	}
-	at := kgo.EpochOffset{Epoch: -1, Offset: was.offset}
-	if was.offset < 0 || why != nil {
+	at := kgo.EpochOffset{Epoch: -1, Offset: was.Offset}
+	if was.Offset < 0 || why != nil {
 		if at, err = s.startsAt(ctx, p, first); err != nil {
 			return reorder.Snapshot{}, err
 		}
@@ -301,100 +276,16 @@ func (s *session) startsAt(ctx context.Context, p *partition, first bool) (at kg
 	return at, err
 }
 
-func (s *session) refuseReset(p *partition, was committed, why error) error {
+func (s *session) refuseReset(p *partition, was group.Commit, why error) error {
 	what := "the group has no commit"
 	switch {
 	case why != nil:
 		what = "the topic was created again (the commit was " + why.Error() + ")"
-	case was.offset >= 0:
-		what = fmt.Sprintf("the offset %d was set from outside", was.offset)
+	case was.Offset >= 0:
+		what = fmt.Sprintf("the offset %d was set from outside", was.Offset)
 	}
 	return fault.Usage(
 		fmt.Errorf("take up %s partition %d: %s, but %s and %s hold records of an earlier run", p.Topic, p.Partition, what, p.Ordered, p.Late),
 		"is TIDEMARK_GROUP the group that wrote them? If it is, and an offset was lost or set by hand, it cannot be put back with Kafka's tools, which do not write the metadata that goes with it: "+
 			"set TIDEMARK_ON_RESET=new-epoch for one start, to go on in a new epoch, in which order and watermarks begin anew; what the outputs hold from that offset on comes out a second time")
-}
-
-// fetchCommitted reads a group's commits for partitions. A stable answer waits
-// for transactions that are about to change them.
-func (s *session) fetchCommitted(ctx context.Context, group string, partitions map[string][]int32, stable bool) (map[string]map[int32]committed, error) {
-	req, names := s.offsetRequest(group, partitions, stable)
-	var h holders
-	pause := fault.Backoff{First: 20 * time.Millisecond, Longest: time.Second}
-	for {
-		all, err := s.fetchOnce(ctx, req, names)
-		if !errors.Is(err, kerr.UnstableOffsetCommit) {
-			return all, err
-		}
-		if !s.voided.IsZero() && time.Since(s.voided) > ownAbort {
-			// On our own partitions, after an abort: it is our own, and the
-			// client believes that it has ended. The next session ends it.
-			return nil, fmt.Errorf("%w: the transaction that was undone is still open", err)
-		}
-		s.waits.Answered(err)
-		s.heldBack(ctx, group, &h, err)
-		if err := pause.Wait(ctx); err != nil {
-			return nil, err
-		}
-	}
-}
-
-func (s *session) offsetRequest(group string, partitions map[string][]int32, stable bool) (req *kmsg.OffsetFetchRequest, names map[[16]byte]string) {
-	req = kmsg.NewPtrOffsetFetchRequest()
-	req.RequireStable = stable
-	g := kmsg.NewOffsetFetchRequestGroup()
-	g.Group = group
-	names = map[[16]byte]string{}
-	for topic, ps := range partitions {
-		t := kmsg.NewOffsetFetchRequestGroupTopic()
-		t.Topic, t.TopicID, t.Partitions = topic, s.topics[topic].ID, ps
-		names[t.TopicID] = topic
-		g.Topics = append(g.Topics, t)
-	}
-	req.Groups = append(req.Groups, g)
-	return req, names
-}
-
-// ownAbort is how long the end of our own transaction may take to be seen.
-const ownAbort = time.Second
-
-func (s *session) fetchOnce(ctx context.Context, req *kmsg.OffsetFetchRequest, names map[[16]byte]string) (map[string]map[int32]committed, error) {
-	doing := func(err error) error {
-		return fmt.Errorf("fetch the offsets of group %q: %w", req.Groups[0].Group, err)
-	}
-	resp, err := req.RequestWith(ctx, s.cl)
-	if err != nil {
-		return nil, doing(err)
-	}
-	if len(resp.Groups) != 1 {
-		return nil, doing(fmt.Errorf("%w: it is about %d groups", fault.ErrBadAnswer, len(resp.Groups)))
-	}
-	g := resp.Groups[0]
-	if err := kerr.ErrorForCode(g.ErrorCode); err != nil {
-		return nil, doing(err)
-	}
-	all := map[string]map[int32]committed{}
-	for _, t := range g.Topics {
-		topic := t.Topic
-		if topic == "" {
-			topic = names[t.TopicID]
-		}
-		all[topic] = map[int32]committed{}
-		for _, p := range t.Partitions {
-			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-				return nil, doing(fmt.Errorf("%s partition %d: %w", topic, p.Partition, err))
-			}
-			c := committed{offset: p.Offset, leaderEpoch: p.LeaderEpoch}
-			if p.Metadata != nil {
-				c.metadata = *p.Metadata
-			}
-			all[topic][p.Partition] = c
-		}
-	}
-	for _, asked := range req.Groups[0].Topics {
-		if all[asked.Topic] == nil {
-			return nil, doing(fmt.Errorf("%w: it leaves out %s", fault.ErrBadAnswer, asked.Topic))
-		}
-	}
-	return all, nil
 }

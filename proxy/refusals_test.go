@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/group"
 	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/proxy/status"
 )
@@ -284,15 +285,15 @@ func TestStoppedInsideItsRelease(t *testing.T) {
 		a := c.start(topic)
 		c.await("the first commit", func() bool { return len(c.commits(a.cfg)) == 2 })
 		a.stop()
-		s := newSession(a.cfg, append(append([]kgo.Opt{kgo.Dialer(c.dial)}, c.connection...), prompt()...), c.adm, map[string]preflight.Topic{}, a.proc)
+		s := newSession(a.cfg, append(append([]kgo.Opt{kgo.Dialer(c.dial)}, c.connection...), group.PromptRetries()...), c.adm, map[string]preflight.Topic{}, a.proc)
 		gts, err := kgo.NewGroupTransactSession(s.clientOpts()...)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer closeClient(gts.Client(), s.die)
-		defer close(s.ready) // it is assigned nothing before
+		defer group.CloseClient(gts.Client(), s.member.Cancel)
+		defer s.member.Start() // it is assigned nothing before
 		s.use(gts.Client(), gts)
-		s.stopping = c.ctx
+		s.stopAt(c.ctx)
 		take := func(n int32, rs ...*kgo.Record) *partition {
 			s.readClocks()
 			p := s.find(topic, n)
@@ -311,12 +312,11 @@ func TestStoppedInsideItsRelease(t *testing.T) {
 		base := time.Now().Add(-time.Hour)
 		quiet := take(1, timed(topic, base, 0, nil))
 		time.Sleep(time.Minute)
-		s.watcher.parts[topicPartition{topic, 1}] = &watched{ends: ends{extent: extent{1, 1, s.now()}}}
-		heard := &s.watcher.parts[topicPartition{topic, 1}].Stretch
 		for range 60 {
 			time.Sleep(time.Second)
-			heard.Answer(s.now(), 1, 1)
+			s.watcher.Note(group.TopicPartition{Topic: topic, N: 1}, s.now(), 1, 1)
 		}
+		s.watcher.TakeFresh() // it is not looked at yet
 		c.refuse(topic+".ordered", 0, kerr.InvalidRecord)
 		var rs []*kgo.Record
 		for i := range due {
@@ -325,7 +325,7 @@ func TestStoppedInsideItsRelease(t *testing.T) {
 		rs[0].Timestamp = unwelcome
 		s.writer.Source(emit.Source{Topic: topic, Ordered: topic + ".ordered", Late: topic + ".late"}).Suspect(1000)
 		take(0, rs...)
-		s.watcher.fresh.Store(true)
+		s.watcher.Note(group.TopicPartition{Topic: topic, N: 1}, s.now(), 1, 1)
 		take(0, timed(topic, base, 1000, nil))
 		if s.find(topic, 0) != nil || quiet.out.Written() != 1 {
 			t.Errorf("stopped: %v, put out by the other: %d", s.find(topic, 0) == nil, quiet.out.Written())

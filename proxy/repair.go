@@ -17,6 +17,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/group"
 	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/proxy/repair"
 	"github.com/tidemarkhq/tidemark/proxy/txn"
@@ -81,7 +82,7 @@ func repairRuns(ctx, hard context.Context, cfg config.Config, o RepairOptions, c
 		began := time.Now()
 		p := &repairer{
 			process: proc, cfg: repairConfig(cfg), opts: o, limit: int64(cfg.Memory), rooms: txn.NewLimits(), refusals: map[string]int{}, owed: map[owedAt]owed{},
-			connection: slices.Concat(prompt(), connection, []kgo.Opt{kgo.WithHooks(proc.reporter.ConnectionHook()), kgo.WithLogger(clientLog{proc.reporter.Logger}), kgo.MaxDecompressBatchBytes(decompressLimit(int64(cfg.Memory)))}),
+			connection: slices.Concat(group.PromptRetries(), connection, []kgo.Opt{kgo.WithHooks(proc.reporter.ConnectionHook()), kgo.WithLogger(group.ClientLog{Logger: proc.reporter.Logger}), kgo.MaxDecompressBatchBytes(group.DecompressLimit(int64(cfg.Memory)))}),
 			now:        proc.wallClock(), report: repair.NewReport(o.DryRun),
 		}
 		err := p.run(ctx, hard)
@@ -115,8 +116,8 @@ type repairer struct {
 	rooms      *txn.Limits        // of batches, in this run
 	report     repair.Report
 	pause      fault.Backoff
-	member     membership      // of the session before, until the next one has joined
-	doubtful   []*repair.Share // of a transaction of which we were not told how it ended
+	member     group.Membership // of the session before, until the next one has joined
+	doubtful   []*repair.Share  // of a transaction of which we were not told how it ended
 }
 
 // run does sessions until one has come to the end.
@@ -134,7 +135,7 @@ func (p *repairer) run(ctx, hard context.Context) error {
 func (p *repairer) next(ctx, hard context.Context) (over bool, err error) {
 	life, die := context.WithCancel(context.Background())
 	defer die()
-	defer context.AfterFunc(hard, func() { time.AfterFunc(leaveTime, die) })() // see runner.next
+	defer context.AfterFunc(hard, func() { time.AfterFunc(group.LeaveTime, die) })() // see runner.next
 	connection := append(slices.Clip(p.connection), kgo.WithContext(life))
 	first, err := kgo.NewClient(connection...)
 	if err != nil {
@@ -155,7 +156,7 @@ func (p *repairer) next(ctx, hard context.Context) (over bool, err error) {
 		over, err = p.pause.Wait(ctx) != nil, nil
 	}
 	if over {
-		p.member.leave(admin, die, p.reporter, p.cfg.Group, p.cfg.Instance)
+		p.member.Leave(admin, die, p.reporter, p.cfg.Group, p.cfg.Instance)
 	}
 	return over, err
 }
@@ -221,7 +222,7 @@ func (p *repairer) forGood(err error) error {
 		return fault.Usage(err, "allow it, for each of the topics: "+t.Allow("--topic", p.cfg.LateTopic(source), kadm.OpRead, kadm.OpDescribe)+
 			"; and "+t.Allow("--topic", preflight.CorrectionsTopic(p.opts.To, source), kadm.OpWrite, kadm.OpDescribe))
 	case errors.Is(err, kgo.ErrMaxDecompress):
-		return fault.Failed(fmt.Errorf("%w (%v)", err, config.ByteSize(decompressLimit(int64(p.cfg.Memory)))),
+		return fault.Failed(fmt.Errorf("%w (%v)", err, config.ByteSize(group.DecompressLimit(int64(p.cfg.Memory)))),
 			"Tidemark itself wrote no such batch; to repair it all the same, raise TIDEMARK_MEMORY")
 	case errors.Is(err, kerr.InvalidTransactionTimeout):
 		return fault.Usage(err, fmt.Sprintf("a repair needs transactions of %v, and transaction.max.timeout.ms of the brokers must not be less", p.cfg.TransactionTimeout))
@@ -265,12 +266,12 @@ func (p *repairer) session(ctx, hard context.Context, first, admin *kgo.Client) 
 		p.doubtful = nil
 		err = p.read(ctx, admin, stretches, func(ctx context.Context, shares []*repair.Share) error { return w.publish(ctx, hard, shares) })
 	}
-	if errors.Is(err, kerr.InvalidTxnState) && replaced(ctx, w.gts.Client(), adm, p.cfg, p.reporter) {
+	if errors.Is(err, kerr.InvalidTxnState) && group.Replaced(ctx, w.gts.Client(), adm, p.cfg, p.reporter) {
 		err = fmt.Errorf("%w: %w", kerr.ProducerFenced, err)
 	}
-	closeClient(w.gts.Client(), w.die)
-	if p.member.after(w.gts.Client(), !errors.Is(err, errStrangers)); errors.Is(err, kerr.FencedInstanceID) || fault.IsFenced(err) && !errors.Is(err, txn.ErrOverdue) {
-		p.member = membership{} // it is the other one's
+	group.CloseClient(w.gts.Client(), w.die)
+	if p.member.After(w.gts.Client(), !errors.Is(err, group.ErrStrangers)); errors.Is(err, kerr.FencedInstanceID) || fault.IsFenced(err) && !errors.Is(err, txn.ErrOverdue) {
+		p.member = group.Membership{} // it is the other one's
 	}
 	return err
 }
@@ -279,9 +280,9 @@ func (p *repairer) session(ctx, hard context.Context, first, admin *kgo.Client) 
 // repair of an earlier version that died. A batch job does not wait for consumers.
 func (p *repairer) awaitGroup(ctx context.Context, adm *kadm.Client) error {
 	began := time.Now()
-	return awaitGroup(ctx, adm, p.reporter, p.cfg, func(others error) error {
+	return group.AwaitGroup(ctx, adm, p.reporter, p.cfg, func(others error) error {
 		if time.Since(began) > p.cfg.SessionTimeout+betweenSessions.Longest {
-			return fault.Usage(fmt.Errorf("join group %q: %w", p.cfg.Group, others), strangersHint(fault.CommandsFor(p.cfg)))
+			return fault.Usage(fmt.Errorf("join group %q: %w", p.cfg.Group, others), group.StrangersHint(fault.CommandsFor(p.cfg)))
 		}
 		return nil
 	})

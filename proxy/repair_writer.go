@@ -15,6 +15,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/group"
 	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/proxy/repair"
 	"github.com/tidemarkhq/tidemark/proxy/txn"
@@ -40,10 +41,10 @@ func (p *repairer) openWriter(topics []preflight.Corrections) (*repairWriter, er
 		kgo.WithContext(life),
 		kgo.ConsumerGroup(p.cfg.Group),
 		kgo.InstanceID(p.cfg.Instance),
-		kgo.Balancers(newOwnership()),
+		kgo.Balancers(group.NewBalancer()),
 		kgo.SessionTimeout(p.cfg.SessionTimeout),
 		kgo.RebalanceTimeout(p.cfg.SessionTimeout),
-		kgo.HeartbeatInterval(heartbeat),
+		kgo.HeartbeatInterval(group.Heartbeat),
 		kgo.DisableAutoCommit(),
 		kgo.OnPartitionsAssigned(func(context.Context, *kgo.Client, map[string][]int32) { join() }),
 		kgo.AdjustFetchOffsetsFn(func(context.Context, map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
@@ -104,7 +105,7 @@ func (w *repairWriter) join(ctx context.Context) error {
 		}
 		for _, f := range fetches.Errors() {
 			if errors.Is(f.Err, kerr.InconsistentGroupProtocol) {
-				return fmt.Errorf("join group %q: %w: %w", w.cfg.Group, errStrangers, f.Err)
+				return fmt.Errorf("join group %q: %w: %w", w.cfg.Group, group.ErrStrangers, f.Err)
 			}
 			if w.forGood(f.Err) != nil || fault.HandshakeHint(f.Err) != "" || !errors.As(f.Err, new(*kgo.ErrGroupSession)) {
 				return fmt.Errorf("join group %q: %w", w.cfg.Group, f.Err)

@@ -34,10 +34,10 @@ func (s *session) status() *status.Status {
 		At: s.wallClock(), NotReady: s.notReady(), Latency: *s.latency, Slowest: s.slowest, Fetches: s.trips.Spread(now),
 		Disorder: s.ledgers.Disorder(), Bytes: s.engine.Bytes(), ShortOfMemory: s.relieved != 0 && now.Sub(s.relieved) < time.Minute,
 	}
-	if r := s.rival.Load(); r != nil {
+	if r := s.rivals.Seen.Load(); r != nil {
 		st.Rival = r.String()
 	}
-	st.Throttled = s.quotas.words()
+	st.Throttled = s.quotas.Describe()
 	n := len(s.suspended)
 	for _, ps := range s.parts {
 		n += len(ps)
@@ -49,7 +49,7 @@ func (s *session) status() *status.Status {
 		a := p.ledger
 		shown := status.Partition{
 			Topic: p.Topic, Partition: p.Partition, Status: p.state.Status(),
-			Committed: p.committed, End: p.end, Stable: p.stable,
+			Committed: p.committed, End: p.High, Stable: p.Stable,
 			Totals: a.Committed, Uncommitted: a.Pending.Ordered - a.Committed.Ordered, Disorder: a.Disorder,
 			Density: p.state.Held(look), Paused: p.paused, Clocks: evidence, Finding: evidence.Finding(slack),
 		}
@@ -62,7 +62,7 @@ func (s *session) status() *status.Status {
 		a := s.ledgers[src]
 		shown := status.Partition{
 			Topic: src.Topic, Partition: src.Partition, State: why.state, Status: why.last,
-			Committed: why.committed, End: why.end, Stable: why.stable, Totals: a.Committed, Disorder: a.Disorder,
+			Committed: why.committed, End: why.High, Stable: why.Stable, Totals: a.Committed, Disorder: a.Disorder,
 			Hold:    status.Hold{Words: why.why + "; " + why.hint, Event: watermark.None},
 			Density: reorder.Held{From: watermark.None, To: watermark.None},
 		}
@@ -96,7 +96,7 @@ func (s *session) stateOf(p *partition, now *status.Partition) status.PartitionS
 // on; "" if nothing is. One that waits for somebody to mend a record does not count:
 // where a pod is taken out of service for not being ready, that would mend nothing.
 func (s *session) notReady() string {
-	mine := s.owned.latest.Load()
+	mine := s.member.Assigned()
 	if mine == nil {
 		return "the group has not been joined yet"
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/tidemarkhq/tidemark/proxy/group"
 	"github.com/tidemarkhq/tidemark/proxy/status"
 )
 
@@ -64,7 +65,7 @@ func TestKafkaSecondGroup(t *testing.T) {
 		elsewhere := c.start(topic, "TIDEMARK_GROUP=third"+c.run, "TIDEMARK_ORDERED_SUFFIX=.o", "TIDEMARK_LATE_SUFFIX=.l")
 		c.await("outputs of its own", func() bool { elsewhere.lives(); return len(c.contents(topic + ".o")[0]) > 0 })
 		elsewhere.stop()
-		time.Sleep(rivalEvery)
+		time.Sleep(group.RivalEvery)
 		first.lives()
 		first.stop()
 		next := c.start(topic, second...)
@@ -73,7 +74,7 @@ func TestKafkaSecondGroup(t *testing.T) {
 			out := c.contents(topic + ".ordered")[0]
 			return header(out[len(out)-1], "tidemark-epoch") == "1"
 		})
-		time.Sleep(3 * rivalEvery)
+		time.Sleep(3 * group.RivalEvery)
 		next.lives()
 		if st := next.status(); st.Rival != "" {
 			t.Errorf("who has ended is still a rival: %s", st.Rival)
@@ -133,7 +134,7 @@ func TestKafkaStrangerWrites(t *testing.T) {
 			end()
 			time.Sleep(time.Second)
 			s = c.start(topic, newEpoch, "TIDEMARK_DELIVERY="+delivery)
-			time.Sleep(2 * rivalEvery)
+			time.Sleep(2 * group.RivalEvery)
 			s.lives()
 			s.stop()
 			stop()

@@ -20,6 +20,7 @@ import (
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/group"
 	"github.com/tidemarkhq/tidemark/proxy/pipeline"
 	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/proxy/status"
@@ -32,9 +33,7 @@ import (
 // sum of these, whatever brokers do. It stays below the 10 s after which Docker
 // kills a container.
 const (
-	stopTime  = 6 * time.Second // for what is under way, the last commit included
-	leaveTime = 2 * time.Second // to leave the group
-	closeTime = time.Second     // to close the client's connections
+	stopTime = 6 * time.Second // for what is under way, the last commit included
 )
 
 // Run reorders the configured topics until ctx is done, and then ends
@@ -78,16 +77,16 @@ func runSessions(ctx, hard context.Context, cfg config.Config, connection []kgo.
 		return err
 	}
 	defer proc.closeRegistry()
-	proc.quotas.keep(cfg)
+	proc.quotas.Keep(cfg)
 	proc.acks.Timeout = cfg.TransactionTimeout
 	defer proc.publisher.Start(ctx, cfg, status.Sources{
 		Counters: &proc.reporter.Counters, Waits: &proc.reporter.Waits,
-		Cluster: proc.cluster.ID, Throttled: proc.quotas.totals,
+		Cluster: proc.cluster.ID, Throttled: proc.quotas.Totals,
 	})()
 	defer proc.reporter.ReportWaits()()
 	r := &runner{
 		process: proc, ctx: ctx, hard: hard, cfg: cfg, pause: betweenSessions,
-		connection: slices.Concat(prompt(), connection, []kgo.Opt{kgo.WithHooks(proc.reporter.ConnectionHook(), proc.quotas), kgo.WithLogger(clientLog{proc.reporter.Logger})}),
+		connection: slices.Concat(group.PromptRetries(), connection, []kgo.Opt{kgo.WithHooks(proc.reporter.ConnectionHook(), proc.quotas), kgo.WithLogger(group.ClientLog{Logger: proc.reporter.Logger})}),
 	}
 	for {
 		if over, err := r.next(); over {
@@ -103,8 +102,8 @@ type runner struct {
 	cfg        config.Config
 	connection []kgo.Opt
 	pause      fault.Backoff
-	fenced     []time.Time // in the last minute
-	member     membership  // of the session before, until the next one has joined
+	fenced     []time.Time      // in the last minute
+	member     group.Membership // of the session before, until the next one has joined
 }
 
 // next does a session and says whether the process is over, and with what. If it is,
@@ -114,7 +113,7 @@ func (r *runner) next() (over bool, err error) {
 	defer die()
 	// The client does not look at the context of a request while it opens a
 	// connection, but at its own.
-	defer context.AfterFunc(r.hard, func() { time.AfterFunc(leaveTime, die) })()
+	defer context.AfterFunc(r.hard, func() { time.AfterFunc(group.LeaveTime, die) })()
 	connection := append(slices.Clip(r.connection), kgo.WithContext(life))
 	first, err := kgo.NewClient(connection...)
 	if err != nil {
@@ -129,7 +128,7 @@ func (r *runner) next() (over bool, err error) {
 
 	before := r.reporter.Commits.Load()
 	err = r.session(first, admin)
-	strangers := errors.Is(err, errStrangers)
+	strangers := errors.Is(err, group.ErrStrangers)
 	if over, err = r.outcome(err); !over {
 		committed := r.reporter.Commits.Load() > before
 		r.reporter.Quiet.Store(!committed)
@@ -139,8 +138,8 @@ func (r *runner) next() (over bool, err error) {
 		over, err = r.pause.Wait(r.ctx) != nil, nil
 	}
 	if over || strangers {
-		r.member.leave(admin, die, r.reporter, r.cfg.Group, r.cfg.Instance)
-		r.member = membership{}
+		r.member.Leave(admin, die, r.reporter, r.cfg.Group, r.cfg.Instance)
+		r.member = group.Membership{}
 	}
 	return over, err
 }
@@ -202,10 +201,10 @@ func (r *runner) session(first, admin *kgo.Client) error {
 	s := newSession(cfg, append(slices.Clip(r.connection), kgo.AlwaysRetryEOF()), adm, topics, r.process)
 	s.cluster.Log(s.log)
 	s.reporter.Sessions.Add(1)
-	s.stopping = r.ctx
-	s.watcher.cl = admin
+	s.stopAt(r.ctx)
+	s.watcher.Client = admin
 	if s.schemas != nil {
-		s.schemas.Notify(s.poke)
+		s.schemas.Notify(s.member.Wake)
 	}
 	if cfg.Delivery == config.ExactlyOnce {
 		if err := s.takeOver(admin); err != nil {
@@ -230,11 +229,11 @@ func (r *runner) session(first, admin *kgo.Client) error {
 		return fault.Usage(err, "")
 	}
 	r.publisher.SetStage("joining the group")
-	close(s.ready)
+	s.member.Start()
 	err = s.run(r.ctx, r.hard)
-	r.member.after(s.cl, s.owned.asked.Load())
-	if errors.Is(err, kerr.FencedInstanceID) || (fault.IsFenced(err) || errors.Is(err, kerr.InvalidTxnState)) && replaced(r.ctx, s.cl, s.adm, cfg, s.reporter) {
-		r.member = membership{} // it is the other one's
+	r.member.After(s.cl, s.member.AskedToJoin())
+	if errors.Is(err, kerr.FencedInstanceID) || (fault.IsFenced(err) || errors.Is(err, kerr.InvalidTxnState)) && group.Replaced(r.ctx, s.cl, s.adm, cfg, s.reporter) {
+		r.member = group.Membership{} // it is the other one's
 		return fault.Failed(fmt.Errorf("instance %q of group %q was started a second time: %w", cfg.Instance, cfg.Group, err),
 			"the younger one goes on; give each process its own TIDEMARK_INSTANCE")
 	}
@@ -244,7 +243,7 @@ func (r *runner) session(first, admin *kgo.Client) error {
 // takeOver ends the transaction that an earlier run of this instance may have left open.
 func (s *session) takeOver(admin *kgo.Client) error {
 	defer s.waits.Begin(fault.TransactionWait(fault.CommandsFor(s.cfg), "the end of the transaction that an earlier run may have left open", time.Second))()
-	return fence(s.stopping, admin, s.cfg.TransactionalID(), s.cfg.TransactionTimeout, s.waits.Answered)
+	return group.Fence(s.stopping, admin, s.cfg.TransactionalID(), s.cfg.TransactionTimeout, s.waits.Answered)
 }
 
 func (s *session) explainFence(err error) error {
@@ -258,44 +257,6 @@ func (s *session) explainFence(err error) error {
 	return err
 }
 
-// replaced reports whether another process has joined the group under our
-// instance id. It tells being fenced by a double of ours, who must win, from
-// being fenced by a survivor or by a timeout. A double asks for the producer
-// id first and joins right after, so it is given a moment.
-//
-// Since Kafka 4, who commits a transaction that another's producer id has already
-// aborted is not told that it was fenced, but INVALID_TXN_STATE: to the coordinator
-// the older epoch is that of a commit tried again, which does not fit the abort.
-//
-// Whoever is thrown out of the group, because it was suspended for longer than its
-// session, joins again without a member id; if it is fenced before it is given a new
-// one, the member under its instance id is itself. A double would have been seen then:
-// with it in our place we are answered FENCED_INSTANCE_ID.
-func replaced(ctx context.Context, cl *kgo.Client, adm *kadm.Client, cfg config.Config, reporter *fault.Reporter) bool {
-	ours, _ := cl.GroupMetadata()
-	if ours == "" {
-		return false
-	}
-	for range 8 {
-		groups, err := adm.DescribeGroups(ctx, cfg.Group)
-		if err != nil {
-			reporter.Warn("cannot tell whether another process uses this instance", err, "group", cfg.Group)
-			return false
-		}
-		for _, m := range groups[cfg.Group].Members {
-			if m.InstanceID != nil && *m.InstanceID == cfg.Instance && m.MemberID != ours {
-				return true
-			}
-		}
-		select {
-		case <-time.After(200 * time.Millisecond):
-		case <-ctx.Done():
-			return false
-		}
-	}
-	return false
-}
-
 func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topics map[string]preflight.Topic, proc *process) *session {
 	opts := reorder.Options{
 		Strategy: cfg.Watermark.Law(),
@@ -306,9 +267,7 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 	if cfg.Dedup.On() {
 		opts.Identity = cfg.Dedup.Identity
 	}
-	life, die := context.WithCancel(context.Background())
 	s := &session{
-		life: life, die: die, stopStabilizing: func() {},
 		cfg: cfg, log: proc.reporter.Logger, reporter: proc.reporter, cluster: proc.cluster, wallClock: proc.wallClock, limits: proc.limits, publisher: proc.publisher,
 		ledgers: proc.ledgers, latency: &proc.latency, waits: &proc.reporter.Waits,
 		topics: topics, connection: connection, extract: proc.extractor(cfg), schemas: proc.schemas, adm: adm,
@@ -319,13 +278,14 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 		suspended: map[emit.Source]*suspension{},
 		starts:    map[emit.Source]kgo.EpochOffset{},
 		slowest:   watermark.None,
-		owned:     newOwnership(),
-		ready:     make(chan struct{}),
-		requests:  make(chan assignment, 1),
 		start:     time.Now(),
 		expected:  newWaits(fault.CommandsFor(cfg)),
 	}
-	s.watcher = newWatcher(s.now, s.reporter, s.poke)
+	s.admin = &group.Admin{Config: cfg, Kadm: adm, Reporter: s.reporter, Topics: topics, Atomic: cfg.Delivery == config.ExactlyOnce}
+	s.member = group.NewMember(s.admin)
+	s.stopAt(context.Background())
+	s.rivals = &group.Rivals{Admin: s.admin, Cluster: s.cluster, Now: s.now, EndWith: s.endWith}
+	s.watcher = group.NewWatcher(s.now, s.reporter, s.member.Wake)
 	s.ledgers.Abort()
 	s.line = pipeline.New(pipeline.Options{
 		Config: cfg, Extract: s.extract, Schemas: s.schemas, Producers: proc.producers, Reporter: s.reporter, Checked: proc.looked,
@@ -337,12 +297,15 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 	return s
 }
 
+// stopAt sets the context that is done when the process is told to stop.
+func (s *session) stopAt(ctx context.Context) { s.stopping, s.member.Stopping = ctx, ctx }
+
 // use sets the client of the session, and its transactions; none: at least once.
 func (s *session) use(cl *kgo.Client, gts *kgo.GroupTransactSession) {
-	s.cl, s.gts = cl, gts
+	s.cl, s.gts, s.admin.Client = cl, gts, cl
 	s.writer = txn.New(txn.Options{
 		Config: s.cfg, Client: cl, Session: gts, Admin: s.adm, Reporter: s.reporter, Limits: s.limits, Acks: s.acks,
-		Group:    txn.Membership{Allow: func() { s.cl.AllowRebalance() }, Block: s.hold, Moved: func() bool { return s.rebalanced }},
+		Group:    txn.Membership{Allow: func() { s.cl.AllowRebalance() }, Block: s.member.Block, Moved: s.takeEvents},
 		Batches:  s.engine,
 		MaxBatch: s.maxBatch,
 	})
@@ -364,40 +327,28 @@ func (s *session) maxBatch(output string) int {
 // run loops until ctx is done or the session fails. The membership outlives it.
 func (s *session) run(ctx, hard context.Context) error {
 	// What of the client no context of ours reaches ends with the client.
-	defer context.AfterFunc(hard, s.die)()
+	defer context.AfterFunc(hard, s.member.Cancel)()
 	watching, stop := context.WithCancel(ctx)
 	done := make(chan struct{})
-	if s.watcher.cl == nil {
-		s.watcher.cl = s.cl
+	if s.watcher.Client == nil {
+		s.watcher.Client = s.cl
 	}
-	s.watcher.unzip, _ = s.cl.OptValue(kgo.WithDecompressor).(kgo.Decompressor)
+	s.watcher.Decompress, _ = s.cl.OptValue(kgo.WithDecompressor).(kgo.Decompressor)
 	go func() {
 		defer close(done)
 		var beside sync.WaitGroup
-		beside.Go(func() { s.watchOutputs(watching) })
-		s.watcher.watch(watching)
+		beside.Go(func() { s.rivals.Watch(watching) })
+		s.watcher.Watch(watching)
 		beside.Wait()
 	}()
-	s.publisher.Open(s.poke)
+	s.publisher.Open(s.member.Wake)
 	err := s.loop(ctx, hard)
 	s.placeFound()
 	s.publisher.Close()
 	stop()
 	<-done
-	closeClient(s.cl, s.die)
+	group.CloseClient(s.cl, s.member.Cancel)
 	return err
-}
-
-// closeClient closes a client that is a member of a group, in bounded time. die ends
-// what it is doing: one that still tries to join would go on trying before it closes.
-func closeClient(cl *kgo.Client, die context.CancelFunc) {
-	die()
-	closed := make(chan struct{})
-	go func() { cl.CloseAllowingRebalance(); close(closed) }()
-	select {
-	case <-closed:
-	case <-time.After(closeTime): // it waits for a broker that does not answer
-	}
 }
 
 // warnInClear warns of a login that whoever sees the packets can repeat.
@@ -408,4 +359,14 @@ func warnInClear(cfg config.Config, log *slog.Logger) {
 	if cfg.RegistryInClear() {
 		log.Warn("the password or token goes to the schema registry unencrypted", "hint", "use https:// in TIDEMARK_SCHEMA_REGISTRY")
 	}
+}
+
+// awaitGroup waits until nobody else is in the group, and tells of who is. To end with an
+// error instead would be no use: a supervisor would start us again, and when the others
+// are gone, or are our own of an earlier version that are being replaced, we can go on.
+func (r *runner) awaitGroup(adm *kadm.Client) {
+	_ = group.AwaitGroup(r.ctx, adm, r.reporter, r.cfg, func(others error) error {
+		r.publisher.SetStage(others.Error())
+		return nil
+	})
 }

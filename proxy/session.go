@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/clocks"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/group"
 	"github.com/tidemarkhq/tidemark/proxy/pipeline"
 	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/proxy/registry"
@@ -50,17 +50,17 @@ type session struct {
 	gts *kgo.GroupTransactSession // nil at least once
 	adm *kadm.Client
 
-	watcher *watcher
+	admin  *group.Admin
+	member *group.Member
+	rivals *group.Rivals
+	moved  bool // partitions were revoked, which aborts the transaction
+
+	watcher *group.Watcher
 	needed  watermark.Instant // when it was told what to ask for, last
 	looking bool              // at what it has heard
 
-	owned     *ownership
 	ownedSeen *map[string][]int32 // by giveUpForeign
 	stopping  context.Context     // done when the process is told to stop
-	life      context.Context     // the client's; it does nothing once that is done
-	die       context.CancelFunc
-
-	stopStabilizing context.CancelFunc // of the assignment before
 
 	engine *reorder.Engine
 	parts  map[string]map[int32]*partition
@@ -68,8 +68,7 @@ type session struct {
 	writer *txn.Writer
 
 	sinceClock int       // records since the clocks were read
-	rebalanced bool      // a revocation makes the next End abort
-	voided     time.Time // when all was undone, until it is taken up again
+	abortedAt  time.Time // when everything was undone, until it is taken up again
 	suspended  map[emit.Source]*suspension
 	codec      txn.SourceCodec
 	listed     listings                        // while partitions are taken up
@@ -91,20 +90,11 @@ type session struct {
 	begun        map[emit.Source]time.Time // when this process had partitions begin
 	outputsShown watermark.Instant         // when ours was set
 
-	quotas    *quotas
+	quotas    *group.Quotas
 	acks      *txn.AckLimit
 	fetchMost int32 // bytes that the client asks for at a time
 
-	blocked  atomic.Bool   // a rebalance waits for AllowRebalance
-	ready    chan struct{} // closed when cl is set
-	requests chan assignment
-	ours     atomic.Pointer[[]watchedOutputs]
-	rival    atomic.Pointer[rival] // that was seen last; nil: none
-	fatal    atomic.Pointer[error] // that a watcher found
-
-	mu     sync.Mutex
-	poked  bool
-	cancel context.CancelFunc // of the poll under way
+	fatal atomic.Pointer[error] // that a watcher found
 }
 
 // partition is a source partition that this session owns.
@@ -118,8 +108,8 @@ type partition struct {
 	paused   bool              // until slower ones have caught up; see align
 	pausedAt watermark.Instant // since when
 	ledger   *status.Ledger
-	extent
-	ends      ends // as heard last
+	group.Extent
+	ends      group.Ends // as heard last
 	needed    needed
 	sought    watermark.Instant // when it was read from elsewhere, last
 	heard     watermark.Instant // when records came, last
@@ -165,47 +155,6 @@ func (s *session) remove(topic string, n int32) {
 	}
 }
 
-// poll waits for records, at most so many, until the deadline or a poke.
-func (s *session) poll(ctx context.Context, atMost time.Duration, most int) kgo.Fetches {
-	ctx, cancel := context.WithTimeout(ctx, atMost)
-	defer cancel()
-	s.mu.Lock()
-	if s.poked {
-		cancel()
-	}
-	s.poked, s.cancel = false, cancel
-	s.mu.Unlock()
-	defer s.waits.Begin(fault.Wait{What: "the end of a rebalance of the group", After: atMost + slowAnswer})()
-	fetches := s.cl.PollRecords(ctx, most)
-	if len(fetches) == 0 {
-		s.hold() // an empty answer does not hold rebalances back
-	}
-	return fetches
-}
-
-// hold keeps rebalances back from now on, once those under way are through.
-func (s *session) hold() {
-	cancelled, cancel := context.WithCancel(context.Background())
-	cancel()
-	s.cl.PollRecords(cancelled, 1)
-}
-
 // maxPoll bounds the records of one poll, and with them the time until the
 // clock is looked at again.
 const maxPoll = 20_000
-
-// poke makes the poll under way, or the next one, return.
-func (s *session) poke() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.poked = true
-	if s.cancel != nil {
-		s.cancel()
-	}
-}
-
-// hurry says that a rebalance is waiting.
-func (s *session) hurry() {
-	s.blocked.Store(true)
-	s.poke()
-}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/group"
 	"github.com/tidemarkhq/tidemark/reorder"
 )
 
@@ -282,7 +283,7 @@ func (m *simulation) mind() {
 			m.count("crashed", 1)
 			b.s.crash()
 			m.isDown(b)
-		case !b.leaving.IsZero() && time.Since(b.leaving) > stopTime+leaveTime+closeTime+time.Second:
+		case !b.leaving.IsZero() && time.Since(b.leaving) > stopTime+group.LeaveTime+group.CloseTime+time.Second:
 			m.t.Fatalf("%s was told to stop %v ago and runs", b.name, time.Since(b.leaving))
 		}
 	}
@@ -521,7 +522,7 @@ func (m *simulation) beforeHole(w *workload) {
 	w.records++
 	high := m.c.holeBehind(m.topic, int32(w.partitions), n, width)
 	began := time.Now()
-	limit := m.tookOver() + m.plan.bound + m.plan.idle + 3*holePatience + 4*time.Second
+	limit := m.tookOver() + m.plan.bound + m.plan.idle + 3*group.HolePatience + 4*time.Second
 	if m.cfg.MaxDrift > 0 {
 		// It may have to wait until those behind it are idle, and each of these for those behind it.
 		limit += time.Duration(w.partitions-1) * m.plan.idle

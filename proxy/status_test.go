@@ -18,6 +18,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/group"
 	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/reorder"
@@ -248,7 +249,7 @@ func TestRatesOutliveSessions(t *testing.T) {
 		w := workload{seed: 43, records: 4000, pause: 100 * time.Millisecond, plain: true}
 		written := c.writing(topic, &w)
 		time.Sleep(time.Second)
-		if err := fenceOwn(c.ctx, c.cl, s.cfg.TransactionalID(), 10*time.Second); err != nil {
+		if err := group.FenceOwn(c.ctx, c.cl, s.cfg.TransactionalID(), 10*time.Second); err != nil {
 			t.Fatal(err)
 		}
 		c.await("another session", func() bool { return s.status().Counts.Sessions == 2 && s.of(topic, 0) != nil })

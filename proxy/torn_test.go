@@ -17,6 +17,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/emit/verify"
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/group"
 )
 
 // Kafka itself may tear a transaction: commit it in some partitions and abort it in
@@ -33,7 +34,7 @@ type transaction struct {
 
 // ending is how a transaction ended in one partition.
 type ending struct {
-	topicPartition
+	group.TopicPartition
 	committed bool
 	sources   []int64 // the source offsets of its records, as far as they state one
 }
@@ -43,18 +44,18 @@ func (e ending) String() string {
 	if e.committed {
 		result = "committed"
 	}
-	return fmt.Sprintf("%s in %s/%d", result, e.topic, e.n)
+	return fmt.Sprintf("%s in %s/%d", result, e.Topic, e.N)
 }
 
 // fates collects how transactions ended.
 type fates struct {
-	open  map[topicPartition]map[transaction][]int64
+	open  map[group.TopicPartition]map[transaction][]int64
 	ended map[transaction][]ending
 	reuse bool // an epoch had two transactions in one partition: they cannot be told apart
 }
 
 func newFates() *fates {
-	return &fates{map[topicPartition]map[transaction][]int64{}, map[transaction][]ending{}, false}
+	return &fates{map[group.TopicPartition]map[transaction][]int64{}, map[transaction][]ending{}, false}
 }
 
 // add is given all records of a partition in their order, markers among them.
@@ -62,7 +63,7 @@ func (e *fates) add(r *kgo.Record) {
 	if !r.Attrs.IsTransactional() {
 		return
 	}
-	where := topicPartition{r.Topic, r.Partition}
+	where := group.TopicPartition{Topic: r.Topic, N: r.Partition}
 	open := e.open[where]
 	if open == nil {
 		open = map[transaction][]int64{}
@@ -88,7 +89,7 @@ func (e *fates) add(r *kgo.Record) {
 		if of.producer != r.ProducerID {
 			continue
 		}
-		e.reuse = e.reuse || slices.ContainsFunc(e.ended[of], func(o ending) bool { return o.topicPartition == where })
+		e.reuse = e.reuse || slices.ContainsFunc(e.ended[of], func(o ending) bool { return o.TopicPartition == where })
 		e.ended[of] = append(e.ended[of], ending{where, committed, sources})
 		delete(open, of)
 	}
@@ -163,19 +164,19 @@ func (c *cluster) holdsButForTorn(cfg config.Config, w *workload) (r verify.Repo
 			}
 		}
 	}
-	lost := map[topicPartition]map[int64]bool{}
+	lost := map[group.TopicPartition]map[int64]bool{}
 	var total int64
 	for _, all := range torn {
 		for _, e := range all {
 			if e.committed {
 				continue
 			}
-			where := topicPartition{source, e.n}
+			where := group.TopicPartition{Topic: source, N: e.N}
 			if lost[where] == nil {
 				lost[where] = map[int64]bool{}
 			}
 			for _, offset := range e.sources {
-				if !out[e.n][offset] && !lost[where][offset] {
+				if !out[e.N][offset] && !lost[where][offset] {
 					lost[where][offset] = true
 					total++
 				}
@@ -185,7 +186,7 @@ func (c *cluster) holdsButForTorn(cfg config.Config, w *workload) (r verify.Repo
 	f := r.Faults[verify.KindLost]
 	ok := f.Total == total && r.Read == int64(w.records)
 	for _, one := range f.First {
-		ok = ok && lost[topicPartition{one.Topic, one.Partition}][one.SourceOffset]
+		ok = ok && lost[group.TopicPartition{Topic: one.Topic, N: one.Partition}][one.SourceOffset]
 	}
 	for kind, f := range r.Faults {
 		if kind != verify.KindLost || !ok {

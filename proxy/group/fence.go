@@ -1,4 +1,4 @@
-package proxy
+package group
 
 import (
 	"cmp"
@@ -26,14 +26,14 @@ import (
 // dead nobody will end it but the broker, 10 s and a sweep later. Asking for
 // the producer id in its name ends it at once.
 
-// fenceOwn ends the transaction that an earlier run of this instance may have
+// FenceOwn ends the transaction that an earlier run of this instance may have
 // left open. It comes before joining the group.
-func fenceOwn(ctx context.Context, cl *kgo.Client, transactionalID string, timeout time.Duration) error {
-	return fence(ctx, cl, transactionalID, timeout, func(error) {})
+func FenceOwn(ctx context.Context, cl *kgo.Client, transactionalID string, timeout time.Duration) error {
+	return Fence(ctx, cl, transactionalID, timeout, func(error) {})
 }
 
-// fence does it, and lets us hear why that takes long.
-func fence(ctx context.Context, cl *kgo.Client, transactionalID string, timeout time.Duration, heard func(error)) error {
+// Fence does it, and lets us hear why that takes long.
+func Fence(ctx context.Context, cl *kgo.Client, transactionalID string, timeout time.Duration, heard func(error)) error {
 	req := kmsg.NewPtrInitProducerIDRequest()
 	req.TransactionalID = &transactionalID
 	req.TransactionTimeoutMillis = int32(timeout.Milliseconds())
@@ -55,47 +55,47 @@ func fence(ctx context.Context, cl *kgo.Client, transactionalID string, timeout 
 	}
 }
 
-// fencePatience is how long brokers may take over it: the loop waits.
-const fencePatience = 5 * time.Second
+// FencePatience is how long brokers may take over it: the loop waits.
+const FencePatience = 5 * time.Second
 
 // fenceDead ends the transactions that are open on the outputs of newly
 // assigned partitions and whose instance is no longer a member. It does what
 // it can: a transaction that it cannot end ends by its timeout.
-func (s *session) fenceDead(added map[string][]int32) {
-	ctx, cancel := context.WithTimeout(s.stopping, fencePatience)
+func (a *Admin) fenceDead(ctx context.Context, added map[string][]int32) {
+	ctx, cancel := context.WithTimeout(ctx, FencePatience)
 	defer cancel()
-	ids, err := s.deadTransactions(ctx, added)
+	ids, err := a.DeadTransactions(ctx, added)
 	if err != nil {
-		s.reporter.Warn("cannot look for transactions that dead instances left open; they end by their timeout", err)
+		a.Reporter.Warn("cannot look for transactions that dead instances left open; they end by their timeout", err)
 	}
 	for _, id := range ids {
-		if err := fenceOwn(ctx, s.cl, id, s.cfg.TransactionTimeout); err != nil {
-			s.reporter.Warn("cannot end the transaction of a dead instance; it ends by its timeout", err, "transactional_id", id)
+		if err := FenceOwn(ctx, a.Client, id, a.Config.TransactionTimeout); err != nil {
+			a.Reporter.Warn("cannot end the transaction of a dead instance; it ends by its timeout", err, "transactional_id", id)
 			continue
 		}
-		s.log.Info("ended the transaction that a dead instance left open", "transactional_id", id)
+		a.Reporter.Logger.Info("ended the transaction that a dead instance left open", "transactional_id", id)
 	}
 }
 
-func (s *session) deadTransactions(ctx context.Context, added map[string][]int32) ([]string, error) {
-	producers, failed := s.openProducers(ctx, added)
+func (a *Admin) DeadTransactions(ctx context.Context, added map[string][]int32) ([]string, error) {
+	producers, failed := a.openProducers(ctx, added)
 	if len(producers) == 0 {
 		return nil, failed
 	}
-	members, err := s.members(ctx)
+	members, err := a.members(ctx)
 	if err != nil {
 		return nil, err
 	}
-	open, err := s.adm.ListTransactions(ctx, producers, nil)
+	open, err := a.Kadm.ListTransactions(ctx, producers, nil)
 	if err != nil && len(open) == 0 {
 		return nil, fmt.Errorf("list transactions: %w", err)
 	}
 	var dead []string
 	for _, id := range open.TransactionalIDs() {
-		instance, ours := s.instanceOf(id)
+		instance, ours := a.instanceOf(id)
 		switch {
 		case !ours:
-			s.log.Warn("a stranger has a transaction open on an output; readers wait for it", "transactional_id", id)
+			a.Reporter.Logger.Warn("a stranger has a transaction open on an output; readers wait for it", "transactional_id", id)
 		case !slices.Contains(members, instance):
 			dead = append(dead, id)
 		}
@@ -104,27 +104,27 @@ func (s *session) deadTransactions(ctx context.Context, added map[string][]int32
 }
 
 // instanceOf returns the instance of our group that has a transactional id, if one has.
-func (s *session) instanceOf(transactionalID string) (instance string, ours bool) {
+func (a *Admin) instanceOf(transactionalID string) (instance string, ours bool) {
 	group, instance, ok := config.SplitTransactionalID(transactionalID)
-	return instance, ok && group == s.cfg.Group
+	return instance, ok && group == a.Config.Group
 }
 
 // openProducers returns the ids of the producers with a transaction open on
 // the outputs of partitions.
-func (s *session) openProducers(ctx context.Context, partitions map[string][]int32) ([]int64, error) {
+func (a *Admin) openProducers(ctx context.Context, partitions map[string][]int32) ([]int64, error) {
 	set := kadm.TopicsSet{}
 	for topic, ps := range partitions {
 		for _, n := range ps {
-			if n < s.topics[topic].Usable {
-				set.Add(s.topics[topic].Ordered, n)
-				set.Add(s.topics[topic].Late, n)
+			if n < a.Topics[topic].Usable {
+				set.Add(a.Topics[topic].Ordered, n)
+				set.Add(a.Topics[topic].Late, n)
 			}
 		}
 	}
 	if len(set) == 0 {
 		return nil, nil // to ask for none is to ask for all
 	}
-	described, failed := s.adm.DescribeProducers(ctx, set) // some answers are better than none
+	described, failed := a.Kadm.DescribeProducers(ctx, set) // some answers are better than none
 	if failed != nil {
 		failed = fmt.Errorf("describe the producers of the outputs: %w", failed)
 	}
@@ -143,16 +143,16 @@ func (s *session) openProducers(ctx context.Context, partitions map[string][]int
 }
 
 // members returns the instances that are in the group.
-func (s *session) members(ctx context.Context) ([]string, error) {
-	groups, err := s.adm.DescribeGroups(ctx, s.cfg.Group)
+func (a *Admin) members(ctx context.Context) ([]string, error) {
+	groups, err := a.Kadm.DescribeGroups(ctx, a.Config.Group)
 	if err == nil {
 		err = groups.Error()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("describe group %q: %w", s.cfg.Group, err)
+		return nil, fmt.Errorf("describe group %q: %w", a.Config.Group, err)
 	}
 	var ids []string
-	for _, m := range groups[s.cfg.Group].Members {
+	for _, m := range groups[a.Config.Group].Members {
 		if m.InstanceID != nil {
 			ids = append(ids, *m.InstanceID)
 		}
@@ -177,15 +177,15 @@ type holders struct {
 
 // heldBack is called when offsets of a group were found unstable. From time to time it
 // looks for the transactions that hold them, and ends those of dead instances of ours.
-func (s *session) heldBack(ctx context.Context, group string, h *holders, unstable error) {
+func (a *Admin) heldBack(ctx context.Context, group string, h *holders, unstable error) {
 	if time.Since(h.listed) >= listHoldersEvery {
 		h.listed = time.Now()
-		ended, err := s.endHolders(ctx, group, h)
+		ended, err := a.endHolders(ctx, group, h)
 		if ended {
 			return
 		}
 		if err != nil && ctx.Err() == nil {
-			s.reporter.Warn("cannot look for the transaction that holds offsets of the group; it ends by its timeout at the latest", err, "group", group)
+			a.Reporter.Warn("cannot look for the transaction that holds offsets of the group; it ends by its timeout at the latest", err, "group", group)
 		}
 	}
 	args := []any{"group", group}
@@ -193,53 +193,53 @@ func (s *session) heldBack(ctx context.Context, group string, h *holders, unstab
 		const most = 3
 		args = append(args, "transactional_id", strings.Join(h.ids[:min(len(h.ids), most)], ","))
 	}
-	s.reporter.Info("waiting for a transaction to end that holds offsets of the group", unstable, args...)
+	a.Reporter.Info("waiting for a transaction to end that holds offsets of the group", unstable, args...)
 }
 
 // endHolders lists what may hold offsets of a group. What instances of our group left
 // open that are no members of it any more, it ends.
-func (s *session) endHolders(ctx context.Context, group string, h *holders) (ended bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, fencePatience)
+func (a *Admin) endHolders(ctx context.Context, group string, h *holders) (ended bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, FencePatience)
 	defer cancel()
 	// Members first: who joins and begins a transaction afterwards is not taken
 	// for dead.
-	members, err := s.members(ctx)
+	members, err := a.members(ctx)
 	if err != nil {
 		return false, err
 	}
-	open, err := s.adm.ListTransactions(ctx, nil, []string{"Ongoing", "PrepareCommit", "PrepareAbort", "PrepareEpochFence"})
+	open, err := a.Kadm.ListTransactions(ctx, nil, []string{"Ongoing", "PrepareCommit", "PrepareAbort", "PrepareEpochFence"})
 	if err != nil && len(open) == 0 {
-		if s.cannotList(ctx) {
+		if a.cannotList(ctx) {
 			return false, nil
 		}
 		return false, fmt.Errorf("list transactions: %w", err)
 	}
 	var stuck, others, live []string
 	for _, tx := range open.Sorted() {
-		instance, ours := s.instanceOf(tx.TxnID)
+		instance, ours := a.instanceOf(tx.TxnID)
 		switch {
-		case !ours || group != s.cfg.Group:
+		case !ours || group != a.Config.Group:
 			others = append(others, tx.TxnID)
 			continue
-		case instance == s.cfg.Instance, slices.Contains(members, instance), tx.State != "Ongoing":
+		case instance == a.Config.Instance, slices.Contains(members, instance), tx.State != "Ongoing":
 			live = append(live, tx.TxnID)
 			continue
 		}
-		if failed := fenceOwn(ctx, s.cl, tx.TxnID, s.cfg.TransactionTimeout); failed != nil {
+		if failed := FenceOwn(ctx, a.Client, tx.TxnID, a.Config.TransactionTimeout); failed != nil {
 			stuck = append(stuck, tx.TxnID)
-			s.reporter.Warn("cannot end the transaction of a dead instance; it ends by its timeout", failed, "transactional_id", tx.TxnID)
+			a.Reporter.Warn("cannot end the transaction of a dead instance; it ends by its timeout", failed, "transactional_id", tx.TxnID)
 			continue
 		}
 		ended = true
-		s.log.Info("ended the transaction that a dead instance left open", "transactional_id", tx.TxnID)
+		a.Reporter.Logger.Info("ended the transaction that a dead instance left open", "transactional_id", tx.TxnID)
 	}
-	h.ids = slices.Concat(stuck, s.withOffsetsOf(ctx, group, others), live)
+	h.ids = slices.Concat(stuck, a.withOffsetsOf(ctx, group, others), live)
 	return ended, err
 }
 
 // cannotList tells, once, of brokers that do not list transactions.
-func (s *session) cannotList(ctx context.Context) bool {
-	versions, err := s.adm.ApiVersions(ctx)
+func (a *Admin) cannotList(ctx context.Context) bool {
+	versions, err := a.Kadm.ApiVersions(ctx)
 	if err != nil || len(versions) == 0 {
 		return false
 	}
@@ -248,20 +248,20 @@ func (s *session) cannotList(ctx context.Context) bool {
 			return false
 		}
 	}
-	s.reporter.WarnOnce("", "brokers before Kafka 3.0 do not list transactions: those that dead instances left open end by their timeout", "group", s.cfg.Group)
+	a.Reporter.WarnOnce("", "brokers before Kafka 3.0 do not list transactions: those that dead instances left open end by their timeout", "group", a.Config.Group)
 	return true
 }
 
 // withOffsetsOf returns those of other programs' transactions that may hold offsets of
 // a group: they have in them the partition on which the brokers keep its offsets. It
 // does what it can; whose transactions we may not see are not among those listed.
-func (s *session) withOffsetsOf(ctx context.Context, group string, ids []string) (may []string) {
+func (a *Admin) withOffsetsOf(ctx context.Context, group string, ids []string) (may []string) {
 	const topic = "__consumer_offsets"
 	if len(ids) == 0 {
 		return nil
 	}
-	described, _ := s.adm.DescribeTransactions(ctx, ids...)
-	listed, err := s.adm.ListTopicsWithInternal(ctx, topic)
+	described, _ := a.Kadm.DescribeTransactions(ctx, ids...)
+	listed, err := a.Kadm.ListTopicsWithInternal(ctx, topic)
 	n := len(listed[topic].Partitions)
 	for _, tx := range described.Sorted() {
 		partitions, ok := tx.Topics[topic]
@@ -283,31 +283,4 @@ func offsetsPartition(group string, n int32) int32 {
 		return 0
 	}
 	return max(hash, -hash) % n
-}
-
-// stabilize sees to it that offsets of newly assigned partitions can be read at all:
-// the client asks for them until they are stable, for ever, and we hear nothing of it.
-// It looks once before the client does, and goes on beside it if need be.
-func (s *session) stabilize(added map[string][]int32) {
-	ctx, cancel := context.WithCancel(s.life)
-	s.stopStabilizing()
-	s.stopStabilizing = cancel
-	req, names := s.offsetRequest(s.cfg.Group, added, true)
-	stable := func(ctx context.Context) bool {
-		_, err := s.fetchOnce(ctx, req, names)
-		return !errors.Is(err, kerr.UnstableOffsetCommit) // any other the client meets itself, and tells
-	}
-	first, giveUp := context.WithTimeout(s.stopping, fencePatience)
-	defer giveUp()
-	if stable(first) {
-		return
-	}
-	h := new(holders)
-	s.heldBack(first, s.cfg.Group, h, kerr.UnstableOffsetCommit)
-	go func() {
-		pause := fault.Backoff{First: 100 * time.Millisecond, Longest: time.Second}
-		for pause.Wait(ctx) == nil && !stable(ctx) && ctx.Err() == nil {
-			s.heldBack(ctx, s.cfg.Group, h, kerr.UnstableOffsetCommit)
-		}
-	}()
 }

@@ -1,9 +1,8 @@
-package proxy
+package group
 
 import (
 	"fmt"
 	"log/slog"
-	"math"
 	"net"
 	"strconv"
 	"sync"
@@ -27,8 +26,8 @@ type throttled uint8
 
 const (
 	otherRequests throttled = iota
-	produceRequests
-	fetchRequests
+	Produce
+	Fetch
 	throttledKinds
 )
 
@@ -44,9 +43,9 @@ func (k throttled) setting() string {
 func throttledKind(key int16) throttled {
 	switch kmsg.Key(key) {
 	case kmsg.Produce:
-		return produceRequests
+		return Produce
 	case kmsg.Fetch:
-		return fetchRequests
+		return Fetch
 	}
 	return otherRequests
 }
@@ -64,9 +63,9 @@ const (
 	mostDoublings = 30
 )
 
-// quotas is what has been learnt of the brokers' quotas. It outlives sessions. It is a
+// Quotas is what has been learnt of the brokers' quotas. It outlives sessions. It is a
 // hook of the clients, and is asked by the loop.
-type quotas struct {
+type Quotas struct {
 	reporter *fault.Reporter
 
 	// Set before there are clients.
@@ -111,22 +110,22 @@ func (t *traffic) within(now time.Time) (sum int64) {
 	return sum
 }
 
-func newQuotas(reporter *fault.Reporter) *quotas {
-	q := &quotas{reporter: reporter, last: map[int32]throttled{}}
+func NewQuotas(reporter *fault.Reporter) *Quotas {
+	q := &Quotas{reporter: reporter, last: map[int32]throttled{}}
 	for k := range q.traffic {
 		q.traffic[k] = map[int32]*traffic{}
 	}
 	return q
 }
 
-// keep says which timeouts have to be kept.
-func (q *quotas) keep(cfg config.Config) {
+// Keep says which timeouts have to be kept.
+func (q *Quotas) Keep(cfg config.Config) {
 	q.session, q.transaction = cfg.SessionTimeout, cfg.TransactionTimeout
 	q.target = min(q.session, q.transaction) / 4
 }
 
 // OnBrokerE2E is told of every request and its answer.
-func (q *quotas) OnBrokerE2E(broker kgo.BrokerMetadata, key int16, e kgo.BrokerE2E) {
+func (q *Quotas) OnBrokerE2E(broker kgo.BrokerMetadata, key int16, e kgo.BrokerE2E) {
 	kind := throttledKind(key)
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -144,7 +143,7 @@ func (q *quotas) OnBrokerE2E(broker kgo.BrokerMetadata, key int16, e kgo.BrokerE
 
 // OnBrokerThrottle is told of every answer that asks us to be quiet, right after
 // OnBrokerE2E was told of that answer.
-func (q *quotas) OnBrokerThrottle(broker kgo.BrokerMetadata, interval time.Duration, _ bool) {
+func (q *Quotas) OnBrokerThrottle(broker kgo.BrokerMetadata, interval time.Duration, _ bool) {
 	q.mu.Lock()
 	now := time.Now()
 	kind := q.last[broker.NodeID]
@@ -165,7 +164,7 @@ func (q *quotas) OnBrokerThrottle(broker kgo.BrokerMetadata, interval time.Durat
 	q.tell(kind, broker, interval)
 }
 
-func (q *quotas) tell(kind throttled, broker kgo.BrokerMetadata, interval time.Duration) {
+func (q *Quotas) tell(kind throttled, broker kgo.BrokerMetadata, interval time.Duration) {
 	args := []any{"broker", net.JoinHostPort(broker.Host, strconv.Itoa(int(broker.Port))), "request", kind.String(), "throttle", interval.String()}
 	if interval < min(q.session, q.transaction)/2 {
 		q.reporter.Throttle(kind.String(), slog.LevelWarn, fault.None, "a quota of the brokers holds requests back", append(args,
@@ -177,8 +176,8 @@ func (q *quotas) tell(kind throttled, broker kgo.BrokerMetadata, interval time.D
 		"hint", fmt.Sprintf("if it goes on, single batches or records are too large for the quota: raise %s for this client, or for its user; or raise TIDEMARK_SESSION_TIMEOUT and TIDEMARK_TRANSACTION_TIMEOUT above %v", kind.setting(), (2*interval).Round(time.Second)))...)
 }
 
-// atOnce returns how many bytes of a kind may go at a time; most, where no quota is felt.
-func (q *quotas) atOnce(kind throttled, most int) int {
+// AtOnce returns how many bytes of a kind may go at a time; most, where no quota is felt.
+func (q *Quotas) AtOnce(kind throttled, most int) int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	k := &q.kinds[kind]
@@ -204,8 +203,8 @@ func (q *quotas) atOnce(kind throttled, most int) int {
 	return int(min(max(n, leastAtOnce), float64(most)))
 }
 
-// words says what quotas do, "" if nothing was felt of them lately.
-func (q *quotas) words() string {
+// Describe says what quotas do, "" if nothing was felt of them lately.
+func (q *Quotas) Describe() string {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for kind, k := range q.kinds {
@@ -217,27 +216,8 @@ func (q *quotas) words() string {
 	return ""
 }
 
-func (q *quotas) totals() fault.Throttled {
+func (q *Quotas) Totals() fault.Throttled {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return fault.Throttled{Produce: q.kinds[produceRequests].total, Fetch: q.kinds[fetchRequests].total, Other: q.kinds[otherRequests].total}
+	return fault.Throttled{Produce: q.kinds[Produce].total, Fetch: q.kinds[Fetch].total, Other: q.kinds[otherRequests].total}
 }
-
-// heedQuotas takes account of what the quotas want, and slow brokers: of how much is put out until the next
-// commit, and of how much is asked for, since for a turn all that was polled is worked off.
-func (s *session) heedQuotas() {
-	s.writer.SetMost(s.quotas.atOnce(produceRequests, math.MaxInt))
-	most := int(fetchBytes(int64(s.cfg.Memory)))
-	n := int32(min(s.quotas.atOnce(fetchRequests, most), s.writer.Most()))
-	if n != s.fetchMost {
-		s.fetchMost = n
-		s.cl.UpdateFetchMaxBytes(n, min(n, partitionBytes))
-	}
-}
-
-// partitionBytes is what is asked for of one partition, at the most: the client's default.
-const partitionBytes = 1 << 20
-
-// mostPolled is how many records one poll may return: what they become has to be written
-// before rebalances are let through.
-func (s *session) mostPolled() int { return s.writer.MostRecords(maxPoll) }

@@ -1,13 +1,13 @@
-package proxy
+package group
 
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -15,6 +15,7 @@ import (
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
@@ -32,8 +33,8 @@ import (
 // with a new epoch, a rival ends the process before anything is committed. Who has been
 // at work before only tells of it: it was there first.
 
-// rival is a producer of others that writes to an output of ours.
-type rival struct {
+// Rival is a producer of others that writes to an output of ours.
+type Rival struct {
 	topic     string // the output
 	partition int32
 	producer  int64
@@ -42,7 +43,7 @@ type rival struct {
 	instance  string // which is at work on our source; "": not known to be one
 }
 
-func (r rival) String() string {
+func (r Rival) String() string {
 	who := fmt.Sprintf("a producer that is not of this group (producer id %d)", r.producer)
 	switch {
 	case r.instance != "":
@@ -54,15 +55,15 @@ func (r rival) String() string {
 }
 
 // cure says what stops it.
-func (r rival) cure(t fault.Commands) string {
+func (r Rival) cure(t fault.Commands) string {
 	if r.instance != "" {
 		return fmt.Sprintf("stop group %q, or start this one as a member of it: TIDEMARK_GROUP=%s, with a TIDEMARK_INSTANCE that no other has", r.group, r.group)
 	}
 	return "find it (" + t.Line("kafka-transactions", "describe-producers", "--topic", r.topic, "--partition", fmt.Sprint(r.partition)) + ") and stop it"
 }
 
-// refuse explains why a partition does not begin.
-func (r rival) refuse(t fault.Commands) *fault.Fault {
+// Refuse explains why a partition does not begin.
+func (r Rival) Refuse(t fault.Commands) *fault.Fault {
 	return fault.Usage(fmt.Errorf("begin to write to %s partition %d: %v, and records would come out twice", r.topic, r.partition, r),
 		r.cure(t)+"; or give this group outputs of its own: TIDEMARK_ORDERED_SUFFIX and TIDEMARK_LATE_SUFFIX")
 }
@@ -86,7 +87,7 @@ func (t trace) wrote(before, now traces) bool {
 }
 
 // outputsOf are those of partitions that are written to, with the source of each.
-func (s *session) outputsOf(sources []emit.Source) (outputs kadm.TopicsSet, of map[string]emit.Source) {
+func (a *Admin) outputsOf(sources []emit.Source) (outputs kadm.TopicsSet, of map[string]emit.Source) {
 	outputs, of = kadm.TopicsSet{}, map[string]emit.Source{}
 	for _, src := range sources {
 		for _, topic := range []string{src.Ordered, src.Late} {
@@ -100,12 +101,12 @@ func (s *session) outputsOf(sources []emit.Source) (outputs kadm.TopicsSet, of m
 // strangers returns the traces of producers that are not ours, and their transactional
 // ids where the brokers list them. With an error, those are left out, or seem to be
 // strangers, that nobody could be asked about.
-func (s *session) strangers(ctx context.Context, sources []emit.Source) (traces, map[int64]string, error) {
-	outputs, _ := s.outputsOf(sources)
+func (a *Admin) strangers(ctx context.Context, sources []emit.Source) (traces, map[int64]string, error) {
+	outputs, _ := a.outputsOf(sources)
 	if len(outputs) == 0 {
 		return nil, nil, nil // to ask for none is to ask for all
 	}
-	described, failed := s.adm.DescribeProducers(ctx, outputs) // some answers are better than none
+	described, failed := a.Kadm.DescribeProducers(ctx, outputs) // some answers are better than none
 	found, ids := traces{}, map[int64]string{}
 	described.EachPartition(func(p kadm.DescribedProducersPartition) { failed = cmp.Or(failed, p.Err) })
 	described.EachProducer(func(p kadm.DescribedProducer) {
@@ -115,12 +116,12 @@ func (s *session) strangers(ctx context.Context, sources []emit.Source) (traces,
 	if len(found) == 0 {
 		return nil, nil, failed
 	}
-	ours, err := s.producerID(ctx)
+	ours, err := a.producerID(ctx)
 	if err != nil {
 		return nil, nil, fmt.Errorf("find our own producer id: %w", err)
 	}
-	listed, err := s.adm.ListTransactions(ctx, slices.Collect(maps.Keys(ids)), nil)
-	if err != nil && s.gts != nil {
+	listed, err := a.Kadm.ListTransactions(ctx, slices.Collect(maps.Keys(ids)), nil)
+	if err != nil && a.Atomic {
 		if len(listed) == 0 {
 			return nil, nil, fmt.Errorf("list transactions: %w", err)
 		}
@@ -130,30 +131,30 @@ func (s *session) strangers(ctx context.Context, sources []emit.Source) (traces,
 		ids[txn.ProducerID] = id
 	}
 	maps.DeleteFunc(found, func(t trace, _ kadm.DescribedProducer) bool {
-		_, ofGroup := s.instanceOf(ids[t.producer])
+		_, ofGroup := a.instanceOf(ids[t.producer])
 		return t.producer == ours || ofGroup
 	})
 	return found, ids, failed
 }
 
 // producerID returns that of this session.
-func (s *session) producerID(ctx context.Context) (int64, error) {
-	if s.gts == nil {
-		id, _, err := s.cl.ProducerID(ctx)
+func (a *Admin) producerID(ctx context.Context) (int64, error) {
+	if !a.Atomic {
+		id, _, err := a.Client.ProducerID(ctx)
 		return id, err
 	}
-	described, err := s.adm.DescribeTransactions(ctx, s.cfg.TransactionalID())
+	described, err := a.Kadm.DescribeTransactions(ctx, a.Config.TransactionalID())
 	if err != nil {
 		return 0, err
 	}
-	own := described[s.cfg.TransactionalID()]
+	own := described[a.Config.TransactionalID()]
 	return own.ProducerID, own.Err
 }
 
 // atWork returns the first of the strangers that is an instance of another Tidemark
 // which is at work on the source partition behind the output.
-func (s *session) atWork(ctx context.Context, found traces, ids map[int64]string, sources []emit.Source) *rival {
-	_, of := s.outputsOf(sources)
+func (a *Admin) atWork(ctx context.Context, found traces, ids map[int64]string, sources []emit.Source) *Rival {
+	_, of := a.outputsOf(sources)
 	groups := map[string]kadm.DescribedGroup{}
 	for t := range found {
 		group, instance, ok := config.SplitTransactionalID(ids[t.producer])
@@ -161,7 +162,7 @@ func (s *session) atWork(ctx context.Context, found traces, ids map[int64]string
 			continue
 		}
 		if _, known := groups[group]; !known {
-			described, err := s.adm.DescribeGroups(ctx, group)
+			described, err := a.Kadm.DescribeGroups(ctx, group)
 			if err != nil {
 				continue
 			}
@@ -173,9 +174,9 @@ func (s *session) atWork(ctx context.Context, found traces, ids map[int64]string
 			if !ok || m.InstanceID == nil || *m.InstanceID != instance {
 				continue
 			}
-			for _, a := range assigned.Topics {
-				if a.Topic == src.Topic && slices.Contains(a.Partitions, t.partition) {
-					return &rival{topic: t.topic, partition: t.partition, producer: t.producer, id: ids[t.producer], group: group, instance: instance}
+			for _, topic := range assigned.Topics {
+				if topic.Topic == src.Topic && slices.Contains(topic.Partitions, t.partition) {
+					return &Rival{topic: t.topic, partition: t.partition, producer: t.producer, id: ids[t.producer], group: group, instance: instance}
 				}
 			}
 		}
@@ -183,13 +184,13 @@ func (s *session) atWork(ctx context.Context, found traces, ids map[int64]string
 	return nil
 }
 
-// rivalOf returns who is seen at once to be at work on the outputs of a partition.
-func (s *session) rivalOf(ctx context.Context, src emit.Source) *rival {
+// RivalOf returns who is seen at once to be at work on the outputs of a partition.
+func (a *Admin) RivalOf(ctx context.Context, src emit.Source) *Rival {
 	ctx, cancel := context.WithTimeout(ctx, rivalPatience)
 	defer cancel()
 	sources := []emit.Source{src}
-	found, ids, _ := s.strangers(ctx, sources) // what is not told of is looked at again before anything begins
-	return s.atWork(ctx, found, ids, sources)
+	found, ids, _ := a.strangers(ctx, sources) // what is not told of is looked at again before anything begins
+	return a.atWork(ctx, found, ids, sources)
 }
 
 // How long a look may take, and how long strangers are watched before a partition
@@ -200,25 +201,25 @@ const (
 	rivalStep     = 500 * time.Millisecond
 )
 
-// refuseRivals returns a fault if others write to the outputs of partitions that are
+// RefuseRivals returns a fault if others write to the outputs of partitions that are
 // about to begin. It costs nothing where nobody has written to them, and two seconds
 // where somebody has who cannot be told from a rival in another way.
-func (s *session) refuseRivals(ctx context.Context, sources []emit.Source) error {
+func (a *Admin) RefuseRivals(ctx context.Context, sources []emit.Source) error {
 	ctx, cancel := context.WithTimeout(ctx, rivalPatience)
 	defer cancel()
-	first, ids, err := s.strangers(ctx, sources)
+	first, ids, err := a.strangers(ctx, sources)
 	if err != nil {
-		s.log.Info("cannot tell whether others write to the outputs", "err", err)
+		a.Reporter.Logger.Info("cannot tell whether others write to the outputs", "err", err)
 	}
-	if r := s.atWork(ctx, first, ids, sources); r != nil {
-		return r.refuse(fault.CommandsFor(s.cfg))
+	if r := a.atWork(ctx, first, ids, sources); r != nil {
+		return r.Refuse(fault.CommandsFor(a.Config))
 	}
 	for began := time.Now(); len(first) > 0 && time.Since(began) < rivalWatch; {
 		pause := fault.Backoff{First: rivalStep, Longest: rivalStep}
 		if pause.Wait(ctx) != nil {
 			return nil
 		}
-		now, ids, failed := s.strangers(ctx, sources)
+		now, ids, failed := a.strangers(ctx, sources)
 		if now == nil && failed != nil {
 			return nil
 		}
@@ -229,7 +230,7 @@ func (s *session) refuseRivals(ctx context.Context, sources []emit.Source) error
 				continue
 			}
 			if t.wrote(first, now) {
-				return rival{topic: t.topic, partition: t.partition, producer: t.producer, id: ids[t.producer]}.refuse(fault.CommandsFor(s.cfg))
+				return Rival{topic: t.topic, partition: t.partition, producer: t.producer, id: ids[t.producer]}.Refuse(fault.CommandsFor(a.Config))
 			}
 		}
 		err = failed
@@ -237,39 +238,39 @@ func (s *session) refuseRivals(ctx context.Context, sources []emit.Source) error
 	return nil
 }
 
-// rivalEvery is how often the outputs are looked at while the session runs.
-const rivalEvery = 10 * time.Second
+// RivalEvery is how often the outputs are looked at while the session runs.
+const RivalEvery = 10 * time.Second
 
-// beginning is for how long a partition counts as one that has just begun. Two groups
+// YoungFor is for how long a partition counts as one that has just begun. Two groups
 // that begin at the same time see each other only when both have written.
-const beginning = time.Minute
+const YoungFor = time.Minute
 
-// watchedOutputs is a partition of ours, for whoever watches its outputs.
-type watchedOutputs struct {
+// WatchedOutputs is a partition of ours, for whoever watches its outputs.
+type WatchedOutputs struct {
 	emit.Source
-	since watermark.Instant // it has been ours without a break
-	young bool              // it began not long ago
+	Since watermark.Instant // it has been ours without a break
+	Young bool              // it began not long ago
 }
 
-// showOutputs tells the watcher which partitions are ours.
-func (s *session) showOutputs() {
-	now := s.now()
-	if s.outputsShown != 0 && now.Sub(s.outputsShown) < time.Second {
-		return
-	}
-	s.outputsShown = now
-	var all []watchedOutputs
-	s.each(func(p *partition) {
-		begun, ok := s.begun[p.Source]
-		all = append(all, watchedOutputs{p.Source, p.since, ok && time.Since(begun) < beginning})
-	})
-	s.ours.Store(&all)
+// Rivals watches the outputs of ours for other writers.
+type Rivals struct {
+	Admin   *Admin
+	Cluster *preflight.Cluster
+	Now     func() watermark.Instant
+	EndWith func(error) // has the loop end the process
+
+	ours atomic.Pointer[[]WatchedOutputs]
+	Seen atomic.Pointer[Rival] // last; nil: none
 }
 
-// watchOutputs looks for rivals until ctx is done. A stranger without a name counts when
+// SetOurs sets which partitions are ours.
+func (w *Rivals) SetOurs(ours []WatchedOutputs) { w.ours.Store(&ours) }
+
+// Watch looks for rivals until ctx is done. A stranger without a name counts when
 // it has written between each of three looks: a member of our own group that is thrown
 // out may still be putting out what it has, for a turn.
-func (s *session) watchOutputs(ctx context.Context) {
+func (w *Rivals) Watch(ctx context.Context) {
+	a := w.Admin
 	type seen struct {
 		at     watermark.Instant
 		traces traces
@@ -280,39 +281,39 @@ func (s *session) watchOutputs(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(rivalEvery):
+		case <-time.After(RivalEvery):
 		}
-		if err := s.sameCluster(ctx); err != nil {
-			s.endWith(err)
+		if err := a.SameCluster(ctx, w.Cluster); err != nil {
+			w.EndWith(err)
 			continue
 		}
-		ours := s.ours.Load()
+		ours := w.ours.Load()
 		if ours == nil {
 			continue
 		}
-		now := seen{at: s.now(), wrote: map[trace]bool{}}
+		now := seen{at: w.Now(), wrote: map[trace]bool{}}
 		var sources []emit.Source
-		of := map[trace]watchedOutputs{}
-		for _, w := range *ours {
-			sources = append(sources, w.Source)
+		of := map[trace]WatchedOutputs{}
+		for _, o := range *ours {
+			sources = append(sources, o.Source)
 		}
 		looking, cancel := context.WithTimeout(ctx, rivalPatience)
-		found, ids, err := s.strangers(looking, sources)
+		found, ids, err := a.strangers(looking, sources)
 		if err != nil && ctx.Err() == nil {
-			s.log.Debug("cannot tell whether others write to the outputs", "err", err)
+			a.Reporter.Logger.Debug("cannot tell whether others write to the outputs", "err", err)
 		}
 		now.traces = found
-		r := s.atWork(looking, found, ids, sources)
+		r := a.atWork(looking, found, ids, sources)
 		cancel()
 		for t := range found {
-			for _, w := range *ours {
-				if w.Partition == t.partition && (w.Ordered == t.topic || w.Late == t.topic) {
-					of[t] = w
+			for _, o := range *ours {
+				if o.Partition == t.partition && (o.Ordered == t.topic || o.Late == t.topic) {
+					of[t] = o
 				}
 			}
-			now.wrote[t] = last.traces != nil && of[t].since < last.at && t.wrote(last.traces, found)
+			now.wrote[t] = last.traces != nil && of[t].Since < last.at && t.wrote(last.traces, found)
 			if r == nil && now.wrote[t] && last.wrote[t] {
-				r = &rival{topic: t.topic, partition: t.partition, producer: t.producer, id: ids[t.producer]}
+				r = &Rival{topic: t.topic, partition: t.partition, producer: t.producer, id: ids[t.producer]}
 			}
 		}
 		if r != nil {
@@ -320,38 +321,12 @@ func (s *session) watchOutputs(ctx context.Context) {
 			if r.id != "" {
 				args = append(args, "transactional_id", r.id)
 			}
-			s.reporter.Throttle("", slog.LevelError, fault.None, "others write to an output of ours, which has what they write in it as well", append(args, "hint", r.cure(fault.CommandsFor(s.cfg)))...)
+			a.Reporter.Throttle("", slog.LevelError, fault.None, "others write to an output of ours, which has what they write in it as well", append(args, "hint", r.cure(fault.CommandsFor(a.Config)))...)
 		}
-		s.rival.Store(r)
-		if r != nil && of[trace{r.topic, r.partition, r.producer}].young {
-			s.endWith(r.refuse(fault.CommandsFor(s.cfg)))
+		w.Seen.Store(r)
+		if r != nil && of[trace{r.topic, r.partition, r.producer}].Young {
+			w.EndWith(r.Refuse(fault.CommandsFor(a.Config)))
 		}
 		last = now
 	}
-}
-
-// endWith has the loop end the process with a fault.
-func (s *session) endWith(err error) {
-	s.fatal.Store(&err)
-	s.poke()
-}
-
-// heedWatcher returns what the watcher found that ends the process.
-func (s *session) heedWatcher() error {
-	if err := s.fatal.Load(); err != nil {
-		return *err
-	}
-	return nil
-}
-
-// sameCluster asks the brokers that the session's own client has come to which cluster
-// they are of. No answer is no other cluster.
-func (s *session) sameCluster(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(kadm.WithAuthorizedOps(ctx), rivalPatience) // not out of the cache
-	defer cancel()
-	told, err := kadm.NewClient(s.cl).BrokerMetadata(ctx)
-	if auth := new(kadm.AuthError); err != nil && !errors.As(err, &auth) {
-		return nil
-	}
-	return s.cluster.Check(s.cfg, told.Cluster)
 }

@@ -1,4 +1,4 @@
-package proxy
+package group
 
 import (
 	"slices"
@@ -10,12 +10,12 @@ import (
 // What a fetch is decoded into is used again. A record is done with as soon as
 // it has been judged: it is held, or sent to the late topic, as a copy.
 
-// fetchPool hands out the memory of fetched batches. The client asks for it, and
+// FetchPool hands out the memory of fetched batches. The client asks for it, and
 // gives it back when all records of a batch have been recycled. There are a
 // few fetches at a time, so a few batches' worth is kept; and not in a sync.Pool,
 // which would lose it at each collection, and the collector runs often, for the memory
 // it may leave lying about is small.
-type fetchPool struct {
+type FetchPool struct {
 	bytes   shelf[byte]
 	records shelf[kgo.Record]
 }
@@ -23,15 +23,15 @@ type fetchPool struct {
 // GetDecompressBytes returns room for a batch that is about to be decompressed,
 // or none: the decoder knows better how much it needs. What is too small
 // it replaces.
-func (p *fetchPool) GetDecompressBytes([]byte, kgo.CompressionCodecType) []byte {
+func (p *FetchPool) GetDecompressBytes([]byte, kgo.CompressionCodecType) []byte {
 	return p.bytes.take(0)
 }
 
 // PutDecompressBytes takes it back.
-func (p *fetchPool) PutDecompressBytes(b []byte) { p.bytes.put(b, keptBytes) }
+func (p *FetchPool) PutDecompressBytes(b []byte) { p.bytes.put(b, keptBytes) }
 
 // GetRecords returns room for the records of a batch.
-func (p *fetchPool) GetRecords(n int) []kgo.Record {
+func (p *FetchPool) GetRecords(n int) []kgo.Record {
 	if rs := p.records.take(n); rs != nil {
 		return rs
 	}
@@ -40,7 +40,7 @@ func (p *fetchPool) GetRecords(n int) []kgo.Record {
 }
 
 // PutRecords takes it back.
-func (p *fetchPool) PutRecords(rs []kgo.Record) { p.records.put(rs, keptRecords) }
+func (p *FetchPool) PutRecords(rs []kgo.Record) { p.records.put(rs, keptRecords) }
 
 // What is kept of each; more is left to the collector.
 const (
