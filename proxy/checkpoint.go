@@ -117,17 +117,17 @@ func snapshots(ps []*partition) []txn.Offset {
 	all := make([]txn.Offset, 0, len(ps))
 	for _, p := range ps {
 		if p.state.Changed() {
-			all = append(all, offsetOf(p, p.state.Snapshot()))
+			all = append(all, offsetOf(p.Topic, p.scope, p.state.Snapshot()))
 		}
 	}
 	slices.SortStableFunc(all, func(a, b txn.Offset) int { return strings.Compare(a.Topic, b.Topic) })
 	return all
 }
 
-func offsetOf(p *partition, s reorder.Snapshot) txn.Offset {
+func offsetOf(topic string, scope reorder.Scope, s reorder.Snapshot) txn.Offset {
 	return txn.Offset{
-		Topic: p.Topic, ID: p.scope.TopicID, Partition: p.Partition,
-		At: s.Low, LeaderEpoch: s.LowEpoch, Metadata: s.Encode(p.scope),
+		Topic: topic, ID: scope.TopicID, Partition: scope.Partition,
+		At: s.Low, LeaderEpoch: s.LowEpoch, Metadata: s.Encode(scope),
 	}
 }
 

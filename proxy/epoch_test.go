@@ -3,7 +3,6 @@ package proxy
 import (
 	"fmt"
 	"log/slog"
-	"math"
 	"strconv"
 	"testing"
 	"time"
@@ -138,24 +137,6 @@ func TestEpochAfterRecreation(t *testing.T) {
 	})
 }
 
-func TestEpochsNeverGoBack(t *testing.T) {
-	now := time.Unix(1_800_000_000, 0)
-	for _, c := range []struct {
-		w    past
-		want uint32
-	}{
-		{past{any: true}, 1},
-		{past{any: true, epoch: 7}, 8},
-		{past{any: true, silent: true}, 1_800_000_000},
-		{past{any: true, epoch: 1_900_000_000, silent: true}, 1_900_000_001},
-		{past{any: true, epoch: math.MaxUint32}, math.MaxUint32},
-	} {
-		if got := c.w.next(now); got != c.want {
-			t.Errorf("%+v: %d, want %d", c.w, got, c.want)
-		}
-	}
-}
-
 // An output may end in offsets without records; the last epoch is found all the same, and
 // nobody waits for records there.
 func TestLastEpochBeforeHole(t *testing.T) {
@@ -167,7 +148,7 @@ func TestLastEpochBeforeHole(t *testing.T) {
 		for name, batches := range holes(1, 2) {
 			c.forge(topic+".ordered").set(5, batches...)
 			took := since(func() {
-				if epoch, silent, err := s.lastEpoch(c.ctx, topic+".ordered", 0); epoch != 0 || silent || err != nil {
+				if epoch, silent, err := s.loader.LastEpoch(c.ctx, topic+".ordered", 0); epoch != 0 || silent || err != nil {
 					t.Errorf("%s: epoch %d, silent %v, %v", name, epoch, silent, err)
 				}
 			})

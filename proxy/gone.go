@@ -8,13 +8,15 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemarkhq/tidemark/proxy/recovery"
 )
 
 // gone deals with a position that the log no longer has, or with records that
 // a new leader has rewritten: retention, deletion or truncation came between.
 func (s *session) gone(ctx context.Context, p *partition, cause error) error {
-	start, end, err := bounds(ctx, p.Topic, p.Partition, s.adm.ListStartOffsets, s.adm.ListEndOffsets)
-	if errors.Is(err, errLeaderAway) {
+	start, end, err := recovery.Bounds(ctx, p.Topic, p.Partition, s.adm.ListStartOffsets, s.adm.ListEndOffsets)
+	if errors.Is(err, recovery.ErrLeaderAway) {
 		return s.again(ctx, p, err) // the leader is moving
 	}
 	if err != nil {

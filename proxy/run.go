@@ -23,6 +23,7 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/group"
 	"github.com/tidemarkhq/tidemark/proxy/pipeline"
 	"github.com/tidemarkhq/tidemark/proxy/preflight"
+	"github.com/tidemarkhq/tidemark/proxy/recovery"
 	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/proxy/txn"
 	"github.com/tidemarkhq/tidemark/reorder"
@@ -276,13 +277,13 @@ func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topic
 		headers:   cfg.OutputHeaders(),
 		parts:     map[string]map[int32]*partition{},
 		suspended: map[emit.Source]*suspension{},
-		starts:    map[emit.Source]kgo.EpochOffset{},
 		slowest:   watermark.None,
 		start:     time.Now(),
 		expected:  newWaits(fault.CommandsFor(cfg)),
 	}
 	s.admin = &group.Admin{Config: cfg, Kadm: adm, Reporter: s.reporter, Topics: topics, Atomic: cfg.Delivery == config.ExactlyOnce}
 	s.member = group.NewMember(s.admin)
+	s.loader = &recovery.Loader{Admin: s.admin, Cluster: s.cluster, Fingerprint: s.extract.Fingerprint(), WallClock: s.wallClock}
 	s.stopAt(context.Background())
 	s.rivals = &group.Rivals{Admin: s.admin, Cluster: s.cluster, Now: s.now, EndWith: s.endWith}
 	s.watcher = group.NewWatcher(s.now, s.reporter, s.member.Wake)

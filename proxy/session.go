@@ -16,6 +16,7 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/group"
 	"github.com/tidemarkhq/tidemark/proxy/pipeline"
 	"github.com/tidemarkhq/tidemark/proxy/preflight"
+	"github.com/tidemarkhq/tidemark/proxy/recovery"
 	"github.com/tidemarkhq/tidemark/proxy/registry"
 	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/proxy/timestamp"
@@ -66,15 +67,14 @@ type session struct {
 	parts  map[string]map[int32]*partition
 	line   *pipeline.Pipeline
 	writer *txn.Writer
+	loader *recovery.Loader
 
 	sinceClock int       // records since the clocks were read
 	abortedAt  time.Time // when everything was undone, until it is taken up again
 	suspended  map[emit.Source]*suspension
 	codec      txn.SourceCodec
-	listed     listings                        // while partitions are taken up
-	starts     map[emit.Source]kgo.EpochOffset // where partitions begin that have no commit yet
-	stalled    bool                            // the client has stopped reading a partition
-	slowest    watermark.Time                  // by which the others are aligned
+	stalled    bool           // the client has stopped reading a partition
+	slowest    watermark.Time // by which the others are aligned
 	toldHeld   watermark.Instant
 	trips      clocks.Trips
 	publisher  *status.Publisher

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/tidemarkhq/tidemark/proxy/recovery"
 	"github.com/tidemarkhq/tidemark/proxy/status"
 )
 
@@ -161,7 +162,7 @@ func TestBeginsWithoutLeader(t *testing.T) {
 				c.awaitFor(5*time.Second, "theirs to come out", func() bool {
 					return c.fake.PartitionInfo(topic+".ordered", 0).HighWatermark > 0 && c.fake.PartitionInfo(topic+".ordered", 2).HighWatermark > 0
 				})
-				if why := s.status().Partitions[1]; why.State != status.Stopped || !strings.Contains(why.Hold.Words, errLeaderAway.Error()) {
+				if why := s.status().Partitions[1]; why.State != status.Stopped || !strings.Contains(why.Hold.Words, recovery.ErrLeaderAway.Error()) {
 					t.Errorf("the status says %s: %s", why.State, why.Hold.Words)
 				}
 				if said := s.voice.heard("a partition cannot be taken up yet"); len(said) != 1 {

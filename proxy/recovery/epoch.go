@@ -1,4 +1,4 @@
-package proxy
+package recovery
 
 import (
 	"context"
@@ -43,11 +43,11 @@ func (w past) next(now time.Time) uint32 {
 
 // outputs looks at the outputs of a partition, at their records only if a new epoch
 // may begin.
-func (s *session) outputs(ctx context.Context, p *partition) (w past, err error) {
-	ends, err := s.listed.once(ctx, "end", s.adm.ListEndOffsets, p.Ordered, p.Late)
+func (l *Loader) outputs(ctx context.Context, p *Resumption) (w past, err error) {
+	ends, err := l.listed.once(ctx, "end", l.Admin.Kadm.ListEndOffsets, p.Ordered, p.Late)
 	for _, topic := range []string{p.Ordered, p.Late} {
 		var end kadm.ListedOffset
-		if _, ok := ends.Lookup(topic, p.Partition); !ok && p.Partition >= s.topics[p.Topic].Usable {
+		if _, ok := ends.Lookup(topic, p.Partition); !ok && p.Partition >= l.Admin.Topics[p.Topic].Usable {
 			continue // it has no such partition yet
 		}
 		if err == nil {
@@ -58,14 +58,14 @@ func (s *session) outputs(ctx context.Context, p *partition) (w past, err error)
 		}
 		w.any = w.any || end.Offset > 0
 	}
-	if !w.any || s.cfg.OnReset != config.ResetBeginsEpoch {
+	if !w.any || l.Admin.Config.OnReset != config.ResetBeginsEpoch {
 		return w, nil
 	}
 	for _, topic := range []string{p.Ordered, p.Late} {
-		epoch, silent, err := s.lastEpoch(ctx, topic, p.Partition)
+		epoch, silent, err := l.LastEpoch(ctx, topic, p.Partition)
 		if errors.Is(err, kerr.TopicAuthorizationFailed) {
 			return w, fault.Usage(fmt.Errorf("read the last record of %s, for the epoch after its own: we may not READ it: %w", topic, err),
-				"allow it: "+fault.CommandsFor(s.cfg).Allow("--topic", topic, kadm.OpRead))
+				"allow it: "+fault.CommandsFor(l.Admin.Config).Allow("--topic", topic, kadm.OpRead))
 		}
 		if err != nil {
 			return w, fmt.Errorf("read the last record of %s partition %d: %w", topic, p.Partition, err)
@@ -83,18 +83,18 @@ const (
 	epochBytes   = 32 << 20
 )
 
-// lastEpoch returns the epoch of the last committed record of an output partition
+// LastEpoch returns the epoch of the last committed record of an output partition
 // that says its own; silent, if there is none and records are gone that may have said
 // so. It looks at ever longer ends of the log. What comes behind the record found and
 // says nothing may be of a later epoch, but nobody was told of that one.
-func (s *session) lastEpoch(ctx context.Context, topic string, n int32) (epoch uint32, silent bool, err error) {
-	start, end, err := bounds(ctx, topic, n, s.adm.ListStartOffsets, s.adm.ListCommittedOffsets)
+func (l *Loader) LastEpoch(ctx context.Context, topic string, n int32) (epoch uint32, silent bool, err error) {
+	start, end, err := Bounds(ctx, topic, n, l.Admin.Kadm.ListStartOffsets, l.Admin.Kadm.ListCommittedOffsets)
 	if err != nil {
 		return 0, false, err
 	}
 	for back := int64(16); ; back *= 8 {
 		from := max(start.Offset, end.Offset-min(back, epochOffsets))
-		look, err := s.epochsBetween(ctx, topic, n, from, end.Offset)
+		look, err := l.epochsBetween(ctx, topic, n, from, end.Offset)
 		switch {
 		case err != nil:
 			return 0, false, err
@@ -110,13 +110,13 @@ func (s *session) lastEpoch(ctx context.Context, topic string, n int32) (epoch u
 	}
 }
 
-// bounds asks where a partition begins and ends.
-func bounds(ctx context.Context, topic string, n int32, askStart, askEnd lister) (start, end kadm.ListedOffset, err error) {
+// Bounds asks where a partition begins and ends.
+func Bounds(ctx context.Context, topic string, n int32, askStart, askEnd Lister) (start, end kadm.ListedOffset, err error) {
 	for _, ask := range []struct {
-		lister
+		Lister
 		into *kadm.ListedOffset
 	}{{askStart, &start}, {askEnd, &end}} {
-		all, err := askAll(ctx, ask.lister, topic)
+		all, err := askAll(ctx, ask.Lister, topic)
 		if err == nil {
 			*ask.into, err = all.of(topic, n)
 		}
@@ -134,16 +134,16 @@ type epochLook struct {
 	cut   bool   // there was too much to look at all of it
 }
 
-func (s *session) epochsBetween(ctx context.Context, topic string, n int32, from, to int64) (look epochLook, err error) {
+func (l *Loader) epochsBetween(ctx context.Context, topic string, n int32, from, to int64) (look epochLook, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	size := 0
 	// Not as a consumer, which does not tell that offsets have no records.
-	for r, err := range scan.Read(ctx, s.cl, scan.Stretch{Topic: topic, Partition: n, Start: from, End: to}) {
+	for r, err := range scan.Read(ctx, l.Admin.Client, scan.Stretch{Topic: topic, Partition: n, Start: from, End: to}) {
 		if err != nil {
 			return look, err
 		}
-		if epoch, ok := emit.Epoch(r, s.cfg.HeaderPrefix); ok {
+		if epoch, ok := emit.Epoch(r, l.Admin.Config.HeaderPrefix); ok {
 			look.said, look.epoch = true, max(look.epoch, epoch)
 		}
 		if size += emit.WireSize(r); size > epochBytes {

@@ -1,4 +1,4 @@
-package proxy
+package recovery
 
 import (
 	"cmp"
@@ -20,13 +20,13 @@ import (
 // knownFrom returns how many partitions the topic had when the group began
 // with it, as the commits of its partitions say. Without any commit the group
 // begins now; with none that says so, no partition is known.
-func (s *session) knownFrom(ctx context.Context, t preflight.Topic) (known int32, err error) {
+func (l *Loader) knownFrom(ctx context.Context, t preflight.Topic) (known int32, err error) {
 	every := make([]int32, t.Partitions)
 	for n := range every {
 		every[n] = int32(n)
 	}
 	// What the commits say of this never changes, so they need not be stable.
-	commits, err := s.admin.FetchCommits(ctx, s.cfg.Group, map[string][]int32{t.Name: every}, false, s.abortedAt)
+	commits, err := l.Admin.FetchCommits(ctx, l.Admin.Config.Group, map[string][]int32{t.Name: every}, false, l.abortedAt)
 	if err != nil {
 		return 0, err
 	}
@@ -34,7 +34,7 @@ func (s *session) knownFrom(ctx context.Context, t preflight.Topic) (known int32
 	said, any := false, false
 	for n, c := range commits[t.Name] {
 		any = any || c.Offset >= 0
-		snap, err := reorder.Decode(c.Metadata, c.Offset, c.LeaderEpoch, s.scope(t, n))
+		snap, err := reorder.Decode(c.Metadata, c.Offset, c.LeaderEpoch, l.scope(t, n))
 		if err == nil {
 			known, said = min(known, snap.Known), true
 		}
@@ -55,12 +55,12 @@ type listing struct {
 	err error
 }
 
-// lister is one of kadm's questions about the offsets of topics.
-type lister func(ctx context.Context, topics ...string) (kadm.ListedOffsets, error)
+// Lister is one of kadm's questions about the offsets of topics.
+type Lister func(ctx context.Context, topics ...string) (kadm.ListedOffsets, error)
 
 // once asks, unless it has been asked before. What some brokers answer counts, whatever
 // becomes of others.
-func (l listings) once(ctx context.Context, what string, ask lister, topics ...string) (listing, error) {
+func (l listings) once(ctx context.Context, what string, ask Lister, topics ...string) (listing, error) {
 	key := what + " " + topics[0]
 	if known, ok := l[key]; ok {
 		return known, nil
@@ -77,7 +77,7 @@ const listPatience = 2 * time.Second
 
 // askAll asks the leaders of all partitions of topics. It fails only if nobody could be
 // asked.
-func askAll(ctx context.Context, ask lister, topics ...string) (listing, error) {
+func askAll(ctx context.Context, ask Lister, topics ...string) (listing, error) {
 	asking, cancel := context.WithTimeout(ctx, listPatience)
 	defer cancel()
 	listed, err := ask(asking, topics...)
@@ -90,10 +90,10 @@ func askAll(ctx context.Context, ask lister, topics ...string) (listing, error) 
 	return listing{listed, err}, nil
 }
 
-// errLeaderAway says that the leader of a partition does not answer, or that there is none.
-var errLeaderAway = errors.New("its leader does not answer")
+// ErrLeaderAway says that the leader of a partition does not answer, or that there is none.
+var ErrLeaderAway = errors.New("its leader does not answer")
 
-// of returns what was answered about a partition. errLeaderAway: nobody has answered, and
+// of returns what was answered about a partition. ErrLeaderAway: nobody has answered, and
 // others may have.
 func (l listing) of(topic string, n int32) (kadm.ListedOffset, error) {
 	o, ok := l.Lookup(topic, n)
@@ -109,30 +109,30 @@ func (l listing) of(topic string, n int32) (kadm.ListedOffset, error) {
 	if ok && !preflight.Transient(err) {
 		return o, err
 	}
-	return o, fmt.Errorf("list the offsets of %s partition %d: %w: %w", topic, n, errLeaderAway, err)
+	return o, fmt.Errorf("list the offsets of %s partition %d: %w: %w", topic, n, ErrLeaderAway, err)
 }
 
 // startOffset resolves where a partition begins that has no commit.
 // TIDEMARK_START counts for the partitions that were there when the group
 // began with the topic, whichever instance takes them up and when; a partition
 // that appeared later is read from its beginning.
-func (s *session) startOffset(ctx context.Context, p *partition, first bool) (kgo.EpochOffset, error) {
+func (l *Loader) startOffset(ctx context.Context, p *Resumption, first bool) (kgo.EpochOffset, error) {
 	doing := func(err error) (kgo.EpochOffset, error) {
 		return kgo.EpochOffset{}, fmt.Errorf("find where %s partition %d begins: %w", p.Topic, p.Partition, err)
 	}
 	var listed listing
 	var err error
-	switch start := s.cfg.Start; {
+	switch start := l.Admin.Config.Start; {
 	case !first || start.Kind == config.StartEarliest:
-		listed, err = s.listed.once(ctx, "start", s.adm.ListStartOffsets, p.Topic)
+		listed, err = l.listed.once(ctx, "start", l.Admin.Kadm.ListStartOffsets, p.Topic)
 	case start.Kind == config.StartLatest:
-		listed, err = s.listed.once(ctx, "latest", s.adm.ListCommittedOffsets, p.Topic)
+		listed, err = l.listed.once(ctx, "latest", l.Admin.Kadm.ListCommittedOffsets, p.Topic)
 	case start.Kind == config.StartTime:
-		listed, err = s.listed.once(ctx, "after", func(ctx context.Context, topics ...string) (kadm.ListedOffsets, error) {
-			return firstSince(ctx, s.adm, start.Time.Millis(), topics...)
+		listed, err = l.listed.once(ctx, "after", func(ctx context.Context, topics ...string) (kadm.ListedOffsets, error) {
+			return firstSince(ctx, l.Admin.Kadm, start.Time.Millis(), topics...)
 		}, p.Topic)
 	case start.Kind == config.StartGroup:
-		return s.groupOffset(ctx, p, start.Group)
+		return l.groupOffset(ctx, p, start.Group)
 	}
 	if err != nil {
 		return doing(err)
@@ -171,16 +171,16 @@ func firstSince(ctx context.Context, adm *kadm.Client, ms int64, topics ...strin
 
 // groupOffset returns where another group stands. It must be at rest: what
 // its members did after the answer would be done twice.
-func (s *session) groupOffset(ctx context.Context, p *partition, group string) (kgo.EpochOffset, error) {
+func (l *Loader) groupOffset(ctx context.Context, p *Resumption, group string) (kgo.EpochOffset, error) {
 	doing := func(err error, hint string) (kgo.EpochOffset, error) {
 		return kgo.EpochOffset{}, fault.Usage(fmt.Errorf("start %s partition %d where group %q stands: %w", p.Topic, p.Partition, group, err), hint)
 	}
-	groups, err := s.adm.DescribeGroups(ctx, group)
+	groups, err := l.Admin.Kadm.DescribeGroups(ctx, group)
 	if err == nil {
 		err = groups.Error()
 	}
 	if errors.Is(err, kerr.GroupAuthorizationFailed) {
-		return doing(fmt.Errorf("we may not DESCRIBE it: %w", err), "allow it: "+fault.CommandsFor(s.cfg).Allow("--group", group, kadm.OpDescribe))
+		return doing(fmt.Errorf("we may not DESCRIBE it: %w", err), "allow it: "+fault.CommandsFor(l.Admin.Config).Allow("--group", group, kadm.OpDescribe))
 	}
 	if errors.Is(err, kerr.GroupIDNotFound) { // since Kafka 4.0
 		return doing(errors.New("there is no such group"), "is the name right? Else choose another TIDEMARK_START")
@@ -191,7 +191,7 @@ func (s *session) groupOffset(ctx context.Context, p *partition, group string) (
 	if n := len(groups[group].Members); n > 0 {
 		return doing(fmt.Errorf("it has %d live members", n), "stop its consumers first")
 	}
-	offsets, err := s.admin.FetchCommits(ctx, group, map[string][]int32{p.Topic: {p.Partition}}, true, s.abortedAt)
+	offsets, err := l.Admin.FetchCommits(ctx, group, map[string][]int32{p.Topic: {p.Partition}}, true, l.abortedAt)
 	if err != nil {
 		return kgo.EpochOffset{}, err
 	}
