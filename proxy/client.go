@@ -35,15 +35,15 @@ func (s *session) clientOpts() []kgo.Opt {
 		kgo.MaxDecompressBatchBytes(group.DecompressLimit(int64(cfg.Memory))),
 
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.MaxBufferedRecords(maxInFlight),
+		kgo.MaxBufferedRecords(txn.MaxInFlight),
 		kgo.MaxBufferedBytes(s.maxInFlight()),
 		kgo.ProducerLinger(s.linger()),
 		kgo.ProducerBatchMaxBytesFn(txn.ClientMaxBatch(s.limits, s.maxBatch, s.outputTopics())),
 		txn.CompressionOpt(cfg, &s.codec),
 
 		// What is refused for longer comes to us, with the brokers' reason.
-		kgo.RecordRetries(produceTries),
-		kgo.UnknownTopicRetries(2*produceTries),
+		kgo.RecordRetries(txn.ProduceTries),
+		kgo.UnknownTopicRetries(2*txn.ProduceTries),
 	)
 	if cfg.Delivery == config.ExactlyOnce {
 		opts = append(opts,
@@ -66,17 +66,6 @@ func (s *session) outputTopics() (names []string) {
 	return names
 }
 
-const (
-	// What is produced and not yet acknowledged, at the most; producing waits
-	// there.
-	maxInFlight      = 16 << 10
-	maxInFlightBytes = 32 << 20
-	// produceTries is how often the client sends a record again that brokers
-	// refuse for now: for some 5 s, half of the shortest time that a
-	// transaction lasts by default.
-	produceTries = 30
-)
-
 // linger is how long a batch may wait to be filled: the larger the batches, the
 // less they cost here and at the broker. Inside a transaction nobody sees a record
 // before the commit, and a commit does not wait for batches to fill; so all that
@@ -93,9 +82,9 @@ func (s *session) linger() time.Duration {
 // there are such.
 func (s *session) maxInFlight() int {
 	if s.limits.SizeAware {
-		return txn.MostBatch + maxInFlightBytes
+		return txn.MostBatch + txn.MaxInFlightBytes
 	}
-	return maxInFlightBytes
+	return txn.MaxInFlightBytes
 }
 
 // fetchBytes bounds what one broker sends ahead of what is read: memory beside

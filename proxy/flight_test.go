@@ -15,6 +15,7 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/group"
 	"github.com/tidemarkhq/tidemark/proxy/preflight"
+	"github.com/tidemarkhq/tidemark/proxy/txn"
 )
 
 // openedSession returns a session on a topic as runSession makes it, for tests that
@@ -75,10 +76,10 @@ func TestFlightsLandAfterRefusal(t *testing.T) {
 		}
 		write(5, 10)
 		c.await("the first commit", func() bool { return c.read(s.cfg) })
-		refused := c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic + ".ordered", Err: kerr.NotEnoughReplicas, Count: produceTries + 1})
+		refused := c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic + ".ordered", Err: kerr.NotEnoughReplicas, Count: txn.ProduceTries + 1})
 		write(10*limit/300, 300)
 		c.await("all of them", func() bool { return c.read(s.cfg) })
-		if refused.Hits() <= produceTries {
+		if refused.Hits() <= txn.ProduceTries {
 			t.Fatalf("refused %d times", refused.Hits())
 		}
 		for range 10 {

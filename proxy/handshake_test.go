@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/preflight"
 )
 
 func TestSecretsInClearAreWarnedOf(t *testing.T) {
@@ -26,7 +27,7 @@ func TestSecretsInClearAreWarnedOf(t *testing.T) {
 			t.Fatalf("%s: %v", env, err)
 		}
 		var out strings.Builder
-		warnInClear(cfg, slog.New(slog.NewTextHandler(&out, nil)))
+		preflight.WarnInClear(cfg, slog.New(slog.NewTextHandler(&out, nil)))
 		text := out.String()
 		if (text == "") != (want == "") || !strings.Contains(text, want) || strings.Contains(text, "hunter2") {
 			t.Errorf("%q: %s", env, text)

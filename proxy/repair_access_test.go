@@ -27,17 +27,17 @@ var leastForRepair = []kafkatest.Grant{
 }
 
 // repairOf does one run and returns what it reports.
-func repairOf(f *kafkatest.Fixture, change func(*RepairOptions), env ...string) (repair.Report, error) {
+func repairOf(f *kafkatest.Fixture, change func(*repair.Options), env ...string) (repair.Report, error) {
 	f.T.Helper()
 	ctx, cancel := context.WithTimeout(f.T.Context(), 20*time.Second)
 	defer cancel()
 	var report repair.Report
-	o := RepairOptions{Reasons: repair.Behind, TTL: time.Hour, Report: func(r repair.Report) error { report = r; return nil }}
+	o := repair.Options{Reasons: repair.Behind, TTL: time.Hour, Report: func(r repair.Report) error { report = r; return nil }}
 	if change != nil {
 		change(&o)
 	}
 	f.Log.Clear()
-	err := Repair(ctx, f.Config(env...), o, f.Logger())
+	err := repair.Run(ctx, f.Config(env...), o, f.Logger())
 	return report, err
 }
 
@@ -97,10 +97,10 @@ func TestRepairPreflight(t *testing.T) {
 
 	f.Create("raw.late", 2, map[string]string{"retention.ms": "777000000"})
 	f.Create("many", 3, nil)
-	_, err = repairOf(f, func(o *RepairOptions) { o.To = "many" })
+	_, err = repairOf(f, func(o *repair.Options) { o.To = "many" })
 	kafkatest.WantUsage(t, err, "corrections topic many", "3 partitions", "--to")
 	f.Create("compacted", 2, map[string]string{"cleanup.policy": "compact"})
-	_, err = repairOf(f, func(o *RepairOptions) { o.To = "compacted" })
+	_, err = repairOf(f, func(o *repair.Options) { o.To = "compacted" })
 	kafkatest.WantUsage(t, err, "corrections topic compacted", "it is compacted")
 
 	if _, err := repairOf(f, nil); err != nil {

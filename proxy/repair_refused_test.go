@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/repair"
 	"github.com/tidemarkhq/tidemark/reorder"
 )
 
@@ -98,7 +99,7 @@ func TestRepairPartitionTakesNothing(t *testing.T) {
 		rnd := rand.New(rand.NewPCG(3, 15))
 		want := [][]*kgo.Record{c.lateRecords(topic, 0, 0, 50, rnd), c.lateRecords(topic, 1, 0, 50, rnd)}
 		refused := c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic + ".corrections", Partitions: []int32{0}, Err: kerr.KafkaStorageError, Count: -1})
-		m := c.mend(topic, func(o *RepairOptions) { o.Every = time.Minute })
+		m := c.mend(topic, func(o *repair.Options) { o.Every = time.Minute })
 		c.await("the other partition", func() bool { return len(c.contents(topic + ".corrections")[1]) == 50 })
 		time.Sleep(5 * time.Minute)
 		if told := m.voice.heard("a correction is refused"); len(told) < 3 || !hasAll(told[0], "topic="+topic+".late", "partition=0", "KAFKA_STORAGE_ERROR", "hint=") {

@@ -41,12 +41,12 @@ type mending struct {
 }
 
 // mend starts a repair of a topic, by default one run with two hours to live.
-func (c *cluster) mend(topic string, change func(*RepairOptions), env ...string) *mending {
+func (c *cluster) mend(topic string, change func(*repair.Options), env ...string) *mending {
 	c.t.Helper()
 	hard, kill := context.WithCancel(c.ctx)
 	ctx, end := context.WithCancel(hard)
 	m := &mending{c: c, link: newLink(c.dial), end: end, kill: kill, done: make(chan struct{}), voice: &voice{to: c.t.Output()}}
-	o := RepairOptions{Reasons: repair.Behind, TTL: 2 * time.Hour, Report: func(r repair.Report) error {
+	o := repair.Options{Reasons: repair.Behind, TTL: 2 * time.Hour, Report: func(r repair.Report) error {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		m.reports = append(m.reports, r)
@@ -57,10 +57,10 @@ func (c *cluster) mend(topic string, change func(*RepairOptions), env ...string)
 	}
 	cfg := c.config(topic, env...)
 	connection := append([]kgo.Opt{kgo.Dialer(m.link.DialContext)}, c.connection...)
-	proc := newProcess(slog.New(keyed{slog.NewTextHandler(m.voice, nil), c.t}).With("repair", topic))
+	proc := repair.NewProcess(slog.New(keyed{slog.NewTextHandler(m.voice, nil), c.t}).With("repair", topic))
 	c.writers.Go(func() {
 		defer close(m.done)
-		m.err = repairRuns(ctx, hard, cfg, o, connection, proc)
+		m.err = repair.RunOver(ctx, hard, cfg, o, connection, proc)
 	})
 	return m
 }
@@ -74,7 +74,7 @@ func (m *mending) crash() {
 }
 
 // mended does one run and returns its report.
-func (c *cluster) mended(topic string, change func(*RepairOptions), env ...string) repair.Report {
+func (c *cluster) mended(topic string, change func(*repair.Options), env ...string) repair.Report {
 	c.t.Helper()
 	m := c.mend(topic, change, env...)
 	select {
@@ -197,7 +197,7 @@ func TestKafkaRepair(t *testing.T) {
 				for _, p := range want {
 					n += int64(len(p))
 				}
-				dry := c.mended(topic, func(o *RepairOptions) { o.DryRun = true }, env...)
+				dry := c.mended(topic, func(o *repair.Options) { o.DryRun = true }, env...)
 				if l, err := c.adm.ListTopics(c.ctx, topic+".corrections"); err != nil || l.Has(topic+".corrections") {
 					t.Errorf("the rehearsal has created the topic: %v", err)
 				}
@@ -304,7 +304,7 @@ func TestKafkaRepairStops(t *testing.T) {
 				}
 				// It leaves the group at once, if it came to it; but for a stop at the very
 				// moment at which it joins, before it knows as whom.
-				group := repairConfig(c.config(topic)).Group
+				group := repair.ConfigOf(c.config(topic)).Group
 				left := func() bool {
 					groups, err := c.adm.DescribeGroups(c.ctx, group)
 					return err == nil && len(groups[group].Members) == 0
@@ -400,7 +400,7 @@ func TestKafkaRepairEvery(t *testing.T) {
 		rnd := rand.New(rand.NewPCG(1, 11))
 		topic := c.topic(1)
 		c.create(topic+".late", 1)
-		m := c.mend(topic, func(o *RepairOptions) { o.Every = 2 * time.Second })
+		m := c.mend(topic, func(o *repair.Options) { o.Every = 2 * time.Second })
 		var want []*kgo.Record
 		for round := range 3 {
 			want = append(want, c.lateRecords(topic, 0, round*10, 10, rnd)...)
@@ -475,7 +475,7 @@ func TestRepairChooses(t *testing.T) {
 		if _, err := c.adm.DeleteOffsets(c.ctx, c.config(topic).Group+".repair", kadm.TopicsSet{topic + ".late": {0: {}}}); err != nil {
 			t.Fatal(err)
 		}
-		r = c.mended(topic, func(o *RepairOptions) { o.Reasons, o.TTL, o.To = []string{"future"}, 24*time.Hour, topic+".others" })
+		r = c.mended(topic, func(o *repair.Options) { o.Reasons, o.TTL, o.To = []string{"future"}, 24*time.Hour, topic+".others" })
 		if r.Corrections != 1 || r.Expired != 0 {
 			t.Errorf("%+v", r)
 		}
@@ -680,8 +680,8 @@ func TestKafkaRepairLateRecreated(t *testing.T) {
 		// Brokers delete what was committed for a topic with it; should one forget,
 		// the commit says for which topic it was.
 		var stale kadm.Offsets
-		stale.Add(kadm.Offset{Topic: late, Partition: 0, At: 35, LeaderEpoch: -1, Metadata: repairMetadata([16]byte{1})})
-		if err := c.adm.CommitAllOffsets(c.ctx, repairConfig(c.config(topic)).Group, stale); err != nil {
+		stale.Add(kadm.Offset{Topic: late, Partition: 0, At: 35, LeaderEpoch: -1, Metadata: repair.Metadata([16]byte{1})})
+		if err := c.adm.CommitAllOffsets(c.ctx, repair.ConfigOf(c.config(topic)).Group, stale); err != nil {
 			t.Fatal(err)
 		}
 		if r := c.mended(topic, nil); r.Corrections != 50 {
@@ -699,7 +699,7 @@ func TestRepairWithoutTopicIDs(t *testing.T) {
 		written, now [16]byte
 		another      bool
 	}{{none, none, false}, {none, one, false}, {one, none, false}, {one, one, false}, {one, two, true}} {
-		if got := ofAnother(repairMetadata(c.written), c.now); got != c.another {
+		if got := repair.OfAnother(repair.Metadata(c.written), c.now); got != c.another {
 			t.Errorf("written for %x, now %x: of another topic %v", c.written[0], c.now[0], got)
 		}
 	}
@@ -716,7 +716,7 @@ func TestKafkaRepairSetBack(t *testing.T) {
 			c.mended(topic, nil)
 			var back kadm.Offsets
 			back.Add(kadm.Offset{Topic: topic + ".late", Partition: 0, At: 4, LeaderEpoch: -1, Metadata: metadata})
-			if err := c.adm.CommitAllOffsets(c.ctx, repairConfig(c.config(topic)).Group, back); err != nil {
+			if err := c.adm.CommitAllOffsets(c.ctx, repair.ConfigOf(c.config(topic)).Group, back); err != nil {
 				t.Fatal(err)
 			}
 			if r := c.mended(topic, nil); r.Corrections != 6 {

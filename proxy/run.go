@@ -30,13 +30,6 @@ import (
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
-// A process that is told to stop, or that ends with a fault, is gone within the
-// sum of these, whatever brokers do. It stays below the 10 s after which Docker
-// kills a container.
-const (
-	stopTime = 6 * time.Second // for what is under way, the last commit included
-)
-
 // Run reorders the configured topics until ctx is done, and then ends
 // cleanly: what is open is committed, the group is left. An error has a hint
 // and an exit code where there is a cure; see Fault.
@@ -54,7 +47,7 @@ func RunOn(ctx context.Context, cfg config.Config, log *slog.Logger, board *stat
 	}
 	log.Info("starting", "brokers", cfg.Brokers, "topics", cfg.Topics, "group", cfg.Group, "instance", cfg.Instance,
 		"delivery", string(cfg.Delivery), "watermark", string(cfg.Watermark), "max_out_of_orderness", cfg.MaxOutOfOrderness.String(), "memory", cfg.Memory.String())
-	warnInClear(cfg, log)
+	preflight.WarnInClear(cfg, log)
 	if err := runOver(ctx, cfg, connection, proc); err != nil {
 		return err
 	}
@@ -67,7 +60,7 @@ func runOver(ctx context.Context, cfg config.Config, connection []kgo.Opt, proc 
 	// What is under way when ctx ends gets some time to finish.
 	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopTime, cancel) })()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(group.StopTime, cancel) })()
 	return runSessions(ctx, hard, cfg, connection, proc)
 }
 
@@ -86,7 +79,7 @@ func runSessions(ctx, hard context.Context, cfg config.Config, connection []kgo.
 	})()
 	defer proc.reporter.ReportWaits()()
 	r := &runner{
-		process: proc, ctx: ctx, hard: hard, cfg: cfg, pause: betweenSessions,
+		process: proc, ctx: ctx, hard: hard, cfg: cfg, pause: fault.BetweenSessions,
 		connection: slices.Concat(group.PromptRetries(), connection, []kgo.Opt{kgo.WithHooks(proc.reporter.ConnectionHook(), proc.quotas), kgo.WithLogger(group.ClientLog{Logger: proc.reporter.Logger})}),
 	}
 	for {
@@ -134,7 +127,7 @@ func (r *runner) next() (over bool, err error) {
 		committed := r.reporter.Commits.Load() > before
 		r.reporter.Quiet.Store(!committed)
 		if committed {
-			r.pause = betweenSessions
+			r.pause = fault.BetweenSessions
 		}
 		over, err = r.pause.Wait(r.ctx) != nil, nil
 	}
@@ -174,11 +167,6 @@ func (r *runner) outcome(err error) (over bool, _ error) {
 	r.publisher.SetStage(fmt.Sprintf("starting over from the last commit: %v", err))
 	return false, nil
 }
-
-// betweenSessions is the pause between sessions, as long as none of them
-// commits anything. It stays short: once a broker is back, the output is to go
-// on within 3 s.
-var betweenSessions = fault.Backoff{First: 250 * time.Millisecond, Longest: time.Second}
 
 func lastMinute(times []time.Time) []time.Time {
 	for len(times) > 0 && time.Since(times[0]) > time.Minute {
@@ -350,16 +338,6 @@ func (s *session) run(ctx, hard context.Context) error {
 	<-done
 	group.CloseClient(s.cl, s.member.Cancel)
 	return err
-}
-
-// warnInClear warns of a login that whoever sees the packets can repeat.
-func warnInClear(cfg config.Config, log *slog.Logger) {
-	if cfg.InClear() {
-		log.Warn("the password or token goes to the brokers unencrypted", "hint", "set TIDEMARK_TLS=true, and take the port of their SASL_SSL listener")
-	}
-	if cfg.RegistryInClear() {
-		log.Warn("the password or token goes to the schema registry unencrypted", "hint", "use https:// in TIDEMARK_SCHEMA_REGISTRY")
-	}
 }
 
 // awaitGroup waits until nobody else is in the group, and tells of who is. To end with an

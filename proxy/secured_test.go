@@ -227,8 +227,8 @@ func (s *secured) rightsToRun() {
 // mends is one run of a repair.
 func mends(report *repair.Report) func(context.Context, config.Config, []kgo.Opt, *process) error {
 	return func(ctx context.Context, cfg config.Config, connection []kgo.Opt, proc *process) error {
-		o := RepairOptions{Reasons: repair.Behind, TTL: time.Hour, Report: func(r repair.Report) error { *report = r; return nil }}
-		return repairRuns(ctx, ctx, cfg, o, connection, proc)
+		o := repair.Options{Reasons: repair.Behind, TTL: time.Hour, Report: func(r repair.Report) error { *report = r; return nil }}
+		return repair.RunOver(ctx, ctx, cfg, o, connection, repair.NewProcess(proc.reporter.Logger))
 	}
 }
 

@@ -120,7 +120,7 @@ func (s *sidecar) stopsInTime() {
 	s.end()
 	select {
 	case <-s.done:
-	case <-time.After(stopTime + group.LeaveTime + group.CloseTime + time.Second/2): // less than Docker's 10 s
+	case <-time.After(group.StopTime + group.LeaveTime + group.CloseTime + time.Second/2): // less than Docker's 10 s
 		s.c.t.Fatalf("told to stop, it still runs. It said:\n%s", s.voice)
 	}
 	if s.err != nil {

@@ -283,7 +283,7 @@ func (m *simulation) mind() {
 			m.count("crashed", 1)
 			b.s.crash()
 			m.isDown(b)
-		case !b.leaving.IsZero() && time.Since(b.leaving) > stopTime+group.LeaveTime+group.CloseTime+time.Second:
+		case !b.leaving.IsZero() && time.Since(b.leaving) > group.StopTime+group.LeaveTime+group.CloseTime+time.Second:
 			m.t.Fatalf("%s was told to stop %v ago and runs", b.name, time.Since(b.leaving))
 		}
 	}
@@ -323,7 +323,7 @@ func (b *member) leave() {
 	b.leaving = time.Now()
 	b.s.link.melt() // one that is suspended does not hear it
 	b.s.end()
-	time.AfterFunc(stopTime, b.s.kill)
+	time.AfterFunc(group.StopTime, b.s.kill)
 }
 
 // ended judges how a sidecar ended by itself.

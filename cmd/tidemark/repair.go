@@ -20,7 +20,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/tidemarkhq/tidemark/proxy"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/repair"
 )
@@ -29,7 +28,7 @@ import (
 const repairTTL = 2 * time.Hour
 
 func newRepairCommand() *cobra.Command {
-	var o proxy.RepairOptions
+	var o repair.Options
 	var reasons string
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -70,7 +69,7 @@ of the run that it repairs. See docs/repair.md.`,
 	return cmd
 }
 
-func runRepair(ctx context.Context, o proxy.RepairOptions) error {
+func runRepair(ctx context.Context, o repair.Options) error {
 	cfg, err := config.Load(config.WithoutAdmin(os.Environ()))
 	if err != nil {
 		return err
@@ -88,7 +87,7 @@ func runRepair(ctx context.Context, o proxy.RepairOptions) error {
 		o.Report = func(r repair.Report) error { bar.finish(); return show(r) }
 		log = newBarLogger(bar, cfg)
 	}
-	return proxy.Repair(ctx, cfg, o, log)
+	return repair.Run(ctx, cfg, o, log)
 }
 
 // repairBar is a progress bar that makes way for the log.

@@ -22,7 +22,6 @@ import (
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/emit/verify"
-	"github.com/tidemarkhq/tidemark/proxy"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/timestamp"
@@ -93,14 +92,14 @@ func verifyOutputs(ctx context.Context, cfg config.Config) ([]verify.Report, err
 	if err != nil {
 		return nil, err
 	}
-	cl, err := kgo.NewClient(append(opts, kgo.RetryTimeout(proxy.Patience))...)
+	cl, err := kgo.NewClient(append(opts, kgo.RetryTimeout(config.Patience))...)
 	if err != nil {
 		return nil, err
 	}
 	defer cl.Close()
 	ctx, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
-	eventTime, done, err := proxy.EventTimes(ctx, cfg, giveUp)
+	eventTime, done, err := config.EventTimes(ctx, cfg, giveUp)
 	if err != nil {
 		return nil, err
 	}

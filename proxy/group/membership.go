@@ -14,11 +14,12 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
-// How long a process takes to leave the group, and to close the client's connections, at
-// the most.
+// A process that is told to stop, or that ends with a fault, is gone within the sum of
+// these, whatever brokers do. It stays below the 10 s after which Docker kills a container.
 const (
-	LeaveTime = 2 * time.Second
-	CloseTime = time.Second
+	StopTime  = 6 * time.Second // for what is under way, the last commit included
+	LeaveTime = 2 * time.Second // to leave the group
+	CloseTime = time.Second     // to close the client's connections
 )
 
 // Membership is what a process is to the brokers as a member of its group. A static

@@ -130,8 +130,8 @@ func TestKafkaCorrections(t *testing.T) {
 		}
 	}
 	mend := func() {
-		o := proxy.RepairOptions{Reasons: repair.Behind, TTL: time.Hour, Report: func(r repair.Report) error { late += int(r.Corrections); return nil }}
-		if err := proxy.Repair(t.Context(), cfg, o, log); err != nil {
+		o := repair.Options{Reasons: repair.Behind, TTL: time.Hour, Report: func(r repair.Report) error { late += int(r.Corrections); return nil }}
+		if err := repair.Run(t.Context(), cfg, o, log); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,4 +1,4 @@
-package proxy
+package config
 
 import (
 	"context"
@@ -6,7 +6,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/registry"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -17,7 +16,7 @@ const Patience = 30 * time.Second
 // EventTimes returns the reading of event times, which may have to ask a schema
 // registry. One that does not answer for long is like brokers that do not: giveUp is
 // told, and is to end ctx. done is to be called in the end.
-func EventTimes(ctx context.Context, cfg config.Config, giveUp func(error)) (read func(*kgo.Record) (watermark.Time, error), done func(), err error) {
+func EventTimes(ctx context.Context, cfg Config, giveUp func(error)) (read func(*kgo.Record) (watermark.Time, error), done func(), err error) {
 	if !cfg.EventTime.NeedsSchemas() {
 		return cfg.EventTime.Extract, func() {}, nil
 	}

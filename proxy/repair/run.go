@@ -1,4 +1,4 @@
-package proxy
+package repair
 
 import (
 	"cmp"
@@ -19,23 +19,23 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/group"
 	"github.com/tidemarkhq/tidemark/proxy/preflight"
-	"github.com/tidemarkhq/tidemark/proxy/repair"
+
 	"github.com/tidemarkhq/tidemark/proxy/txn"
 )
 
-// RepairOptions say what to repair, and how.
-type RepairOptions struct {
+// Options say what to repair, and how.
+type Options struct {
 	To      string        // topic for the corrections; empty: the source's name with .corrections
 	Reasons []string      // of repair.Reasons
 	TTL     time.Duration // how long after they were found late records are corrected
 	Every   time.Duration // from one run to the next; 0: only one run
 	DryRun  bool          // nothing is written
 
-	Report   func(repair.Report) error // is given what each run did, also one that failed
-	Progress func(done, total int64)   // offsets of a run; may be nil
+	Report   func(Report) error      // is given what each run did, also one that failed
+	Progress func(done, total int64) // offsets of a run; may be nil
 }
 
-// Repair publishes late records, in order of event time, as corrections. One run
+// Run publishes late records, in order of event time, as corrections. One run
 // goes from where the last one ended to the ends that the late topics have when it
 // begins. Corrections and offsets are committed together, as a group and a
 // transactional id of its own, which every repair of a group takes over from the one
@@ -43,47 +43,59 @@ type RepairOptions struct {
 //
 // It ends cleanly when ctx is done: what is open is undone, and the next run does
 // it. Brokers that are away are asked again until then.
-func Repair(ctx context.Context, cfg config.Config, o RepairOptions, log *slog.Logger) error {
+func Run(ctx context.Context, cfg config.Config, o Options, log *slog.Logger) error {
 	if err := preflight.CheckCorrectionsTopic(cfg, o.To); err != nil {
 		return err
 	}
-	proc := newProcess(log)
-	connection, err := cfg.ClientOpts(proc.reporter.StaleFile)
+	proc := NewProcess(log)
+	connection, err := cfg.ClientOpts(proc.Reporter.StaleFile)
 	if err != nil {
 		return fault.Usage(err, "")
 	}
-	log.Info("starting a repair", "brokers", cfg.Brokers, "topics", cfg.Topics, "group", repairConfig(cfg).Group,
+	log.Info("starting a repair", "brokers", cfg.Brokers, "topics", cfg.Topics, "group", ConfigOf(cfg).Group,
 		"reasons", o.Reasons, "ttl", o.TTL.String(), "every", o.Every.String(), "dry_run", o.DryRun, "memory", cfg.Memory.String())
-	warnInClear(cfg, log)
+	preflight.WarnInClear(cfg, log)
 	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopTime, cancel) })()
-	defer proc.reporter.ReportWaits()()
-	return repairRuns(ctx, hard, cfg, o, connection, proc)
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(group.StopTime, cancel) })()
+	defer proc.Reporter.ReportWaits()()
+	return RunOver(ctx, hard, cfg, o, connection, proc)
 }
 
-// repairTimeout is the least that a transaction of a repair may last. Nobody waits
+// leastTimeout is the least that a transaction of a repair may last. Nobody waits
 // for its records as for those of the sidecar, and to undo it costs more.
-const repairTimeout = time.Minute
+const leastTimeout = time.Minute
 
-// repairConfig is the configuration of a repair beside that of its sidecar.
-func repairConfig(cfg config.Config) config.Config {
+// ConfigOf is the configuration of a repair beside that of its sidecar.
+func ConfigOf(cfg config.Config) config.Config {
 	cfg.Group += ".repair"
 	cfg.Instance = fault.RepairInstance
 	cfg.Delivery = config.ExactlyOnce
-	cfg.TransactionTimeout = max(cfg.TransactionTimeout, repairTimeout)
+	cfg.TransactionTimeout = max(cfg.TransactionTimeout, leastTimeout)
 	return cfg
 }
 
-// repairRuns does one run after the other. hard ends what is under way when ctx
+// Process is what outlives the runs.
+type Process struct {
+	Reporter  *fault.Reporter
+	Cluster   *preflight.Cluster
+	Limits    *txn.Limits // of commits
+	WallClock func() time.Time
+}
+
+func NewProcess(log *slog.Logger) *Process {
+	return &Process{Reporter: fault.NewReporter(log), Cluster: new(preflight.Cluster), Limits: txn.NewLimits(), WallClock: time.Now}
+}
+
+// RunOver does one run after the other. hard ends what is under way when ctx
 // is done.
-func repairRuns(ctx, hard context.Context, cfg config.Config, o RepairOptions, connection []kgo.Opt, proc *process) error {
+func RunOver(ctx, hard context.Context, cfg config.Config, o Options, connection []kgo.Opt, proc *Process) error {
 	for {
 		began := time.Now()
-		p := &repairer{
-			process: proc, cfg: repairConfig(cfg), opts: o, limit: int64(cfg.Memory), rooms: txn.NewLimits(), refusals: map[string]int{}, owed: map[owedAt]owed{},
-			connection: slices.Concat(group.PromptRetries(), connection, []kgo.Opt{kgo.WithHooks(proc.reporter.ConnectionHook()), kgo.WithLogger(group.ClientLog{Logger: proc.reporter.Logger}), kgo.MaxDecompressBatchBytes(group.DecompressLimit(int64(cfg.Memory)))}),
-			now:        proc.wallClock(), report: repair.NewReport(o.DryRun),
+		p := &repairRun{
+			Process: proc, cfg: ConfigOf(cfg), opts: o, limit: int64(cfg.Memory), rooms: txn.NewLimits(), refusals: map[string]int{}, owed: map[owedAt]owed{},
+			connection: slices.Concat(group.PromptRetries(), connection, []kgo.Opt{kgo.WithHooks(proc.Reporter.ConnectionHook()), kgo.WithLogger(group.ClientLog{Logger: proc.Reporter.Logger}), kgo.MaxDecompressBatchBytes(group.DecompressLimit(int64(cfg.Memory)))}),
+			now:        proc.WallClock(), report: NewReport(o.DryRun),
 		}
 		err := p.run(ctx, hard)
 		if o.Every > 0 && errors.Is(err, errOwed) {
@@ -102,11 +114,11 @@ func repairRuns(ctx, hard context.Context, cfg config.Config, o RepairOptions, c
 	}
 }
 
-// repairer is one run.
-type repairer struct {
-	*process
+// repairRun is one run.
+type repairRun struct {
+	*Process
 	cfg        config.Config
-	opts       RepairOptions
+	opts       Options
 	connection []kgo.Opt
 	now        time.Time
 	ends       kadm.ListedOffsets // of the late topics, when the run began
@@ -114,15 +126,15 @@ type repairer struct {
 	refusals   map[string]int     // of output partitions, in this run
 	owed       map[owedAt]owed    // where the run ends before the end
 	rooms      *txn.Limits        // of batches, in this run
-	report     repair.Report
+	report     Report
 	pause      fault.Backoff
 	member     group.Membership // of the session before, until the next one has joined
-	doubtful   []*repair.Share  // of a transaction of which we were not told how it ended
+	doubtful   []*Share         // of a transaction of which we were not told how it ended
 }
 
 // run does sessions until one has come to the end.
-func (p *repairer) run(ctx, hard context.Context) error {
-	p.pause = betweenSessions
+func (p *repairRun) run(ctx, hard context.Context) error {
+	p.pause = fault.BetweenSessions
 	for {
 		if over, err := p.next(ctx, hard); over {
 			return err
@@ -132,7 +144,7 @@ func (p *repairer) run(ctx, hard context.Context) error {
 
 // next does a session and says whether the run is over, and with what. If it is, the
 // group has been left.
-func (p *repairer) next(ctx, hard context.Context) (over bool, err error) {
+func (p *repairRun) next(ctx, hard context.Context) (over bool, err error) {
 	life, die := context.WithCancel(context.Background())
 	defer die()
 	defer context.AfterFunc(hard, func() { time.AfterFunc(group.LeaveTime, die) })() // see runner.next
@@ -148,22 +160,22 @@ func (p *repairer) next(ctx, hard context.Context) (over bool, err error) {
 	}
 	defer admin.Close()
 
-	before := p.reporter.Commits.Load()
+	before := p.Reporter.Commits.Load()
 	if over, err = p.outcome(ctx, p.session(ctx, hard, first, admin)); !over {
-		if p.reporter.Commits.Load() > before {
-			p.pause = betweenSessions
+		if p.Reporter.Commits.Load() > before {
+			p.pause = fault.BetweenSessions
 		}
 		over, err = p.pause.Wait(ctx) != nil, nil
 	}
 	if over {
-		p.member.Leave(admin, die, p.reporter, p.cfg.Group, p.cfg.Instance)
+		p.member.Leave(admin, die, p.Reporter, p.cfg.Group, p.cfg.Instance)
 	}
 	return over, err
 }
 
 // outcome says what comes of the end of a session: whether the run is over, and with
 // what.
-func (p *repairer) outcome(ctx context.Context, err error) (over bool, _ error) {
+func (p *repairRun) outcome(ctx context.Context, err error) (over bool, _ error) {
 	permanent := p.forGood(err)
 	switch {
 	case ctx.Err() != nil:
@@ -177,7 +189,7 @@ func (p *repairer) outcome(ctx context.Context, err error) (over bool, _ error) 
 	case errors.Is(err, txn.ErrOverdue):
 		p.limit = max(p.limit/2, leastShare)
 	}
-	p.reporter.Warn("starting over from the last commit", err)
+	p.Reporter.Warn("starting over from the last commit", err)
 	return false, nil
 }
 
@@ -194,7 +206,7 @@ type owed struct {
 }
 
 // stillOwed returns a fault for each partition that could not be corrected to its end.
-func (p *repairer) stillOwed() error {
+func (p *repairRun) stillOwed() error {
 	var all fault.Faults
 	for _, at := range slices.SortedFunc(maps.Keys(p.owed), func(a, b owedAt) int {
 		return cmp.Or(strings.Compare(a.late, b.late), cmp.Compare(a.partition, b.partition))
@@ -208,7 +220,7 @@ func (p *repairer) stillOwed() error {
 const leastShare = 1 << 20
 
 // forGood returns a fault if to try again would be no use.
-func (p *repairer) forGood(err error) error {
+func (p *repairRun) forGood(err error) error {
 	if errors.As(err, new(*fault.Fault)) {
 		return err
 	}
@@ -234,9 +246,9 @@ func (p *repairer) forGood(err error) error {
 }
 
 // session does what is left of the run, as far as it gets.
-func (p *repairer) session(ctx, hard context.Context, first, admin *kgo.Client) error {
+func (p *repairRun) session(ctx, hard context.Context, first, admin *kgo.Client) error {
 	adm := kadm.NewClient(admin)
-	topics, err := preflight.CheckRepair(ctx, kadm.NewClient(first), adm, p.cfg, p.opts.To, p.opts.DryRun, p.reporter, p.cluster)
+	topics, err := preflight.CheckRepair(ctx, kadm.NewClient(first), adm, p.cfg, p.opts.To, p.opts.DryRun, p.Reporter, p.Cluster)
 	if err != nil {
 		return err
 	}
@@ -245,8 +257,8 @@ func (p *repairer) session(ctx, hard context.Context, first, admin *kgo.Client) 
 		return err
 	}
 	if p.opts.DryRun {
-		p.report = repair.NewReport(true) // nothing is kept of a session that failed
-		return p.read(ctx, admin, stretches, func(_ context.Context, shares []*repair.Share) error {
+		p.report = NewReport(true) // nothing is kept of a session that failed
+		return p.read(ctx, admin, stretches, func(_ context.Context, shares []*Share) error {
 			p.report.Add(shares)
 			return nil
 		})
@@ -264,9 +276,9 @@ func (p *repairer) session(ctx, hard context.Context, first, admin *kgo.Client) 
 	}
 	if err == nil {
 		p.doubtful = nil
-		err = p.read(ctx, admin, stretches, func(ctx context.Context, shares []*repair.Share) error { return w.publish(ctx, hard, shares) })
+		err = p.read(ctx, admin, stretches, func(ctx context.Context, shares []*Share) error { return w.publish(ctx, hard, shares) })
 	}
-	if errors.Is(err, kerr.InvalidTxnState) && group.Replaced(ctx, w.gts.Client(), adm, p.cfg, p.reporter) {
+	if errors.Is(err, kerr.InvalidTxnState) && group.Replaced(ctx, w.gts.Client(), adm, p.cfg, p.Reporter) {
 		err = fmt.Errorf("%w: %w", kerr.ProducerFenced, err)
 	}
 	group.CloseClient(w.gts.Client(), w.die)
@@ -278,10 +290,10 @@ func (p *repairer) session(ctx, hard context.Context, first, admin *kgo.Client) 
 
 // awaitGroup waits until nobody else is in the group: for as long as brokers keep a
 // repair of an earlier version that died. A batch job does not wait for consumers.
-func (p *repairer) awaitGroup(ctx context.Context, adm *kadm.Client) error {
+func (p *repairRun) awaitGroup(ctx context.Context, adm *kadm.Client) error {
 	began := time.Now()
-	return group.AwaitGroup(ctx, adm, p.reporter, p.cfg, func(others error) error {
-		if time.Since(began) > p.cfg.SessionTimeout+betweenSessions.Longest {
+	return group.AwaitGroup(ctx, adm, p.Reporter, p.cfg, func(others error) error {
+		if time.Since(began) > p.cfg.SessionTimeout+fault.BetweenSessions.Longest {
 			return fault.Usage(fmt.Errorf("join group %q: %w", p.cfg.Group, others), group.StrangersHint(fault.CommandsFor(p.cfg)))
 		}
 		return nil
@@ -292,24 +304,24 @@ func (p *repairer) awaitGroup(ctx context.Context, adm *kadm.Client) error {
 const progressStep = 1000
 
 // read goes through the stretches.
-func (p *repairer) read(ctx context.Context, cl *kgo.Client, stretches []repair.Stretch, publish func(context.Context, []*repair.Share) error) error {
+func (p *repairRun) read(ctx context.Context, cl *kgo.Client, stretches []Stretch, publish func(context.Context, []*Share) error) error {
 	ctx, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
-	eventTime, done, err := EventTimes(ctx, p.cfg, giveUp)
+	eventTime, done, err := config.EventTimes(ctx, p.cfg, giveUp)
 	if err != nil {
 		return err
 	}
 	defer done()
-	g := repair.Reading{
-		Rule: repair.Rule{
+	g := Reading{
+		Rule: Rule{
 			Prefix: p.cfg.HeaderPrefix, EventTime: eventTime, Reasons: p.opts.Reasons, TTL: p.opts.TTL, Now: p.now,
 		},
-		Limit: p.limit, Most: p.limits.Offsets(txn.OffsetBytes),
+		Limit: p.limit, Most: p.Limits.Offsets(txn.OffsetBytes),
 		Unreadable: func(r *kgo.Record, err error) {
-			p.reporter.Warn("a late record is left where it is", err, "topic", r.Topic, "partition", r.Partition, "offset", r.Offset)
+			p.Reporter.Warn("a late record is left where it is", err, "topic", r.Topic, "partition", r.Partition, "offset", r.Offset)
 		},
-		Split: func(s repair.Stretch) {
-			p.reporter.Logger.Warn("the corrections of a partition do not fit into memory: they go in several transactions, each of them in order by itself",
+		Split: func(s Stretch) {
+			p.Reporter.Logger.Warn("the corrections of a partition do not fit into memory: they go in several transactions, each of them in order by itself",
 				"topic", s.Late, "partition", s.Partition, "memory", config.ByteSize(p.limit).String())
 		},
 	}
@@ -334,7 +346,7 @@ func (p *repairer) read(ctx context.Context, cl *kgo.Client, stretches []repair.
 
 // survey returns what there is to do, partition by partition. With a stable
 // context the offsets of transactions that are still open are waited for.
-func (p *repairer) survey(ctx context.Context, adm *kadm.Client, topics []preflight.Corrections) ([]repair.Stretch, error) {
+func (p *repairRun) survey(ctx context.Context, adm *kadm.Client, topics []preflight.Corrections) ([]Stretch, error) {
 	var names []string
 	for _, t := range topics {
 		names = append(names, t.Late)
@@ -355,7 +367,7 @@ func (p *repairer) survey(ctx context.Context, adm *kadm.Client, topics []prefli
 		return nil, err
 	}
 	p.settleDoubts(commits)
-	var stretches []repair.Stretch
+	var stretches []Stretch
 	for _, t := range topics {
 		for n := range t.Partitions {
 			start, ok := starts.Lookup(t.Late, n)
@@ -364,11 +376,11 @@ func (p *repairer) survey(ctx context.Context, adm *kadm.Client, topics []prefli
 			if !ok || !ok2 || !ok3 {
 				continue // it is younger than the run
 			}
-			s := repair.Stretch{Source: t.Source, Late: t.Late, To: t.To, Partition: n, Start: start.Offset, End: min(end.Offset, last.Offset)}
-			if c, ok := commits.Lookup(t.Late, n); ok && c.At >= 0 && !ofAnother(c.Metadata, t.ID) {
+			s := Stretch{Source: t.Source, Late: t.Late, To: t.To, Partition: n, Start: start.Offset, End: min(end.Offset, last.Offset)}
+			if c, ok := commits.Lookup(t.Late, n); ok && c.At >= 0 && !OfAnother(c.Metadata, t.ID) {
 				s.Start, s.Gone = max(s.Start, c.At), max(0, s.Start-c.At)
 				if c.At > end.Offset {
-					p.reporter.Logger.Warn("the group stands beyond the end of a late topic; nothing is corrected until that has come so far",
+					p.Reporter.Logger.Warn("the group stands beyond the end of a late topic; nothing is corrected until that has come so far",
 						"topic", t.Late, "partition", n, "committed_offset", c.At, "end_offset", end.Offset)
 				}
 			}
@@ -384,19 +396,19 @@ func (p *repairer) survey(ctx context.Context, adm *kadm.Client, topics []prefli
 	return stretches, nil
 }
 
-// repairMetadata stands in the commits of a repair. It says which topic an offset
+// Metadata stands in the commits of a repair. It says which topic an offset
 // is for: the name may come to mean another one.
-func repairMetadata(id [16]byte) string { return fmt.Sprintf(repairWords+"%x", id) }
+func Metadata(id [16]byte) string { return fmt.Sprintf(metadataWords+"%x", id) }
 
-const repairWords = "late topic "
+const metadataWords = "late topic "
 
-// ofAnother reports whether a commit is for a topic that had the name before. Tools
+// OfAnother reports whether a commit is for a topic that had the name before. Tools
 // that set offsets write what they like, and mean the one that they see. Brokers
 // before 2.8 have no ids and show zero, which is that of no topic.
-func ofAnother(metadata string, id [16]byte) bool {
+func OfAnother(metadata string, id [16]byte) bool {
 	none := [16]byte{}
-	return strings.HasPrefix(metadata, repairWords) && metadata != repairMetadata(id) &&
-		metadata != repairMetadata(none) && id != none
+	return strings.HasPrefix(metadata, metadataWords) && metadata != Metadata(id) &&
+		metadata != Metadata(none) && id != none
 }
 
 func listed(ctx context.Context, what string, list func(context.Context, ...string) (kadm.ListedOffsets, error), topics []string) (kadm.ListedOffsets, error) {
@@ -411,7 +423,7 @@ func listed(ctx context.Context, what string, list func(context.Context, ...stri
 }
 
 // commits returns where the group stands.
-func (p *repairer) commits(ctx context.Context, adm *kadm.Client) (kadm.OffsetResponses, error) {
+func (p *repairRun) commits(ctx context.Context, adm *kadm.Client) (kadm.OffsetResponses, error) {
 	pause := fault.Backoff{First: 20 * time.Millisecond, Longest: time.Second}
 	for {
 		all, err := adm.FetchOffsets(ctx, p.cfg.Group)
@@ -427,7 +439,7 @@ func (p *repairer) commits(ctx context.Context, adm *kadm.Client) (kadm.OffsetRe
 		if !errors.Is(err, kerr.UnstableOffsetCommit) {
 			return nil, fmt.Errorf("fetch the offsets of group %q: %w", p.cfg.Group, err)
 		}
-		p.reporter.Info("waiting for a transaction to end that holds offsets of the group", err, "group", p.cfg.Group)
+		p.Reporter.Info("waiting for a transaction to end that holds offsets of the group", err, "group", p.cfg.Group)
 		if err := pause.Wait(ctx); err != nil {
 			return nil, err
 		}
@@ -436,7 +448,7 @@ func (p *repairer) commits(ctx context.Context, adm *kadm.Client) (kadm.OffsetRe
 
 // settleDoubts takes account of a transaction that was committed although we were
 // not told so.
-func (p *repairer) settleDoubts(commits kadm.OffsetResponses) {
+func (p *repairRun) settleDoubts(commits kadm.OffsetResponses) {
 	if len(p.doubtful) == 0 {
 		return
 	}

@@ -1,4 +1,4 @@
-package proxy
+package repair
 
 import (
 	"cmp"
@@ -17,25 +17,25 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/group"
 	"github.com/tidemarkhq/tidemark/proxy/preflight"
-	"github.com/tidemarkhq/tidemark/proxy/repair"
+
 	"github.com/tidemarkhq/tidemark/proxy/txn"
 )
 
-// repairWriter publishes corrections in transactions, as the one member of the
+// writer publishes corrections in transactions, as the one member of the
 // repair's group. It is a member only so that the brokers know who may commit: it
 // is assigned all partitions and fetches none of them, for reading is done apart.
-type repairWriter struct {
-	*repairer
+type writer struct {
+	*repairRun
 	topics []preflight.Corrections
 	gts    *kgo.GroupTransactSession
 	joined context.Context // done once we are a member
 	die    context.CancelFunc
 }
 
-func (p *repairer) openWriter(topics []preflight.Corrections) (*repairWriter, error) {
+func (p *repairRun) openWriter(topics []preflight.Corrections) (*writer, error) {
 	life, die := context.WithCancel(context.Background())
 	joined, join := context.WithCancel(context.Background())
-	w := &repairWriter{repairer: p, topics: topics, joined: joined, die: die}
+	w := &writer{repairRun: p, topics: topics, joined: joined, die: die}
 	opts := append(slices.Clip(p.connection),
 		kgo.AlwaysRetryEOF(),
 		kgo.WithContext(life),
@@ -54,11 +54,11 @@ func (p *repairer) openWriter(topics []preflight.Corrections) (*repairWriter, er
 		kgo.TransactionalID(p.cfg.TransactionalID()),
 		kgo.TransactionTimeout(p.cfg.TransactionTimeout),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.MaxBufferedRecords(maxInFlight),
-		kgo.MaxBufferedBytes(txn.MostBatch+maxInFlightBytes),
+		kgo.MaxBufferedRecords(txn.MaxInFlight),
+		kgo.MaxBufferedBytes(txn.MostBatch+txn.MaxInFlightBytes),
 		kgo.ProducerBatchMaxBytes(txn.MostBatch), // send keeps below the limits
-		kgo.RecordRetries(produceTries),
-		kgo.UnknownTopicRetries(2*produceTries),
+		kgo.RecordRetries(txn.ProduceTries),
+		kgo.UnknownTopicRetries(2*txn.ProduceTries),
 	)
 	for _, t := range topics {
 		opts = append(opts, kgo.ConsumeTopics(t.Late))
@@ -79,8 +79,8 @@ func (p *repairer) openWriter(topics []preflight.Corrections) (*repairWriter, er
 // is, and that has to be asked for after this: the client itself would take the id
 // with its first record only, perhaps from a repair that has done all the work
 // meanwhile.
-func (w *repairWriter) takeOver(ctx context.Context) error {
-	taking := w.reporter.Waits.Begin(fault.TransactionWait(fault.CommandsFor(w.cfg), "the end of the transaction that another repair may have left open", time.Second))
+func (w *writer) takeOver(ctx context.Context) error {
+	taking := w.Reporter.Waits.Begin(fault.TransactionWait(fault.CommandsFor(w.cfg), "the end of the transaction that another repair may have left open", time.Second))
 	_, _, err := w.gts.Client().ProducerID(ctx)
 	taking()
 	if err != nil {
@@ -90,8 +90,8 @@ func (w *repairWriter) takeOver(ctx context.Context) error {
 }
 
 // join waits until we are the member that all repairs are.
-func (w *repairWriter) join(ctx context.Context) error {
-	defer w.reporter.Waits.Begin(fault.GroupWait(fault.CommandsFor(w.cfg), "our place in the group", fault.JoinPatience))()
+func (w *writer) join(ctx context.Context) error {
+	defer w.Reporter.Waits.Begin(fault.GroupWait(fault.CommandsFor(w.cfg), "our place in the group", fault.JoinPatience))()
 	either, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(w.joined, cancel)()
@@ -110,30 +110,30 @@ func (w *repairWriter) join(ctx context.Context) error {
 			if w.forGood(f.Err) != nil || fault.HandshakeHint(f.Err) != "" || !errors.As(f.Err, new(*kgo.ErrGroupSession)) {
 				return fmt.Errorf("join group %q: %w", w.cfg.Group, f.Err)
 			}
-			w.reporter.Warn("cannot join the group; trying again", f.Err, "group", w.cfg.Group)
+			w.Reporter.Warn("cannot join the group; trying again", f.Err, "group", w.cfg.Group)
 		}
 	}
 }
 
 // publish makes shares durable: their corrections, and how far the late topics have
 // been dealt with. When ctx is done, what is open is undone; hard ends that.
-func (w *repairWriter) publish(ctx, hard context.Context, shares []*repair.Share) error {
+func (w *writer) publish(ctx, hard context.Context, shares []*Share) error {
 	began := time.Now()
 	err := w.transact(ctx, hard, shares)
 	switch {
 	case err == nil:
-		w.reporter.Commits.Add(1)
+		w.Reporter.Commits.Add(1)
 		w.report.Add(shares)
 		return nil
 	case time.Since(began) > w.cfg.TransactionTimeout:
 		err = fmt.Errorf("%w: %w", txn.ErrOverdue, err)
 	}
-	w.reporter.Aborts.Add(1)
+	w.Reporter.Aborts.Add(1)
 	return err
 }
 
-func (w *repairWriter) transact(ctx, hard context.Context, shares []*repair.Share) error {
-	defer w.reporter.Waits.Begin(fault.TransactionWait(fault.CommandsFor(w.cfg), "a transaction of corrections", w.cfg.TransactionTimeout))()
+func (w *writer) transact(ctx, hard context.Context, shares []*Share) error {
+	defer w.Reporter.Waits.Begin(fault.TransactionWait(fault.CommandsFor(w.cfg), "a transaction of corrections", w.cfg.TransactionTimeout))()
 	if err := w.gts.Begin(); err != nil {
 		return fmt.Errorf("begin a transaction as %q: %w", w.cfg.TransactionalID(), err)
 	}
@@ -141,7 +141,7 @@ func (w *repairWriter) transact(ctx, hard context.Context, shares []*repair.Shar
 	defer cancel()
 	if err := w.send(ctx, shares); err != nil {
 		if _, abort := w.gts.End(ending, kgo.TryAbort); abort != nil {
-			w.reporter.Warn("cannot undo a transaction; the next session does", abort)
+			w.Reporter.Warn("cannot undo a transaction; the next session does", abort)
 		}
 		return err
 	}
@@ -152,7 +152,7 @@ func (w *repairWriter) transact(ctx, hard context.Context, shares []*repair.Shar
 	}), kgo.TryCommit)
 	if size := txn.OffsetBytes * len(shares); txn.TooLargeCommit(err, size) {
 		w.doubtful = nil
-		return cmp.Or(w.limits.CommitRefused(w.reporter, w.cfg, len(shares), size, err), txn.ErrLimits)
+		return cmp.Or(w.Limits.CommitRefused(w.Reporter, w.cfg, len(shares), size, err), txn.ErrLimits)
 	}
 	if err != nil {
 		return fmt.Errorf("end the transaction of %q: %w", w.cfg.TransactionalID(), err)
@@ -167,7 +167,7 @@ func (w *repairWriter) transact(ctx, hard context.Context, shares []*repair.Shar
 // send produces all corrections and waits until they are acknowledged. A batch is
 // flushed before it could outgrow what its topic takes, whatever it compresses to,
 // and a record that is larger by itself goes alone: see large.go.
-func (w *repairWriter) send(ctx context.Context, shares []*repair.Share) error {
+func (w *writer) send(ctx context.Context, shares []*Share) error {
 	var failed atomic.Pointer[refusal]
 	flush := func() error {
 		if err := w.gts.Client().Flush(ctx); err != nil {
@@ -200,7 +200,7 @@ func (w *repairWriter) send(ctx context.Context, shares []*repair.Share) error {
 }
 
 // room is the most that a batch of a topic may have before compression.
-func (w *repairWriter) room(topic string) int {
+func (w *writer) room(topic string) int {
 	for _, t := range w.topics {
 		if t.To == topic {
 			return w.rooms.Batch(topic, int(min(t.MaxBatch, txn.MostBatch)))
@@ -212,7 +212,7 @@ func (w *repairWriter) room(topic string) int {
 // refused says what is to be done about a correction that was not acknowledged. If
 // it went with others, it may be the batch that was too large, and those that
 // follow are made smaller.
-func (w *repairWriter) refused(ctx context.Context, r *refusal, shares []*repair.Share) error {
+func (w *writer) refused(ctx context.Context, r *refusal, shares []*Share) error {
 	err := fmt.Errorf("write to %s partition %d: %w", r.topic, r.partition, r.err)
 	room := w.room(r.topic)
 	switch {
@@ -245,7 +245,7 @@ var errOwed = errors.New("a correction is refused for good, and stays owed")
 // blame finds the late record with the lowest offset whose correction brokers refuse, by
 // sending the corrections of its partition again, in the order of the late topic and in
 // ever smaller parts. Everything is undone after it.
-func (w *repairWriter) blame(ctx context.Context, r *refusal, shares []*repair.Share) error {
+func (w *writer) blame(ctx context.Context, r *refusal, shares []*Share) error {
 	for _, s := range shares {
 		if s.To != r.topic || s.Partition != r.partition {
 			continue
@@ -283,7 +283,7 @@ func (w *repairWriter) blame(ctx context.Context, r *refusal, shares []*repair.S
 }
 
 // cure says what has a correction taken.
-func (w *repairWriter) cure(topic string, h *txn.Handed) string {
+func (w *writer) cure(topic string, h *txn.Handed) string {
 	t := fault.CommandsFor(w.cfg)
 	if txn.TooLarge(h.Err) {
 		n := emit.WireSize(h.Record.Record)
@@ -293,24 +293,24 @@ func (w *repairWriter) cure(topic string, h *txn.Handed) string {
 }
 
 // owe has the run leave a partition of a late topic from an offset on.
-func (w *repairWriter) owe(s *repair.Share, from int64, err error, hint string) {
+func (w *writer) owe(s *Share, from int64, err error, hint string) {
 	at := owedAt{s.Late, s.Partition}
 	if o, ok := w.owed[at]; ok && o.from <= from {
 		return
 	}
 	f := fault.Failed(fmt.Errorf("%w: %w", errOwed, err), hint)
 	w.owed[at] = owed{from: from, fault: f}
-	w.reporter.Error(fmt.Sprint(s.Late, s.Partition), "a correction is refused; it stays owed, with all that comes behind it in its partition of the late topic", err,
+	w.Reporter.Error(fmt.Sprint(s.Late, s.Partition), "a correction is refused; it stays owed, with all that comes behind it in its partition of the late topic", err,
 		"topic", s.Late, "partition", s.Partition, "offset", from, "hint", hint)
 }
 
 // offsets returns how far the late topics have been dealt with.
-func (w *repairWriter) offsets(shares []*repair.Share) (all []txn.Offset) {
+func (w *writer) offsets(shares []*Share) (all []txn.Offset) {
 	for _, topic := range w.topics {
 		for _, s := range shares {
 			if s.Late == topic.Late {
 				all = append(all, txn.Offset{
-					Topic: topic.Late, ID: topic.ID, Partition: s.Partition, At: s.Next, LeaderEpoch: -1, Metadata: repairMetadata(topic.ID),
+					Topic: topic.Late, ID: topic.ID, Partition: s.Partition, At: s.Next, LeaderEpoch: -1, Metadata: Metadata(topic.ID),
 				})
 			}
 		}
