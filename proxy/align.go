@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"log/slog"
 	"time"
 
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/group"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
@@ -20,6 +22,12 @@ import (
 // not handed out is dropped at the next poll, and its position stays where the
 // last record was handed out; so the rest is fetched again, in order.
 
+// alignment is what is remembered of it.
+type alignment struct {
+	slowest  watermark.Time    // watermark by which the others are aligned
+	reported watermark.Instant // when partitions that wait were reported, last
+}
+
 // align pauses the partitions that are further than the allowed drift ahead
 // of the slowest, and reads those again that no longer are.
 func (s *session) align() {
@@ -31,7 +39,7 @@ func (s *session) align() {
 		now := p.state.Status()
 		group.Count(now.Watermark, now.Idle)
 	})
-	s.slowest = group.Slowest()
+	s.alignment.slowest = group.Slowest()
 	var pause, resume map[string][]int32
 	s.each(func(p *partition) {
 		now := p.state.Status()
@@ -75,7 +83,7 @@ const heldLong = 30 * time.Second
 // tellHeld names the partition that others have been waiting for. A source that
 // catches up is no news; one that does not get on may be.
 func (s *session) tellHeld() {
-	if s.now().Sub(s.toldHeld) < heldLong {
+	if s.now().Sub(s.alignment.reported) < heldLong {
 		return
 	}
 	var held map[string][]int32
@@ -84,15 +92,40 @@ func (s *session) tellHeld() {
 		if p.paused && s.now().Sub(p.pausedAt) >= heldLong {
 			put(&held, p)
 		}
-		if p.state.Watermark() == s.slowest && !p.paused && !p.state.Status().Idle {
+		if p.state.Watermark() == s.alignment.slowest && !p.paused && !p.state.Status().Idle {
 			slowest = p
 		}
 	})
 	if held == nil || slowest == nil {
 		return
 	}
-	s.toldHeld = s.now()
-	s.log.Warn("partitions wait for a slower one", "paused", group.ListPartitions(held), "slowest_topic", slowest.Topic, "slowest_partition", slowest.Partition,
-		"slowest_watermark_ms", s.slowest.Millis(),
+	s.alignment.reported = s.now()
+	s.reporter.Logger.Warn("partitions wait for a slower one", "paused", group.ListPartitions(held), "slowest_topic", slowest.Topic, "slowest_partition", slowest.Partition,
+		"slowest_watermark_ms", s.alignment.slowest.Millis(),
 		"hint", "if it does not get on, see whether a transaction is open on it; TIDEMARK_MAX_DRIFT says how far the others may go ahead")
+}
+
+// Partitions that are taken over together are read again at once, as long as there is
+// memory for what they held; else one after another: see reorder/takeover.go. One that
+// has to wait is paused in the client, at its commit, and keeps nothing. Whatever takes
+// a partition up anew (an abort, a rebalance) finds it in that state too: load resumes
+// it, and if memory is short it gives way again.
+
+// giveWay has a partition wait that was being read again.
+func (s *session) giveWay(p *partition) {
+	s.cl.PauseFetchPartitions(map[string][]int32{p.Topic: {p.Partition}})
+	s.seek(p)
+	s.reporter.Throttle("takeover", slog.LevelInfo, fault.None, "a partition waits for memory before it is read again", "topic", p.Topic, "partition", p.Partition,
+		"committed_offset", p.committed, "next_offset", p.state.NextOffset())
+}
+
+// nextReplay lets the next of those go on, when no other is being read again.
+func (s *session) nextReplay() {
+	state := s.engine.Resume()
+	if state == nil {
+		return
+	}
+	p := s.owner(state)
+	s.seek(p)
+	s.cl.ResumeFetchPartitions(map[string][]int32{p.Topic: {p.Partition}})
 }

@@ -149,7 +149,7 @@ func (s *session) committed(ps []*partition) {
 		p.ledger.Commit()
 		p.committed = p.state.Low()
 	}
-	s.line.Latency.Commit(s.now(), s.latency)
+	s.line.Latency.Commit(s.now(), &s.latency)
 }
 
 // aborted does what follows when everything goes back to the last commit.

@@ -42,7 +42,7 @@ func TestStrangersAreNotFenced(t *testing.T) {
 			t.Fatal(err) // without it there is no group to have members
 		}
 		topics := map[string]preflight.Topic{topic: {Name: topic, Partitions: 1, Usable: 1, Ordered: out, Late: cfg.LateTopic(topic)}}
-		s := newSession(cfg, c.connection, c.adm, topics, newProcess(slog.New(slog.DiscardHandler)))
+		s := newSession(cfg, c.adm, topics, newProcess(slog.New(slog.DiscardHandler)))
 		dead, err := s.admin.DeadTransactions(c.ctx, map[string][]int32{topic: {0}})
 		if err != nil || !slices.Equal(dead, []string{ours}) {
 			t.Errorf("to be ended: %q, %v; want %q alone", dead, err, ours)

@@ -28,16 +28,16 @@ func (c *cluster) openedSession(proc *process, topic string, env ...string) *ses
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	s := newSession(cfg, connection, kadm.NewClient(c.cl), topics, proc)
+	s := newSession(cfg, kadm.NewClient(c.cl), topics, proc)
 	s.stopAt(c.ctx)
 	if cfg.Delivery == config.AtLeastOnce {
-		cl, err := kgo.NewClient(s.clientOpts()...)
+		cl, err := kgo.NewClient(s.clientOpts(connection)...)
 		if err != nil {
 			c.t.Fatal(err)
 		}
 		s.use(cl, nil)
 	} else {
-		gts, err := kgo.NewGroupTransactSession(s.clientOpts()...)
+		gts, err := kgo.NewGroupTransactSession(s.clientOpts(connection)...)
 		if err != nil {
 			c.t.Fatal(err)
 		}

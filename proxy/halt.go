@@ -130,7 +130,7 @@ func (s *session) haltAt(ctx context.Context, p *partition) error {
 
 // tooLargeToRead suspends a partition before a batch that would fill the memory.
 func (s *session) tooLargeToRead(ctx context.Context, p *partition, err error) error {
-	s.stalled = true
+	s.unstick = true
 	if err := s.checkpoint(ctx); err != nil {
 		return err
 	}
@@ -257,4 +257,52 @@ func (s *session) outputsGrown(ctx context.Context, t preflight.Topic, wanted in
 func (s *session) growHint(t preflight.Topic) string {
 	commands := fault.CommandsFor(s.cfg)
 	return "grow them: " + commands.Grow(t.Ordered, t.Partitions) + "; " + commands.Grow(t.Late, t.Partitions)
+}
+
+// suspendForSchema suspends a partition until the registry has said what is wanted of it.
+func (s *session) suspendForSchema(ctx context.Context, p *partition, want pipeline.Wanted) error {
+	if err := s.checkpoint(ctx); err != nil {
+		return err
+	}
+	s.suspend(p, suspension{state: status.WaitingForSchema, schema: &want, why: fmt.Sprintf("schema %d, of the record at offset %d: %v", want.ID, want.Offset, want.Why), hint: want.Hint})
+	reportWanted(s.reporter, p.Source, want)
+	return errSuspended
+}
+
+// reportWanted tells of a partition that waits.
+func reportWanted(reporter *fault.Reporter, src emit.Source, want pipeline.Wanted) {
+	c := fault.Classify(want.Why)
+	if want.Lost { // a question that was not answered has been counted
+		reporter.Count(c, want.Why)
+	}
+	reporter.Throttle(fmt.Sprint(src.Topic, src.Partition), slog.LevelError, c, "a partition waits for the schema registry",
+		"topic", src.Topic, "partition", src.Partition, "offset", want.Offset, "schema", want.ID, "hint", want.Hint, "err", want.Why)
+}
+
+// tryWaiting takes up again the partitions whose schemas are known by now.
+func (s *session) tryWaiting(ctx context.Context) error {
+	again := map[string][]int32{}
+	for src, at := range s.suspended {
+		if at.schema == nil {
+			continue
+		}
+		there := s.schemas.Known
+		if at.schema.Lost {
+			there = s.schemas.Has
+		}
+		switch {
+		case there(at.schema.ID):
+			again[src.Topic] = append(again[src.Topic], src.Partition)
+		case at.schema.Lost && s.now().Sub(at.tried) >= fault.RepeatAfter:
+			at.tried = s.now()
+			reportWanted(s.reporter, src, *at.schema)
+		}
+	}
+	if len(again) == 0 {
+		return nil
+	}
+	if err := s.checkpoint(ctx); err != nil {
+		return err
+	}
+	return s.takeAgain(again)
 }

@@ -335,7 +335,7 @@ func TestOldHoleIsNone(t *testing.T) {
 			{why: "records have come since", from: 4, to: 7, heard: 11},
 			{why: "read from elsewhere since", from: 4, to: 7, sought: 11},
 		} {
-			s := newSession(a.cfg, c.connection, c.adm, map[string]preflight.Topic{}, a.proc)
+			s := newSession(a.cfg, c.adm, map[string]preflight.Topic{}, a.proc)
 			p := s.working(emit.Source{}, c.commits(a.cfg)[0], 0)
 			p.Topic = topic
 			p.since, p.heard, p.sought = step.since, step.heard, step.sought

@@ -4,7 +4,14 @@ import (
 	"context"
 
 	"github.com/tidemarkhq/tidemark/proxy/group"
+	"github.com/tidemarkhq/tidemark/watermark"
 )
+
+// endsWanted is what is remembered of asking for the ends of logs.
+type endsWanted struct {
+	asked   watermark.Instant // when the watcher was told what to ask for, last
+	looking bool              // at what it has heard
+}
 
 // needEnds tells the watcher which partitions' ends matter: those of which records
 // are held or are being read again, or that may stand before a hole; and all where partitions are aligned, for
@@ -13,8 +20,8 @@ import (
 // stands still, or that waits for a producer's transaction, nothing else tells how
 // much has come. Of one that waits for leaders the answers say that they are there.
 func (s *session) needEnds() {
-	s.needed = s.now()
-	shown := func(x group.Extent) bool { return s.shownAt > 0 && (x.High < 0 || x.Told < s.shownAt) }
+	s.ends.asked = s.now()
+	shown := func(x group.Extent) bool { return s.seen.at > 0 && (x.High < 0 || x.Told < s.seen.at) }
 	n, changed := 0, false
 	s.each(func(p *partition) {
 		hole := s.holeAt(p)
@@ -61,11 +68,11 @@ type needed struct {
 // takeAnswers lets what has been heard of the ends drain idle partitions. It may be
 // called while a release is under way; that partition is left alone.
 func (s *session) takeAnswers(ctx context.Context) error {
-	if s.looking || !s.watcher.TakeFresh() {
+	if s.ends.looking || !s.watcher.TakeFresh() {
 		return nil
 	}
-	s.looking = true
-	defer func() { s.looking = false }()
+	s.ends.looking = true
+	defer func() { s.ends.looking = false }()
 	s.engine.Tick(s.now())
 	s.hear()
 	var err error
@@ -120,7 +127,7 @@ func (s *session) passHole(ctx context.Context, p *partition) error {
 	if at < hole.From || at >= hole.To || hole.Asked < max(p.heard, p.since, p.sought) || p.state.Due() || p.state.Waits() {
 		return nil
 	}
-	s.log.Info("the log has offsets without records; going on behind them", "topic", p.Topic, "partition", p.Partition, "offset", at, "next_offset", hole.To)
+	s.reporter.Logger.Info("the log has offsets without records; going on behind them", "topic", p.Topic, "partition", p.Partition, "offset", at, "next_offset", hole.To)
 	p.state.Skip(hole.To, -1)
 	return s.endReplay(ctx, p, hole.To)
 }

@@ -86,7 +86,7 @@ func TestTwoRevocationsInOnePoll(t *testing.T) {
 func TestForeignIsGivenUp(t *testing.T) {
 	onFake(t, func(t *testing.T, c *cluster) {
 		topic := c.topic(2)
-		s := newSession(c.config(topic), c.connection, c.adm, map[string]preflight.Topic{}, newProcess(slog.Default()))
+		s := newSession(c.config(topic), c.adm, map[string]preflight.Topic{}, newProcess(slog.Default()))
 		for n := range int32(2) {
 			p := s.working(emit.Source{}, reorder.Fresh(0, -1, 0), 0)
 			p.Topic, p.Partition = topic, n
@@ -172,7 +172,7 @@ func TestStaleEndsAreNoLoss(t *testing.T) {
 	onFake(t, func(t *testing.T, c *cluster) {
 		topic := c.topic(1)
 		a := c.heldAndStopped(topic, 10)
-		s := newSession(a.cfg, c.connection, c.adm, map[string]preflight.Topic{}, newProcess(slog.Default()))
+		s := newSession(a.cfg, c.adm, map[string]preflight.Topic{}, newProcess(slog.Default()))
 		p := s.working(emit.Source{}, c.commits(a.cfg)[0], 0)
 		p.since = 10
 		p.Topic = topic
@@ -245,7 +245,7 @@ func TestRewrittenLogIsRead(t *testing.T) {
 				snap = reorder.Fresh(snap.Low, 0, 0)
 			}
 			cfg := c.config(topic, "TIDEMARK_ON_DATA_LOSS=continue")
-			s := newSession(cfg, c.connection, c.adm, map[string]preflight.Topic{}, newProcess(slog.New(slog.DiscardHandler)))
+			s := newSession(cfg, c.adm, map[string]preflight.Topic{}, newProcess(slog.New(slog.DiscardHandler)))
 			s.cl = c.client()
 			defer s.cl.Close()
 			p := s.working(emit.Source{}, snap, 0)

@@ -285,8 +285,9 @@ func TestStoppedInsideItsRelease(t *testing.T) {
 		a := c.start(topic)
 		c.await("the first commit", func() bool { return len(c.commits(a.cfg)) == 2 })
 		a.stop()
-		s := newSession(a.cfg, append(append([]kgo.Opt{kgo.Dialer(c.dial)}, c.connection...), group.PromptRetries()...), c.adm, map[string]preflight.Topic{}, a.proc)
-		gts, err := kgo.NewGroupTransactSession(s.clientOpts()...)
+		s := newSession(a.cfg, c.adm, map[string]preflight.Topic{}, a.proc)
+		connection := append(append([]kgo.Opt{kgo.Dialer(c.dial)}, c.connection...), group.PromptRetries()...)
+		gts, err := kgo.NewGroupTransactSession(s.clientOpts(connection)...)
 		if err != nil {
 			t.Fatal(err)
 		}

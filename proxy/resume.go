@@ -83,7 +83,7 @@ func (s *session) takeAgain(partitions map[string][]int32) error {
 			set[topic][n] = o.EpochOffset()
 		}
 	}
-	if s.stalled {
+	if s.unstick {
 		// The client passes over an offset that it believes to be at, also
 		// when it has stopped reading there. See tooLargeToRead.
 		aside := map[string]map[int32]kgo.EpochOffset{}
@@ -112,7 +112,7 @@ func (s *session) amongOurselves() error {
 // What begins here is committed before anything is read, so that the next start finds its
 // origin. All is committed when it is called, so a stop ends it at once.
 func (s *session) load(partitions map[string][]int32) (group.Positions, error) {
-	defer s.waits.Begin(s.expected.loading)()
+	defer s.reporter.Waits.Begin(s.joining.loading)()
 	at, err := s.loadAll(s.stopping, partitions)
 	if err != nil && s.stopping.Err() != nil && !errors.As(err, new(*fault.Fault)) {
 		return nil, errCutShort
@@ -182,7 +182,7 @@ func (s *session) resume(r *recovery.Resumption) {
 		p.work(s.line, s.engine.Assign(snap, p.since), p.since)
 		s.install(p)
 		delete(s.suspended, p.Source)
-		s.log.Debug("partition taken up", "topic", p.Topic, "partition", p.Partition, "committed_offset", snap.Low,
+		s.reporter.Logger.Debug("partition taken up", "topic", p.Topic, "partition", p.Partition, "committed_offset", snap.Low,
 			"next_offset", snap.Next, "buffered", snap.Count, "epoch", snap.Epoch, "first_start", r.Begins)
 	}
 }
@@ -198,7 +198,7 @@ func (s *session) reportBeginnings(all []recovery.Resumption) {
 		begun = append(begun, r)
 		s.begun[r.Source] = time.Now()
 		if r.Snapshot.Epoch > 0 {
-			s.log.Warn("a new epoch begins", "topic", r.Topic, "partition", r.Partition, "offset", r.Snapshot.Low, "epoch", r.Snapshot.Epoch)
+			s.reporter.Logger.Warn("a new epoch begins", "topic", r.Topic, "partition", r.Partition, "offset", r.Snapshot.Low, "epoch", r.Snapshot.Epoch)
 		}
 	}
 	if len(begun) > 0 {

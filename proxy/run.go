@@ -1,7 +1,7 @@
-// Package proxy runs Tidemark against Kafka: it reads, has the pure packages
-// decide, and puts out what they decided, together with their state, in
-// transactions. Everything that has a clock, a goroutine or a connection is
-// here.
+// Package proxy runs Tidemark against Kafka. It is the driver: it polls, has the pure
+// packages decide, writes what they decided together with their state, and commits when
+// one of them asks for it. run.go has the sessions of a process, session.go the life of a
+// session, loop.go one turn, record.go what is done with a record, checkpoint.go commits.
 package proxy
 
 import (
@@ -9,25 +9,22 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"slices"
-	"sync"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/clocks"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/group"
-	"github.com/tidemarkhq/tidemark/proxy/pipeline"
 	"github.com/tidemarkhq/tidemark/proxy/preflight"
-	"github.com/tidemarkhq/tidemark/proxy/recovery"
+	"github.com/tidemarkhq/tidemark/proxy/registry"
 	"github.com/tidemarkhq/tidemark/proxy/status"
+	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 	"github.com/tidemarkhq/tidemark/proxy/txn"
-	"github.com/tidemarkhq/tidemark/reorder"
-	"github.com/tidemarkhq/tidemark/watermark"
 )
 
 // Run reorders the configured topics until ctx is done, and then ends
@@ -175,177 +172,73 @@ func lastMinute(times []time.Time) []time.Time {
 	return times
 }
 
-// session does one session, from the preflight on.
-func (r *runner) session(first, admin *kgo.Client) error {
-	cfg, adm := r.cfg, kadm.NewClient(admin)
-	r.publisher.ProbeWith(adm)
-	defer r.publisher.ProbeWith(nil)
-	topics, err := preflight.Check(r.ctx, kadm.NewClient(first), adm, cfg, cfg.EventTime, r.reporter, r.cluster)
-	if r.ctx.Err() != nil {
-		return nil // told to stop before there was anything to commit
+// process is what outlives the sessions.
+type process struct {
+	reporter  *fault.Reporter
+	cluster   *preflight.Cluster
+	limits    *txn.Limits
+	wallClock func() time.Time
+	producers *clocks.Producers
+	publisher *status.Publisher
+	ledgers   status.Ledgers
+	latency   status.Histogram
+	schemas   *registry.Registry // nil where nothing needs it
+	transport http.RoundTripper  // to it; nil: the network
+	looked    map[string]bool    // topics; see session.arrives
+	begun     map[emit.Source]time.Time
+	quotas    *group.Quotas
+	acks      txn.AckLimit
+}
+
+func newProcess(log *slog.Logger) *process {
+	a := fault.NewReporter(log)
+	return &process{
+		reporter: a, quotas: group.NewQuotas(a), limits: txn.NewLimits(), wallClock: time.Now,
+		producers: clocks.NewProducers(), looked: map[string]bool{}, begun: map[emit.Source]time.Time{},
+		publisher: status.NewPublisher(""), ledgers: status.Ledgers{}, cluster: new(preflight.Cluster),
 	}
-	if err != nil {
-		return err
-	}
-	s := newSession(cfg, append(slices.Clip(r.connection), kgo.AlwaysRetryEOF()), adm, topics, r.process)
-	s.cluster.Log(s.log)
-	s.reporter.Sessions.Add(1)
-	s.stopAt(r.ctx)
-	s.watcher.Client = admin
-	if s.schemas != nil {
-		s.schemas.Notify(s.member.Wake)
-	}
-	if cfg.Delivery == config.ExactlyOnce {
-		if err := s.takeOver(admin); err != nil {
-			return s.explainFence(err)
-		}
-	}
-	if r.awaitGroup(adm); r.ctx.Err() != nil {
+}
+
+// askRegistry opens the schema registry, if the configuration needs one.
+func (p *process) askRegistry(cfg config.Config) error {
+	if !cfg.EventTime.NeedsSchemas() {
 		return nil
 	}
-	if cfg.Delivery == config.ExactlyOnce {
-		var gts *kgo.GroupTransactSession
-		if gts, err = kgo.NewGroupTransactSession(s.clientOpts()...); err == nil {
-			s.use(gts.Client(), gts)
-		}
-	} else {
-		var cl *kgo.Client
-		if cl, err = kgo.NewClient(s.clientOpts()...); err == nil {
-			s.use(cl, nil)
-		}
-	}
+	o, err := cfg.RegistryOptions(p.reporter.StaleFile)
 	if err != nil {
 		return fault.Usage(err, "")
 	}
-	r.publisher.SetStage("joining the group")
-	s.member.Start()
-	err = s.run(r.ctx, r.hard)
-	r.member.After(s.cl, s.member.AskedToJoin())
-	if errors.Is(err, kerr.FencedInstanceID) || (fault.IsFenced(err) || errors.Is(err, kerr.InvalidTxnState)) && group.Replaced(r.ctx, s.cl, s.adm, cfg, s.reporter) {
-		r.member = group.Membership{} // it is the other one's
-		return fault.Failed(fmt.Errorf("instance %q of group %q was started a second time: %w", cfg.Instance, cfg.Group, err),
-			"the younger one goes on; give each process its own TIDEMARK_INSTANCE")
+	o.Transport = p.transport
+	o.Trouble = func(err error) { registryFailed(p.reporter, err) }
+	if p.schemas, err = registry.New(o); err != nil {
+		return fault.Usage(err, "")
 	}
-	return err
+	return nil
 }
 
-// takeOver ends the transaction that an earlier run of this instance may have left open.
-func (s *session) takeOver(admin *kgo.Client) error {
-	defer s.waits.Begin(fault.TransactionWait(fault.CommandsFor(s.cfg), "the end of the transaction that an earlier run may have left open", time.Second))()
-	return group.Fence(s.stopping, admin, s.cfg.TransactionalID(), s.cfg.TransactionTimeout, s.waits.Answered)
+// closeRegistry ends the questions that are still asked.
+func (p *process) closeRegistry() {
+	if p.schemas != nil {
+		p.schemas.Close()
+	}
 }
 
-func (s *session) explainFence(err error) error {
-	if f := fault.Forbidden(s.cfg, err); f != nil {
-		return f
+// extractor returns what reads event times.
+func (p *process) extractor(cfg config.Config) *timestamp.Extractor {
+	if p.schemas == nil {
+		return cfg.EventTime
 	}
-	err = fmt.Errorf("take over the transactional id %q: %w", s.cfg.TransactionalID(), err)
-	if errors.Is(err, kerr.InvalidTransactionTimeout) {
-		return fault.Usage(err, "it must not be above the brokers' transaction.max.timeout.ms: lower TIDEMARK_TRANSACTION_TIMEOUT")
-	}
-	return err
+	return cfg.EventTime.With(p.schemas)
 }
 
-func newSession(cfg config.Config, connection []kgo.Opt, adm *kadm.Client, topics map[string]preflight.Topic, proc *process) *session {
-	opts := reorder.Options{
-		Strategy: cfg.Watermark.Law(),
-		Bound:    cfg.MaxOutOfOrderness, Floor: cfg.MinOutOfOrderness, TargetLate: int(cfg.TargetLate),
-		Window: cfg.WatermarkWindow, Lateness: cfg.WatermarkLateness,
-		IdleTimeout: cfg.IdleTimeout, MaxFuture: cfg.MaxFuture, ReanchorAfter: cfg.ReanchorAfter,
+// registryFailed counts a question to the schema registry that was not answered, and
+// tells of it.
+func registryFailed(reporter *fault.Reporter, err error) {
+	c := fault.Classify(err)
+	reporter.Count(c, err)
+	msg := "the schema registry does not answer; asking again"
+	if refused, ok := errors.AsType[*registry.RefusedError](err); ok && refused.Denied() {
+		msg = "the schema registry does not let us in; asking again"
 	}
-	if cfg.Dedup.On() {
-		opts.Identity = cfg.Dedup.Identity
-	}
-	s := &session{
-		cfg: cfg, log: proc.reporter.Logger, reporter: proc.reporter, cluster: proc.cluster, wallClock: proc.wallClock, limits: proc.limits, publisher: proc.publisher,
-		ledgers: proc.ledgers, latency: &proc.latency, waits: &proc.reporter.Waits,
-		topics: topics, connection: connection, extract: proc.extractor(cfg), schemas: proc.schemas, adm: adm,
-		begun: proc.begun, quotas: proc.quotas, acks: &proc.acks,
-		engine:    reorder.NewEngine(opts, int64(cfg.Memory)),
-		headers:   cfg.OutputHeaders(),
-		parts:     map[string]map[int32]*partition{},
-		suspended: map[emit.Source]*suspension{},
-		slowest:   watermark.None,
-		start:     time.Now(),
-		expected:  newWaits(fault.CommandsFor(cfg)),
-	}
-	s.admin = &group.Admin{Config: cfg, Kadm: adm, Reporter: s.reporter, Topics: topics, Atomic: cfg.Delivery == config.ExactlyOnce}
-	s.member = group.NewMember(s.admin)
-	s.loader = &recovery.Loader{Admin: s.admin, Cluster: s.cluster, Fingerprint: s.extract.Fingerprint(), WallClock: s.wallClock}
-	s.stopAt(context.Background())
-	s.rivals = &group.Rivals{Admin: s.admin, Cluster: s.cluster, Now: s.now, EndWith: s.endWith}
-	s.watcher = group.NewWatcher(s.now, s.reporter, s.member.Wake)
-	s.ledgers.Abort()
-	s.line = pipeline.New(pipeline.Options{
-		Config: cfg, Extract: s.extract, Schemas: s.schemas, Producers: proc.producers, Reporter: s.reporter, Checked: proc.looked,
-		Outbox: func() *emit.Outbox { return s.writer.Outbox() },
-		Atomic: cfg.Delivery == config.ExactlyOnce,
-		Waited: func() { s.sinceClock = clockEvery },
-	})
-	s.use(nil, nil)
-	return s
-}
-
-// stopAt sets the context that is done when the process is told to stop.
-func (s *session) stopAt(ctx context.Context) { s.stopping, s.member.Stopping = ctx, ctx }
-
-// use sets the client of the session, and its transactions; none: at least once.
-func (s *session) use(cl *kgo.Client, gts *kgo.GroupTransactSession) {
-	s.cl, s.gts, s.admin.Client = cl, gts, cl
-	s.writer = txn.New(txn.Options{
-		Config: s.cfg, Client: cl, Session: gts, Admin: s.adm, Reporter: s.reporter, Limits: s.limits, Acks: s.acks,
-		Group:    txn.Membership{Allow: func() { s.cl.AllowRebalance() }, Block: s.member.Block, Moved: s.takeEvents},
-		Batches:  s.engine,
-		MaxBatch: s.maxBatch,
-	})
-}
-
-// maxBatch returns max.message.bytes of an output; 0: not known.
-func (s *session) maxBatch(output string) int {
-	for _, t := range s.topics {
-		switch output {
-		case t.Ordered:
-			return int(t.OrderedMax)
-		case t.Late:
-			return int(t.LateMax)
-		}
-	}
-	return 0
-}
-
-// run loops until ctx is done or the session fails. The membership outlives it.
-func (s *session) run(ctx, hard context.Context) error {
-	// What of the client no context of ours reaches ends with the client.
-	defer context.AfterFunc(hard, s.member.Cancel)()
-	watching, stop := context.WithCancel(ctx)
-	done := make(chan struct{})
-	if s.watcher.Client == nil {
-		s.watcher.Client = s.cl
-	}
-	s.watcher.Decompress, _ = s.cl.OptValue(kgo.WithDecompressor).(kgo.Decompressor)
-	go func() {
-		defer close(done)
-		var beside sync.WaitGroup
-		beside.Go(func() { s.rivals.Watch(watching) })
-		s.watcher.Watch(watching)
-		beside.Wait()
-	}()
-	s.publisher.Open(s.member.Wake)
-	err := s.loop(ctx, hard)
-	s.placeFound()
-	s.publisher.Close()
-	stop()
-	<-done
-	group.CloseClient(s.cl, s.member.Cancel)
-	return err
-}
-
-// awaitGroup waits until nobody else is in the group, and tells of who is. To end with an
-// error instead would be no use: a supervisor would start us again, and when the others
-// are gone, or are our own of an earlier version that are being replaced, we can go on.
-func (r *runner) awaitGroup(adm *kadm.Client) {
-	_ = group.AwaitGroup(r.ctx, adm, r.reporter, r.cfg, func(others error) error {
-		r.publisher.SetStage(others.Error())
-		return nil
-	})
+	reporter.Throttle("", slog.LevelWarn, c, msg, "err", err)
 }

@@ -431,7 +431,7 @@ func shownSession(partitions, held int) *session {
 	if err != nil {
 		panic(err)
 	}
-	s := newSession(cfg, nil, nil, map[string]preflight.Topic{}, newProcess(slog.New(slog.DiscardHandler)))
+	s := newSession(cfg, nil, map[string]preflight.Topic{}, newProcess(slog.New(slog.DiscardHandler)))
 	rnd := rand.New(rand.NewPCG(3, 0))
 	for n := range partitions {
 		p := s.working(emit.Source{Topic: "raw", Partition: int32(n)}, reorder.Fresh(0, 0, 0), 0)

@@ -16,7 +16,7 @@ import (
 // answer gives a status to those who have asked for one.
 func (s *session) answer() {
 	s.publisher.Answer(func() *status.Status {
-		s.shownAt = s.now()
+		s.seen.at = s.now()
 		return s.status()
 	})
 }
@@ -31,8 +31,8 @@ const (
 func (s *session) status() *status.Status {
 	now := s.now()
 	st := &status.Status{
-		At: s.wallClock(), NotReady: s.notReady(), Latency: *s.latency, Slowest: s.slowest, Fetches: s.trips.Spread(now),
-		Disorder: s.ledgers.Disorder(), Bytes: s.engine.Bytes(), ShortOfMemory: s.relieved != 0 && now.Sub(s.relieved) < time.Minute,
+		At: s.wallClock(), NotReady: s.notReady(), Latency: s.latency, Slowest: s.alignment.slowest, Fetches: s.trips.Spread(now),
+		Disorder: s.ledgers.Disorder(), Bytes: s.engine.Bytes(), ShortOfMemory: s.seen.relieved != 0 && now.Sub(s.seen.relieved) < time.Minute,
 	}
 	if r := s.rivals.Seen.Load(); r != nil {
 		st.Rival = r.String()
@@ -55,7 +55,7 @@ func (s *session) status() *status.Status {
 		}
 		shown.SetRates(a, time.Now())
 		shown.State = s.stateOf(p, &shown)
-		shown.Hold = status.HoldOf(s.cfg, &shown, s.slowest, st.At)
+		shown.Hold = status.HoldOf(s.cfg, &shown, s.alignment.slowest, st.At)
 		st.Partitions = append(st.Partitions, shown)
 	})
 	for src, why := range s.suspended {

@@ -6,32 +6,29 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
-// waits are what a session waits for: how long that may take when all is well, and where
-// to look when it does not end.
-type waits struct {
+// joining is what a session waits for beside its loop, and that the client has to bring
+// about: its place in the group, or the partitions that it was assigned.
+type joining struct {
+	// How long each may take when all is well, and where to look when it does not end.
 	loading, joining, takingUp fault.Wait
+
+	wait   *fault.Wait // one of them; nil: nothing is missing
+	end    func()
+	looked time.Time
 }
 
-func newWaits(t fault.Commands) waits {
-	return waits{
+func newJoining(t fault.Commands) joining {
+	return joining{
 		loading:  fault.GroupWait(t, "what is committed of partitions that are taken up, and where their logs begin and end", slowAnswer),
 		joining:  fault.GroupWait(t, "our place in the group, for which all other members have to join again", fault.JoinPatience),
 		takingUp: fault.GroupWait(t, "partitions of ours: to join again, or their offsets", fault.JoinPatience),
 	}
 }
 
-// missing is what a session waits for beside its loop, and that the client has to bring
-// about: its place in the group, or the partitions that it was assigned.
-type missing struct {
-	wait   *fault.Wait
-	end    func()
-	looked time.Time
-}
-
 // lookForPlace takes note of what is missing. The loop has nothing else to wait for at
 // that moment.
 func (s *session) lookForPlace() {
-	m := &s.missing
+	m := &s.joining
 	if time.Since(m.looked) < time.Second {
 		return
 	}
@@ -39,9 +36,9 @@ func (s *session) lookForPlace() {
 	var now *fault.Wait
 	switch mine := s.member.Assigned(); {
 	case mine == nil:
-		now = &s.expected.joining
+		now = &m.joining
 	case s.lacks(*mine):
-		now = &s.expected.takingUp
+		now = &m.takingUp
 	}
 	if now == m.wait {
 		return
@@ -50,12 +47,12 @@ func (s *session) lookForPlace() {
 	if m.wait = now; now != nil {
 		it := *now
 		it.Lasting = true
-		m.end = s.waits.Begin(it)
+		m.end = s.reporter.Waits.Begin(it)
 	}
 }
 
 func (s *session) placeFound() {
-	if m := &s.missing; m.wait != nil {
+	if m := &s.joining; m.wait != nil {
 		m.end()
 		m.wait = nil
 	}

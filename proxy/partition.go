@@ -1,0 +1,118 @@
+package proxy
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/group"
+	"github.com/tidemarkhq/tidemark/proxy/pipeline"
+	"github.com/tidemarkhq/tidemark/proxy/status"
+	"github.com/tidemarkhq/tidemark/proxy/txn"
+	"github.com/tidemarkhq/tidemark/reorder"
+	"github.com/tidemarkhq/tidemark/watermark"
+)
+
+// partition is a source partition that this session owns.
+type partition struct {
+	emit.Source
+	state *reorder.Partition // nil of one that could not be taken up
+	path  *pipeline.Partition
+	scope reorder.Scope
+	since watermark.Instant // when it was taken up
+
+	paused   bool              // until slower ones have caught up; see align
+	pausedAt watermark.Instant // since when
+	ledger   *status.Ledger
+	group.Extent
+	ends      group.Ends // as heard last
+	needed    needed
+	sought    watermark.Instant // when it was read from elsewhere, last
+	heard     watermark.Instant // when records came, last
+	committed int64             // L, in the last commit
+	out       *txn.Source
+}
+
+// work has a partition be worked on from a state that was assigned to it.
+func (p *partition) work(line *pipeline.Pipeline, state *reorder.Partition, now watermark.Instant) {
+	p.state, p.path = state, line.Start(p.Source, state, p.ledger, now)
+}
+
+// find returns the partition if the session owns it.
+func (s *session) find(topic string, n int32) *partition { return s.parts[topic][n] }
+
+// each calls fn for every partition owned.
+func (s *session) each(fn func(*partition)) {
+	for _, ps := range s.parts {
+		for _, p := range ps {
+			fn(p)
+		}
+	}
+}
+
+// install puts a partition in the place of the one that was there.
+func (s *session) install(p *partition) {
+	s.remove(p.Topic, p.Partition)
+	p.out = s.writer.Source(p.Source)
+	p.path.Gate = p.out
+	if s.parts[p.Topic] == nil {
+		s.parts[p.Topic] = map[int32]*partition{}
+	}
+	s.parts[p.Topic][p.Partition] = p
+}
+
+// remove forgets a partition and everything held of it.
+func (s *session) remove(topic string, n int32) {
+	if p := s.find(topic, n); p != nil {
+		s.engine.Revoke(p.state)
+		delete(s.parts[topic], n)
+	}
+}
+
+// takeEvents applies what has happened to our membership, and reports whether partitions
+// have moved since a transaction could be begun.
+func (s *session) takeEvents() (moved bool) {
+	for _, e := range s.member.TakeEvents() {
+		if e.Revoked == nil { // a new generation
+			s.moved = s.forget(s.foreign) || s.moved
+			continue
+		}
+		s.forget(func(topic string, n int32) bool { return slices.Contains(e.Revoked[topic], n) })
+		s.moved = true
+	}
+	return s.moved
+}
+
+// giveUpForeign forgets, at the beginning of a turn, what the group has assigned to others.
+// When the session hides a second revocation, the next generation, in which another
+// member has the partition, may begin while a turn is under way, and with it our
+// membership of it: a commit would be accepted, of what the clock or want of memory
+// releases. The assignment without the partition came before either. As long as
+// something is uncommitted, the revocation is still waiting for us, and so is the other.
+func (s *session) giveUpForeign() {
+	mine := s.member.Assigned()
+	if mine == s.assignment || !s.clean() {
+		return
+	}
+	s.assignment = mine
+	s.forget(s.foreign)
+}
+
+// foreign reports whether the group has assigned a partition to nobody here.
+func (s *session) foreign(topic string, n int32) bool { return !s.member.Has(topic, n) }
+
+// forget drops all that is known of partitions that are not ours any more: nor is one that
+// stands still to be tried again. It reports whether any of them was being worked on.
+func (s *session) forget(gone func(topic string, n int32) bool) (any bool) {
+	for topic, ps := range s.parts {
+		for n := range ps {
+			if gone(topic, n) {
+				s.remove(topic, n)
+				any = true
+			}
+		}
+	}
+	maps.DeleteFunc(s.suspended, func(src emit.Source, _ *suspension) bool { return gone(src.Topic, src.Partition) })
+	s.writer.Forget(gone)
+	return any
+}
