@@ -92,7 +92,7 @@ func simulations(t *testing.T) (first, n uint64) {
 		}
 		return n
 	}
-	n = 300
+	n = 100 // CI runs 300
 	switch {
 	case os.Getenv(seedVar) != "":
 		n = 1
