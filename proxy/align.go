@@ -43,14 +43,14 @@ func (s *session) align() {
 	var pause, resume map[string][]int32
 	s.each(func(p *partition) {
 		now := p.state.Status()
-		switch ahead := mayWait(now) && group.Ahead(now.Watermark, now.Idle); {
+		switch ahead := mayPause(now) && group.Ahead(now.Watermark, now.Idle); {
 		case ahead && !p.paused:
 			p.paused, p.pausedAt, p.path.AtEnd = true, s.now(), false
-			put(&pause, p)
+			addTo(&pause, p)
 			s.reporter.Pauses.Add(1)
 		case !ahead && p.paused:
 			p.paused = false
-			put(&resume, p)
+			addTo(&resume, p)
 			if !now.Idle {
 				p.state.Stir() // idle time counts from here
 			}
@@ -62,14 +62,14 @@ func (s *session) align() {
 	if resume != nil {
 		s.cl.ResumeFetchPartitions(resume)
 	}
-	s.tellHeld()
+	s.reportPaused()
 }
 
-// mayWait leaves alone what is being read again: it has to be held, whatever it
+// mayPause leaves alone what is being read again: it has to be held, whatever it
 // takes, and it has been aligned before.
-func mayWait(now reorder.Status) bool { return !now.Replaying }
+func mayPause(now reorder.Status) bool { return !now.Replaying }
 
-func put(into *map[string][]int32, p *partition) {
+func addTo(into *map[string][]int32, p *partition) {
 	if *into == nil {
 		*into = map[string][]int32{}
 	}
@@ -80,9 +80,9 @@ func put(into *map[string][]int32, p *partition) {
 // is told then.
 const heldLong = 30 * time.Second
 
-// tellHeld names the partition that others have been waiting for. A source that
+// reportPaused names the partition that others have been waiting for. A source that
 // catches up is no news; one that does not get on may be.
-func (s *session) tellHeld() {
+func (s *session) reportPaused() {
 	if s.now().Sub(s.alignment.reported) < heldLong {
 		return
 	}
@@ -90,7 +90,7 @@ func (s *session) tellHeld() {
 	var slowest *partition
 	s.each(func(p *partition) {
 		if p.paused && s.now().Sub(p.pausedAt) >= heldLong {
-			put(&held, p)
+			addTo(&held, p)
 		}
 		if p.state.Watermark() == s.alignment.slowest && !p.paused && !p.state.Status().Idle {
 			slowest = p
@@ -111,21 +111,21 @@ func (s *session) tellHeld() {
 // a partition up anew (an abort, a rebalance) finds it in that state too: load resumes
 // it, and if memory is short it gives way again.
 
-// giveWay has a partition wait that was being read again.
-func (s *session) giveWay(p *partition) {
+// pauseReplay has a partition wait that was being read again.
+func (s *session) pauseReplay(p *partition) {
 	s.cl.PauseFetchPartitions(map[string][]int32{p.Topic: {p.Partition}})
 	s.seek(p)
 	s.reporter.Throttle("takeover", slog.LevelInfo, fault.None, "a partition waits for memory before it is read again", "topic", p.Topic, "partition", p.Partition,
 		"committed_offset", p.committed, "next_offset", p.state.NextOffset())
 }
 
-// nextReplay lets the next of those go on, when no other is being read again.
-func (s *session) nextReplay() {
+// resumeReplay lets the next of those go on, when no other is being read again.
+func (s *session) resumeReplay() {
 	state := s.engine.Resume()
 	if state == nil {
 		return
 	}
-	p := s.owner(state)
+	p := s.partitionOf(state)
 	s.seek(p)
 	s.cl.ResumeFetchPartitions(map[string][]int32{p.Topic: {p.Partition}})
 }

@@ -77,7 +77,7 @@ func (s *session) checkpointSome(ctx context.Context) error {
 	ps, rest := s.toCommit()
 	s.each(func(p *partition) {
 		p.ledger.Pending.Held = int64(p.state.Owed())
-		p.out.Low = p.state.Low()
+		p.output.Low = p.state.Low()
 	})
 	result, err := s.writer.Commit(ctx, snapshots(ps))
 	switch {
@@ -102,7 +102,7 @@ func (s *session) checkpointSome(ctx context.Context) error {
 func (s *session) toCommit() (ps, rest []*partition) {
 	s.each(func(p *partition) {
 		switch {
-		case p.out.Written() > 0:
+		case p.output.Written() > 0:
 			ps = append(ps, p)
 		case p.state.Changed():
 			rest = append(rest, p)

@@ -53,12 +53,12 @@ const retryClosed = 2 * time.Second
 // to be gone on with, and all else is.
 var errSuspended = errors.New("partition suspended")
 
-// errSought says that a partition is to be read from elsewhere, with the same consequence.
-var errSought = errors.New("partition read from elsewhere")
+// errSeek says that a partition is to be read from elsewhere, with the same consequence.
+var errSeek = errors.New("partition read from elsewhere")
 
 // ignoreHandled returns nil for these two.
 func ignoreHandled(err error) error {
-	if errors.Is(err, errSuspended) || errors.Is(err, errSought) {
+	if errors.Is(err, errSuspended) || errors.Is(err, errSeek) {
 		return nil
 	}
 	return err
@@ -120,7 +120,7 @@ var errTooFewPartitions = fault.NewError(fault.Broker, "its outputs have too few
 // haltAt suspends a partition that has come to a record which brokers refuse, unless that is
 // to be tried again.
 func (s *session) haltAt(ctx context.Context, p *partition) error {
-	halt, again := s.writer.Halt(p.out)
+	halt, again := s.writer.Halt(p.output)
 	if err := s.checkpoint(ctx); err != nil || again {
 		return err
 	}
@@ -163,14 +163,14 @@ func (s *session) drop(r *txn.Refused) error {
 func (s *session) suspendClosed() {
 	var closed []*partition
 	s.each(func(p *partition) {
-		if _, isClosed := p.out.Closed(); isClosed {
+		if _, isClosed := p.output.Closed(); isClosed {
 			closed = append(closed, p)
 		}
 	})
 	for _, p := range closed {
-		h := s.writer.HaltClosed(p.out)
+		h := s.writer.HaltClosed(p.output)
 		s.halt(p, h.Why, h.Hint)
-		p.out.ForgetTries()
+		p.output.ForgetTries()
 	}
 }
 
@@ -279,8 +279,8 @@ func reportWanted(reporter *fault.Reporter, src emit.Source, want pipeline.Wante
 		"topic", src.Topic, "partition", src.Partition, "offset", want.Offset, "schema", want.ID, "hint", want.Hint, "err", want.Why)
 }
 
-// tryWaiting takes up again the partitions whose schemas are known by now.
-func (s *session) tryWaiting(ctx context.Context) error {
+// trySchemas takes up again the partitions whose schemas are known by now.
+func (s *session) trySchemas(ctx context.Context) error {
 	again := map[string][]int32{}
 	for src, at := range s.suspended {
 		if at.schema == nil {

@@ -74,7 +74,7 @@ func (s *session) takeAnswers(ctx context.Context) error {
 	s.ends.looking = true
 	defer func() { s.ends.looking = false }()
 	s.engine.Tick(s.now())
-	s.hear()
+	s.copyEnds()
 	var err error
 	s.each(func(p *partition) {
 		if err == nil && p.ends.Last > 0 { // else nothing has been heard yet
@@ -84,8 +84,8 @@ func (s *session) takeAnswers(ctx context.Context) error {
 	return err
 }
 
-// hear copies what the watcher has heard.
-func (s *session) hear() {
+// copyEnds copies what the watcher has heard.
+func (s *session) copyEnds() {
 	s.each(func(p *partition) { p.ends, _ = s.watcher.EndsOf(group.TopicPartition{Topic: p.Topic, N: p.Partition}) })
 	for src, why := range s.suspended {
 		if of, ok := s.watcher.EndsOf(group.TopicPartition{Topic: src.Topic, N: src.Partition}); ok && of.Told > 0 {

@@ -25,9 +25,9 @@ func newJoining(t fault.Commands) joining {
 	}
 }
 
-// lookForPlace takes note of what is missing. The loop has nothing else to wait for at
+// trackJoining takes note of what is missing. The loop has nothing else to wait for at
 // that moment.
-func (s *session) lookForPlace() {
+func (s *session) trackJoining() {
 	m := &s.joining
 	if time.Since(m.looked) < time.Second {
 		return
@@ -43,7 +43,7 @@ func (s *session) lookForPlace() {
 	if now == m.wait {
 		return
 	}
-	s.placeFound()
+	s.joined()
 	if m.wait = now; now != nil {
 		it := *now
 		it.Lasting = true
@@ -51,7 +51,7 @@ func (s *session) lookForPlace() {
 	}
 }
 
-func (s *session) placeFound() {
+func (s *session) joined() {
 	if m := &s.joining; m.wait != nil {
 		m.end()
 		m.wait = nil

@@ -28,8 +28,8 @@ func (s *session) loop(stop, hard context.Context) error {
 	var ended watermark.Instant // the last turn
 	for stop.Err() == nil {
 		wait := s.untilCommit()
-		s.lookForPlace()
-		s.heedQuotas()
+		s.trackJoining()
+		s.applyQuotas()
 		most, began := s.mostPolled(), s.now()
 		if s.clean() {
 			s.member.Allow()
@@ -41,15 +41,15 @@ func (s *session) loop(stop, hard context.Context) error {
 		switch err := s.turn(hard, fetches); {
 		case errors.Is(err, errNothingDone):
 			return nil
-		case err != nil && !errors.Is(err, errCutShort):
+		case err != nil && !errors.Is(err, errStopping):
 			return err
 		}
 		ended = s.now()
-		s.nextReplay()
+		s.resumeReplay()
 		s.align()
 		s.answer()
 		s.needEnds()
-		s.showOutputs()
+		s.shareOutputs()
 	}
 	s.readClocks()
 	err := s.checkpoint(hard)
@@ -60,13 +60,13 @@ func (s *session) loop(stop, hard context.Context) error {
 	return nil // undone as a whole: the next start does it again
 }
 
-// errCutShort says that we are told to stop, and that what has been done so far can be
+// errStopping says that we are told to stop, and that what has been done so far can be
 // committed.
-var errCutShort = errors.New("told to stop")
+var errStopping = errors.New("told to stop")
 
 // errNothingDone says that we are told to stop, and that all since the last commit has
 // been undone.
-var errNothingDone = fmt.Errorf("%w after an abort", errCutShort)
+var errNothingDone = fmt.Errorf("%w after an abort", errStopping)
 
 // turn does one turn and, when that was undone, begins again from the commit.
 func (s *session) turn(ctx context.Context, fetches kgo.Fetches) error {
@@ -92,10 +92,10 @@ func (s *session) work(ctx context.Context, fetches kgo.Fetches) error {
 			return err
 		}
 	}
-	if err := s.heedWatcher(); err != nil {
+	if err := s.watcherFault(); err != nil {
 		return err
 	}
-	s.giveUpForeign()
+	s.forgetForeign()
 	if err := s.takeRequests(ctx); err != nil {
 		return err
 	}
@@ -104,7 +104,7 @@ func (s *session) work(ctx context.Context, fetches kgo.Fetches) error {
 	}
 	err := s.trySuspended(ctx)
 	if err == nil {
-		err = s.tryWaiting(ctx)
+		err = s.trySchemas(ctx)
 	}
 	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
 		if p := s.find(f.Topic, f.Partition); p != nil && err == nil {
@@ -134,10 +134,10 @@ func (s *session) pace(ctx context.Context, p *partition) error {
 		return nil
 	}
 	s.readClocks()
-	s.heedQuotas()
+	s.applyQuotas()
 	s.reporter.Waits.Renew()
 	if s.stopping.Err() != nil {
-		return errCutShort
+		return errStopping
 	}
 	if s.now().Sub(s.ends.asked) >= group.AskInterval {
 		s.needEnds()
@@ -171,16 +171,16 @@ func (s *session) endWith(err error) {
 	s.member.Wake()
 }
 
-// heedWatcher returns what the watcher found that ends the process.
-func (s *session) heedWatcher() error {
+// watcherFault returns what the watcher found that ends the process.
+func (s *session) watcherFault() error {
 	if err := s.fatal.Load(); err != nil {
 		return *err
 	}
 	return nil
 }
 
-// showOutputs tells the watcher which partitions are ours.
-func (s *session) showOutputs() {
+// shareOutputs tells the watcher which partitions are ours.
+func (s *session) shareOutputs() {
 	now := s.now()
 	if s.seen.outputs != 0 && now.Sub(s.seen.outputs) < time.Second {
 		return
@@ -198,9 +198,9 @@ func (s *session) showOutputs() {
 // clock is looked at again.
 const maxPoll = 20_000
 
-// heedQuotas takes account of what the quotas want, and slow brokers: of how much is put out until the next
+// applyQuotas takes account of what the quotas want, and slow brokers: of how much is put out until the next
 // commit, and of how much is asked for, since for a turn all that was polled is worked off.
-func (s *session) heedQuotas() {
+func (s *session) applyQuotas() {
 	s.writer.SetMost(s.quotas.AtOnce(group.Produce, math.MaxInt))
 	most := int(fetchBytes(int64(s.cfg.Memory)))
 	n := int32(min(s.quotas.AtOnce(group.Fetch, most), s.writer.Most()))

@@ -61,7 +61,7 @@ func (s *session) takeError(ctx context.Context, f kgo.FetchError) error {
 	case p != nil && errors.As(err, new(*kgo.ErrDecompressTooLarge)):
 		return s.tooLargeToRead(ctx, p, err)
 	case p != nil && (errors.As(err, new(*kgo.ErrDataLoss)) || errors.Is(err, kerr.OffsetOutOfRange)):
-		return s.gone(ctx, p, err)
+		return s.onDataLoss(ctx, p, err)
 	case errors.Is(err, kerr.TopicAuthorizationFailed):
 		return fault.Usage(fmt.Errorf("read %s: %w", f.Topic, err),
 			"allow it: "+fault.CommandsFor(s.cfg).Allow("--topic", f.Topic, kadm.OpRead, kadm.OpDescribe))
@@ -92,9 +92,9 @@ func (s *session) again(ctx context.Context, p *partition, err error) error {
 	return nil
 }
 
-// gone deals with a position that the log no longer has, or with records that
+// onDataLoss deals with a position that the log no longer has, or with records that
 // a new leader has rewritten: retention, deletion or truncation came between.
-func (s *session) gone(ctx context.Context, p *partition, cause error) error {
+func (s *session) onDataLoss(ctx context.Context, p *partition, cause error) error {
 	start, end, err := recovery.Bounds(ctx, p.Topic, p.Partition, s.adm.ListStartOffsets, s.adm.ListEndOffsets)
 	if errors.Is(err, recovery.ErrLeaderAway) {
 		return s.again(ctx, p, err) // the leader is moving
@@ -107,7 +107,7 @@ func (s *session) gone(ctx context.Context, p *partition, cause error) error {
 	at, diverged := p.state.Position(), end.Offset
 	if rewritten, ok := errors.AsType[*kgo.ErrDataLoss](cause); ok {
 		diverged = min(diverged, rewritten.ResetTo)
-	} else if parted, err := s.parted(ctx, p); err != nil {
+	} else if parted, err := s.divergence(ctx, p); err != nil {
 		return err
 	} else if parted >= 0 {
 		diverged = min(diverged, parted)
@@ -121,7 +121,7 @@ func (s *session) gone(ctx context.Context, p *partition, cause error) error {
 		return err
 	}
 	if at < start.Offset {
-		s.skip(p, start)
+		s.skipLost(p, start)
 	} else {
 		if _, replaying := p.state.Replaying(); replaying {
 			p.path.AcceptLoss(diverged) // it is counted below
@@ -136,8 +136,8 @@ func (s *session) gone(ctx context.Context, p *partition, cause error) error {
 	return s.release(ctx, p)
 }
 
-// skip goes on where the log begins now.
-func (s *session) skip(p *partition, start kadm.ListedOffset) {
+// skipLost goes on where the log begins now.
+func (s *session) skipLost(p *partition, start kadm.ListedOffset) {
 	if end, replaying := p.state.Replaying(); replaying {
 		if start.Offset < end {
 			p.state.Skip(start.Offset, start.LeaderEpoch) // what is missing is counted when it has been read again
@@ -149,10 +149,10 @@ func (s *session) skip(p *partition, start kadm.ListedOffset) {
 	p.state.Skip(start.Offset, start.LeaderEpoch)
 }
 
-// parted asks the leader up to where the log is still the one that we have read:
+// divergence asks the leader up to where the log is still the one that we have read:
 // the end of the records with the leader epoch of the last of them. -1: it
 // cannot tell.
-func (s *session) parted(ctx context.Context, p *partition) (int64, error) {
+func (s *session) divergence(ctx context.Context, p *partition) (int64, error) {
 	known := p.state.Snapshot().NextEpoch
 	if known < 0 {
 		return -1, nil

@@ -95,7 +95,7 @@ func TestForeignIsGivenUp(t *testing.T) {
 		assign := func(ps ...int32) { s.member.Assign(map[string][]int32{topic: ps}) }
 		has := func(why string, zero, one bool) {
 			t.Helper()
-			s.giveUpForeign()
+			s.forgetForeign()
 			if got0, got1 := s.find(topic, 0) != nil, s.find(topic, 1) != nil; got0 != zero || got1 != one {
 				t.Errorf("%s: has 0: %v, has 1: %v", why, got0, got1)
 			}
@@ -250,7 +250,7 @@ func TestRewrittenLogIsRead(t *testing.T) {
 			defer s.cl.Close()
 			p := s.working(emit.Source{}, snap, 0)
 			p.Topic = topic
-			err := s.gone(c.ctx, p, &kgo.ErrDataLoss{Topic: topic, ConsumedTo: snap.Low, ResetTo: 9})
+			err := s.onDataLoss(c.ctx, p, &kgo.ErrDataLoss{Topic: topic, ConsumedTo: snap.Low, ResetTo: 9})
 			if at := p.state.Position(); err != nil || at != 9 {
 				t.Errorf("held %v: goes on at %d (L was %d), want 9; %v", held, at, snap.Low, err)
 			}
@@ -261,7 +261,7 @@ func TestRewrittenLogIsRead(t *testing.T) {
 // working returns a partition that the session works on from a snapshot. It is not
 // installed.
 func (s *session) working(src emit.Source, snap reorder.Snapshot, now watermark.Instant) *partition {
-	p := &partition{Source: src, ledger: s.ledgers.Open(src, 0), out: s.writer.Source(src)}
+	p := &partition{Source: src, ledger: s.ledgers.Open(src, 0), output: s.writer.Source(src)}
 	p.work(s.line, s.engine.Assign(snap, now), now)
 	return p
 }

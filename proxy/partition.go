@@ -30,7 +30,7 @@ type partition struct {
 	sought    watermark.Instant // when it was read from elsewhere, last
 	heard     watermark.Instant // when records came, last
 	committed int64             // L, in the last commit
-	out       *txn.Source
+	output    *txn.Source
 }
 
 // work has a partition be worked on from a state that was assigned to it.
@@ -53,8 +53,8 @@ func (s *session) each(fn func(*partition)) {
 // install puts a partition in the place of the one that was there.
 func (s *session) install(p *partition) {
 	s.remove(p.Topic, p.Partition)
-	p.out = s.writer.Source(p.Source)
-	p.path.Gate = p.out
+	p.output = s.writer.Source(p.Source)
+	p.path.Gate = p.output
 	if s.parts[p.Topic] == nil {
 		s.parts[p.Topic] = map[int32]*partition{}
 	}
@@ -83,13 +83,13 @@ func (s *session) takeEvents() (moved bool) {
 	return s.moved
 }
 
-// giveUpForeign forgets, at the beginning of a turn, what the group has assigned to others.
+// forgetForeign forgets, at the beginning of a turn, what the group has assigned to others.
 // When the session hides a second revocation, the next generation, in which another
 // member has the partition, may begin while a turn is under way, and with it our
 // membership of it: a commit would be accepted, of what the clock or want of memory
 // releases. The assignment without the partition came before either. As long as
 // something is uncommitted, the revocation is still waiting for us, and so is the other.
-func (s *session) giveUpForeign() {
+func (s *session) forgetForeign() {
 	mine := s.member.Assigned()
 	if mine == s.assignment || !s.clean() {
 		return

@@ -91,7 +91,7 @@ func (s *session) do(ctx context.Context, p *partition, o *pipeline.Outcome) err
 		return s.suspendForSchema(ctx, p, o.Schema)
 	case pipeline.Seek:
 		s.seek(p)
-		return errSought
+		return errSeek
 	}
 	return o.Err
 }
@@ -102,7 +102,7 @@ func (s *session) do(ctx context.Context, p *partition, o *pipeline.Outcome) err
 func (s *session) relieve(ctx context.Context) error {
 	for s.engine.Crowded() {
 		if state := s.engine.Yield(); state != nil {
-			s.giveWay(s.owner(state))
+			s.pauseReplay(s.partitionOf(state))
 			continue
 		}
 		state := s.engine.Relieve()
@@ -110,14 +110,14 @@ func (s *session) relieve(ctx context.Context) error {
 			return nil
 		}
 		s.seen.relieved = s.now()
-		if err := ignoreHandled(s.release(ctx, s.owner(state))); err != nil {
+		if err := ignoreHandled(s.release(ctx, s.partitionOf(state))); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *session) owner(state *reorder.Partition) (owner *partition) {
+func (s *session) partitionOf(state *reorder.Partition) (owner *partition) {
 	s.each(func(p *partition) {
 		if p.state == state {
 			owner = p
@@ -128,12 +128,12 @@ func (s *session) owner(state *reorder.Partition) (owner *partition) {
 
 // write hands over an output record of a partition.
 func (s *session) write(ctx context.Context, p *partition, r txn.Record) error {
-	if s.writer.Examining(p.out) {
+	if s.writer.Examining(p.output) {
 		if err := ignoreHandled(s.closeGroup(ctx)); err != nil {
 			return err
 		}
 	}
-	return s.afterWrite(ctx, s.writer.Write(ctx, p.out, r))
+	return s.afterWrite(ctx, s.writer.Write(ctx, p.output, r))
 }
 
 // closeGroup waits for records that are under suspicion.
@@ -172,7 +172,7 @@ func (s *session) endReplayAt(ctx context.Context, p *partition, logEnd int64) e
 		return err
 	}
 	s.seek(p)
-	return errSought
+	return errSeek
 }
 
 // seek has the client read on from where the partition stands. What it has

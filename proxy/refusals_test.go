@@ -328,8 +328,8 @@ func TestStoppedInsideItsRelease(t *testing.T) {
 		take(0, rs...)
 		s.watcher.Note(group.TopicPartition{Topic: topic, N: 1}, s.now(), 1, 1)
 		take(0, timed(topic, base, 1000, nil))
-		if s.find(topic, 0) != nil || quiet.out.Written() != 1 {
-			t.Errorf("stopped: %v, put out by the other: %d", s.find(topic, 0) == nil, quiet.out.Written())
+		if s.find(topic, 0) != nil || quiet.output.Written() != 1 {
+			t.Errorf("stopped: %v, put out by the other: %d", s.find(topic, 0) == nil, quiet.output.Written())
 		}
 		if err := s.writer.Flush(c.ctx); err != nil {
 			t.Fatal(err)

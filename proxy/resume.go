@@ -49,7 +49,7 @@ func (s *session) takeUp(ctx context.Context, partitions map[string][]int32) (gr
 	if err := s.checkpoint(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.amongOurselves(); err != nil {
+	if err := s.checkStrangers(); err != nil {
 		return nil, err
 	}
 	return s.load(partitions)
@@ -99,9 +99,9 @@ func (s *session) takeAgain(partitions map[string][]int32) error {
 	return nil
 }
 
-// amongOurselves returns an error if others have come into the group before us. Nobody
+// checkStrangers returns an error if others have come into the group before us. Nobody
 // comes after.
-func (s *session) amongOurselves() error {
+func (s *session) checkStrangers() error {
 	if others := group.StrangersIn(s.stopping, s.adm, s.reporter, s.cfg); others != nil {
 		return fmt.Errorf("join group %q: %w", s.cfg.Group, others)
 	}
@@ -115,7 +115,7 @@ func (s *session) load(partitions map[string][]int32) (group.Positions, error) {
 	defer s.reporter.Waits.Begin(s.joining.loading)()
 	at, err := s.loadAll(s.stopping, partitions)
 	if err != nil && s.stopping.Err() != nil && !errors.As(err, new(*fault.Fault)) {
-		return nil, errCutShort
+		return nil, errStopping
 	}
 	return at, err
 }

@@ -193,7 +193,7 @@ func (s *session) run(ctx, hard context.Context) error {
 	}()
 	s.publisher.Open(s.member.Wake)
 	err := s.loop(ctx, hard)
-	s.placeFound()
+	s.joined()
 	s.publisher.Close()
 	stop()
 	<-done
