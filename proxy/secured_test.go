@@ -390,9 +390,9 @@ func (s *secured) refusals() {
 		hint string
 	}{
 		{"expired", append(s.overTLS(), at(expiredPort)), "certificate has expired", "the broker's certificate expired at 20"},
-		{"wrong host", append(s.overTLS(), fmt.Sprintf("TIDEMARK_BROKERS=localhost:%d", s.port+tlsPort)), "certificate is valid for kafka.example, not localhost", "is for kafka.example, 127.0.0.1: address the brokers"},
+		{"wrong host", append(s.overTLS(), fmt.Sprintf("TIDEMARK_BROKERS=localhost:%d", s.port+tlsPort)), "certificate is valid for kafka.example, not localhost", "is for kafka.example, 127.0.0.1: use such a name"},
 		{"wrong name", append(s.overTLS(), "TIDEMARK_TLS_SERVER_NAME=impostor"), "not impostor", "TIDEMARK_TLS_SERVER_NAME"},
-		{"unknown authority", append(s.overTLS(), "TIDEMARK_TLS_CA_FILE="+s.other.file), "signed by unknown authority", "TIDEMARK_TLS_CA_FILE has to hold"},
+		{"unknown authority", append(s.overTLS(), "TIDEMARK_TLS_CA_FILE="+s.other.file), "signed by unknown authority", "TIDEMARK_TLS_CA_FILE must contain"},
 		{"no certificate", append(s.overTLS(), at(mtlsPort)), "remote error: tls: ", "TIDEMARK_TLS_CERT_FILE"},
 		{"certificate of another authority", s.withCert(s.other.issue(s.t, "stranger", pkix.Name{CommonName: "stranger"}, hour)), "remote error: tls: ", "TIDEMARK_TLS_CERT_FILE"},
 		{"certificate expired", s.withCert(s.ours.issue(s.t, "stale", pkix.Name{CommonName: "stale"}, time.Now().Add(-time.Minute))), "remote error: tls: ", "TIDEMARK_TLS_CERT_FILE"},

@@ -120,7 +120,7 @@ func TestHungCoordinatorIsTold(t *testing.T) {
 					if len(lines) != 1 || !says(lines[0], "transactional_id="+cfg.TransactionalID(), "kafka-transactions", "--transactional-id") {
 						t.Errorf("after three seconds it has said %q", lines)
 					}
-					if st := s.status(); st.State == status.Healthy || !says(st.Reason, "waits for the brokers") {
+					if st := s.status(); st.State == status.Healthy || !says(st.Reason, "waiting for the brokers") {
 						t.Errorf("the state is %s: %s", st.State, st.Reason)
 					}
 					time.Sleep(5 * time.Minute)
@@ -160,7 +160,7 @@ func TestMissingPlaceIsTold(t *testing.T) {
 				if n := len(lines); n < 2 || n > 3 || !says(lines[0], "group="+cfg.Group, "kafka-consumer-groups") {
 					t.Errorf("in a minute it has said %q", lines)
 				}
-				if st := s.status(); st.Ready || !says(st.Reason, "waits for the brokers") {
+				if st := s.status(); st.Ready || !says(st.Reason, "waiting for the brokers") {
 					t.Errorf("ready %v: %s", st.Ready, st.Reason)
 				}
 				refused.Remove()

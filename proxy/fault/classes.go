@@ -14,20 +14,17 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 )
 
-// Class is what an error means to whoever runs Tidemark, and with that what is
-// done about it:
+// Class is what an error means to an operator, and how Tidemark reacts to it:
 //
-//	broker   the brokers (or another server that was asked) answered, with an error: what
-//	         was under way is undone
-//	         and done again, or, where that can never work, the process ends
-//	         with a hint
-//	network  no answer came: asked again, with ever longer pauses
-//	record   a single record is at fault: it goes to the late topic, or, where
-//	         brokers refuse it, its partition stands still
+//	broker   the brokers, or another server, answered with an error: Tidemark aborts and
+//	         retries or, where retrying cannot help, exits with a hint
+//	network  no answer came: Tidemark retries, with growing pauses
+//	record   a single record is at fault: it goes to the late topic or, where brokers
+//	         refuse it, its partition is suspended
 type Class int
 
 const (
-	None Class = iota // no error, or one of our own making, such as a stop
+	None Class = iota // no error, or one that we caused, such as a stop
 	Broker
 	Network
 	Record
@@ -39,27 +36,27 @@ func (c Class) String() string {
 }
 
 var (
-	// ErrBadAnswer says that an answer is not what the protocol promises.
-	ErrBadAnswer = NewError(Broker, "the brokers' answer makes no sense")
-	// ErrOffsetsRefused says that a commit was undone for a reason that the client
-	// keeps to itself: a refusal of the offsets, or of the heartbeat after.
-	ErrOffsetsRefused = NewError(Broker, "the group did not take the offsets")
-	// ErrNoWatermark says that the watermark in a record's header is not heeded.
+	// ErrBadAnswer says that an answer violates the protocol.
+	ErrBadAnswer = NewError(Broker, "the brokers' answer violates the protocol")
+	// ErrOffsetsRefused says that a commit was aborted for a reason that the client hides:
+	// the coordinator refused the offsets, or the heartbeat after them.
+	ErrOffsetsRefused = NewError(Broker, "the group coordinator refused the offsets or a heartbeat")
+	// ErrNoWatermark says that the watermark in a record's header is ignored.
 	ErrNoWatermark = NewError(Record, "no usable watermark")
 )
 
-// classedError is an error of our own that says which class it is of.
+// classedError is an error of our own that knows its class.
 type classedError struct {
 	class Class
 	text  string
 }
 
-// NewError returns an error to compare with, of a class.
+// NewError returns a sentinel error of a class.
 func NewError(c Class, text string) error { return &classedError{c, text} }
 
 func (e *classedError) Error() string { return e.text }
 
-// Classify tells the class of an error, however it is wrapped.
+// Classify returns the class of an error, however it is wrapped.
 func Classify(err error) Class {
 	answer, answered := errors.AsType[*kerr.Error](err)
 	own, classed := errors.AsType[*classedError](err)
@@ -79,11 +76,11 @@ func Classify(err error) Class {
 	case errors.As(err, new(*Fault)) && !connectionFailed(err):
 		return None // a configuration that cannot work
 	}
-	return Network // what does not come from a broker came up on the way to one
+	return Network // no broker answered, so it occurred on the way to one
 }
 
-// aboutRecord reports whether the brokers found fault with the record and not
-// with how or when it came.
+// aboutRecord reports whether the brokers refused the record itself, whenever and however
+// it is sent.
 func aboutRecord(answer *kerr.Error) bool {
 	switch answer {
 	case kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidTimestamp, kerr.InvalidRecord:
@@ -92,25 +89,25 @@ func aboutRecord(answer *kerr.Error) bool {
 	return false
 }
 
-// connectionFailed reports whether a connection failed, or did not come about.
+// connectionFailed reports whether a connection failed or could not be opened.
 func connectionFailed(err error) bool {
 	_, op := errors.AsType[*net.OpError](err)
 	return op || errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || untrusted(err) || TimedOut(err)
 }
 
-// TimedOut reports whether our own patience ended. The client's hooks do not
-// tell of that.
+// TimedOut reports whether one of our own timeouts ended the wait. The client's hooks do
+// not report those.
 func TimedOut(err error) bool {
 	_, op := errors.AsType[*net.OpError](err) // its timeout claims to be ours
 	return !op && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, kgo.ErrRecordTimeout) || errors.Is(err, kgo.ErrRecordRetries))
 }
 
-// IsFenced reports that somebody else has taken our producer id.
+// IsFenced reports whether another process has taken our producer id.
 func IsFenced(err error) bool {
 	return errors.Is(err, kerr.ProducerFenced) || errors.Is(err, kerr.InvalidProducerEpoch)
 }
 
-// IsExpired reports that the coordinator does not have our producer id under the
-// transactional id. That is what it answers once the id has expired, for who takes an
-// id from another gets the same producer id with a higher epoch.
+// IsExpired reports whether the coordinator no longer has our producer id under the
+// transactional id. It has expired then: another process that takes the id over gets the
+// same producer id with a higher epoch.
 func IsExpired(err error) bool { return errors.Is(err, kerr.InvalidProducerIDMapping) }

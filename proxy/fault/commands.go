@@ -10,13 +10,14 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/config"
 )
 
-// Commands writes command lines of Kafka's own tools, for hints: complete, so
-// that they can be copied as they stand.
+// Commands writes command lines of Kafka's own tools for hints, complete enough to copy
+// and run.
 type Commands struct{ Config config.Config }
 
-// CommandsFor returns the command lines for who is configured so.
+// CommandsFor returns the command lines for a configuration.
 func CommandsFor(cfg config.Config) Commands { return Commands{cfg} }
 
+// Line returns a command line of a tool, with the brokers to connect to.
 func (t Commands) Line(tool string, args ...string) string {
 	words := []string{tool, "--bootstrap-server", strings.Join(t.Config.Brokers, ",")}
 	if t.Config.TLS || t.Config.SASLMechanism != "" {
@@ -29,8 +30,8 @@ func (t Commands) Line(tool string, args ...string) string {
 	return strings.Join(words, " ")
 }
 
-// Allow returns the command that permits us operations on a resource, which is
-// an option of kafka-acls: --topic, --group or --transactional-id.
+// Allow returns the command that allows us operations on a resource. resource is an option
+// of kafka-acls: --topic, --group or --transactional-id.
 func (t Commands) Allow(resource, name string, ops ...kadm.ACLOperation) string {
 	args := []string{"--add", "--allow-principal", t.principal()}
 	for _, op := range ops {
@@ -39,9 +40,9 @@ func (t Commands) Allow(resource, name string, ops ...kadm.ACLOperation) string 
 	return t.Line("kafka-acls", append(args, resource, name)...)
 }
 
-// AllowTransactions returns the command that permits us transactions: as any
-// instance of the group, for whoever takes over ends those of the dead. The repair
-// is always the same instance.
+// AllowTransactions returns the command that allows us transactions: as any instance of
+// the group, because survivors end the transactions of dead instances. A repair is always
+// the same instance.
 func (t Commands) AllowTransactions() string {
 	args := []string{"--add", "--allow-principal", t.principal(), "--operation", operation(kadm.OpWrite), "--operation", operation(kadm.OpDescribe)}
 	if t.Config.Instance == RepairInstance {
@@ -50,11 +51,11 @@ func (t Commands) AllowTransactions() string {
 	return t.Line("kafka-acls", append(args, "--resource-pattern-type", "prefixed", "--transactional-id", t.Config.Group+"/")...)
 }
 
-// principal is who the brokers take us for.
+// principal is the principal under which the brokers know us.
 func (t Commands) principal() string { return "User:" + cmp.Or(t.Config.Principal(), "NAME") }
 
-// Create returns the command that makes a topic. A count of 0 leaves the
-// replication to the brokers.
+// Create returns the command that creates a topic. With 0 replicas the brokers' default
+// applies.
 func (t Commands) Create(topic string, partitions int32, replicas int16, settings []Setting) string {
 	args := []string{"--create", "--topic", topic, "--partitions", strconv.Itoa(int(partitions))}
 	if replicas > 0 {
@@ -85,7 +86,7 @@ func operation(op kadm.ACLOperation) string {
 	return b.String()
 }
 
-// quoted returns a word as a shell takes it for one.
+// quoted quotes a word for the shell where it has to be.
 func quoted(word string) string {
 	special := func(r rune) bool {
 		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./:,=@+%", r))
@@ -99,6 +100,6 @@ func quoted(word string) string {
 // Setting is a setting to create a topic with.
 type Setting struct{ Key, Value string }
 
-// RepairInstance is who every repair of a group is, wherever it runs. The next one
-// takes the place of one that died at once, and two can never work side by side.
+// RepairInstance is the instance name of every repair of a group, wherever it runs. So a
+// new repair takes over at once from one that died, and two never work side by side.
 const RepairInstance = "repair"

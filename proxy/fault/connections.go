@@ -31,7 +31,7 @@ func (h connectionHook) failed(msg string, broker kgo.BrokerMetadata, err error)
 	c := Classify(err)
 	switch {
 	case c == None, TimedOut(err):
-		return // our own deadline or stop, which the caller reports
+		return // our own timeout or stop, which the caller reports
 	case !connectionFailed(err) && kgo.IsRetryableBrokerErr(err):
 		return // queued behind the request that failed, or the client is closing
 	}

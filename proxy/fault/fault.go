@@ -11,34 +11,33 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/config"
 )
 
-// Fault is an error that Tidemark cannot recover from by itself. It knows how the
-// process has to end and, in most cases, what mends it.
+// Fault is an error that Tidemark cannot recover from by itself. It carries the exit code
+// of the process and, in most cases, how to fix it.
 type Fault struct {
 	Code   int    // exit code: 1 failed, 2 usage or configuration
-	Err    error  // what was attempted, where, and what came of it
-	Advice string // what mends it; may be empty
+	Err    error  // what was attempted, where, and how it failed
+	Advice string // how to fix it; may be empty
 }
 
-// Error returns what was attempted and what came of it, without the advice.
+// Error returns what was attempted and how it failed, without the advice.
 func (f *Fault) Error() string { return f.Err.Error() }
 
 // Unwrap returns the cause.
 func (f *Fault) Unwrap() error { return f.Err }
 
-// Hint says what mends it. It may be empty.
+// Hint says how to fix it. It may be empty.
 func (f *Fault) Hint() string { return f.Advice }
 
 // ExitCode is that of a process which ends because of the fault.
 func (f *Fault) ExitCode() int { return f.Code }
 
-// Usage returns a fault of how Tidemark was set up: to start it again as it is
-// would be no use.
+// Usage returns a fault of the setup: Tidemark would fail again if restarted unchanged.
 func Usage(err error, hint string) *Fault { return &Fault{Code: 2, Err: err, Advice: hint} }
 
-// Failed returns a fault that came up on the way.
+// Failed returns a fault that occurred at run time.
 func Failed(err error, hint string) *Fault { return &Fault{Code: 1, Err: err, Advice: hint} }
 
-// Faults is several faults that were found together.
+// Faults are several faults that were found together.
 type Faults []*Fault
 
 // Error returns a line for every fault, each followed by its hint.
@@ -62,8 +61,8 @@ func (fs Faults) Unwrap() []error {
 	return errs
 }
 
-// ExitCode is the greatest of the faults': as long as one of them is a matter
-// of configuration, to start again would be no use.
+// ExitCode is the highest code of the faults: while one of them is a matter of
+// configuration, a restart does not help.
 func (fs Faults) ExitCode() (code int) {
 	for _, f := range fs {
 		code = max(code, f.Code)
@@ -82,23 +81,23 @@ func (fs Faults) Err() error {
 	return fs
 }
 
-// Forbidden returns a fault if the brokers do not let us use the group or the
-// transactional id, whichever request it was that they refused.
+// Forbidden returns a fault if the brokers do not allow us to use the group or the
+// transactional id, whichever request they refused.
 func Forbidden(cfg config.Config, err error) *Fault {
 	t, group, id := CommandsFor(cfg), cfg.Group, cfg.TransactionalID()
 	switch {
 	case errors.Is(err, kerr.GroupAuthorizationFailed):
-		return Usage(fmt.Errorf("use the group %q: we may not READ it: %w", group, err),
+		return Usage(fmt.Errorf("use the group %q: not allowed to READ it: %w", group, err),
 			"allow it: "+t.Allow("--group", group, kadm.OpRead))
 	case errors.Is(err, kerr.TransactionalIDAuthorizationFailed):
-		return Usage(fmt.Errorf("use the transactional id %q: we may not WRITE it: %w", id, err),
+		return Usage(fmt.Errorf("use the transactional id %q: not allowed to WRITE it: %w", id, err),
 			"allow it: "+t.AllowTransactions())
 	}
 	return nil
 }
 
-// Permanent returns a fault if an error, wherever it came up, says that Tidemark
-// cannot work as it is set up.
+// Permanent returns a fault if an error, wherever it occurred, says that Tidemark cannot
+// work with its present setup.
 func Permanent(cfg config.Config, err error) *Fault {
 	t := CommandsFor(cfg)
 	switch {
@@ -110,18 +109,18 @@ func Permanent(cfg config.Config, err error) *Fault {
 		return Usage(err, "allow it: "+t.Line("kafka-acls", "--add", "--allow-principal", t.principal(), "--operation", operation(kadm.OpIdempotentWrite), "--cluster"))
 	case errors.Is(err, kerr.InvalidSessionTimeout):
 		return Usage(fmt.Errorf("join group %q: %w", cfg.Group, err),
-			"the brokers' group.min.session.timeout.ms and group.max.session.timeout.ms limit it: change TIDEMARK_SESSION_TIMEOUT")
+			"set TIDEMARK_SESSION_TIMEOUT within the brokers' group.min.session.timeout.ms and group.max.session.timeout.ms")
 	case errors.Is(err, kerr.OffsetMetadataTooLarge):
 		return Usage(fmt.Errorf("commit in group %q: %w", cfg.Group, err),
-			"what is to be remembered takes up to 4000 bytes in an offset's metadata: raise offset.metadata.max.bytes of the brokers, to its default of 4096")
+			"Tidemark keeps up to 4000 bytes in the metadata of an offset: raise the brokers' offset.metadata.max.bytes to its default of 4096")
 	case errors.Is(err, kerr.InvalidGroupID):
 		return Usage(fmt.Errorf("join group %q: %w", cfg.Group, err), "change TIDEMARK_GROUP")
 	}
 	return Forbidden(cfg, err)
 }
 
-// Uncommittable returns a fault if brokers do not take offsets of a source because we
-// may not read it.
+// Uncommittable returns a fault if brokers refuse the offsets of a source because we are
+// not allowed to read it, and any other error as it is.
 func Uncommittable(cfg config.Config, err error) error {
 	if !errors.Is(err, kerr.TopicAuthorizationFailed) {
 		return err
@@ -130,17 +129,17 @@ func Uncommittable(cfg config.Config, err error) error {
 	for _, topic := range cfg.Topics {
 		lines = append(lines, CommandsFor(cfg).Allow("--topic", topic, kadm.OpRead, kadm.OpDescribe))
 	}
-	return Usage(fmt.Errorf("%w: we may not READ the source", err), "allow it: "+strings.Join(lines, "; "))
+	return Usage(fmt.Errorf("%w: not allowed to READ the source", err), "allow it: "+strings.Join(lines, "; "))
 }
 
-// Denied reports that brokers refused what we are not allowed to do.
+// Denied reports whether brokers refused something for lack of a permission.
 func Denied(err error) bool {
 	return errors.Is(err, kerr.TopicAuthorizationFailed) || errors.Is(err, kerr.GroupAuthorizationFailed) ||
 		errors.Is(err, kerr.TransactionalIDAuthorizationFailed) || errors.Is(err, kerr.ClusterAuthorizationFailed)
 }
 
-// ReadHint returns what allows an operation that brokers refused to somebody who only
-// reads, and nothing for any other error.
+// ReadHint returns how to allow a read that brokers refused, or how to fix a failed
+// handshake; empty for any other error.
 func ReadHint(cfg config.Config, err error) string {
 	t := CommandsFor(cfg)
 	switch {

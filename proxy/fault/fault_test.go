@@ -58,11 +58,11 @@ func TestRefused(t *testing.T) {
 		text, hint string
 	}{
 		{
-			fmt.Errorf("join: %w", kerr.GroupAuthorizationFailed), `use the group "billing": we may not READ it`,
+			fmt.Errorf("join: %w", kerr.GroupAuthorizationFailed), `use the group "billing": not allowed to READ it`,
 			"allow it: kafka-acls --bootstrap-server b:9092 --add --allow-principal User:ANONYMOUS --operation Read --group billing",
 		},
 		{
-			fmt.Errorf("begin: %w", kerr.TransactionalIDAuthorizationFailed), `use the transactional id "billing/it's me": we may not WRITE it`,
+			fmt.Errorf("begin: %w", kerr.TransactionalIDAuthorizationFailed), `use the transactional id "billing/it's me": not allowed to WRITE it`,
 			`allow it: kafka-acls --bootstrap-server b:9092 --add --allow-principal User:ANONYMOUS --operation Write --operation Describe --resource-pattern-type prefixed --transactional-id billing/`,
 		},
 	} {

@@ -47,13 +47,13 @@ func (r *Reporter) Warn(msg string, err error, args ...any) {
 	r.Report("", slog.LevelWarn, msg, err, args...)
 }
 
-// Error does the same at error level, for what an operator has to mend. Each subject
+// Error does the same at error level, for what an operator has to fix. Each subject
 // (such as a partition) has a throttle of its own.
 func (r *Reporter) Error(about, msg string, err error, args ...any) {
 	r.Report(about, slog.LevelError, msg, err, args...)
 }
 
-// Progress logs the life of sessions: at info level as long as they commit something.
+// Progress logs the start and end of sessions: at info level as long as they commit something.
 func (r *Reporter) Progress(msg string, args ...any) {
 	level := slog.LevelInfo
 	if r.Quiet.Load() {
@@ -70,7 +70,7 @@ func (r *Reporter) Info(msg string, err error, args ...any) {
 // Report counts an error and logs it, throttled by message and subject.
 func (r *Reporter) Report(about string, level slog.Level, msg string, err error, args ...any) {
 	c := Classify(err)
-	// connectionHook has counted errors of connections.
+	// connectionHook has counted connection errors already.
 	if c != Network || TimedOut(err) {
 		r.Count(c, err)
 	}

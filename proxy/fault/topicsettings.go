@@ -1,6 +1,6 @@
 package fault
 
-// Settings of topics that decide whether a copy is as good as the original.
+// Topic settings that decide whether an output keeps the records of its source unchanged.
 const (
 	CleanupPolicy   = "cleanup.policy"
 	TimestampType   = "message.timestamp.type"

@@ -11,10 +11,10 @@ import (
 )
 
 // Waits are the answers of brokers that a process is waiting for. The client retries
-// silently for as long as it takes, so callers register here before they wait, and
-// whatever takes long is logged (see Reporter.ReportWaits) and shown in the status.
+// silently and without end, so callers register here before they wait, and a wait that
+// takes long is logged (see Reporter.ReportWaits) and shown in the status.
 //
-// One goroutine registers: the loop, or what runs before it. Others only read.
+// Only one goroutine registers waits: the loop, or what runs before it. Others read.
 type Waits struct {
 	mu    sync.Mutex
 	stack []*Wait // innermost last; the first may stay for a whole session
@@ -23,11 +23,11 @@ type Waits struct {
 // Wait is one thing that the process waits for.
 type Wait struct {
 	What  string        // in words
-	After time.Duration // when it takes longer, it is reported
+	After time.Duration // reported if it takes longer
 	hint  string        // where to look
 	args  []any         // more keys for the log
-	Quiet bool          // the caller logs it; it is only shown in the status
-	Err   error         // the last error that was answered; the client hides most of them
+	Quiet bool          // the caller logs it; only the status shows it
+	Err   error         // the last error that brokers answered; the client hides most of them
 
 	Lasting bool // other waits do not restart its clock
 
@@ -64,7 +64,7 @@ func (w *Waits) restart() {
 	}
 }
 
-// Answered records an error that was answered instead of what is waited for.
+// Answered records an error that brokers answered while we wait.
 func (w *Waits) Answered(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -73,7 +73,7 @@ func (w *Waits) Answered(err error) {
 	}
 }
 
-// Overdue returns the innermost wait that takes longer than it should.
+// Overdue returns the innermost wait that takes longer than its After.
 func (w *Waits) Overdue(now time.Time) (late Wait, any bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -105,9 +105,9 @@ func (w *Waits) Due(now time.Time) (late Wait, due bool) {
 
 // Describe returns the wait in words, for the status.
 func (it Wait) Describe(now time.Time) string {
-	s := fmt.Sprintf("waits for the brokers, for %v now: %s", now.Sub(it.since).Round(time.Second), it.What)
+	s := fmt.Sprintf("waiting for the brokers for %v: %s", now.Sub(it.since).Round(time.Second), it.What)
 	if it.Err != nil {
-		s += fmt.Sprintf(" (they answer: %v)", it.Err)
+		s += fmt.Sprintf(" (last answer: %v)", it.Err)
 	}
 	return s
 }
@@ -150,16 +150,16 @@ func (r *Reporter) reportWait(it Wait, now time.Time) {
 	r.Throttle(it.What, level, cmp.Or(Classify(it.Err), None), "waiting for the brokers", append(args, HintArgs(it.hint)...)...)
 }
 
-// TransactionWait is a wait for the coordinator of our transactions, with a hint for one
-// that makes no progress. A coordinator answers CONCURRENT_TRANSACTIONS until its markers
-// are in all partitions. One that has lost track reads its state again when another broker
-// takes over, or the same one after a restart.
+// TransactionWait is a wait for the coordinator of our transactions, with a hint for when
+// it makes no progress. A coordinator answers CONCURRENT_TRANSACTIONS until its markers are
+// in all partitions. One that is stuck reloads its state when it restarts, or when another
+// broker takes over.
 func TransactionWait(t Commands, what string, after time.Duration) Wait {
 	id := t.Config.TransactionalID()
 	return Wait{
 		What: what, After: after, args: []any{"transactional_id", id},
-		hint: "look where it is: " + t.Line("kafka-transactions", "describe", "--transactional-id", id) +
-			"; in PrepareCommit or PrepareAbort it waits for a leader of the partitions that are named, which has to come back; otherwise restart the broker that is named as coordinator",
+		hint: "check its state: " + t.Line("kafka-transactions", "describe", "--transactional-id", id) +
+			"; in PrepareCommit or PrepareAbort, bring back a leader for the partitions listed; in any other state, restart the broker listed as coordinator",
 	}
 }
 
@@ -167,10 +167,10 @@ func TransactionWait(t Commands, what string, after time.Duration) Wait {
 func GroupWait(t Commands, what string, after time.Duration) Wait {
 	return Wait{
 		What: what, After: after, args: []any{"group", t.Config.Group},
-		hint: "the group's coordinator, and its state: " + t.Line("kafka-consumer-groups", "--describe", "--state", "--group", t.Config.Group),
+		hint: "find the group's coordinator and state: " + t.Line("kafka-consumer-groups", "--describe", "--state", "--group", t.Config.Group),
 	}
 }
 
 // JoinPatience is how long joining the group may take: brokers wait some seconds for more
-// members, and the present ones finish what they are doing.
+// members, and present members first finish their work.
 const JoinPatience = 10 * time.Second

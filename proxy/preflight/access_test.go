@@ -67,8 +67,8 @@ func TestPreflightNoPermission(t *testing.T) {
 	f.Login("tm")
 	_, err := preflightOf(f, []string{"raw"})
 	kafkatest.WantUsage(t, err, `group "g"`, `transactional id "g/i"`,
-		"look up the source topic raw: it does not exist, or we may not READ it", "--operation Read --operation Describe --topic raw\n",
-		"write to the ordered output raw.ordered: we may not WRITE it", "write to the late output raw.late: we may not WRITE it",
+		"look up the source topic raw: it does not exist, or not allowed to READ it", "--operation Read --operation Describe --topic raw\n",
+		"write to the ordered output raw.ordered: not allowed to WRITE it", "write to the late output raw.late: not allowed to WRITE it",
 		"--operation Write --operation Describe --operation Read --topic raw.late")
 	if faults, ok := err.(fault.Faults); !ok || len(faults) != 5 || f.Warnings() != "" {
 		t.Errorf("%v, log: %s", err, &f.Log)
@@ -145,7 +145,7 @@ func TestPreflightTLS(t *testing.T) {
 		fault  string
 		hint   string
 	}{
-		{tls.NoClientCert, []string{"TIDEMARK_TLS=true"}, "certificate signed by unknown authority", "TIDEMARK_TLS_CA_FILE has to hold"},
+		{tls.NoClientCert, []string{"TIDEMARK_TLS=true"}, "certificate signed by unknown authority", "TIDEMARK_TLS_CA_FILE must contain"},
 		{tls.RequireAnyClientCert, []string{"TIDEMARK_TLS=true", "TIDEMARK_TLS_CA_FILE=" + ours}, "certificate required", "set TIDEMARK_TLS_CERT_FILE"},
 		{tls.NoClientCert, []string{"TIDEMARK_TLS=true", "TIDEMARK_TLS_CA_FILE=" + ours}, "", ""},
 	} {

@@ -97,13 +97,13 @@ func (r *round) correctable(ctx context.Context, source, to string) (t Correctio
 		return t, err
 	}
 	if out.denied || out.lacks(kadm.OpWrite) {
-		r.fault(fmt.Errorf("write to the %s: we may not WRITE it: %w", out, kerr.TopicAuthorizationFailed),
+		r.fault(fmt.Errorf("write to the %s: not allowed to WRITE it: %w", out, kerr.TopicAuthorizationFailed),
 			"allow it: "+r.tools.Allow("--topic", out.name, kadm.OpWrite, kadm.OpDescribe))
 		out = nil
 	}
 	switch {
 	case late.denied, late.lacks(kadm.OpRead):
-		r.fault(fmt.Errorf("read the %s: it does not exist, or we may not READ it: %w", late, kerr.TopicAuthorizationFailed),
+		r.fault(fmt.Errorf("read the %s: it does not exist, or not allowed to READ it: %w", late, kerr.TopicAuthorizationFailed),
 			"check the name, or allow it: "+r.tools.Allow("--topic", late.name, kadm.OpRead, kadm.OpDescribe))
 		return t, nil
 	case late.missing():

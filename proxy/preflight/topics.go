@@ -171,7 +171,7 @@ func (r *round) source(ctx context.Context, name string) error {
 func (r *round) readable(ctx context.Context, src *view) (bool, error) {
 	switch {
 	case src.denied:
-		r.fault(fmt.Errorf("look up the %s: it does not exist, or we may not READ it: %w", src, kerr.TopicAuthorizationFailed),
+		r.fault(fmt.Errorf("look up the %s: it does not exist, or not allowed to READ it: %w", src, kerr.TopicAuthorizationFailed),
 			"check the name, or allow it: "+r.tools.Allow("--topic", src.name, kadm.OpRead, kadm.OpDescribe))
 		return false, nil
 	case src.missing():
@@ -182,7 +182,7 @@ func (r *round) readable(ctx context.Context, src *view) (bool, error) {
 		r.fault(fmt.Errorf("read the %s: it is internal to Kafka", src), "take it out of TIDEMARK_TOPICS")
 		return false, nil
 	case src.lacks(kadm.OpRead):
-		r.fault(fmt.Errorf("read the %s: we may not READ it: %w", src, kerr.TopicAuthorizationFailed),
+		r.fault(fmt.Errorf("read the %s: not allowed to READ it: %w", src, kerr.TopicAuthorizationFailed),
 			"allow it: "+r.tools.Allow("--topic", src.name, kadm.OpRead, kadm.OpDescribe))
 	}
 	r.clock(src)
@@ -250,7 +250,7 @@ func (r *round) nearest(ctx context.Context, name string) string {
 // writable reports whether it makes sense to look closer at an output.
 func (r *round) writable(out *view) bool {
 	if out.denied || out.lacks(kadm.OpWrite) {
-		r.fault(fmt.Errorf("write to the %s: we may not WRITE it: %w", out, kerr.TopicAuthorizationFailed),
+		r.fault(fmt.Errorf("write to the %s: not allowed to WRITE it: %w", out, kerr.TopicAuthorizationFailed),
 			"allow it: "+r.tools.Allow("--topic", out.name, kadm.OpWrite, kadm.OpDescribe, kadm.OpRead))
 		return false
 	}
