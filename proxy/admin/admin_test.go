@@ -62,7 +62,7 @@ func example() *status.Status {
 			Strategy: config.Bounded, Bound: 5 * time.Second, IdleTimeout: 5 * time.Second, Memory: 256 << 20,
 		},
 		Version: "v1.2.3", Started: noon.Add(-time.Hour), Cluster: "q1Zm8XQ1T8qPzJmPV9uIaw", At: noon,
-		State: status.Degraded, Reason: "orders partition 1 stands still: it does not fit", Ready: true, Bytes: 4096,
+		State: status.Degraded, Reason: "orders partition 1 is suspended: it does not fit", Ready: true, Bytes: 4096,
 		Counts: fault.Counts{Broker: 1, Network: 2, Record: 3, Sessions: 4, Commits: 5, Aborts: 6, Rebalances: 7, Fencings: 8, Lost: 11, Shed: 9, Pauses: 10, Throttled: fault.Throttled{Produce: 1500 * time.Millisecond, Fetch: 2 * time.Second}},
 		Probes: status.Probes{
 			Metadata: status.Probe{At: noon.Add(-time.Second), Took: 1500 * time.Microsecond},

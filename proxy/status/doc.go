@@ -1,4 +1,4 @@
-// Package status holds what can be seen of a running Tidemark from outside: the status
-// value and who publishes it, the ledger of what became of every record, histograms, and
-// the probes of the brokers. It reads state and owns none of it.
+// Package status shows a running Tidemark to the outside: the status value and its
+// publisher, the ledger of what became of every record, histograms, and probes of the
+// brokers. It reads state and owns none of it.
 package status

@@ -23,7 +23,7 @@ func (st *Status) judge() {
 	st.State = Healthy
 	switch {
 	case !asked:
-		why = append(why, "the brokers have not been asked yet")
+		why = append(why, "the brokers have not been probed yet")
 	case len(failed) == 2:
 		st.State = Unreachable
 	}
@@ -31,10 +31,10 @@ func (st *Status) judge() {
 		why = append(why, st.NotReady)
 	}
 	st.Ready = st.NotReady == ""
-	why = append(why, st.standing()...)
+	why = append(why, st.suspended()...)
 	offsets, unknown := st.behind()
 	if unknown > 0 {
-		why = append(why, fmt.Sprintf("brokers have not told yet where %d partitions end", unknown))
+		why = append(why, fmt.Sprintf("end offsets of %d partitions are not known yet", unknown))
 	}
 	if st.Throttled != "" {
 		why = append(why, fmt.Sprintf("%s, %d records behind", st.Throttled, offsets))
@@ -46,7 +46,7 @@ func (st *Status) judge() {
 		why = append(why, st.Waits)
 	}
 	if st.ShortOfMemory {
-		why = append(why, "memory is short, and records are released early")
+		why = append(why, "memory is short: records are released early")
 	}
 	if len(why) > 0 && st.State == Healthy {
 		st.State = Degraded
@@ -54,25 +54,25 @@ func (st *Status) judge() {
 	st.Reason = strings.Join(why, "; ")
 }
 
-// standing tells which partitions stand still, and what for; of many, the first.
-func (st *Status) standing() (why []string) {
+// suspended says which partitions are suspended and why: the first ones, if there are many.
+func (st *Status) suspended() (why []string) {
 	const most = 3
 	n := 0
 	for i := range st.Partitions {
 		if p := &st.Partitions[i]; p.State.StandsStill() {
 			if n++; n <= most {
-				why = append(why, fmt.Sprintf("%s partition %d stands still: %s", p.Topic, p.Partition, p.Hold.Words))
+				why = append(why, fmt.Sprintf("%s partition %d is suspended: %s", p.Topic, p.Partition, p.Hold.Words))
 			}
 		}
 	}
 	if n > most {
-		why = append(why, fmt.Sprintf("so do %d others", n-most))
+		why = append(why, fmt.Sprintf("%d more partitions are suspended", n-most))
 	}
 	return why
 }
 
-// behind says how many offsets are still to be read, and of how many partitions that is
-// not known. A partition is not idle before brokers have told where its log ends.
+// behind returns how many offsets are still to be read, and for how many partitions that is
+// not known. A partition does not become idle before the end of its log is known.
 func (st *Status) behind() (offsets int64, unknown int) {
 	for i := range st.Partitions {
 		switch n := st.Partitions[i].Backlog(); {

@@ -5,11 +5,10 @@ import (
 	"time"
 )
 
-// Histogram counts durations in classes that grow with what they hold: four to the
-// octave, from a millisecond to twelve days. That is schema 2 of Prometheus' native
-// histograms, and every fourth of its limits, the powers of two of a second, makes a
-// bucket of a classic one. It is a plain value: one goroutine counts, and others get
-// copies.
+// Histogram counts durations in exponential classes: four per octave, from a millisecond to
+// twelve days. That is schema 2 of Prometheus' native histograms; every fourth limit, a
+// power of two of a second, is also a bucket of the classic histogram. It is a plain value:
+// one goroutine counts, and others get copies.
 //
 //	class      Zero            Classes[0]             ...  [119]         Over
 //	seconds    up to 2^-10     up to 2^(-10+1/4)      ...  up to 2^20    above
@@ -20,9 +19,9 @@ type Histogram struct {
 }
 
 const (
-	// HistogramPerOctave is how many classes there are to a factor of two.
+	// HistogramPerOctave is the number of classes per factor of two.
 	HistogramPerOctave = 4
-	// HistogramLeast is the exponent of two at which classes begin, in seconds.
+	// HistogramLeast is the power of two at which classes begin, in seconds.
 	HistogramLeast   = -10
 	histogramOctaves = 30
 )
@@ -39,7 +38,7 @@ func (h *Histogram) observe(d time.Duration, n uint64) {
 	// seconds = frac * 2^exp, and frac is from 0.5 to below 1.
 	frac, exp := math.Frexp(seconds)
 	class := (exp - 1 - HistogramLeast) * HistogramPerOctave
-	switch { // at a limit it belongs below
+	switch { // a duration at a limit belongs to the class below
 	case frac == 0.5:
 		class--
 	case frac <= halfUpOne:
@@ -57,7 +56,7 @@ func (h *Histogram) observe(d time.Duration, n uint64) {
 	h.Classes[class] += n
 }
 
-// A half, times the fourth root of two, once to three times.
+// One half times the fourth root of two, to the first, second and third power.
 const (
 	halfUpOne   = 0.5946035575013605
 	halfUpTwo   = 0.7071067811865476
@@ -81,8 +80,7 @@ func (h *Histogram) Add(o *Histogram) {
 	}
 }
 
-// HistogramLimit returns the upper limit of a class, in seconds; of class -1, that of
-// Zero.
+// HistogramLimit returns the upper limit of a class, in seconds. Class -1 is Zero.
 func HistogramLimit(class int) float64 {
 	return math.Exp2(float64(class+1)/HistogramPerOctave + HistogramLeast)
 }

@@ -8,14 +8,13 @@ import (
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
-// Hold is what keeps the next record of a partition from coming out.
+// Hold is what keeps the next record of a partition from being released.
 type Hold struct {
 	Words string         // what it waits for
 	Event watermark.Time // the event time of the next record; None when nothing is held
 	Lacks time.Duration  // how far the watermark is from it
-	// At is when it will be due by the wall clock: if nothing new comes, or, as long as
-	// records do come, if their event times go on as fast as the clock. Zero where nobody
-	// can tell.
+	// At is when it will be due by the wall clock, supposing that event times advance as
+	// fast as the clock or, on a quiet partition, that no new record comes. Zero if unknown.
 	At time.Time
 }
 
@@ -29,36 +28,36 @@ func HoldOf(cfg config.Config, p *Partition, slowest watermark.Time, now time.Ti
 	silence := cfg.IdleTimeout - p.Quiet
 	switch {
 	case p.Waiting:
-		h.Words = fmt.Sprintf("waits for memory (TIDEMARK_MEMORY), until others have been read again; then it reads again what was held at the last commit, %d offsets", p.Next-p.Low)
+		h.Words = fmt.Sprintf("waits for memory (TIDEMARK_MEMORY) until other partitions are replayed; then replays what was held at the last commit, %d offsets", p.Next-p.Low)
 	case p.State == Recovering:
-		h.Words = fmt.Sprintf("reads again what was held at the last commit: %d of %d offsets to go", p.Next-p.Again, p.Next-p.Low)
+		h.Words = fmt.Sprintf("replays what was held at the last commit: %d of %d offsets to go", p.Next-p.Again, p.Next-p.Low)
 	case h.Event == watermark.None && p.Uncommitted > 0:
-		h.Words = fmt.Sprintf("%d records are out and wait for the commit", p.Uncommitted)
+		h.Words = fmt.Sprintf("%d records are released and wait for the commit", p.Uncommitted)
 	case h.Event == watermark.None && p.State == Paused:
 		h.Words = pausedWords(cfg, p, slowest)
 	case h.Event == watermark.None && p.Next == p.Stable && p.Stable < p.End:
-		h.Words = "nothing is held, and what has come may not be read before a producer ends its transaction"
+		h.Words = "nothing is held; new records cannot be read until a producer ends its transaction"
 	case h.Event == watermark.None && p.End < 0:
-		h.Words = "nothing is held; brokers have not told yet where the log ends"
+		h.Words = "nothing is held; the end of the log is not known yet"
 	case h.Event == watermark.None:
 		h.Words = "nothing is held"
 	case p.State == Draining:
 		h.At = now.Add(h.Lacks)
-		h.Words = fmt.Sprintf("nothing new has come for %s; what is held comes out by the clock", rounded(p.Quiet))
+		h.Words = fmt.Sprintf("nothing new for %s; what is held is released by the clock", rounded(p.Quiet))
 	case p.State == Paused:
 		h.Words = pausedWords(cfg, p, slowest)
 	case p.Quiet > 0 && cfg.IdleTimeout == 0:
-		h.Words = "waits for newer records, however long that takes: there is no idle timeout"
+		h.Words = "waits for newer records without limit: there is no idle timeout"
 	case p.Quiet > 0:
 		h.At = now.Add(silence + h.Lacks)
-		h.Words = fmt.Sprintf("waits for newer records, or until nothing has come for %s: another %s", cfg.IdleTimeout, rounded(silence))
+		h.Words = fmt.Sprintf("waits for newer records, or for the idle timeout of %s, which ends in %s", cfg.IdleTimeout, rounded(silence))
 	case cfg.Watermark == config.Punctuated:
 		h.Words = "waits for a record that carries a watermark of its event time"
 	case p.Watermark == watermark.None:
 		h.Words = "waits for a watermark"
 	case h.Lacks < 10*time.Millisecond:
 		h.At = now.Add(h.Lacks)
-		h.Words = "comes out as soon as the watermark moves"
+		h.Words = "is released as soon as the watermark moves"
 	default:
 		h.At = now.Add(h.Lacks)
 		h.Words = fmt.Sprintf("waits for the watermark, which has %s to go", rounded(h.Lacks))

@@ -14,7 +14,7 @@ type releases struct {
 	n      uint64 // records released because of it
 }
 
-// Polled starts a new poll: what is released from here on counts from now.
+// Polled starts a new poll: the latency of what is released from here on counts from now.
 func (r *ReleaseLatency) Polled(now watermark.Instant) {
 	if r.n > 0 {
 		r.before = append(r.before, r.releases)

@@ -25,7 +25,7 @@ type Totals struct {
 	Late    [reorder.Duplicate + 1]int64
 	Dropped int64 // duplicates that went to no output
 	Lost    int64 // held, but missing from the source when they were read again
-	Held    int64 // read, and not yet put out
+	Held    int64 // read, and in no output yet
 }
 
 // AllLate returns how many records went to the late topic.
@@ -57,7 +57,7 @@ type Ledger struct {
 	late    [reorder.Duplicate + 1]float64
 }
 
-// Commit takes over everything counted so far: it is committed.
+// Commit moves everything counted so far to Committed.
 func (l *Ledger) Commit() {
 	if l.Committed.Read != l.Pending.Read { // it is large, and changes only with Read
 		l.Disorder = l.pendingDisorder
@@ -73,9 +73,9 @@ func (l *Ledger) Abort() {
 	l.Pending = l.Committed
 }
 
-// Lose counts records that were held and are gone. n may be negative: where event times
-// have changed, more of what is replayed has to be held than the commit says. Nobody has
-// counted those as read, so they count as carried over.
+// Lose counts held records that are gone from the source. n may be negative: if event times
+// have changed, a replay holds more records than the commit says. Those were never counted
+// as read, so they count as carried over.
 func (l *Ledger) Lose(n int64) {
 	l.Pending.Lost += max(n, 0)
 	l.Pending.Carried += max(-n, 0)
@@ -90,7 +90,7 @@ func (l *Ledger) Judged(newest, t watermark.Time, v reorder.Verdict) {
 	}
 }
 
-// rates computes records a second since the last call, once in PublishEvery at the most.
+// rates returns records per second since it was last computed, at most once per PublishEvery.
 func (l *Ledger) rates(now time.Time) (ordered float64, late [reorder.Duplicate + 1]float64) {
 	if since := now.Sub(l.marked); since >= PublishEvery {
 		l.ordered = float64(l.Committed.Ordered-l.at.Ordered) / since.Seconds()
@@ -105,8 +105,8 @@ func (l *Ledger) rates(now time.Time) (ordered float64, late [reorder.Duplicate 
 // Ledgers are the ledgers of all partitions that the process has ever owned.
 type Ledgers map[emit.Source]*Ledger
 
-// Open returns the ledger of a partition that is taken over from a commit with so many
-// records held.
+// Open returns the ledger of a partition that is taken over from a commit that holds so
+// many records.
 func (ls Ledgers) Open(src emit.Source, held uint32) *Ledger {
 	a := ls[src]
 	if a == nil {

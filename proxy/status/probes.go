@@ -13,10 +13,10 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/config"
 )
 
-// The brokers are probed beside the loop, because the loop may wait for them for a long
-// time. One probe asks any broker for metadata, which reading needs; the other asks the
-// group's coordinator, which commits need. If one fails the process is degraded, if both
-// fail the brokers are unreachable. Neither needs a right that consuming does not need.
+// The brokers are probed in a goroutine of its own, because the loop may wait for them for a
+// long time. One probe asks any broker for metadata, which reading needs; the other asks the
+// group's coordinator, which commits need. If one fails the process is degraded; if both
+// fail the brokers are unreachable. Neither needs a permission that consuming does not need.
 
 const (
 	probeEvery      = 10 * time.Second
@@ -41,7 +41,7 @@ func (p Probes) verdict() (asked bool, failed []string) {
 	for _, probe := range []struct {
 		Probe
 		what string
-	}{{p.Metadata, "the brokers do not tell where partitions are"}, {p.Admin, "the group's coordinator does not tell of the group"}} {
+	}{{p.Metadata, "the brokers do not answer a metadata request"}, {p.Admin, "the group's coordinator does not describe the group"}} {
 		if probe.Err != nil {
 			failed = append(failed, fmt.Sprintf("%s: %v", probe.what, probe.Err))
 		}

@@ -11,10 +11,10 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
-// Publisher answers requests for the status of a running Tidemark. A status is made on
-// request only: the loop makes it between two turns, once in PublishEvery at the most.
-// While the loop waits for a broker, the last status is returned again. A Publisher
-// outlives sessions and is safe for concurrent use, except for Answer.
+// Publisher answers requests for the status of a running Tidemark. It makes a status on
+// request only: the loop makes it between two turns, at most once per PublishEvery. While
+// the loop waits for a broker, requests get the last status. A Publisher outlives sessions
+// and is safe for concurrent use, except for Answer.
 type Publisher struct {
 	version string
 	started time.Time
@@ -112,7 +112,7 @@ type Sources struct {
 func (p *Publisher) Start(ctx context.Context, cfg config.Config, from Sources) (stop func()) {
 	p.facts.Store(factsOf(cfg))
 	p.sources.Store(&from)
-	p.SetStage("waiting for the brokers to tell of the topics")
+	p.SetStage("waiting for the brokers to describe the topics")
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	go func() { defer close(ended); p.probe(ctx, cfg) }()
@@ -123,8 +123,8 @@ func (p *Publisher) Start(ctx context.Context, cfg config.Config, from Sources) 
 	}
 }
 
-// Answer answers the requests since the last call. It calls makeStatus once in PublishEvery
-// at the most. Only the loop calls it.
+// Answer answers the requests since the last call. It calls makeStatus at most once per
+// PublishEvery. Only the loop calls it.
 func (p *Publisher) Answer(makeStatus func() *Status) {
 	for {
 		select {

@@ -10,28 +10,28 @@ import (
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
-// Status is what can be seen of Tidemark from outside: a copy of one moment, that
-// nobody changes afterwards. A Board returns it.
+// Status is the visible state of Tidemark at one moment. Nobody changes it afterwards. A
+// Publisher returns it.
 type Status struct {
 	Facts
 	Version string
 	Started time.Time // of the process
 	Cluster string    // its id; "" as long as it is not known
 
-	At     time.Time // by the wall clock, when the partitions were as they are shown
-	made   time.Time // the same, by the clock that nobody sets
+	At     time.Time // when the partitions were as shown, by the wall clock
+	made   time.Time // the same, by the monotonic clock
 	State  State
 	Reason string // in words, why it is not Healthy
 
 	Ready    bool   // joined, and all partitions of ours recovered
 	NotReady string // in words, why not
-	Waits    string // in words, what brokers are waited for that takes long; empty: nothing
+	Waits    string // in words, what has been awaited from brokers for long; empty: nothing
 
 	Counts        fault.Counts
 	Probes        Probes
-	Latency       Histogram             // from the poll that let a record go to the end of the commit
+	Latency       Histogram             // from the poll that released a record to the end of the commit
 	Disorder      map[string]*Histogram // by topic, over all partitions that this process has had
-	Bytes         int64                 // what all that is held costs
+	Bytes         int64                 // memory that held records take
 	ShortOfMemory bool                  // lately, records had to be released early
 	Throttled     string                // which requests quotas hold back, in words
 	Rival         string                // who else writes to an output of ours, in words
@@ -46,7 +46,7 @@ type Facts struct {
 	Topics          []string
 	Delivery        config.Delivery
 	Strategy        config.Strategy
-	Bound           time.Duration // of Adaptive the most, see PartitionStatus.Bound; of WindowMin that of the window
+	Bound           time.Duration // Adaptive: the largest, see Partition.Bound; WindowMin: window plus lateness
 	IdleTimeout     time.Duration
 	Memory          int64 // the budget, in bytes
 }
@@ -72,24 +72,25 @@ type Partition struct {
 	State     PartitionState
 	Hold      Hold
 
-	// Status is how it stands now; of a partition that stands still, how it stood.
+	// Status is the present one; of a suspended partition, the last one.
 	reorder.Status
 	Committed int64 // the offset L of the last commit
-	End       int64 // of the log: what came is below it; -1: not known
-	Stable    int64 // the same, without what is in open transactions; -1: not known
+	End       int64 // the end offset of the log (high watermark); -1: not known
+	Stable    int64 // the last stable offset, below which no transaction is open; -1: not known
 
 	Totals            // what became of its records, by the last commit
-	Uncommitted int64 // put out since, to the ordered topic
+	Uncommitted int64 // written to the ordered topic since
 	OrderedRate float64
-	LateRate    float64                        // records a second, since somebody looked last
+	LateRate    float64                        // records per second, since the last request
 	LateRates   [reorder.Duplicate + 1]float64 // the same, by reason
-	Density     reorder.Held                   // how what is held lies over event time
-	Disorder    Histogram                      // how far behind the newest event time before them records came
+	Density     reorder.Held                   // how held records are spread over event time
+	Disorder    Histogram                      // how far records came behind the newest event time before them
 	Paused      bool                           // it waits for slower ones
 	Clocks      clocks.Evidence
 	Finding     clocks.Finding // what the evidence points to
 }
 
+// SetRates takes the rates from the partition's ledger.
 func (p *Partition) SetRates(a *Ledger, now time.Time) {
 	p.OrderedRate, p.LateRates = a.rates(now)
 	for _, r := range p.LateRates {
@@ -104,19 +105,19 @@ type PartitionState string
 const (
 	Active            PartitionState = "active"
 	Idle              PartitionState = "idle"       // nothing new for long, and nothing is held
-	Draining          PartitionState = "draining"   // nothing new for long, and what is held comes out by the clock
+	Draining          PartitionState = "draining"   // nothing new for long, and what is held is released by the clock
 	Paused            PartitionState = "paused"     // it waits for slower ones
-	Recovering        PartitionState = "recovering" // it reads again what was held
+	Recovering        PartitionState = "recovering" // it replays what was held
 	WaitingForSchema  PartitionState = "waiting-for-schema"
 	WaitingForOutputs PartitionState = "waiting-for-outputs"
-	Stopped           PartitionState = "stopped" // a record or an output partition is refused, and needs a hand
+	Stopped           PartitionState = "stopped" // suspended: brokers refuse a record, or everything for an output partition
 )
 
-// PartitionStates are all of them.
+// PartitionStates lists all states.
 var PartitionStates = []PartitionState{Active, Idle, Draining, Paused, Recovering, WaitingForSchema, WaitingForOutputs, Stopped}
 
-// StandsStill reports that a partition is in a state in which it is not worked on
-// until something else happens.
+// StandsStill reports whether a partition in this state is suspended: it is not read until
+// something else has happened.
 func (s PartitionState) StandsStill() bool {
 	return s == WaitingForSchema || s == WaitingForOutputs || s == Stopped
 }

@@ -41,7 +41,7 @@ func oneOfEach() *status.Status {
 			Bound: 5 * time.Second, IdleTimeout: 5 * time.Second, Memory: 256 << 20,
 		},
 		Version: "v1.2.3", Started: noon.Add(-26 * time.Hour), At: noon, State: status.Degraded,
-		Reason: "payments partition 7 stands still: the record at offset 7 does not fit", Ready: true,
+		Reason: "payments partition 7 is suspended: the record at offset 7 does not fit", Ready: true,
 		Counts:  fault.Counts{Commits: 93512, Aborts: 2, Rebalances: 3},
 		Bytes:   12 << 20,
 		Latency: histogram(40, 60, 900, 3),
@@ -83,13 +83,13 @@ func partitionIn(state status.PartitionState, n int32) status.Partition {
 	case status.Draining:
 		p.Newest, p.Watermark = before(10*time.Second), before(12*time.Second)
 		p.Density.From, p.Density.To = before(11*time.Second), before(10*time.Second)
-		p.Hold = status.Hold{Words: "nothing new has come for 9.8s; what is held comes out by the clock", Event: p.Density.From, At: noon.Add(time.Second)}
+		p.Hold = status.Hold{Words: "nothing new for 9.8s; what is held is released by the clock", Event: p.Density.From, At: noon.Add(time.Second)}
 	case status.Paused:
 		p.Hold.Words, p.Hold.At = "is 1m0s of event time ahead of the slowest partition and waits for it (TIDEMARK_MAX_DRIFT=30s)", time.Time{}
 	case status.Recovering:
 		p.Newest, p.Watermark, p.Stable, p.Finding = before(3*time.Hour), before(3*time.Hour+5*time.Second), 2400, clocks.ReadLate
 		p.Density.From, p.Density.To = p.Watermark.Next(), p.Newest
-		p.Hold = status.Hold{Words: "reads again what was held at the last commit: 700 of 1204 offsets to go", Event: p.Watermark.Next()}
+		p.Hold = status.Hold{Words: "replays what was held at the last commit: 700 of 1204 offsets to go", Event: p.Watermark.Next()}
 	case status.WaitingForSchema, status.WaitingForOutputs, status.Stopped:
 		p.Records, p.Bytes, p.OrderedRate = 0, 0, 0
 		p.Density = reorder.Held{From: watermark.None, To: watermark.None}
