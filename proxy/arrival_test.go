@@ -79,7 +79,7 @@ func TestKafkaTimestampTypeChanges(t *testing.T) {
 		c.awaitRead(s)
 		set(true)
 		c.produce(c.cl, stamped(topic, base.Add(8*time.Second), "arrived"))
-		if fault := s.fails(); fault.Code != 2 || !strings.Contains(fault.Error(), "they only tell when a record arrived") || !strings.Contains(fault.Hint(), "CreateTime") {
+		if fault := s.fails(); fault.Code != 2 || !strings.Contains(fault.Error(), "they are arrival times") || !strings.Contains(fault.Hint(), "CreateTime") {
 			t.Errorf("exit code %d, %v, hint: %s", fault.Code, fault, fault.Hint())
 		}
 		c.produce(c.cl, stamped(topic, base.Add(9*time.Second), "arrived too"))

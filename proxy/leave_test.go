@@ -41,7 +41,7 @@ func TestEveryExitLeaves(t *testing.T) {
 		"stopped in the preflight of a later session": {0, func(c *cluster, s *sidecar, topic string) {
 			undone(c, 1)
 			c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeConfigs}, Err: kerr.UnknownServerError, Count: -1})
-			c.await("the preflight to wait", func() bool { return len(s.voice.heard("not ready; asking again")) > 0 })
+			c.await("the preflight to wait", func() bool { return len(s.voice.heard("not ready; retrying")) > 0 })
 		}},
 		"stopped between two sessions": {0, func(c *cluster, s *sidecar, _ string) {
 			undone(c, 1)

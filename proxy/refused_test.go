@@ -40,7 +40,7 @@ func TestLoginRefusedUnderway(t *testing.T) {
 		if n := refusals.Load(); n < 10 || n > 150 {
 			t.Errorf("%d logins in 5 minutes", n)
 		}
-		if n := len(s.voice.heard("the brokers do not let us in any more")); n < 5 || n > 15 {
+		if n := len(s.voice.heard("the brokers refuse connections or logins that worked before")); n < 5 || n > 15 {
 			t.Errorf("told %d times", n)
 		}
 		refuse.Store(false)

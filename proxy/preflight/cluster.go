@@ -11,25 +11,25 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
-// Cluster is the cluster that a process works on. Names and addresses may come to
-// lead to another one, restored, mirrored or for testing, where the group has no commit:
-// what is read there from TIDEMARK_START on is another log, and what is held here would
-// be forgotten. So a process that has seen one cluster ends at the first sight of
-// another. Across restarts nothing is remembered; what a first start finds it says.
+// Cluster is the cluster that a process works on. The broker addresses may come to lead to
+// another one, such as a restored, mirrored or test cluster, where the group has no commit:
+// Tidemark would read another log from TIDEMARK_START on, and forget what it holds. So a
+// process ends as soon as brokers report another cluster than before. Nothing is remembered
+// across restarts; a first start logs the cluster it finds.
 type Cluster struct {
-	mu   sync.Mutex
-	id   string
-	told bool
+	mu     sync.Mutex
+	id     string
+	logged bool
 
-	entered atomic.Bool // the brokers have let us in before
+	entered atomic.Bool // a connection and login have worked before
 }
 
 // Log logs the cluster once.
 func (c *Cluster) Log(log *slog.Logger) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.told {
-		c.told = true
+	if !c.logged {
+		c.logged = true
 		log.Info("connected", "cluster_id", c.id)
 	}
 }
@@ -41,8 +41,8 @@ func (c *Cluster) ID() string {
 	return c.id
 }
 
-// Check takes note of the cluster that brokers say they are of. Brokers that do not say
-// are taken for the same.
+// Check records the cluster id that brokers report, and returns a fault if it has changed.
+// Brokers that report none count as the same cluster.
 func (c *Cluster) Check(cfg config.Config, id string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -53,6 +53,6 @@ func (c *Cluster) Check(cfg config.Config, id string) error {
 		c.id = id
 		return nil
 	}
-	return fault.Usage(fmt.Errorf("go on at %s: the brokers there are of cluster %s now, and were of cluster %s", strings.Join(cfg.Brokers, ","), id, c.id),
-		"find out where TIDEMARK_BROKERS leads; if the other cluster is meant, start again: where group "+cfg.Group+" has no offsets there, it begins as for the first time")
+	return fault.Usage(fmt.Errorf("connect to %s: the brokers belong to cluster %s now, and to cluster %s before", strings.Join(cfg.Brokers, ","), id, c.id),
+		"check where TIDEMARK_BROKERS leads; if you mean the other cluster, restart: where group "+cfg.Group+" has no offsets there, it begins as on a first start")
 }

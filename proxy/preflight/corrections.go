@@ -15,15 +15,15 @@ import (
 type Corrections struct {
 	Source, Late, To string
 	ID               [16]byte // of the late topic
-	Partitions       int32    // that both have
-	MaxBatch         int32    // what a batch of the corrections may have, in bytes; 0 if we may not know
+	Partitions       int32    // of both
+	MaxBatch         int32    // max.message.bytes of the corrections topic; 0 if we are not allowed to read it
 }
 
 // correctionsSuffix is appended to a source topic's name for its corrections.
 const correctionsSuffix = ".corrections"
 
-// CorrectionsTopic returns where the corrections of a source topic go: to the topic that
-// was chosen, if there is one.
+// CorrectionsTopic returns the topic for the corrections of a source topic: to, unless it
+// is empty.
 func CorrectionsTopic(to, source string) string {
 	if to != "" {
 		return to
@@ -31,12 +31,11 @@ func CorrectionsTopic(to, source string) string {
 	return source + correctionsSuffix
 }
 
-// CheckCorrectionsTopic refuses to publish corrections to a topic that they were taken
-// from, or that has an order to keep.
+// CheckCorrectionsTopic refuses to publish corrections to a source, ordered or late topic.
 func CheckCorrectionsTopic(cfg config.Config, chosen string) error {
 	if chosen != "" && len(cfg.Topics) > 1 {
-		return fault.Usage(fmt.Errorf("publish the corrections of %d topics to %s: they would get mixed up", len(cfg.Topics), chosen),
-			"repair one topic at a time, with TIDEMARK_TOPICS, or leave --to out")
+		return fault.Usage(fmt.Errorf("publish the corrections of %d topics to %s: they would be mixed", len(cfg.Topics), chosen),
+			"repair one topic at a time, with TIDEMARK_TOPICS, or omit --to")
 	}
 	for _, source := range cfg.Topics {
 		to := CorrectionsTopic(chosen, source)
@@ -44,7 +43,7 @@ func CheckCorrectionsTopic(cfg config.Config, chosen string) error {
 			what := ""
 			switch to {
 			case topic:
-				what = "a source topic, where the corrections would be late once more"
+				what = "a source topic, where the corrections would be late again"
 			case cfg.OrderedTopic(topic):
 				what = "the ordered topic of " + topic + ", and the corrections would break its order"
 			case cfg.LateTopic(topic):
@@ -59,11 +58,11 @@ func CheckCorrectionsTopic(cfg config.Config, chosen string) error {
 	return nil
 }
 
-// CheckRepair looks at everything that a repair needs of the cluster, and
-// creates the topics for corrections that are missing, like the late topics. It
-// needs READ and DESCRIBE on the late topics, WRITE and DESCRIBE on those for
-// corrections, READ on its group, WRITE and DESCRIBE on its transactional id; with
-// CREATE, ALTER and DESCRIBE_CONFIGS it does what preflight does with them. With dryRun it changes nothing.
+// CheckRepair checks everything that a repair needs of the cluster, and creates missing
+// corrections topics with the settings of the late topics. It needs READ and DESCRIBE on
+// the late topics, WRITE and DESCRIBE on the corrections topics, READ on its group, WRITE
+// and DESCRIBE on its transactional id; it uses CREATE, ALTER and DESCRIBE_CONFIGS like
+// Check. With dryRun it changes nothing.
 func CheckRepair(ctx context.Context, first, adm *kadm.Client, cfg config.Config, to string, dryRun bool, reporter *fault.Reporter, cluster *Cluster) ([]Corrections, error) {
 	found := map[string]Corrections{}
 	i := &inspection{
@@ -85,8 +84,7 @@ func CheckRepair(ctx context.Context, first, adm *kadm.Client, cfg config.Config
 	return topics, nil
 }
 
-// correctable inspects a late topic and the one for its corrections, that one
-// first: see source.
+// correctable inspects a late topic and its corrections topic, the latter first: see source.
 func (r *round) correctable(ctx context.Context, source, to string) (t Corrections, err error) {
 	out, err := r.look(ctx, "corrections topic", to)
 	if err != nil {
@@ -113,7 +111,7 @@ func (r *round) correctable(ctx context.Context, source, to string) (t Correctio
 	case out == nil:
 		return t, nil
 	case out.partitions() > late.partitions():
-		r.fault(fmt.Errorf("write to the %s: it has %d partitions, %s has %d, and they have to correspond", out, out.partitions(), late.name, late.partitions()),
+		r.fault(fmt.Errorf("write to the %s: it has %d partitions, more than the %[4]d of %[3]s", out, out.partitions(), late.name, late.partitions()),
 			"name another topic with --to")
 		return t, nil
 	}

@@ -18,37 +18,39 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 )
 
-// checkWith looks at everything that Tidemark needs of the cluster before it
-// reads a record, creates outputs that are missing, and returns the topics by
-// the name of the source.
-//
-// Brokers that cannot be reached, or are not ready, or that let us in before and do
-// not now, are asked again until ctx is done. Everything else is decided at once: the error is a Fault, or the
-// Faults of all topics together. Nothing is changed while there is a fault.
-//
-// It needs no more than a run does: READ and DESCRIBE on the sources, WRITE
-// and DESCRIBE on the outputs, READ on the group, WRITE and DESCRIBE on the
-// transactional id. With CREATE it creates outputs, with ALTER it lets them
-// grow with their source, with DESCRIBE_CONFIGS it compares their settings.
-// Several instances may do this at the same time.
+// checkWith is Check with one client for everything.
 func checkWith(ctx context.Context, adm *kadm.Client, cfg config.Config, ex *timestamp.Extractor, reporter *fault.Reporter, cluster *Cluster) (map[string]Topic, error) {
 	return Check(ctx, adm, adm, cfg, ex, reporter, cluster)
 }
 
-// Check makes the first contact over a client of its own.
+// Check checks everything that Tidemark needs of the cluster before it reads a record,
+// creates missing outputs, and returns the topics by the name of the source.
+//
+// It retries until ctx is done while brokers cannot be reached or are not ready, or while
+// they refuse a login that worked before. Any other error is final: a Fault, or the Faults
+// of all topics together. Nothing is changed while there is a fault.
+//
+// It needs no more permissions than a run does: READ and DESCRIBE on the sources, WRITE and
+// DESCRIBE on the outputs, READ on the group, WRITE and DESCRIBE on the transactional id.
+// With CREATE it creates outputs, with ALTER it grows them with their source, with
+// DESCRIBE_CONFIGS it compares their settings. Several instances may do this at the same
+// time.
+//
+// first is the client for the first contact; it fails at once with the reason when a broker
+// closes the connection.
 func Check(ctx context.Context, first, adm *kadm.Client, cfg config.Config, ex *timestamp.Extractor, reporter *fault.Reporter, cluster *Cluster) (map[string]Topic, error) {
 	p := &inspection{first: first, adm: adm, cfg: cfg, tools: fault.CommandsFor(cfg), extract: ex, reporter: reporter, cluster: cluster, examine: (*round).source}
 	return p.patiently(ctx)
 }
 
-// patiently asks until the brokers are ready.
+// patiently retries until the brokers are ready.
 func (p *inspection) patiently(ctx context.Context) (map[string]Topic, error) {
 	reporter := p.reporter
 	pause := fault.Backoff{First: 250 * time.Millisecond}
 	ctx = kadm.WithAuthorizedOps(ctx) // also keeps the client from answering out of its cache
 	for {
-		// Each attempt for itself: of one that failed we tell anyway.
-		asked := reporter.Waits.Begin(fault.Wait{What: "the topics, and what we may do with them", After: 2 * reachPatience})
+		// One wait per attempt: a failed attempt is logged anyway.
+		asked := reporter.Waits.Begin(fault.Wait{What: "metadata and permissions of the topics", After: 2 * reachPatience})
 		topics, err := p.settle(ctx)
 		asked()
 		switch {
@@ -59,12 +61,12 @@ func (p *inspection) patiently(ctx context.Context) (map[string]Topic, error) {
 			return nil, ctx.Err()
 		case p.cluster.entered.Load() && fault.HandshakeHint(err) != "":
 			pause.Longest = refusedPause
-			reporter.Error("", "the brokers do not let us in any more; asking again", err, "hint", fault.HandshakeHint(err))
+			reporter.Error("", "the brokers refuse connections or logins that worked before; retrying", err, "hint", fault.HandshakeHint(err))
 		case !Transient(err):
 			return nil, p.final(err)
 		default:
 			pause.Longest = time.Second
-			reporter.Warn("the brokers are not ready; asking again", err, fault.HintArgs(fault.EOFHint(err))...)
+			reporter.Warn("the brokers are not ready; retrying", err, fault.HintArgs(fault.EOFHint(err))...)
 		}
 		if err := pause.Wait(ctx); err != nil {
 			return nil, err
@@ -72,13 +74,13 @@ func (p *inspection) patiently(ctx context.Context) (map[string]Topic, error) {
 	}
 }
 
-// refusedPause is the longest pause between logins that are refused: too many of them,
-// and some lock the account.
+// refusedPause is the longest pause between refused logins: some brokers lock the account
+// after too many.
 const refusedPause = 10 * time.Second
 
 // inspection is what preflight knows across its attempts.
 type inspection struct {
-	first    *kadm.Client // tells at once why brokers close connections
+	first    *kadm.Client // fails at once with the reason when a broker closes the connection
 	adm      *kadm.Client
 	cfg      config.Config
 	tools    fault.Commands
@@ -86,30 +88,29 @@ type inspection struct {
 	reporter *fault.Reporter
 	cluster  *Cluster
 
-	examine  func(r *round, ctx context.Context, topic string) error // looks at one of the topics
+	examine  func(r *round, ctx context.Context, topic string) error // checks one of the topics
 	rehearse bool                                                    // nothing is changed
-	lenient  bool                                                    // a partition of an output may be without a leader
+	lenient  bool                                                    // a partition of an output may have no leader
 }
 
-// settled is how long a change may take to be seen by all brokers before it is
-// worth a warning.
+// settled is how long a change may take to reach all brokers before it is worth a warning.
 const settled = 5 * time.Second
 
-// errLeaderless says that nobody leads a partition of an output.
+// errLeaderless says that a partition of an output has no leader.
 var errLeaderless = errors.New("it has no leader")
 
-// errUnsettled says that a topic is not, or not yet, as it has to be.
+// errUnsettled says that a change to a topic has not reached all brokers yet.
 var errUnsettled = errors.New("not ready yet")
 
-// settle makes rounds until there is nothing left to change. A broker learns
-// of a new topic or partition a little later than the controller that made it.
+// settle makes rounds until there is nothing left to change. A broker learns of a new topic
+// or partition a little later than the controller that created it.
 func (p *inspection) settle(ctx context.Context) (map[string]Topic, error) {
 	pause := fault.Backoff{First: 20 * time.Millisecond, Longest: time.Second}
 	for began := time.Now(); ; {
 		topics, err := p.round(ctx)
 		switch late := time.Since(began) > settled; {
 		case late && errors.Is(err, errLeaderless) && !p.lenient:
-			p.lenient = true // it is no new topic: what goes there waits by itself
+			p.lenient = true // not a new topic: its source partition waits by itself
 			continue
 		case late, !errors.Is(err, errUnsettled):
 			return topics, err
@@ -120,8 +121,7 @@ func (p *inspection) settle(ctx context.Context) (map[string]Topic, error) {
 	}
 }
 
-// round is one look at everything. It returns errUnsettled when there was
-// something to change.
+// round checks everything once. It returns errUnsettled when there was something to change.
 func (p *inspection) round(ctx context.Context) (map[string]Topic, error) {
 	r := &round{inspection: p, topics: map[string]Topic{}}
 	for _, step := range []func(context.Context) error{r.reach, r.access, r.inspect, r.report, r.change} {
@@ -132,43 +132,42 @@ func (p *inspection) round(ctx context.Context) (map[string]Topic, error) {
 	return r.topics, nil
 }
 
-// round collects what one look finds.
+// round collects what one check of everything finds.
 type round struct {
 	*inspection
 	topics  map[string]Topic
 	faults  fault.Faults
 	changes []change
-	hidden  []string // topics whose settings may not be seen
+	hidden  []string // topics whose settings we are not allowed to read
 	waiting error    // a topic is not complete yet
 }
 
 func (r *round) fault(err error, hint string) { r.faults = append(r.faults, fault.Usage(err, hint)) }
 
-// warn logs what keeps nobody from starting.
+// warn logs, once, what does not prevent a start.
 func (p *inspection) warn(msg, topic, hint string) {
 	p.reporter.WarnOnce(topic, msg, append([]any{"topic", topic}, fault.HintArgs(hint)...)...)
 }
 
 const reachPatience = 5 * time.Second
 
-// reach finds a broker that answers. A firewall that drops packets, or a broker
-// that closes every connection, would leave us without a word for a long time.
+// reach finds a broker that answers, so that a firewall that drops packets, or a broker
+// that closes every connection, is reported soon.
 func (r *round) reach(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, reachPatience)
 	defer cancel()
-	told, err := r.first.BrokerMetadata(ctx)
+	metadata, err := r.first.BrokerMetadata(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("no answer within %v: %w", reachPatience, err)
 	}
 	if err != nil {
 		return fmt.Errorf("reach the brokers %s: %w", strings.Join(r.cfg.Brokers, ","), err)
 	}
-	return r.cluster.Check(r.cfg, told.Cluster)
+	return r.cluster.Check(r.cfg, metadata.Cluster)
 }
 
-// access asks whether we may use the group and the transactional id. Whoever
-// may READ or WRITE them may also DESCRIBE them, so that is what is tried; who
-// may only DESCRIBE them is found out at their first use.
+// access checks whether we are allowed to use the group and the transactional id. READ and
+// WRITE imply DESCRIBE, so it tries DESCRIBE; if only that is allowed, the first use fails.
 func (r *round) access(ctx context.Context) error {
 	group, id := r.cfg.Group, r.cfg.TransactionalID()
 	answers := []error{r.adm.FindGroupCoordinators(ctx, group)[group].Err}
@@ -194,8 +193,7 @@ func (r *round) inspect(ctx context.Context) error {
 	return nil
 }
 
-// find looks for a topic without creating it, even where brokers do that for
-// whoever asks.
+// find looks for a topic without creating it, even where brokers create topics on request.
 func (r *round) find(ctx context.Context, role, name string) (*view, error) {
 	v := &view{role: role, name: name}
 	found, err := r.adm.Metadata(ctx, name)
@@ -242,19 +240,19 @@ func (r *round) look(ctx context.Context, role, name string) (*view, error) {
 	return nil, fmt.Errorf("read the settings of the %s: %w", v, err)
 }
 
-// report ends the round if there are faults. What may not be seen is told of
-// in one warning for all topics.
+// report ends the round if there are faults. It warns once of all topics whose settings are
+// hidden.
 func (r *round) report(context.Context) error {
 	if len(r.hidden) > 0 {
 		slices.Sort(r.hidden)
 		topics := strings.Join(r.hidden, ",")
-		r.warn("settings of topics are hidden: cleanup, retention, timestamps and record size go unchecked, and new outputs get the brokers' defaults", topics,
+		r.warn("not allowed to read the settings of topics: cleanup, retention, timestamps and record size go unchecked, and new outputs get the brokers' defaults", topics,
 			"allow it, for each of the topics: "+r.tools.Allow("--topic", r.hidden[0], kadm.OpDescribeConfigs))
 	}
 	return r.faults.Err()
 }
 
-// change makes the changes, and sends for another round to see them.
+// change makes the changes, and asks for another round to see them.
 func (r *round) change(ctx context.Context) error {
 	if r.rehearse {
 		return nil
@@ -276,25 +274,24 @@ func (r *round) change(ctx context.Context) error {
 // change is something to be made or altered on the brokers.
 type change interface {
 	String() string
-	// request makes it, or with dry set only asks whether it would be made.
+	// request makes it or, with dry, only validates it.
 	request(ctx context.Context, adm *kadm.Client, dry bool) error
-	// raced is the answer when another instance was faster.
+	// raced is the error when another instance was faster.
 	raced() *kerr.Error
 	// byHand is the command that makes it.
 	byHand(t fault.Commands) string
-	// needs is the operation on the topic that has to be allowed.
+	// needs is the operation on the topic that must be allowed.
 	needs() (topic string, op kadm.ACLOperation)
 }
 
-// plan adds a change for when no fault is found, after asking whether it would
-// be made.
+// plan adds a change, to be made if no fault is found, and validates it now.
 func (r *round) plan(ctx context.Context, c change) error {
 	r.changes = append(r.changes, c)
 	return r.make(ctx, c, true)
 }
 
-// grow plans to give an output more partitions. Where that is refused, the
-// source's new partitions have to wait; nothing else does.
+// grow plans to give an output more partitions. If brokers refuse, only the source's new
+// partitions wait.
 func (r *round) grow(ctx context.Context, g growth) (planned bool, err error) {
 	refused := len(r.faults)
 	if err := r.make(ctx, g, true); err != nil {
@@ -305,7 +302,7 @@ func (r *round) grow(ctx context.Context, g growth) (planned bool, err error) {
 		return true, nil
 	}
 	for _, f := range r.faults[refused:] {
-		r.warn("an output has fewer partitions than its source, and those that it lacks wait: "+f.Error(), g.topic, f.Advice)
+		r.warn("an output has fewer partitions than its source, and the source partitions without one wait: "+f.Error(), g.topic, f.Advice)
 	}
 	r.faults = r.faults[:refused]
 	return false, nil
@@ -321,12 +318,12 @@ func (r *round) make(ctx context.Context, c change, dry bool) error {
 		return nil
 	case fault.Denied(err):
 		topic, op := c.needs()
-		r.fault(fmt.Errorf("%s: %w", c, err), "do it by hand: "+c.byHand(r.tools)+"; or allow it: "+r.tools.Allow("--topic", topic, op))
+		r.fault(fmt.Errorf("%s: %w", c, err), "run it yourself: "+c.byHand(r.tools)+"; or allow it: "+r.tools.Allow("--topic", topic, op))
 		return nil
 	case ctx.Err() != nil, Transient(err):
 		return fmt.Errorf("%s: %w", c, err)
 	}
-	r.fault(fmt.Errorf("%s: %w", c, err), "do it by hand, in the way the brokers ask for: "+c.byHand(r.tools))
+	r.fault(fmt.Errorf("%s: %w", c, err), "run it yourself, changed so that the brokers accept it: "+c.byHand(r.tools))
 	return nil
 }
 
@@ -386,7 +383,7 @@ func (g growth) request(ctx context.Context, adm *kadm.Client, dry bool) error {
 	return answered(cmp.Or(err, answers[g.topic].Err), answers[g.topic].ErrMessage)
 }
 
-// answered adds to an error what the broker had to say about it.
+// answered adds the broker's message to its error.
 func answered(err error, message string) error {
 	if err == nil || message == "" {
 		return err
@@ -394,8 +391,8 @@ func answered(err error, message string) error {
 	return fmt.Errorf("%w (%s)", err, strings.TrimSuffix(message, "."))
 }
 
-// Transient reports whether to ask again may help. Brokers say so themselves;
-// an error that does not come from a broker came up on the way to one.
+// Transient reports whether retrying may help. Brokers say so in their errors; any other
+// error occurred on the way to a broker.
 func Transient(err error) bool {
 	if errors.Is(err, errUnsettled) {
 		return true
@@ -404,12 +401,12 @@ func Transient(err error) bool {
 		return false
 	}
 	if answer, ok := errors.AsType[*kerr.Error](err); ok {
-		return answer.Retriable || answer == kerr.UnknownServerError // a fault of a broker, and no answer to the question
+		return answer.Retriable || answer == kerr.UnknownServerError // the broker failed; it did not decide anything
 	}
 	return fault.HandshakeHint(err) == "" && !errors.Is(err, kgo.ErrClientClosed)
 }
 
-// final makes a fault of an error that nothing is known about.
+// final turns an error that does not go away by itself into a fault.
 func (p *inspection) final(err error) error {
 	if errors.As(err, new(*fault.Fault)) {
 		return err
@@ -417,5 +414,5 @@ func (p *inspection) final(err error) error {
 	if hint := fault.HandshakeHint(err); hint != "" {
 		return fault.Usage(err, hint)
 	}
-	return fault.Failed(err, "the brokers refuse it for good: see their logs for the reason")
+	return fault.Failed(err, "retrying does not help; see the brokers' logs for the reason")
 }

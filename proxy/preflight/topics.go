@@ -19,25 +19,25 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
-// ErrTopicsChanged says that the preflight has to look at the topics again.
+// ErrTopicsChanged says that the preflight has to check the topics again.
 var ErrTopicsChanged = fault.NewError(fault.None, "topics have changed")
 
 // Topic is a source topic and where its records go.
 type Topic struct {
 	Name       string
-	ID         [16]byte // changes when the topic is deleted and made again
+	ID         [16]byte // changes when the topic is deleted and created again
 	Partitions int32
-	Usable     int32 // so many of them have a partition in both outputs
+	Usable     int32 // partitions that have a partition in both outputs
 	Ordered    string
 	Late       string
 
-	// What a batch of an output may have, in bytes; 0 if we may not know.
+	// max.message.bytes of the outputs; 0 if we are not allowed to read it.
 	OrderedMax, LateMax int32
 }
 
-// headerRoom is how many bytes an output allows a batch beyond what the source
-// does: the headers that are added to a record that fills the source's limit. Up to
-// halfRoom are for windows, and more if they take more.
+// HeaderRoom is how much larger than the source's a batch of an output may be, in bytes:
+// room for the headers that are added to a record that fills the source's limit. Windows
+// have halfRoom of it; if they need more, the output gets more.
 const (
 	HeaderRoom = 1024
 	halfRoom   = HeaderRoom / 2
@@ -49,17 +49,16 @@ func (r *round) room() int64 {
 
 const unlimited = math.MaxInt64
 
-// inherited is what a new output gets from its source, where it is set on the
-// source itself. What the source merely has from its brokers, the output has
-// from them too, and it goes on following them as the source does; to write it
-// down would only pin it.
+// inherited are the settings that a new output copies from its source, where they are set
+// on the source itself. Brokers' defaults apply to source and output alike; copying those
+// would pin them.
 var inherited = []string{
 	fault.RetentionMs, fault.RetentionBytes, "segment.ms", "segment.bytes",
 	"remote.storage.enable", "local.retention.ms", "local.retention.bytes",
 	"min.insync.replicas", "compression.type",
 }
 
-// settings are those of a topic in effect; nil if we may not see them.
+// settings are the effective settings of a topic; nil if we are not allowed to read them.
 type settings map[string]kadm.Config
 
 func (s settings) text(key string) string {
@@ -67,8 +66,8 @@ func (s settings) text(key string) string {
 	return c.MaybeValue()
 }
 
-// limit returns a number of which the negative ones mean that there is no
-// limit. A topic that does not delete keeps everything, whatever its retention.
+// limit returns a numeric limit; a negative number means unlimited. A topic that does not
+// delete keeps everything, whatever its retention.
 func (s settings) limit(key string) (int64, bool) {
 	n, err := strconv.ParseInt(s.text(key), 10, 64)
 	if n < 0 || strings.HasPrefix(key, "retention.") && !s.cleans("delete") {
@@ -77,7 +76,7 @@ func (s settings) limit(key string) (int64, bool) {
 	return n, err == nil
 }
 
-// maxBatch returns what a batch may have, in bytes; 0 if it is not known.
+// maxBatch returns the largest batch that the topic accepts, in bytes; 0 if not known.
 func (s settings) maxBatch() int32 {
 	n, ok := s.limit(fault.MaxMessageBytes)
 	if !ok {
@@ -95,7 +94,7 @@ func (s settings) cleans(how string) bool {
 	return false
 }
 
-// compactedOnly reports whether records go only when newer ones replace them.
+// compactedOnly reports whether records are removed only when newer ones replace them.
 func (s settings) compactedOnly() bool { return s.cleans("compact") && !s.cleans("delete") }
 
 // view is what the brokers show of a topic.
@@ -103,7 +102,7 @@ type view struct {
 	kadm.TopicDetail
 	role     string
 	name     string
-	denied   bool // we may not even know whether it exists
+	denied   bool // we are not even allowed to know whether it exists
 	settings settings
 }
 
@@ -113,14 +112,14 @@ func (v *view) missing() bool { return errors.Is(v.Err, kerr.UnknownTopicOrParti
 
 func (v *view) partitions() int32 { return int32(len(v.Partitions)) }
 
-// lacks reports whether an operation is known to be forbidden. Brokers older
-// than Kafka 2.3 do not say.
+// lacks reports whether an operation is known to be denied. Brokers before Kafka 2.3 do not
+// say.
 func (v *view) lacks(op kadm.ACLOperation) bool {
 	return len(v.AuthorizedOperations) > 0 && !slices.Contains(v.AuthorizedOperations, op)
 }
 
-// replicas is the least number that a partition has: while partitions move
-// between brokers, some have more than they were made with.
+// replicas is the lowest replica count of a partition: while partitions move between
+// brokers, some have more than they were created with.
 func (v *view) replicas() int16 {
 	n := math.MaxInt16
 	for _, p := range v.Partitions {
@@ -129,9 +128,8 @@ func (v *view) replicas() int16 {
 	return int16(n)
 }
 
-// source inspects a source and its outputs. The outputs are looked at first:
-// they only ever grow after their source, so that what is seen of the source
-// afterwards explains what was seen of them.
+// source inspects a source and its outputs. It reads the outputs first: they only grow
+// after their source, so the source, read last, is never behind them.
 func (r *round) source(ctx context.Context, name string) error {
 	ordered, err := r.look(ctx, "ordered output", r.cfg.OrderedTopic(name))
 	if err != nil {
@@ -176,10 +174,10 @@ func (r *round) readable(ctx context.Context, src *view) (bool, error) {
 		return false, nil
 	case src.missing():
 		r.fault(fmt.Errorf("look up the %s: it does not exist", src), r.nearest(ctx, src.name)+
-			"check TIDEMARK_TOPICS, or create it, with as many partitions as it needs: "+r.tools.Create(src.name, 1, 0, nil))
+			"check TIDEMARK_TOPICS, or create it with the partitions it needs: "+r.tools.Create(src.name, 1, 0, nil))
 		return false, nil
 	case src.IsInternal:
-		r.fault(fmt.Errorf("read the %s: it is internal to Kafka", src), "take it out of TIDEMARK_TOPICS")
+		r.fault(fmt.Errorf("read the %s: it is internal to Kafka", src), "remove it from TIDEMARK_TOPICS")
 		return false, nil
 	case src.lacks(kadm.OpRead):
 		r.fault(fmt.Errorf("read the %s: not allowed to READ it: %w", src, kerr.TopicAuthorizationFailed),
@@ -189,9 +187,9 @@ func (r *round) readable(ctx context.Context, src *view) (bool, error) {
 	return true, r.noLoop(ctx, src)
 }
 
-// noLoop refuses a source that is the output of another topic, be it that of
-// another instance: its records were brought in order, or set aside, already.
-// A topic that only happens to be named like one has no topic behind it.
+// noLoop refuses a source that is the output of another topic, even of another group: its
+// records are ordered or late already. It is an output if the topic that its name derives
+// from exists.
 func (r *round) noLoop(ctx context.Context, src *view) error {
 	for _, suffix := range []string{r.cfg.OrderedSuffix, r.cfg.LateSuffix} {
 		name, ok := strings.CutSuffix(src.name, suffix)
@@ -204,32 +202,34 @@ func (r *round) noLoop(ctx context.Context, src *view) error {
 		}
 		if !base.denied && !base.missing() {
 			r.fault(fmt.Errorf("read the %s: it is an output of %s", src, name),
-				fmt.Sprintf("put %s in TIDEMARK_TOPICS instead; if %s really is a topic of its own, choose other suffixes with TIDEMARK_ORDERED_SUFFIX and TIDEMARK_LATE_SUFFIX", name, src.name))
+				fmt.Sprintf("put %s in TIDEMARK_TOPICS instead; if %s is not an output, choose other suffixes with TIDEMARK_ORDERED_SUFFIX and TIDEMARK_LATE_SUFFIX", name, src.name))
 		}
 	}
 	return nil
 }
 
-// clock refuses to order by a timestamp that is only the time of arrival.
+// clock refuses to order by a timestamp that is only the arrival time.
 func (r *round) clock(src *view) {
 	if src.settings.text(fault.TimestampType) != fault.LogAppendTime || !r.extract.UsesTimestamp() {
 		return
 	}
-	mend := CreateTimeHint(r.tools, src.name)
+	hint := CreateTimeHint(r.tools, src.name)
 	if r.extract.UsesOnlyTimestamp() {
-		r.fault(fmt.Errorf("take event times from the timestamps of the %s: its %s is %s, so they only tell when a record arrived", src, fault.TimestampType, fault.LogAppendTime), mend)
+		r.fault(fmt.Errorf("take event times from the timestamps of the %s: its %s is %s, so they are arrival times", src, fault.TimestampType, fault.LogAppendTime), hint)
 		return
 	}
-	r.warn(ArrivalWarning, src.name, mend)
+	r.warn(ArrivalWarning, src.name, hint)
 }
 
-const ArrivalWarning = "records without an event time of their own are ordered by the time of their arrival: " + fault.TimestampType + " is " + fault.LogAppendTime
+// ArrivalWarning is logged when arrival times may stand in for event times.
+const ArrivalWarning = "records without an event time of their own are ordered by arrival time: " + fault.TimestampType + " is " + fault.LogAppendTime
 
+// CreateTimeHint says how to get event times for a topic whose timestamps are arrival times.
 func CreateTimeHint(t fault.Commands, topic string) string {
-	return "have the producers set the time: " + t.Set(topic, fault.TimestampType, "CreateTime") + "; or take event times from a header or a field: TIDEMARK_EVENT_TIME=header:NAME or json:PATH"
+	return "keep the producers' timestamps: " + t.Set(topic, fault.TimestampType, "CreateTime") + "; or take event times from a header or a field: TIDEMARK_EVENT_TIME=header:NAME or json:PATH"
 }
 
-// nearest names topics that may have been meant.
+// nearest suggests existing topics with a similar name.
 func (r *round) nearest(ctx context.Context, name string) string {
 	all, err := r.adm.ListTopics(ctx)
 	if err != nil {
@@ -247,7 +247,7 @@ func (r *round) nearest(ctx context.Context, name string) string {
 	return "did you mean " + strings.Join(near[:min(most, len(near))], " or ") + "? "
 }
 
-// writable reports whether it makes sense to look closer at an output.
+// writable reports whether an output can be checked further.
 func (r *round) writable(out *view) bool {
 	if out.denied || out.lacks(kadm.OpWrite) {
 		r.fault(fmt.Errorf("write to the %s: not allowed to WRITE it: %w", out, kerr.TopicAuthorizationFailed),
@@ -255,22 +255,21 @@ func (r *round) writable(out *view) bool {
 		return false
 	}
 	if out.lacks(kadm.OpRead) {
-		r.warn("an output may not be read: transactions left open by an instance that is gone are not ended early, and no new epoch can begin", out.name,
+		r.warn("not allowed to read an output: transactions left open by a dead instance are not ended early, and no new epoch can begin", out.name,
 			"allow it: "+r.tools.Allow("--topic", out.name, kadm.OpRead))
 	}
 	return true
 }
 
-// output decides what has to be done about an output, and returns how many
-// partitions it will have.
+// output decides how an output has to change, and returns how many partitions it will have.
 func (r *round) output(ctx context.Context, src, out *view) (partitions int32, err error) {
 	partitions = src.partitions()
 	switch have, want := out.partitions(), src.partitions(); {
 	case out.missing():
 		return partitions, r.missing(ctx, src, out)
 	case have > want:
-		r.fault(fmt.Errorf("write to the %s: it has %d partitions, %s has %d, and they have to correspond", out, have, src.name, want),
-			fmt.Sprintf("partitions cannot be taken away: delete %s, and it is created anew, or choose other outputs with TIDEMARK_ORDERED_SUFFIX and TIDEMARK_LATE_SUFFIX", out.name))
+		r.fault(fmt.Errorf("write to the %s: it has %d partitions, more than the %[4]d of %[3]s", out, have, src.name, want),
+			fmt.Sprintf("partitions cannot be removed: delete %s, which the next start creates again, or choose other outputs with TIDEMARK_ORDERED_SUFFIX and TIDEMARK_LATE_SUFFIX", out.name))
 	case have < want:
 		grown, err := r.grow(ctx, growth{out.name, want})
 		if err != nil {
@@ -284,13 +283,13 @@ func (r *round) output(ctx context.Context, src, out *view) (partitions int32, e
 	return partitions, r.led(out)
 }
 
-// led waits for partitions that cannot be written to.
+// led has the round repeated while partitions of an output cannot be written to.
 func (r *round) led(out *view) error {
 	for _, p := range out.Partitions.Sorted() {
 		switch {
 		case p.Err == nil:
 		case r.lenient && errors.Is(p.Err, kerr.LeaderNotAvailable):
-			r.warn("partitions of an output have no leader; what goes there waits", out.name, "see whether brokers that hold them are away")
+			r.warn("partitions of an output have no leader; their source partitions wait", out.name, "check whether the brokers that hold them are down")
 		case r.waiting == nil:
 			r.waiting = fmt.Errorf("write to the %s, partition %d: %w: %w", out, p.Partition, errUnsettled, p.Err)
 			if errors.Is(p.Err, kerr.LeaderNotAvailable) {
@@ -301,23 +300,23 @@ func (r *round) led(out *view) error {
 	return nil
 }
 
-// missing creates an output, if it is clear how.
+// missing plans to create an output, if the source's settings say how.
 func (r *round) missing(ctx context.Context, src, out *view) error {
 	c := creation{out.name, src.partitions(), src.replicas(), newSettings(src.settings, r.room())}
 	switch {
 	case src.settings.compactedOnly():
-		r.fault(fmt.Errorf("create the %s: its source is compacted and keeps no time to go by", out),
-			"outputs must not be compacted, so decide how long to keep records (-1: for ever), and create it: "+c.byHand(r.tools))
+		r.fault(fmt.Errorf("create the %s: its source is compacted and has no retention to copy", out),
+			"outputs must not be compacted: choose how long to keep records (-1: for ever), and create it: "+c.byHand(r.tools))
 		return nil
 	case src.settings.cleans("compact"):
-		r.warn("a source is compacted, its outputs are not: they keep every record until the retention ends", src.name, "")
+		r.warn("a source is compacted, but its outputs are not: they keep every record until the retention ends", src.name, "")
 	}
 	return r.plan(ctx, c)
 }
 
-// newSettings returns what an output is created with, in order of the keys; room
-// is for the headers that are added. Without sight of the source's settings that
-// is only what any broker knows.
+// newSettings returns the settings that an output is created with, sorted by key. room is
+// for added headers. If the source's settings are hidden, they are only those that every
+// broker knows.
 func newSettings(src settings, room int64) []fault.Setting {
 	made := []fault.Setting{{Key: fault.CleanupPolicy, Value: "delete"}, {Key: fault.TimestampType, Value: "CreateTime"}}
 	if n, ok := src.limit(fault.MaxMessageBytes); ok {
@@ -332,9 +331,9 @@ func newSettings(src settings, room int64) []fault.Setting {
 		made = slices.DeleteFunc(made, func(s fault.Setting) bool { return s.Key == fault.RetentionMs || s.Key == fault.RetentionBytes })
 		made = append(made, fault.Setting{Key: fault.RetentionMs, Value: "-1"}, fault.Setting{Key: fault.RetentionBytes, Value: "-1"})
 	}
-	// The source has let these records in. A copy is made later, when they are
-	// further in the past, or after the source has become stricter: a limit
-	// like the source's would refuse what the source holds.
+	// The source has accepted these records. They are copied later, when their timestamps
+	// are further in the past, and perhaps after the source became stricter: a limit like
+	// the source's would refuse what the source holds.
 	for _, key := range []string{fault.TimestampBefore, fault.TimestampAfter, fault.TimestampEither} {
 		if _, ok := src[key]; ok {
 			made = append(made, fault.Setting{Key: key, Value: number(key, unlimited)})
@@ -344,18 +343,18 @@ func newSettings(src settings, room int64) []fault.Setting {
 	return made
 }
 
-// compare finds fault with an output on which records could not be what they
-// were on the source, and warns of one that may not keep or take them all.
+// compare refuses an output that would change or lose records, and warns of one that may
+// not accept or keep them all.
 func (r *round) compare(src, out *view) {
 	if out.settings.cleans("compact") {
 		r.fault(fmt.Errorf("write to the %s: it is compacted, and would lose all but the last record of every key", out),
 			"let it delete by age instead: "+r.tools.Set(out.name, fault.CleanupPolicy, "delete"))
 	}
-	// Not a warning: the timestamp of every copy would be another than that of
-	// its original, and none of them could be told from a changed record.
+	// Not a warning: every copy would have another timestamp than its original, and could
+	// not be told from a changed record.
 	if out.settings.text(fault.TimestampType) == fault.LogAppendTime {
 		r.fault(fmt.Errorf("write to the %s: its %s is %s, which replaces the timestamps of the records", out, fault.TimestampType, fault.LogAppendTime),
-			"have it keep them: "+r.tools.Set(out.name, fault.TimestampType, "CreateTime"))
+			"keep the records' timestamps: "+r.tools.Set(out.name, fault.TimestampType, "CreateTime"))
 	}
 	r.outlive(out.name, out.settings)
 	for _, n := range needs(src.settings, r.room()) {
@@ -369,10 +368,10 @@ func (r *round) compare(src, out *view) {
 type need struct {
 	key       string
 	least     int64
-	otherwise string // what may happen below it
+	otherwise string // the warning if it is
 }
 
-// needs returns what a source asks of its outputs.
+// needs returns the limits that the outputs of a source need.
 func needs(src settings, room int64) (all []need) {
 	add := func(key string, least int64, otherwise string) {
 		if _, ok := src[key]; ok {
@@ -382,7 +381,7 @@ func needs(src settings, room int64) (all []need) {
 	size, _ := src.limit(fault.MaxMessageBytes)
 	add(fault.MaxMessageBytes, withHeaders(size, room), "an output may refuse a large record of its source once it has headers: max.message.bytes is too small")
 	age, _ := src.limit(fault.RetentionMs)
-	if !src.compactedOnly() { // whose outputs were made by hand, as somebody thought fit
+	if !src.compactedOnly() { // whose outputs were created by hand, with a retention somebody chose
 		bytes, _ := src.limit(fault.RetentionBytes)
 		add(fault.RetentionMs, age, "an output keeps records for less time than its source")
 		add(fault.RetentionBytes, bytes, "an output keeps fewer bytes than its source")
@@ -394,7 +393,7 @@ func needs(src settings, room int64) (all []need) {
 		}
 		return n
 	}
-	// A record that was at the limit when it came has aged on the source since.
+	// A record that was at the limit when it was written has aged since.
 	const old = "an output may refuse an old record of its source: its limit on timestamps in the past is too small"
 	add(fault.TimestampBefore, plus(stamp(fault.TimestampBefore), age), old)
 	add(fault.TimestampEither, plus(stamp(fault.TimestampEither), age), old)
@@ -402,17 +401,17 @@ func needs(src settings, room int64) (all []need) {
 	return all
 }
 
-// outlive warns if records may be deleted as soon as they come out: a topic
-// deletes by the records' timestamps, whenever they were written.
+// outlive warns if records may be deleted as soon as they are released: retention counts
+// from the records' timestamps, not from when they were written.
 func (r *round) outlive(name string, s settings) {
 	held := r.cfg.MaxOutOfOrderness + r.cfg.IdleTimeout
 	if kept, ok := s.limit(fault.RetentionMs); ok && kept < held.Milliseconds() {
-		r.warn(fmt.Sprintf("an output keeps records for %v, less than the %v for which they may be held back", time.Duration(kept)*time.Millisecond, held), name,
-			"keep them for longer with "+fault.RetentionMs+", or hold them back for less with TIDEMARK_MAX_OUT_OF_ORDERNESS")
+		r.warn(fmt.Sprintf("an output keeps records for %v, less than the %v for which they may be held", time.Duration(kept)*time.Millisecond, held), name,
+			"raise "+fault.RetentionMs+", or lower TIDEMARK_MAX_OUT_OF_ORDERNESS")
 	}
 }
 
-// number writes a limit as Kafka reads it.
+// number formats a limit for Kafka.
 func number(key string, n int64) string {
 	if n == unlimited && strings.HasPrefix(key, "retention.") {
 		n = -1
@@ -422,7 +421,7 @@ func number(key string, n int64) string {
 
 func withHeaders(bytes, room int64) int64 { return min(plus(bytes, room), math.MaxInt32) }
 
-// plus adds, and stops at unlimited.
+// plus adds, saturating at unlimited.
 func plus(a, b int64) int64 {
 	if a > unlimited-b {
 		return unlimited

@@ -123,7 +123,7 @@ func TestKafkaPreflightRefusesMorePartitions(t *testing.T) {
 	f.Create(name, 2, nil)
 	f.Create(name+".late", 3, map[string]string{fault.MaxMessageBytes: "2000000"})
 	_, err := preflightOf(f, []string{name})
-	kafkatest.WantUsage(t, err, "write to the late output "+name+".late: it has 3 partitions, "+name+" has 2", "delete "+name+".late", "TIDEMARK_LATE_SUFFIX")
+	kafkatest.WantUsage(t, err, "write to the late output "+name+".late: it has 3 partitions, more than the 2 of "+name, "delete "+name+".late", "TIDEMARK_LATE_SUFFIX")
 	if n := f.Partitions(name + ".ordered"); n != 0 {
 		t.Error("the other output was created in spite of the fault")
 	}
@@ -189,7 +189,7 @@ func TestPreflightSettings(t *testing.T) {
 		{name: "nothing special", output: m{fault.MaxMessageBytes: big}},
 
 		{name: "compacted source", source: m{fault.CleanupPolicy: "compact"}, fault: []string{
-			"create the ordered output raw.ordered: its source is compacted", "decide how long to keep records",
+			"create the ordered output raw.ordered: its source is compacted", "choose how long to keep records",
 			"kafka-topics --bootstrap-server", "--create --topic raw.ordered --partitions 2 --replication-factor 1 --config cleanup.policy=delete", "--config retention.ms=-1",
 		}},
 		{name: "compacted source, outputs made by hand", source: m{fault.CleanupPolicy: "compact"}, output: out(fault.RetentionMs, "1000000")},
@@ -205,7 +205,7 @@ func TestPreflightSettings(t *testing.T) {
 		{name: "time of arrival only", source: m{fault.TimestampType: fault.LogAppendTime}, env: "TIDEMARK_EVENT_TIME=timestamp", fault: []string{
 			"source topic raw", "LogAppendTime", "--entity-name raw --add-config message.timestamp.type=CreateTime", "TIDEMARK_EVENT_TIME=header:",
 		}},
-		{name: "time of arrival after header", source: m{fault.TimestampType: fault.LogAppendTime}, warning: []string{"time of their arrival", "topic=raw ", "kafka-configs"}},
+		{name: "time of arrival after header", source: m{fault.TimestampType: fault.LogAppendTime}, warning: []string{"ordered by arrival time", "topic=raw ", "kafka-configs"}},
 		{name: "time of arrival unused", source: m{fault.TimestampType: fault.LogAppendTime}, env: "TIDEMARK_EVENT_TIME=header:t"},
 
 		{name: "no room for headers", output: m{fault.MaxMessageBytes: "1049611"}, warning: []string{"max.message.bytes is too small", "topic=raw.ordered", "--add-config max.message.bytes=1049612"}},
@@ -219,7 +219,7 @@ func TestPreflightSettings(t *testing.T) {
 		{name: "kept for ever", output: out(fault.RetentionMs, "-1")},
 		{name: "fewer bytes", output: out(fault.RetentionBytes, "5000"), warning: []string{"fewer bytes than its source", "--add-config retention.bytes=-1"}},
 
-		{name: "gone at once", output: out(fault.RetentionMs, "9999"), warning: []string{"keeps records for 9.999s, less than the 10s for which they may be held back", "topic=raw.ordered"}},
+		{name: "gone at once", output: out(fault.RetentionMs, "9999"), warning: []string{"keeps records for 9.999s, less than the 10s for which they may be held", "topic=raw.ordered"}},
 		{name: "gone at once when created", source: m{fault.RetentionMs: "9999"}, warning: []string{"keeps records for 9.999s", "topic=raw.ordered"}},
 		{name: "just not gone", source: m{fault.RetentionMs: "10000"}, output: out(fault.RetentionMs, "10000")},
 
