@@ -343,7 +343,7 @@ func (m *simulation) ended(s *sidecar) {
 // first questions with an unknown error.
 func excused(err error) bool {
 	return fault.IsFenced(err) || errors.Is(err, kerr.FencedInstanceID) || errors.Is(err, kerr.UnknownServerError) ||
-		strings.Contains(err.Error(), ", tried 6 times")
+		strings.Contains(err.Error(), "refused 6 times")
 }
 
 // refuse has brokers refuse a share of the members' requests of one kind, n of

@@ -8,18 +8,18 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
-// A commit waits until brokers have acknowledged all that was put out in the transaction.
-// Where that takes longer than the transaction may last, it is undone, put out again as it
-// was, and undone again, for ever. So how much is put out until the next commit follows
-// how long brokers took to acknowledge what was put out before:
+// A commit waits until brokers have acknowledged everything written in the transaction. If
+// that takes longer than the transaction timeout, the transaction is aborted, written again
+// and aborted again, for ever. So how much is written until the next commit depends on how
+// long brokers took to acknowledge what was written before:
 //
-//	more than half of the transaction timeout   so much less that it would have been a quarter
-//	less than a quarter, with about as much     twice as much
+//	more than half of the transaction timeout   reduced so that it would have taken a quarter
+//	less than a quarter, at about the limit     doubled
 //
-// Some brokers take their time for each request, however small it is. Where less did not
-// help, it does not become still less.
+// Some brokers are slow at every request, however small. A reduction that did not help is
+// not followed by another.
 
-// AckLimit is how many bytes may be put out until the next commit, as learnt from how long
+// AckLimit is how many bytes may be written until the next commit, learnt from how long
 // brokers took to acknowledge them. It outlives sessions. Only the loop uses it.
 type AckLimit struct {
 	Timeout time.Duration // of a transaction
@@ -30,14 +30,13 @@ type AckLimit struct {
 	lastWait  time.Duration
 }
 
-// From mostUnbounded on nothing is bounded any more, and nothing is bounded to less than
-// leastUnacked.
+// At mostUnbounded the limit is dropped; it is never below leastUnacked.
 const (
 	mostUnbounded = 1 << 28
 	leastUnacked  = 64 << 10
 )
 
-// bytes returns how many may be put out.
+// bytes returns how many bytes may be written.
 func (l *AckLimit) bytes() int {
 	if l.most == 0 {
 		return math.MaxInt
@@ -45,7 +44,7 @@ func (l *AckLimit) bytes() int {
 	return l.most
 }
 
-// took learns from a wait for so many bytes. It reports whether less is put out from now on.
+// took learns from a wait for so many bytes. It reports whether the limit was reduced.
 func (l *AckLimit) took(bytes int, wait time.Duration) (less bool) {
 	target := l.Timeout / 4
 	switch {
@@ -69,11 +68,11 @@ func (l *AckLimit) took(bytes int, wait time.Duration) (less bool) {
 	return less
 }
 
-// learnAcks takes account of a wait for acknowledgements in a transaction.
+// learnAcks adjusts the limit after a wait for acknowledgements in a transaction.
 func (w *Writer) learnAcks(wait time.Duration) {
 	if w.Acks.took(w.volume.open, wait) {
-		w.Reporter.Throttle("", slog.LevelWarn, fault.None, "brokers take so long to acknowledge records that a transaction may time out; less is put out in each from now on",
+		w.Reporter.Throttle("", slog.LevelWarn, fault.None, "brokers acknowledge so slowly that a transaction may time out; writing less in each from now on",
 			"waited", wait.Round(time.Millisecond).String(), "transaction_timeout", w.Config.TransactionTimeout.String(),
-			"hint", "look at the brokers' disks and load; until they are faster, raise TIDEMARK_TRANSACTION_TIMEOUT")
+			"hint", "check the brokers' disks and load; until they are faster, raise TIDEMARK_TRANSACTION_TIMEOUT")
 	}
 }

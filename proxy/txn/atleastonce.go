@@ -13,8 +13,8 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
-// atLeastOnce commits offsets once the records are acknowledged. Readers see the records
-// before, and what is written again they see again.
+// atLeastOnce commits offsets once the records are acknowledged. Readers see records before
+// the commit, and see them again if they are written again.
 type atLeastOnce struct {
 	*OffsetCommitter
 	retry *retry
@@ -36,8 +36,8 @@ func (c *atLeastOnce) End(ctx context.Context, offsets []Offset, commit bool) (R
 	}
 	err := c.Commit(ctx, offsets)
 	if Stale(err) {
-		c.Reporter.Info("the group moved on; reading again from the last commit", err, "group", c.Config.Group)
-		c.retry.pending = true // the client hears of it with the next heartbeat
+		c.Reporter.Info("the group has rebalanced, so a commit was refused; going back to the last commit", err, "group", c.Config.Group)
+		c.retry.pending = true // the client learns of it with the next heartbeat
 		return Aborted, nil
 	}
 	return Committed, err

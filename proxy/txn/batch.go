@@ -10,17 +10,16 @@ import (
 	"github.com/tidemarkhq/tidemark/emit"
 )
 
-// What is handed to the client has to stay as it is until it is acknowledged, and not
-// longer: should the transaction be aborted, everything is made anew from the source. So
-// records go in batches of a thousand. When all records of a batch are acknowledged, and
-// those of the batches before, its memory is used again. A transaction may be as long as it
-// likes, and what was written to a moment ago, and is in the processor's cache, is written
-// to next.
+// The memory of a record must not change until the record is acknowledged; after that it is
+// free, because an abort makes everything anew from the source. So records go in batches of
+// a thousand, and the memory of a batch is reused once all its records, and those of the
+// batches before, are acknowledged. A transaction may thus be of any length, and the memory
+// reused next is still in the processor's cache.
 
-// BatchObserver is told of batches, for records may lie in memory of its own.
+// BatchObserver follows batches, because their records may lie in memory that it owns.
 type BatchObserver interface {
 	Flight(number uint64) // from here on records go into this batch
-	Landed(number uint64) // the client needs the records of this batch no more
+	Landed(number uint64) // the client no longer needs the records of this batch
 }
 
 // batch is a number of records that are handed to the client together with the memory they
@@ -30,7 +29,7 @@ type batch struct {
 	outbox *emit.Outbox
 	n      int64        // records handed over
 	bytes  int          // in their keys and values
-	acked  atomic.Int64 // and acknowledged, or refused
+	acked  atomic.Int64 // records acknowledged or refused
 	onAck  func(*kgo.Record, error)
 }
 
@@ -40,22 +39,22 @@ const (
 	batchBytes   = 1 << 20
 )
 
-// add takes note of a record that is handed over now. One that is counted and then not
-// handed over would never be acknowledged: its batch, and all behind it, would never be
-// free.
+// add counts a record that is handed over now. A record that is counted but not handed over
+// would never be acknowledged, and would keep its batch and all later ones from being
+// reused.
 func (b *batch) add(r *kgo.Record) {
 	b.n++
 	b.bytes += len(r.Key) + len(r.Value)
 }
 
-// full reports whether the batch is to get no more records.
+// full reports whether the batch takes no more records.
 func (b *batch) full() bool { return b.n >= batchRecords || b.bytes > batchBytes }
 
-// batches are those of a writer.
+// batches are the batches of a writer.
 type batches struct {
-	batch    *batch   // that is being filled
+	batch    *batch   // being filled
 	inFlight []*batch // full, and not all acknowledged
-	free     []*batch // to be used again
+	free     []*batch // for reuse
 }
 
 // Outbox returns where output records are made until the next Write.

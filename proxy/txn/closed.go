@@ -13,19 +13,19 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
-// closed is an output partition that takes nothing.
+// closed is an output partition that accepts no records.
 type closed struct {
 	err     error
 	visible bool // the brokers say that it has no leader, or too few replicas
 }
 
-// Patience is how many times in a row everything goes back to the commit for what an output
-// partition refuses.
+// Patience is how many times in a row everything goes back to the commit because an output
+// partition refuses records.
 const Patience = 5
 
-// tryAgainOrClose closes the source partitions whose output partitions take nothing. Where
-// all partitions are refused that have written anything, it may as well be the cluster or
-// our producer: nobody would be helped, and all would have to wait for the next try.
+// tryAgainOrClose closes the source partitions whose output partitions accept no records.
+// If every partition that has written is refused, the cause may be the cluster or our
+// producer: closing them all would help none, and all would wait for the next try.
 func (w *Writer) tryAgainOrClose(ctx context.Context, all []*failure) error {
 	var about []*Source
 	errs := map[*Source]error{}
@@ -40,8 +40,8 @@ func (w *Writer) tryAgainOrClose(ctx context.Context, all []*failure) error {
 		case apart && AboutPartition(f.err):
 			about, errs[s] = append(about, s), f.err
 		case s.tries.n > Patience:
-			// it may be the client that cannot any more
-			return fmt.Errorf("write to %s partition %d, tried %d times: %w", f.topic, f.partition, s.tries.n, f.err)
+			// the client itself may be broken
+			return fmt.Errorf("write to %s partition %d: refused %d times: %w", f.topic, f.partition, s.tries.n, f.err)
 		}
 	}
 	if len(about) == 0 {
@@ -54,7 +54,7 @@ func (w *Writer) tryAgainOrClose(ctx context.Context, all []*failure) error {
 		case why[s.Source] != nil:
 			s.closed = &closed{err: fmt.Errorf("%w: %w", why[s.Source], errs[s]), visible: true}
 		case often && err != nil:
-			return fmt.Errorf("write to the outputs of %s partition %d, tried %d times: %w", s.Topic, s.Partition, Patience+1, errs[s])
+			return fmt.Errorf("write to the outputs of %s partition %d: refused %d times: %w", s.Topic, s.Partition, Patience+1, errs[s])
 		case often:
 			s.closed = &closed{err: errs[s]}
 		}
@@ -62,8 +62,7 @@ func (w *Writer) tryAgainOrClose(ctx context.Context, all []*failure) error {
 	return nil
 }
 
-// someAccepted reports whether a partition has written something and is not among those
-// that are refused.
+// someAccepted reports whether a partition has written something and was not refused.
 func (w *Writer) someAccepted(all []*failure) bool {
 	refused := map[*Source]bool{}
 	for _, f := range all {
@@ -77,12 +76,13 @@ func (w *Writer) someAccepted(all []*failure) bool {
 	return false
 }
 
-// errUnwritable says that brokers know why an output partition takes nothing.
+// errUnwritable says that brokers know why an output partition accepts no records.
 var errUnwritable = errors.New("no records can be written now")
 
-// unwritable asks which of the partitions have an output partition that brokers say takes
-// no records, and why. Nothing is tried there: a partition of which as much as one record
-// was tried belongs to the transaction, and that cannot end before it is there again.
+// unwritable returns the source partitions that have an output partition which accepts no
+// records, with the reason that brokers give. It writes nothing to find out: a partition to
+// which even one record was sent belongs to the transaction, which then cannot end before
+// the partition is back.
 func (w *Writer) unwritable(ctx context.Context, sources []*Source) (map[emit.Source]error, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second) // the loop waits
 	defer cancel()
@@ -117,7 +117,7 @@ func (w *Writer) unwritable(ctx context.Context, sources []*Source) (map[emit.So
 	return why, nil
 }
 
-// minInSync returns min.insync.replicas of topics, as far as it may be asked for.
+// minInSync returns min.insync.replicas of topics, as far as we are allowed to read it.
 func (w *Writer) minInSync(ctx context.Context, topics []string) map[string]int {
 	least := map[string]int{}
 	configs, err := w.Admin.DescribeTopicConfigs(ctx, topics...)
@@ -134,8 +134,8 @@ func (w *Writer) minInSync(ctx context.Context, topics []string) map[string]int 
 	return least
 }
 
-// Closed reports whether an output of a source partition takes nothing, so that it has to
-// be suspended. visible: the brokers say why.
+// Closed reports whether an output of a source partition accepts no records, so that the
+// partition has to be suspended. visible: the brokers say why.
 func (s *Source) Closed() (visible, isClosed bool) {
 	if s.closed == nil {
 		return false, false
@@ -143,20 +143,19 @@ func (s *Source) Closed() (visible, isClosed bool) {
 	return s.closed.visible, true
 }
 
-// HaltClosed returns why a partition is suspended whose output takes nothing.
+// HaltClosed returns why a partition is suspended whose output accepts no records.
 func (w *Writer) HaltClosed(s *Source) Halt {
 	return Halt{
 		Why:  fmt.Errorf("write to %s and %s partition %d: %w", s.Ordered, s.Late, s.Partition, s.closed.err),
-		Hint: "see that the partition has a leader and enough replicas in sync: " + fault.CommandsFor(w.Config).Line("kafka-topics", "--describe", "--topic", s.Ordered),
+		Hint: "check that the partition has a leader and enough replicas in sync: " + fault.CommandsFor(w.Config).Line("kafka-topics", "--describe", "--topic", s.Ordered),
 	}
 }
 
-// ForgetTries forgets how often a partition was tried: it is suspended now.
+// ForgetTries resets the count of refusals: the partition is suspended now.
 func (s *Source) ForgetTries() { s.tries = tries{} }
 
-// Reopen asks whether outputs that took nothing can be written to again, as far as brokers
-// can tell. Those that can are tried with their next record alone. why says what the others
-// still wait for.
+// Reopen asks the brokers which outputs that accepted no records can be written to again.
+// Those are tried with their next record alone. why says what the others still wait for.
 func (w *Writer) Reopen(ctx context.Context, sources []*Source) (open []*Source, why map[*Source]error) {
 	if len(sources) == 0 {
 		return nil, nil

@@ -38,7 +38,7 @@ func TestProgressElsewhereForgivesNothing(t *testing.T) {
 		for range times {
 			sources[1].Low++
 			sources[1].written++ // and is accepted
-			w.forgive()
+			w.clearRetries()
 			if err := w.onFailures(t.Context(), []*failure{{"raw.ordered", 0, 0, kerr.KafkaStorageError}}); err != nil {
 				t.Fatal(err)
 			}

@@ -9,9 +9,8 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/config"
 )
 
-// Outputs are compressed as their source is, unless told otherwise: whoever chose
-// a codec for a topic weighed its cost against that of the network and the disk,
-// and the copy has the same bytes.
+// Outputs are compressed like their source by default: whoever chose the source's codec
+// weighed its cost against network and disk, and the output has nearly the same bytes.
 
 // Codecs are the codecs that may be configured for outputs.
 var Codecs = map[config.Compression]kgo.CompressionCodec{
@@ -27,15 +26,15 @@ func CompressionOpt(cfg config.Config, same *SourceCodec) kgo.Opt {
 	return kgo.WithCompressor(same)
 }
 
-// SourceCodec compresses with the codec of the batch that was read last. A source
-// of which producers use several gets one or the other of them.
+// SourceCodec compresses with the codec of the batch that was read last. If the producers
+// of a source use several codecs, its outputs get one or the other.
 type SourceCodec struct {
 	latest  atomic.Uint32
 	made    [5]atomic.Pointer[kgo.Compressor]
-	current uint8 // of the loop, to touch latest only when it changes
+	current uint8 // latest, as the loop knows it, to store latest only when it changes
 }
 
-// Saw takes note of the codec of a record, as its batch says.
+// Saw records the codec of the batch that a record was read from.
 func (c *SourceCodec) Saw(codec uint8) {
 	if codec != c.current {
 		c.current = codec

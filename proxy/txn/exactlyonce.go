@@ -13,14 +13,14 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
-// EndPatience is how long ending a transaction takes at the most when all is well: some
+// EndPatience is the longest that ending a transaction takes when nothing is wrong: some
 // milliseconds, or until other members have joined.
 const EndPatience = 2 * time.Second
 
 // Membership is what a transaction needs of the consumer group.
 type Membership struct {
-	Allow func() // lets rebalances through, from now on
-	Block func() // holds them back again, once those under way are through
+	Allow func() // allows rebalances, from now on
+	Block func() // blocks them again, after those under way have ended
 	// Moved reports whether partitions were revoked since the last Forget.
 	Moved func() bool
 }
@@ -35,7 +35,7 @@ type exactlyOnce struct {
 	retry    *retry
 
 	beginning, ending fault.Wait
-	doubted           int // large commits in a row that were undone for an unknown reason
+	doubted           int // large commits in a row that were aborted for an unknown reason
 }
 
 // Atomic implements Committer.
@@ -53,7 +53,7 @@ func (c *exactlyOnce) Begin(context.Context) error {
 // End implements Committer.
 func (c *exactlyOnce) End(ctx context.Context, offsets []Offset, commit bool) (Result, error) {
 	try := kgo.TransactionEndTry(commit)
-	empty := commit && len(offsets) == 0 // what was written in it was refused, and its partition dropped
+	empty := commit && len(offsets) == 0 // all its records were refused, and their partitions suspended
 	if empty {
 		// After a commit without offsets the client holds its locks for half a second.
 		try = kgo.TryAbort
@@ -77,7 +77,7 @@ func (c *exactlyOnce) End(ctx context.Context, offsets []Offset, commit bool) (R
 		return Aborted, fault.Uncommittable(c.cfg, fmt.Errorf("end the transaction of %q: %w", c.cfg.TransactionalID(), err))
 	case !committed && !empty:
 		if try == kgo.TryCommit {
-			c.undone(len(offsets), size)
+			c.onAbort(len(offsets), size)
 		}
 		return Aborted, nil
 	}
@@ -85,10 +85,10 @@ func (c *exactlyOnce) End(ctx context.Context, offsets []Offset, commit bool) (R
 	return Committed, nil
 }
 
-// undone takes note of a commit that the client undid. It keeps the reason to itself: a
-// refusal of the offsets, UNKNOWN_SERVER_ERROR, or a refusal of the heartbeat after.
-func (c *exactlyOnce) undone(offsets, size int) {
-	c.reporter.Warn("a commit was undone; going back to the one before", fault.ErrOffsetsRefused, "group", c.cfg.Group)
+// onAbort handles a commit that the client aborted. The client hides the reason: refused
+// offsets, UNKNOWN_SERVER_ERROR, or a refused heartbeat afterwards.
+func (c *exactlyOnce) onAbort(offsets, size int) {
+	c.reporter.Warn("a commit was aborted; going back to the last commit", fault.ErrOffsetsRefused, "group", c.cfg.Group)
 	c.retry.pending = true
 	if size > doubtfulBytes {
 		if c.doubted++; c.doubted > 1 {
@@ -97,18 +97,18 @@ func (c *exactlyOnce) undone(offsets, size int) {
 	}
 }
 
-// end ends the transaction. When the group has thrown us out, the client waits for a
-// heartbeat that nobody sends until the callback for it has run, which waits for us to let
-// rebalances through; so that is done when the end takes long, and the client then aborts.
-// Whatever takes longer than a transaction may last has been aborted anyway.
+// end ends the transaction. If the group has thrown us out, the client waits for a heartbeat
+// that is not sent until the revocation callback has run, which waits for us to allow
+// rebalances. So end allows them when it takes long, and the client then aborts. A
+// transaction that is not ended within its timeout has been aborted by the brokers anyway.
 func (c *exactlyOnce) end(ctx context.Context, try kgo.TransactionEndTry) (committed bool, err error) {
 	defer c.reporter.Waits.Begin(c.ending)()
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.TransactionTimeout)
 	defer cancel()
 	allowed := make(chan struct{})
-	let := time.AfterFunc(min(EndPatience, c.cfg.TransactionTimeout/4), func() { c.group.Allow(); close(allowed) })
+	allow := time.AfterFunc(min(EndPatience, c.cfg.TransactionTimeout/4), func() { c.group.Allow(); close(allowed) })
 	committed, err = c.gts.End(ctx, try)
-	if !let.Stop() {
+	if !allow.Stop() {
 		<-allowed
 		c.group.Block()
 	}

@@ -12,30 +12,29 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
-// Offset is what a commit says of one partition.
+// Offset is what a commit stores for one partition.
 type Offset struct {
 	Topic       string
 	ID          [16]byte // of the topic; zero before Kafka 2.8
 	Partition   int32
-	At          int64 // to be read next by whoever takes over
+	At          int64 // where the next owner begins to read
 	LeaderEpoch int32 // of the record before; -1: not known
 	Metadata    string
 }
 
-// CommitBytes is how large a commit may be. Brokers write its offsets as one batch into
-// __consumer_offsets, which takes a megabyte by default. Where they take less, less is
-// tried: see Limits.commitRefused.
+// CommitBytes is the largest commit that is tried first, in bytes. Brokers write its offsets
+// as one batch into __consumer_offsets, which accepts a megabyte by default. If they refuse
+// it, the limit is lowered: see Limits.CommitRefused.
 const CommitBytes = 512 << 10
 
-// OffsetBytes is about what one offset with the metadata of a snapshot takes of that.
+// OffsetBytes is the approximate size of one offset with the metadata of a snapshot.
 const OffsetBytes = 250
 
-// doubtfulBytes is from which size on a commit may have been refused for its size although
-// brokers do not say so. Kafka 4.1 answers a commit that is too large with
-// UNKNOWN_SERVER_ERROR.
+// doubtfulBytes is the size from which a refused commit may have been too large although
+// brokers do not say so: Kafka 4.1 answers UNKNOWN_SERVER_ERROR to one that is.
 const doubtfulBytes = 64 << 10
 
-// size is about what an offset takes in the batch.
+// size is the approximate size of an offset in the batch, in bytes.
 func (o *Offset) size(group string) int { return 90 + len(group) + len(o.Topic) + len(o.Metadata) }
 
 func sizeOf(offsets []Offset, group string) (n int) {
@@ -45,7 +44,7 @@ func sizeOf(offsets []Offset, group string) (n int) {
 	return n
 }
 
-// byTopic yields the offsets of one topic after the other. They are grouped.
+// byTopic yields the offsets topic by topic. They are grouped by topic already.
 func byTopic(offsets []Offset) iter.Seq[[]Offset] {
 	return func(yield func([]Offset) bool) {
 		for len(offsets) > 0 {
@@ -62,7 +61,7 @@ func byTopic(offsets []Offset) iter.Seq[[]Offset] {
 }
 
 // Put writes offsets, grouped by topic, into the request that a client is about to send.
-// They replace the client's own, the ends of what it polled; that also brings in
+// They replace the client's own offsets, which are the ends of what it polled and lack
 // partitions that polled nothing.
 func Put(offsets []Offset, into *kmsg.TxnOffsetCommitRequest) {
 	into.Topics = into.Topics[:0]
@@ -78,15 +77,14 @@ func Put(offsets []Offset, into *kmsg.TxnOffsetCommitRequest) {
 	}
 }
 
-// TooLargeCommit reports whether brokers refused a commit of a size for that, or may have.
+// TooLargeCommit reports whether brokers refused a commit because of its size, or may have.
 func TooLargeCommit(err error, size int) bool {
 	return errors.Is(err, kerr.InvalidCommitOffsetSize) || TooLarge(err) || errors.Is(err, kerr.UnknownServerError) && size > doubtfulBytes
 }
 
-// Limits are the limits of brokers that have been learnt from refusals. They outlive
-// sessions.
+// Limits are brokers' limits, learnt from refusals. They outlive sessions.
 type Limits struct {
-	SizeAware bool // a record was met that does not fit uncompressed; see size.go
+	SizeAware bool // a record did not fit uncompressed; see size.go
 
 	commit int            // bytes of a commit
 	batch  map[string]int // bytes of a batch before compression, by output topic
@@ -95,7 +93,7 @@ type Limits struct {
 // NewLimits returns limits that know nothing yet.
 func NewLimits() *Limits { return &Limits{commit: CommitBytes, batch: map[string]int{}} }
 
-// Offsets returns how many offsets of a size may go in one commit.
+// Offsets returns how many offsets of a size fit into one commit.
 func (l *Limits) Offsets(size int) int { return max(l.commit/size, 1) }
 
 // Batch returns the most bytes that a batch of an output topic may have before compression.
@@ -124,6 +122,6 @@ func (l *Limits) CommitRefused(reporter *fault.Reporter, cfg config.Config, n, s
 			"raise the limit: "+fault.CommandsFor(cfg).Set("__consumer_offsets", fault.MaxMessageBytes, fmt.Sprint(batchDefault)))
 	}
 	l.LimitCommit(min(l.commit, size) / 2)
-	reporter.Warn("a commit was too large; trying with fewer partitions at once", err, "group", cfg.Group, "most_partitions", n/2)
+	reporter.Warn("a commit was too large; committing fewer partitions at once from now on", err, "group", cfg.Group, "most_partitions", n/2)
 	return nil
 }

@@ -20,10 +20,10 @@ import (
 //	size        the limits are learnt: see size.go
 //	a record    refused for good (RefusedForGood): the record is found, and its partition
 //	            suspended before it; see suspect.go
-//	partition   an output partition that takes nothing for now (AboutPartition): it is
-//	            tried again from the commit, and when that does not help, or the brokers
-//	            say why, the source partition is suspended; see closed.go
-//	all else    the topic, our rights, the producer: see permanent, and run.go
+//	partition   an output partition accepts no records for now (AboutPartition): Tidemark
+//	            retries from the commit; if that does not help, or the brokers say why,
+//	            the source partition is suspended; see closed.go
+//	all else    the topic, our permissions, the producer: see permanent, and run.go
 
 // failure is a record that was not acknowledged.
 type failure struct {
@@ -33,8 +33,8 @@ type failure struct {
 	err       error
 }
 
-// failures are those since the last commit, the first of each output partition. The client
-// adds them, from goroutines of its own.
+// failures are the records refused since the last commit, the first of each output
+// partition. The client adds them, from its own goroutines.
 type failures struct {
 	some  atomic.Bool
 	mu    sync.Mutex
@@ -55,7 +55,7 @@ func (fs *failures) add(f *failure) {
 	fs.some.Store(true)
 }
 
-// take returns them, and forgets them.
+// take returns and clears them.
 func (fs *failures) take() []*failure {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -65,13 +65,13 @@ func (fs *failures) take() []*failure {
 	return taken
 }
 
-// RefusedForGood reports that brokers find fault with a record, and will each time.
+// RefusedForGood reports whether brokers refuse a record itself, and will every time.
 func RefusedForGood(err error) bool {
 	return errors.Is(err, kerr.InvalidTimestamp) || errors.Is(err, kerr.InvalidRecord)
 }
 
-// AboutPartition reports that the output partition is to blame, as far as one can tell, and
-// neither the record nor our producer.
+// AboutPartition reports whether the cause is the output partition, as far as the error
+// tells, and not the record or our producer.
 func AboutPartition(err error) bool {
 	if errors.Is(err, kgo.ErrRecordRetries) {
 		return true // it could not even be sent
@@ -90,9 +90,9 @@ func AboutPartition(err error) bool {
 	return false
 }
 
-// onFailures decides what is done after refusals, when everything goes back to the last
-// commit. What is written again may be refused again as long as the cause is there, so the
-// pause before that grows; see Pause.
+// onFailures decides what to do about refused records, before everything goes back to the
+// last commit. They may be refused again as long as the cause persists, so the pause before
+// each retry grows; see Pause.
 func (w *Writer) onFailures(ctx context.Context, all []*failure) error {
 	for _, f := range all {
 		if TooLarge(f.err) && !errors.Is(f.err, errKnown) {
@@ -105,14 +105,14 @@ func (w *Writer) onFailures(ctx context.Context, all []*failure) error {
 	var partitions []*failure
 	for _, f := range all {
 		if errors.Is(f.err, errKnown) {
-			continue // its partition is suspended when it comes to the record again
+			continue // its partition will be suspended when it reaches the record again
 		}
 		if fault.IsExpired(f.err) {
 			w.Reporter.Info(Expired, f.err, "transactional_id", w.Config.TransactionalID())
 			w.retry.pending = true
 			continue
 		}
-		w.Reporter.Warn("a record was not accepted; going back to the last commit", f.err, "topic", f.topic, "partition", f.partition)
+		w.Reporter.Warn("a record was refused; going back to the last commit", f.err, "topic", f.topic, "partition", f.partition)
 		w.retry.pending = true
 		if RefusedForGood(f.err) {
 			w.suspectWriterOf(f)
@@ -123,8 +123,8 @@ func (w *Writer) onFailures(ctx context.Context, all []*failure) error {
 	return w.tryAgainOrClose(ctx, partitions)
 }
 
-// Expired is what is logged when the brokers have forgotten our transactional id.
-const Expired = "the brokers have forgotten our transactional id, which had no transaction for transactional.id.expiration.ms; taking it again"
+// Expired is logged when our transactional id has expired at the brokers.
+const Expired = "the transactional id had no transaction for transactional.id.expiration.ms and has expired; registering it again"
 
 // writerOf returns the source partition whose records go to an output partition.
 func (w *Writer) writerOf(f *failure) *Source {
@@ -136,15 +136,15 @@ func (w *Writer) writerOf(f *failure) *Source {
 	return nil
 }
 
-// tries is how often everything went back to the commit for a source partition, until it
-// gets past the record that was refused.
+// tries is how often everything went back to the commit because of a source partition,
+// until it gets past the refused record.
 type tries struct {
 	n   int
 	low int64 // L at the last of them
 }
 
-// forgive forgets the refusals that partitions have got past.
-func (w *Writer) forgive() {
+// clearRetries clears the refusals of partitions that have got past the refused record.
+func (w *Writer) clearRetries() {
 	waiting := false
 	for _, s := range w.sources {
 		if s.tries.n > 0 && s.Low > s.tries.low {
@@ -157,7 +157,7 @@ func (w *Writer) forgive() {
 	}
 }
 
-// permanent returns a fault if trying again would be no use to any partition.
+// permanent returns a fault if no partition could write after a retry either.
 func (w *Writer) permanent(f *failure) *fault.Fault {
 	t := fault.CommandsFor(w.Config)
 	err := fmt.Errorf("write to %s partition %d: %w", f.topic, f.partition, f.err)
@@ -165,24 +165,24 @@ func (w *Writer) permanent(f *failure) *fault.Fault {
 	case errors.Is(err, kerr.TopicAuthorizationFailed):
 		return fault.Usage(err, "allow it: "+t.Allow("--topic", f.topic, kadm.OpWrite, kadm.OpDescribe, kadm.OpRead))
 	case errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.UnknownTopicID):
-		return fault.Failed(err, "the topic is gone; start again, and it is created")
+		return fault.Failed(err, "the topic was deleted; restart, which creates it again")
 	}
 	return fault.Permanent(w.Config, err)
 }
 
-// Refused says that brokers do not take a record, and that its source partition has to be
+// Refused says that brokers refuse a record, and that its source partition has to be
 // suspended before it.
 type Refused struct {
 	Source *Source
 	Record Record
 	Halt
-	// Drop says that of the partition nothing else is uncommitted: what is in memory of it
-	// can be dropped, and all other partitions go on. Otherwise everything has to go back
-	// to the last commit, and the partition is suspended when it comes to the record again.
+	// Drop says that nothing else of the partition is uncommitted: its state in memory can
+	// be dropped, and all other partitions go on. Otherwise everything has to go back to the
+	// last commit, and the partition is suspended when it reaches the record again.
 	Drop bool
 }
 
-// Halt is why a partition is suspended, and what mends it.
+// Halt is why a partition is suspended, and how to fix it.
 type Halt struct {
 	Why  error
 	Hint string
@@ -194,19 +194,19 @@ func (r *Refused) Error() string { return r.Why.Error() }
 // Unwrap returns the brokers' answer.
 func (r *Refused) Unwrap() error { return r.Why }
 
-// refusedRecord is a record that brokers do not take: it does not fit, or is refused for good.
+// refusedRecord is a record that brokers refuse: it does not fit, or is refused for good.
 type refusedRecord struct {
 	offset  int64
-	held    bool // it had been judged, and was on its way out
+	held    bool // it was being released from the buffer
 	topic   string
 	keyless bool
 	err     error
-	retry   bool // it is to be tried again
+	retry   bool // try it again
 }
 
-// refuse notes that a source partition has to be suspended before a record: at once, if
-// that is the only one of the partition since the last commit, else when it comes to the
-// record again.
+// refuse records that a source partition has to be suspended before a record: at once (drop)
+// if the partition has written no other record since the last commit, else when it reaches
+// the record again.
 func (w *Writer) refuse(s *Source, h *Handed, drop bool) error {
 	s.suspect = nil
 	kind := ErrForGood
@@ -225,15 +225,15 @@ func (w *Writer) refuse(s *Source, h *Handed, drop bool) error {
 // errKnown says that the record at which a partition will be suspended is known.
 var errKnown = errors.New("its partition is suspended before it")
 
-// ErrForGood says that a record is refused each time.
+// ErrForGood says that a record is refused every time.
 var ErrForGood = errors.New("the brokers refuse the record for good")
 
-// Halt says why a source partition has to be suspended before the record that it has come
-// to. If that is to be tried again, it is written alone, once everything before it is
-// committed: again.
+// Halt returns why a source partition has to be suspended before the record that it has
+// reached. again: the record is to be tried again instead, written alone once everything
+// before it is committed.
 func (w *Writer) Halt(s *Source) (halt Halt, again bool) {
 	if s.refused.retry {
-		// If it is refused again, nothing else is undone with it.
+		// If it is refused again, nothing else has to be aborted.
 		s.refused = nil
 		s.suspect = &suspect{left: 1, alone: true}
 		return halt, true
@@ -241,16 +241,16 @@ func (w *Writer) Halt(s *Source) (halt Halt, again bool) {
 	return w.haltAt(s.refused), false
 }
 
-// HaltsAt reports whether it is the record at an offset before which the partition has to
-// be suspended, before that is judged or, held, released.
+// HaltsAt reports whether the partition has to be suspended before the record at an offset:
+// before it is released if held, else before it is judged.
 func (s *Source) HaltsAt(held bool, offset int64) bool {
 	return s.refused != nil && s.refused.held == held && s.refused.offset == offset
 }
 
-// MayHalt reports whether there is a record before which the partition has to be suspended.
+// MayHalt reports whether HaltsAt is true for any record.
 func (s *Source) MayHalt() bool { return s.refused != nil }
 
-// TryAgain has the record at which a partition is suspended be tried again.
+// TryAgain has the record before which a partition is suspended tried again.
 func (s *Source) TryAgain() {
 	if s.refused != nil {
 		s.refused.retry = true
@@ -272,15 +272,15 @@ func (w *Writer) haltAt(at *refusedRecord) Halt {
 	return h
 }
 
-// Cure says what has a record taken that is refused for good.
+// Cure says how to get a record accepted that is refused for good.
 func Cure(t fault.Commands, topic string, err error, keyless bool) string {
 	switch {
 	case errors.Is(err, kerr.InvalidTimestamp):
-		return "the topic refuses times that its source has let in: " +
+		return "the topic refuses timestamps that its source accepted: " +
 			t.Set(topic, fault.TimestampBefore, "9223372036854775807") + "; and " + t.Set(topic, fault.TimestampAfter, "9223372036854775807")
 	case keyless:
-		return "a compacted topic takes no record without a key: " + t.Set(topic, "cleanup.policy", "delete") +
-			"; if it is not compacted, the brokers' logs say what they find fault with"
+		return "a compacted topic accepts no record without a key: " + t.Set(topic, "cleanup.policy", "delete") +
+			"; if it is not compacted, see the brokers' logs for the reason"
 	}
-	return "the brokers' logs say what they find fault with; change what makes them refuse it, such as a validation of schemas on " + topic
+	return "see the brokers' logs for the reason, and remove it, such as a schema validation on " + topic
 }

@@ -13,32 +13,30 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
-// An output may not take what the source took: our headers were added, or its
-// max.message.bytes is smaller. What brokers limit is a batch after compression, what the
-// client limits is one before it, and a record that it finds too large it does not even
-// send.
+// An output may refuse what the source accepted: our headers were added, or its
+// max.message.bytes is smaller. Brokers limit batches after compression, the client limits
+// them before, and does not even send a record that is larger than its limit.
 //
-// So as long as every record fits uncompressed, the client packs batches up to the output's
-// limit, and no broker can refuse one. With the first record that does not, the session is
-// begun anew and size-aware: the client's limit is out of the way, the writer flushes
-// before a batch could outgrow the output's limit, and a record that is larger by itself is
-// sent alone. If the broker refuses it, it goes without one of our headers after the other,
-// and if it is too large even bare, its partition is suspended.
+// So as long as every record fits uncompressed, the client fills batches up to the output's
+// limit, and no broker can refuse one. The first record that does not fit starts a new,
+// size-aware session: the client's limit is raised out of the way, the writer flushes before
+// a batch could exceed the output's limit, and a record that exceeds it by itself is sent
+// alone. If the broker refuses it, our headers are dropped one by one; if it is too large
+// even without them, its partition is suspended.
 //
-// A batch that is refused although it was within the limit means that the limit is lower
-// than we know; then half of it is assumed.
+// If a batch within the limit is refused, the limit is lower than we know, and is halved.
 
 const (
-	batchDefault = 1_000_012 // max.message.bytes of a broker that was told nothing
+	batchDefault = 1_000_012 // the brokers' default of max.message.bytes
 
-	// LeastBatch is the lowest limit of a batch that the client takes, in bytes.
+	// LeastBatch is the lowest limit of a batch that the client accepts, in bytes.
 	LeastBatch = 512
-	// MostBatch is the highest: the client sends no larger request, and brokers take none.
+	// MostBatch is the highest: the client sends no larger request, and brokers accept none.
 	MostBatch = 100 << 20
 )
 
-// ErrLimits says that the session has to begin anew with other limits.
-var ErrLimits = errors.New("larger than the output's limit allows for; going on with what was learnt")
+// ErrLimits says that a new session has to begin with the limits learnt.
+var ErrLimits = errors.New("larger than the output accepts; continuing with smaller batches")
 
 // errBare says that a record is too large even without our headers.
 var errBare = errors.New("too large even without any added header")
@@ -48,11 +46,11 @@ func TooLarge(err error) bool {
 	return errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.RecordListTooLarge) // larger than a segment
 }
 
-// maxBatch is the most that a batch of an output may have before compression.
+// maxBatch is the largest batch of an output before compression, in bytes.
 func (w *Writer) maxBatch(topic string) int { return w.Limits.Batch(topic, w.MaxBatch(topic)) }
 
 // ClientMaxBatch returns the client's limit for the batches of each of the topics. The
-// client asks at any time, so it is not the one that is being learnt.
+// client may call it at any time, so later changes to l do not show in it.
 func ClientMaxBatch(l *Limits, maxBatch func(topic string) int, topics []string) func(topic string) int32 {
 	if l.SizeAware {
 		return func(string) int32 { return MostBatch }
@@ -77,14 +75,14 @@ func (w *Writer) tooLarge(f *failure) error {
 		w.Limits.SizeAware = true
 	case limit == LeastBatch:
 		return fault.Failed(fmt.Errorf("write to %s partition %d: a batch of %d bytes: %w", f.topic, f.partition, limit, f.err),
-			"raise it: "+fault.CommandsFor(w.Config).Set(f.topic, fault.MaxMessageBytes, fmt.Sprint(batchDefault)))
+			"raise the limit: "+fault.CommandsFor(w.Config).Set(f.topic, fault.MaxMessageBytes, fmt.Sprint(batchDefault)))
 	default:
 		w.Limits.BatchRefused(f.topic, limit)
 	}
 	return fmt.Errorf("write to %s partition %d: %w: %w", f.topic, f.partition, ErrLimits, f.err)
 }
 
-// packed is what has been written to an output partition since the last flush, in bytes.
+// packed counts the bytes written to an output partition since a flush.
 type packed struct {
 	flush int
 	bytes int
@@ -117,7 +115,7 @@ func (w *Writer) fit(ctx context.Context, s *Source, r Record) error {
 }
 
 // alone writes a record in a batch of its own, with as many of the added headers as the
-// broker takes. A refusal for its size leaves the transaction as it was.
+// broker accepts. A refusal for its size leaves the transaction intact.
 func (w *Writer) alone(ctx context.Context, s *Source, r Record) error {
 	if err := w.Flush(ctx); err != nil {
 		return err
@@ -134,7 +132,7 @@ func (w *Writer) alone(ctx context.Context, s *Source, r Record) error {
 		}
 		if err == nil && shed > 0 {
 			w.Reporter.Shed.Add(int64(shed))
-			w.Reporter.Logger.Debug("headers left out, for the record would be too large with them",
+			w.Reporter.Logger.Debug("headers left out, because the record would be too large with them",
 				"topic", r.Topic, "partition", r.Partition, "source_offset", r.Offset, "steps", shed)
 		}
 		if !TooLarge(err) || !w.Limits.SizeAware {
@@ -147,16 +145,16 @@ func (w *Writer) alone(ctx context.Context, s *Source, r Record) error {
 	}
 }
 
-// writeAlone sends a record and waits for the answer. The client itself waits for as long
-// as it takes once brokers may have the record.
+// writeAlone sends a record and waits for the answer. The client itself waits without limit
+// once brokers may have the record.
 func (w *Writer) writeAlone(ctx context.Context, s *Source, r *kgo.Record) error {
-	patience := w.Config.TransactionTimeout // later it is of no use
+	patience := w.Config.TransactionTimeout // the transaction is aborted by then
 	if s.suspect != nil && s.suspect.closed != nil {
 		patience = reopenPatience
 	}
 	wait, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	r.Context = nil // the client has left that of the last try in it
+	r.Context = nil // the client left that of the last try in it
 	answer := make(chan error, 1)
 	go func() { answer <- w.Client.ProduceSync(wait, r).FirstErr() }()
 	late := time.NewTimer(w.Config.TransactionTimeout + time.Second)
@@ -169,8 +167,9 @@ func (w *Writer) writeAlone(ctx context.Context, s *Source, r *kgo.Record) error
 	}
 }
 
-// reopenPatience is how long an output partition may take that took nothing before.
+// reopenPatience is how long an output partition that accepted no records may take to
+// acknowledge the one it is tried with.
 const reopenPatience = time.Second
 
-// errUnanswered says that a record was neither taken nor refused.
+// errUnanswered says that a record was neither accepted nor refused.
 var errUnanswered = errors.New("not acknowledged")

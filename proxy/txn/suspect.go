@@ -6,35 +6,35 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// A batch is refused as a whole, and the client does not pass on which record the brokers
-// find fault with. So after the abort the records of a partition under suspicion go in
-// groups, each of which is waited for, and what is refused of a group is sent again in ever
+// A batch is refused as a whole, and the client does not say which record the brokers
+// refuse. So after the abort, the records of a suspect partition are sent in groups. The
+// writer waits for each group, and sends the refused records of a group again in ever
 // smaller parts, within the same transaction:
 //
 //	group   a b c d e f g h    refused from c on (the batches behind a refused one fail with it)
-//	                c d e      taken
+//	                c d e      accepted
 //	                f g        refused
-//	                f          refused alone: the one; g and h are not sent
+//	                f          refused alone: found; g and h are not sent
 //
 // If the record is the first of its partition since the last commit, nothing of the
-// partition is in the transaction: its state in memory is dropped, and whatever else is in
-// the transaction stays. So it is each time the partition is tried again. Otherwise all
-// goes back to the commit once more, and on coming to the record again, what precedes it is
-// committed and the partition is suspended.
+// partition is in the transaction: its state in memory is dropped, and the rest of the
+// transaction stays. That is the case each time a suspended partition is tried again.
+// Otherwise everything goes back to the commit once more; when the partition reaches the
+// record again, what precedes it is committed and the partition is suspended.
 
-// suspect is a partition one of whose records brokers refuse, and of which it is not known
-// which one it is, or whether they still do.
+// suspect is a partition of which brokers refuse a record. Which one is not known yet, or
+// whether they still do.
 type suspect struct {
-	left   int       // so many of the records to come are under suspicion
+	left   int       // how many of the next records are suspect
 	alone  bool      // they are sent one by one
 	group  []*Handed // sent, and not yet waited for
-	closed error     // why the output partition took none; it is tried again
+	closed error     // why the output partition accepted none; it is tried again
 }
 
 // Handed is a record that has been handed to the client.
 type Handed struct {
 	Record
-	Err error // that it was answered with
+	Err error // the answer; nil: accepted
 }
 
 // groupSize is how many records of a suspect are sent together.
@@ -78,13 +78,13 @@ func (w *Writer) hand(ctx context.Context, h *Handed) {
 	w.Client.Produce(ctx, h.Record.Record, func(_ *kgo.Record, err error) { h.Err = err })
 }
 
-// Examining reports whether the group of another source partition than s is under way. It
-// has to be closed before s may write.
+// Examining reports whether the group of another source partition than s is under way. The
+// caller has to close it before s may write.
 func (w *Writer) Examining(s *Source) bool { return w.examined != nil && w.examined != s }
 
-// CloseGroup waits for the group of a suspect that is under way, if there is one. With
-// drop, the partition may be suspended on the spot, which a *Refused says; without, that is
-// left to its coming to the record again.
+// CloseGroup waits for the group of a suspect that is under way, if there is one. With drop,
+// it may return a *Refused, for the partition to be suspended at once; without, the
+// partition is suspended when it reaches the record again.
 func (w *Writer) CloseGroup(ctx context.Context, drop bool) error {
 	s := w.examined
 	if s == nil {
@@ -105,7 +105,7 @@ func (w *Writer) CloseGroup(ctx context.Context, drop bool) error {
 	}
 	if culprit == nil {
 		for _, h := range group {
-			w.batch.onAck(h.Record.Record, h.Err) // some may have come to another error
+			w.batch.onAck(h.Record.Record, h.Err) // some may have another error
 		}
 		if w.mustRollBack() {
 			return ErrRollback
@@ -115,10 +115,10 @@ func (w *Writer) CloseGroup(ctx context.Context, drop bool) error {
 	for _, h := range group {
 		w.batch.onAck(h.Record.Record, nil)
 	}
-	// A record behind the one at fault may have been taken all the same: late and ordered
+	// A record behind the refused one may still have been accepted: late and ordered
 	// records go to two output partitions.
-	taken := len(refusedOf(group)) < len(group)
-	return w.refuse(s, culprit, drop && !taken && s.written == len(group))
+	accepted := len(refusedOf(group)) < len(group)
+	return w.refuse(s, culprit, drop && !accepted && s.written == len(group))
 }
 
 func refusedOf(hs []*Handed) (refused []*Handed) {
@@ -130,16 +130,16 @@ func refusedOf(hs []*Handed) (refused []*Handed) {
 	return refused
 }
 
-// Sifter finds out which record it is that brokers refuse for good.
+// Sifter finds the record that brokers refuse for good.
 type Sifter struct {
-	Send    func(*Handed) error // to the client; the answer comes to the record itself
+	Send    func(*Handed) error // to the client; the answer is in Handed.Err after Flush
 	Flush   func() error
 	ForGood func(error) bool
 }
 
-// First sends refused records again, in order and in ever smaller parts, up to the first
-// that is refused by itself; nil: it met none. It stops at any other error, which it leaves
-// with the records that were not taken.
+// First sends refused records again, in order and in ever smaller parts, and returns the
+// first that is refused by itself; nil: none. It stops at any other error, and leaves that
+// in Err of the records that were not accepted.
 func (f Sifter) First(refused []*Handed) (*Handed, error) {
 	const tries = 3 // of a record alone
 	for _, h := range refused {
@@ -181,7 +181,7 @@ func (f Sifter) again(hs []*Handed) error {
 	return f.Flush()
 }
 
-// answeredAlone takes the answer to a record that was sent alone.
+// answeredAlone handles the answer to a record that was sent alone.
 func (w *Writer) answeredAlone(s *Source, r Record, err error) error {
 	at := s.suspect
 	switch {
@@ -191,7 +191,7 @@ func (w *Writer) answeredAlone(s *Source, r Record, err error) error {
 	case err != nil && at != nil && at.closed != nil && s.written == 1:
 		w.batch.onAck(r.Record, nil)
 		if !AboutPartition(err) {
-			err = at.closed // it was not waited for
+			err = at.closed // the wait was cut short, so err says nothing new
 		}
 		s.suspect, s.closed = nil, &closed{err: err}
 		w.unwrite(s)

@@ -18,7 +18,7 @@ import (
 // Options are what a Writer works with.
 type Options struct {
 	Config   config.Config
-	Client   *kgo.Client               // that records are produced with
+	Client   *kgo.Client               // the producer
 	Session  *kgo.GroupTransactSession // its transactions; nil: at least once
 	Admin    *kadm.Client
 	Reporter *fault.Reporter
@@ -44,20 +44,20 @@ type Writer struct {
 	began      time.Time // when the transaction was opened, or the first record written since the last commit; zero: neither
 	committed  time.Time // when the last commit ended
 	flushes    int       // counted only to know which records are in one batch; see fit
-	partitions int       // that have written something since the last commit
+	partitions int       // how many have written something since the last commit
 	perOffset  int       // bytes of an offset in the last commit
 	volume     volume
-	most       int // bytes that may be written until the next commit
+	most       int // how many bytes may be written until the next commit
 	retry      retry
 	examined   *Source // the suspect with a group under way; nil: none
-	waited     bool    // for brokers, or it is full: see TakeWaited
+	waited     bool    // it waited for brokers, or became full: see TakeWaited
 }
 
 // Source is a source partition as the writer knows it: what it has written since the last
 // commit, and what brokers have refused of it.
 type Source struct {
 	emit.Source
-	Low int64 // below it nothing is owed any more; the caller sets it before a commit
+	Low int64 // L: everything below it is in an output; the caller sets it before a commit
 
 	written int // records since the last commit
 	packed  [2]packed
@@ -74,7 +74,7 @@ func New(o Options) *Writer {
 		Options: o, sources: map[emit.Source]*Source{}, committed: time.Now(), perOffset: OffsetBytes, most: math.MaxInt, retry: newRetry(),
 		Offsets: &OffsetCommitter{
 			Config: o.Config, Client: o.Client, Reporter: o.Reporter, Limits: o.Limits,
-			Wait: fault.GroupWait(t, "a commit of offsets", EndPatience),
+			Wait: fault.GroupWait(t, "the commit of offsets", EndPatience),
 		},
 	}
 	if o.Session == nil {
@@ -100,7 +100,7 @@ func (w *Writer) Source(src emit.Source) *Source {
 	return s
 }
 
-// Forget forgets the source partitions that are not ours any more.
+// Forget drops the state of source partitions that are no longer ours.
 func (w *Writer) Forget(gone func(topic string, n int32) bool) {
 	for src, s := range w.sources {
 		if gone(src.Topic, src.Partition) {
@@ -110,7 +110,7 @@ func (w *Writer) Forget(gone func(topic string, n int32) bool) {
 	}
 }
 
-// unwrite takes a partition out of the number of those that have written something.
+// unwrite uncounts a partition as one that has written something.
 func (w *Writer) unwrite(s *Source) {
 	if s.written > 0 {
 		s.written = 0
@@ -135,8 +135,8 @@ func (w *Writer) Since() time.Time {
 	return w.began
 }
 
-// TakeWaited reports whether, since it was called last, the writer waited for brokers or
-// became full, so that it is time to look at the clock.
+// TakeWaited reports whether the writer has waited for brokers or become full since the last
+// call, so that the caller should look at the clock.
 func (w *Writer) TakeWaited() bool {
 	waited := w.waited
 	w.waited = false
@@ -150,9 +150,9 @@ type Record struct {
 	Held   bool // it was in the buffer
 }
 
-// Write hands a record to the client, which may wait for room. A *Refused says that brokers
-// do not take it, and an ErrRollback that nothing may be written before everything has gone
-// back to the last commit. While another partition is examined, see CloseGroup.
+// Write hands a record to the client, which may wait for room. It returns a *Refused if
+// brokers refuse the record, and ErrRollback if everything has to go back to the last commit
+// first. While Examining, the caller has to call CloseGroup first.
 func (w *Writer) Write(ctx context.Context, s *Source, r Record) error {
 	if w.mustRollBack() {
 		return ErrRollback
@@ -185,12 +185,12 @@ func (w *Writer) Write(ctx context.Context, s *Source, r Record) error {
 	return nil
 }
 
-// ErrRollback says that a record was refused, and everything has to go back to the last
+// ErrRollback says that a record was refused, so everything has to go back to the last
 // commit.
 var ErrRollback = errors.New("a record was refused")
 
-// mustRollBack reports whether a record was refused, and without transactions nothing hides
-// what would be written behind it.
+// mustRollBack reports whether a record was refused and there is no transaction to hide what
+// would be written behind it.
 func (w *Writer) mustRollBack() bool { return !w.Atomic() && w.failures.any() }
 
 // begin opens a transaction if there is none.
@@ -202,14 +202,14 @@ func (w *Writer) begin(ctx context.Context) error {
 	return w.committer.Begin(ctx)
 }
 
-// SetMost sets how many bytes quotas let the writer write until the next commit. Slow
-// brokers may lower it.
+// SetMost sets how many bytes quotas allow until the next commit. Slow brokers may lower it
+// further.
 func (w *Writer) SetMost(bytes int) { w.most = min(bytes, w.Acks.bytes()) }
 
 // Most returns how many bytes may be written until the next commit.
 func (w *Writer) Most() int { return w.most }
 
-// MostRecords returns about how many records that is, and at most so many.
+// MostRecords returns about how many records Most is, capped at most.
 func (w *Writer) MostRecords(most int) int {
 	if w.most == math.MaxInt || w.volume.records == 0 {
 		return most
@@ -218,14 +218,14 @@ func (w *Writer) MostRecords(most int) int {
 	return min(max(w.most/size, 1), most)
 }
 
-// Full reports whether a commit has to come before more is written: for the bytes, or
-// because as many partitions have written as fit into its offsets.
+// Full reports whether a commit is needed before more is written: Most bytes are written, or
+// as many partitions have written as one commit can have offsets.
 func (w *Writer) Full() bool {
 	return w.volume.open >= w.most || w.Atomic() && w.partitions >= w.MostOffsets()
 }
 
-// MostOffsets returns how many partitions fit into a commit, if their offsets are like
-// those of the last one. Without transactions any number does.
+// MostOffsets returns how many partitions fit into a commit, if their offsets are as large as
+// those of the last one. Without transactions there is no limit.
 func (w *Writer) MostOffsets() int {
 	if !w.Atomic() {
 		return math.MaxInt
@@ -249,7 +249,7 @@ func (w *Writer) Commit(ctx context.Context, offsets []Offset) (Result, error) {
 	if result == Aborted {
 		return Aborted, nil
 	}
-	w.forgive()
+	w.clearRetries()
 	for _, s := range w.sources {
 		s.written = 0
 	}
@@ -286,8 +286,8 @@ func (w *Writer) commit(ctx context.Context, offsets []Offset) (Result, error) {
 	return result, err
 }
 
-// ForgetRevocation keeps the next transaction from being aborted for a revocation that has
-// been dealt with. Nothing is open.
+// ForgetRevocation keeps a revocation that was handled from aborting the next transaction.
+// Nothing is open.
 func (w *Writer) ForgetRevocation(ctx context.Context) error { return w.committer.Forget(ctx) }
 
 // Rollback forgets what was written since the last commit.
@@ -302,8 +302,8 @@ func (w *Writer) Rollback() {
 	w.rotate(w)
 }
 
-// Pause waits after a refusal, longer each time until everything that was refused has been
-// got past. Nothing is open meanwhile.
+// Pause waits after a refusal, longer each time until all partitions have got past their
+// refused records. Nothing is open meanwhile.
 func (w *Writer) Pause(ctx context.Context) error { return w.retry.wait(ctx) }
 
 // retry is the pause after refusals.
@@ -324,17 +324,17 @@ func (r *retry) wait(ctx context.Context) error {
 	return r.backoff.Wait(ctx)
 }
 
-// slow is how long brokers may take to acknowledge before it is reported.
+// slow is how long brokers may take to acknowledge before that is reported.
 const slow = 5 * time.Second
 
 // Flush waits until everything that was written is acknowledged or refused. The client
-// itself tries for as long as it takes; in a transaction that is no use once it has timed
-// out. Without transactions, what it has not sent yet when a record was refused is not sent
-// at all: see mustRollBack.
+// itself retries without limit; Flush gives up when the transaction has timed out. Without
+// transactions, once a record is refused, records not sent yet are dropped: see
+// mustRollBack.
 func (w *Writer) Flush(ctx context.Context) error {
 	w.flushes++
 	w.waited = true
-	defer w.Reporter.Waits.Begin(fault.Wait{What: "the acknowledgement of records", After: slow, Quiet: true})()
+	defer w.Reporter.Waits.Begin(fault.Wait{What: "acknowledgement of records", After: slow, Quiet: true})()
 	flush := w.Client.Flush
 	if w.mustRollBack() {
 		flush = w.Client.AbortBufferedRecords
@@ -352,13 +352,13 @@ func (w *Writer) Flush(ctx context.Context) error {
 		if w.Atomic() && time.Since(began) >= w.Config.TransactionTimeout {
 			return fmt.Errorf("%d records not acknowledged within %v: %w", w.Client.BufferedProduceRecords(), w.Config.TransactionTimeout, err)
 		}
-		w.Reporter.Warn("records are not acknowledged; waiting", err, "records", w.Client.BufferedProduceRecords())
+		w.Reporter.Warn("records are not acknowledged yet; waiting", err, "records", w.Client.BufferedProduceRecords())
 	}
 }
 
 // volume is how much has been written.
 type volume struct {
-	records, bytes int // of late: halved now and then
+	records, bytes int // recently: both are halved now and then
 	open           int // bytes since the last commit
 }
 
