@@ -7,7 +7,7 @@ import (
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
-// Reading is what is known of the times of a record once it has been read.
+// Reading is the times of a record and how it was read.
 type Reading struct {
 	Event     watermark.Time
 	Timestamp watermark.Time // the record's own; None if it has none
@@ -16,10 +16,10 @@ type Reading struct {
 	Fresh     bool           // it was read as soon as it was in the log
 }
 
-// Evidence sums up the readings of a partition over a Window. A difference
-// above 0 says that the second clock was later.
+// Evidence sums up the readings of a partition over a Window. A difference is positive if
+// the second clock showed a later time.
 type Evidence struct {
-	Records  int64  // looked at: some of those that were read
+	Records  int64  // the sample: how many of the records read
 	Appended bool   // all timestamps were the broker's clock (LogAppendTime)
 	Fresh    bool   // all were read as soon as they were in the log
 	Written  Spread // from event time to the record's timestamp
@@ -27,14 +27,14 @@ type Evidence struct {
 	Transit  Spread // from the record's timestamp to the time of reading
 }
 
-// Window is what a piece of evidence is about: the last whole minute. Until
-// there is one, it is about what there is.
+// Window is the time that evidence covers: the last whole minute or, at first, what there
+// is of it.
 const Window = time.Minute
 
 // Gathering gathers the evidence of one partition. The zero value is ready.
 type Gathering struct {
-	left   uint32            // records until the next that is looked at
-	looked watermark.Instant // when one was, last
+	left    uint32            // records until the next one of the sample
+	sampled watermark.Instant // when the last one was due
 
 	began                    watermark.Instant // of the window
 	records, fresh, appended int64
@@ -43,11 +43,11 @@ type Gathering struct {
 	whole                    bool // last is about a whole window
 }
 
-// One in so many records is looked at, on average: at random, for producers may
-// take turns. Of a partition with few, one is after so long.
+// On average one in oneIn records is sampled: at random, because producers may alternate.
+// In a partition with few records, one is sampled every sampleEvery.
 const (
-	oneIn    = 64
-	unlooked = 100 * time.Millisecond
+	oneIn       = 64
+	sampleEvery = 100 * time.Millisecond
 )
 
 // Poll says that n records, at least one, have been read at now.
@@ -55,12 +55,12 @@ func (g *Gathering) Poll(now watermark.Instant, n int) {
 	if now.Sub(g.began) >= Window {
 		g.Evidence(now)
 	}
-	if now.Sub(g.looked) >= unlooked {
-		g.looked, g.left = now, min(g.left, rand.Uint32N(uint32(n)))
+	if now.Sub(g.sampled) >= sampleEvery {
+		g.sampled, g.left = now, min(g.left, rand.Uint32N(uint32(n)))
 	}
 }
 
-// Due reports whether the next record is to be looked at.
+// Due reports whether the next record belongs to the sample.
 func (g *Gathering) Due() bool {
 	if g.left > 0 {
 		g.left--
@@ -74,7 +74,7 @@ func (g *Gathering) draw() bool {
 	return true
 }
 
-// Add takes a reading into account.
+// Add adds a reading.
 func (g *Gathering) Add(r Reading) {
 	g.records++
 	if r.Fresh {
@@ -91,7 +91,7 @@ func (g *Gathering) Add(r Reading) {
 	g.transit.add(r.Read.Since(r.Timestamp))
 }
 
-// Evidence returns what is known at now.
+// Evidence returns the evidence at now.
 func (g *Gathering) Evidence(now watermark.Instant) Evidence {
 	over := now.Sub(g.began) >= Window
 	if g.whole && !over {
@@ -111,5 +111,5 @@ func (g *Gathering) Evidence(now watermark.Instant) Evidence {
 	return e
 }
 
-// Begin says since when there may be readings.
+// Begin sets the time from which there may be readings.
 func (g *Gathering) Begin(now watermark.Instant) { g.began = now }

@@ -6,15 +6,15 @@ import "time"
 type Finding uint8
 
 const (
-	// Right: nothing is off by more than the slack, or it cannot be told.
+	// Right: no clock is off by more than the slack, or there is no way to know.
 	Right Finding = iota
-	// Ahead: event times lie in the future of the clock they are held against.
+	// Ahead: event times are in the future of the clock they are compared with.
 	Ahead
 	// Behind: event times lag by an offset that hardly varies, as that of a
 	// clock does.
 	Behind
-	// WrittenLate: events are on their way for long, and not all equally long,
-	// before they are written: batching, devices that were offline, a backfill.
+	// WrittenLate: events are written after a long and varying delay: batching, devices
+	// that were offline, a backfill.
 	WrittenLate
 	// ReadLate: records are read long after they were written: a backlog.
 	ReadLate
@@ -29,14 +29,12 @@ var findings = [...]string{"", "clock-ahead", "clock-behind", "written-late", "r
 // String returns the finding in one word, nothing for Right.
 func (f Finding) String() string { return findings[f] }
 
-// Finding says what the evidence points to; slack is how far clocks may be
-// apart.
+// Finding returns what the evidence points to; slack is how far clocks may be apart.
 //
-// Two clocks can be held against each other only where something else says how
-// much time passed between them. The broker's clock (LogAppendTime) has seen
-// the record when it was written, whatever happened before and after. Without
-// it there is only the time of reading, and that only if the record was read
-// at once: then, too, a record cannot have come from the future.
+// Two clocks can be compared only if it is known how much time passed between their
+// readings. The broker's clock (LogAppendTime) was read when the record was written,
+// whatever happened before and after. Without it there is only the time of reading, and only
+// if the record was read at once. A record from the future of the reader shows in any case.
 func (e Evidence) Finding(slack time.Duration) Finding {
 	if e.Records == 0 {
 		return Right
@@ -79,6 +77,5 @@ func (e Evidence) byBroker(slack time.Duration) Finding {
 	return Right
 }
 
-// steady tells the offset of a clock from a delay: a delay varies by much of
-// its own length.
+// steady tells the offset of a clock from a delay, which varies by much of its own length.
 func steady(s Spread) bool { return s.Deviation <= s.Median.Abs()/4 }

@@ -14,8 +14,7 @@ import (
 // what a header with ever new values can cost: some 600 KiB.
 const MostProducers = 1024
 
-// judgedBy is how many records of a producer are looked at before it is judged:
-// an odd number, so that there is one in the middle.
+// judgedBy is how many records of a producer it is judged by: an odd number, for the median.
 const judgedBy = 31
 
 // longestName is how many bytes of a header tell producers apart.
@@ -32,33 +31,31 @@ type name struct {
 // producer is what is remembered of one.
 type producer struct {
 	count  int
-	lead   [judgedBy]time.Duration // of its event times, to the clock they are held against
+	lead   [judgedBy]time.Duration // of its event times over the clock they are compared with
 	judged bool
 	last   Finding
-	// What the last judgement said, if that was something else, and the wall
-	// clock when it first did.
+	// The latest finding, if it differs from last, and the wall clock when it first did.
 	doubt Finding
 	since watermark.Time
 }
 
-// sure is for how long a producer must be found to be off by the time of reading
-// before that is believed: records that pile up while brokers are away come all at
-// once, and look older than they were.
+// sure is how long a finding by the time of reading has to persist before it counts:
+// records that pile up while brokers are down arrive all at once, and look older than they
+// were.
 const sure = 10 * time.Second
 
-// Judgement is what became known of the clock of a producer.
+// Judgement is a change in what is known about a producer's clock.
 type Judgement struct {
 	Finding Finding       // Ahead, Behind, or Right: it is right again
 	Lead    time.Duration // how far ahead its clock is; below 0: behind
 	Name    string        // quoted: the header's value, cut if it is long
-	// Everybody says that every producer judged so far is off. Then it may be
-	// the clock of this machine that is.
+	// Everybody says that every producer judged so far is off, so the clock of this
+	// machine may be the one that is off.
 	Everybody bool
 }
 
-// Producers judges the clocks of producers. Its memory is bounded; a producer
-// that was not heard of for long is forgotten for another. It is not safe for
-// use by several goroutines.
+// Producers judges the clocks of producers. Its memory is bounded: it forgets the producer
+// that it has not seen for longest. It is not safe for concurrent use.
 type Producers struct {
 	known      *simplelru.LRU[name, *producer]
 	right, off int // of those judged
@@ -81,12 +78,11 @@ func (p *Producers) count(who *producer, by int) {
 	}
 }
 
-// Add takes a reading of a producer into account, which the value of a header
-// names. Once there are enough it is judged by their median, and ok says that
-// it is judged otherwise than before. Slack is how far its clock may be off.
+// Add adds a reading of the producer that the value of a header names. Once there are
+// enough, the producer is judged by their median, and ok says that the judgement has
+// changed. slack is how far its clock may be off.
 //
-// Readings that no other clock can be held against are passed over; see
-// Evidence.Finding.
+// Add ignores readings that cannot be compared with another clock; see Evidence.Finding.
 func (p *Producers) Add(topic string, value []byte, r Reading, slack time.Duration) (j Judgement, ok bool) {
 	if !r.Appended && !r.Fresh {
 		return j, false
@@ -132,9 +128,8 @@ func (p *Producers) find(topic string, value []byte) *producer {
 	return who
 }
 
-// judge says what is wrong with a clock by its leads in order. What was off is
-// right again at half the slack, so that one at the edge is not told of again and
-// again.
+// judge returns what is wrong with a clock by its sorted leads. A clock that was off is
+// right again at half the slack, so that one at the edge is not reported again and again.
 func judge(sorted *[judgedBy]time.Duration, slack time.Duration, before Finding) (Finding, time.Duration) {
 	const middle, quarter = judgedBy / 2, judgedBy / 4
 	lead := sorted[middle]
@@ -147,16 +142,15 @@ func judge(sorted *[judgedBy]time.Duration, slack time.Duration, before Finding)
 	case lead >= -slack:
 		return Right, lead
 	}
-	// Behind it may seem because its events are on their way for long; that
-	// varies.
+	// It may seem behind because its events are delayed; delays vary.
 	if float64(sorted[judgedBy-1-quarter])-float64(sorted[quarter]) > float64(lead.Abs()/4) {
 		return Right, lead
 	}
 	return Behind, lead
 }
 
-// quoted returns a header's value as a log can show it: without bytes that
-// could upset a terminal, and not longer than is needed to tell it from others.
+// quoted returns a header's value for the log: without control characters, and cut to the
+// length that tells producers apart.
 func quoted(value []byte) string {
 	if len(value) > longestName {
 		return strconv.QuoteToASCII(string(value[:longestName])) + "..."

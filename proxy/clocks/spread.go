@@ -1,7 +1,7 @@
-// Package clocks gathers what records say about the clocks they come from: how
-// far event times lie from the records' own timestamps and from the moment of
-// reading. It decides nothing about a record. It knows nothing of Kafka and
-// reads no clock; times enter as arguments.
+// Package clocks gathers evidence about the clocks that records come from: how far event
+// times are from the records' own timestamps and from the time of reading. It decides
+// nothing about a record. It knows nothing of Kafka and reads no clock; times enter as
+// arguments.
 package clocks
 
 import (
@@ -32,7 +32,7 @@ type spreading struct {
 	all   histogram
 }
 
-// histogram is what is needed of one: the quantiles of what was added.
+// histogram is the part of a histogram that a Spread needs.
 type histogram interface {
 	Add(d time.Duration)
 	Quantile(q float64) time.Duration
@@ -71,7 +71,7 @@ func (s *spreading) spread() Spread {
 	}
 }
 
-// whole returns the nearest duration, be it at the end of the range.
+// whole returns the nearest duration within range.
 func whole(ns float64) time.Duration {
 	switch {
 	case ns >= math.MaxInt64:
@@ -82,8 +82,7 @@ func whole(ns float64) time.Duration {
 	return time.Duration(math.Round(ns))
 }
 
-// sketch is a histogram whose buckets grow with what they hold, of whole
-// milliseconds: a second takes no more of them than a day.
+// sketch is a histogram of whole milliseconds with exponential buckets.
 type sketch struct{ dd *ddsketch.DDSketch }
 
 const (

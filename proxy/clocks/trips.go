@@ -7,8 +7,8 @@ import (
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
-// Trips gathers how long requests take, over the last whole Window. It is safe
-// for use by several goroutines.
+// Trips measures how long requests take, over the last whole Window. It is safe for
+// concurrent use.
 type Trips struct {
 	mu    sync.Mutex
 	began watermark.Instant
@@ -17,14 +17,14 @@ type Trips struct {
 	whole bool
 }
 
-// Add takes one into account.
+// Add adds a request.
 func (t *Trips) Add(took time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.now.add(took)
 }
 
-// Spread returns what is known at now.
+// Spread returns the durations at now.
 func (t *Trips) Spread(now watermark.Instant) Spread {
 	t.mu.Lock()
 	defer t.mu.Unlock()

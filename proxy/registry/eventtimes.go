@@ -12,9 +12,9 @@ import (
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
-// EventTimes returns a reading of event times that waits for schemas, for those who
-// have nothing else to do meanwhile. When there has been no answer for as long as
-// patience it tells giveUp, which is to end ctx; what it returns then is no verdict.
+// EventTimes returns a function that extracts event times and blocks until their schemas are
+// known. When the registry has not answered for patience it calls giveUp, which has to
+// cancel ctx; the error that it returns then is no verdict.
 func (r *Registry) EventTimes(ctx context.Context, e *timestamp.Extractor, patience time.Duration, giveUp func(error)) func(*kgo.Record) (watermark.Time, error) {
 	e = e.With(r)
 	return func(rec *kgo.Record) (watermark.Time, error) {
@@ -32,7 +32,7 @@ func (r *Registry) EventTimes(ctx context.Context, e *timestamp.Extractor, patie
 	}
 }
 
-// answer waits for the answer to a question, whatever may go wrong meanwhile.
+// answer waits for the registry's answer about a schema, through failures, for patience.
 func (r *Registry) answer(ctx context.Context, id uint32, patience time.Duration) error {
 	q := r.ask(id)
 	timer := time.NewTimer(patience)

@@ -13,21 +13,21 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 )
 
-// Bounds of what a schema may refer to. Registries refuse circles; we do not have to
-// rely on it.
+// Bounds of what a schema may refer to. Registries refuse cycles, but we need not rely on
+// that.
 const (
 	mostReferences    = 200
 	deepestReferences = 20
-	// mostBytes of an answer. JSON within JSON takes more room than the schema.
+	// mostBytes of an answer. A schema escaped in JSON is larger than the schema.
 	mostBytes = 4 * timestamp.MaxSchema
 )
 
-// unusableError says that a schema is there and cannot be used.
+// unusableError says that a schema exists but cannot be used.
 type unusableError struct{ why string }
 
 func (e *unusableError) Error() string { return e.why }
 
-var errTooMuch = errors.New("the answer is larger than any schema may be")
+var errTooMuch = errors.New("the schema registry's answer is too large")
 
 // fetch asks for a schema and all that it refers to.
 func fetch(ctx context.Context, cl *sr.Client, id uint32) (timestamp.Schema, error) {
@@ -52,7 +52,7 @@ type fetching struct {
 
 func (f *fetching) count(text string) error {
 	if f.left -= len(text); f.left < 0 {
-		return &unusableError{fmt.Sprintf("with all that it refers to, the schema has more than %d bytes", timestamp.MaxSchema)}
+		return &unusableError{fmt.Sprintf("the schema and its references have more than %d bytes", timestamp.MaxSchema)}
 	}
 	return nil
 }
@@ -69,7 +69,7 @@ func (f *fetching) follow(ctx context.Context, refs []sr.SchemaReference, depth 
 		if f.seen[ref.Name] = true; len(f.seen) > mostReferences {
 			return &unusableError{fmt.Sprintf("it has more than %d references", mostReferences)}
 		}
-		// One that was deleted since is what the schema was written against.
+		// Also a deleted one: the schema was written against it.
 		s, err := f.cl.SchemaByVersion(sr.WithParams(ctx, sr.ShowDeleted), ref.Subject, ref.Version)
 		if err != nil {
 			return explain(f.id, fmt.Sprintf(": its reference %s (subject %s, version %d)", ref.Name, ref.Subject, ref.Version), err)
@@ -85,8 +85,7 @@ func (f *fetching) follow(ctx context.Context, refs []sr.SchemaReference, depth 
 	return nil
 }
 
-// RefusedError is an answer of the registry that is an error, and that may be
-// another one when it is asked again.
+// RefusedError is an error that the registry answered, and that a retry may not get.
 type RefusedError struct {
 	Status  int // of HTTP
 	message string
@@ -96,14 +95,14 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("the schema registry answered with status %d: %s", e.Status, e.message)
 }
 
-// Denied reports whether the registry does not let us in.
+// Denied reports whether the registry refused our login.
 func (e *RefusedError) Denied() bool {
 	return e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden
 }
 
-// explain turns an error of the client into one of three: there is no such schema,
-// the schema cannot be used, or there was no answer.
-// reference says which, if it was one that was asked for.
+// explain turns an error of the client into one of three: there is no such schema, the
+// schema cannot be used, or there was no answer. reference names the reference that was
+// asked for, if it was one.
 func explain(id uint32, reference string, err error) error {
 	doing := fmt.Sprintf("ask for schema %d%s", id, reference)
 	answer, answered := errors.AsType[*sr.ResponseError](err)
@@ -115,15 +114,15 @@ func explain(id uint32, reference string, err error) error {
 	case answer.StatusCode == http.StatusNotFound && answer.ErrorCode/100 == 404:
 		return fmt.Errorf("%w%s: error %d", timestamp.ErrUnknownSchema, reference, answer.ErrorCode)
 	case answer.StatusCode == http.StatusNotFound:
-		// A registry says so in its own words. This is something else.
-		return fmt.Errorf("%s: %w", doing, &RefusedError{answer.StatusCode, "that is not how a schema registry says that it has no such schema; is the URL right?"})
+		// A schema registry has error codes for this. Something else answered.
+		return fmt.Errorf("%s: %w", doing, &RefusedError{answer.StatusCode, "schema registries do not answer like this; check the URL in TIDEMARK_SCHEMA_REGISTRY"})
 	}
 	return fmt.Errorf("%s: %w", doing, &RefusedError{answer.StatusCode, short(answer.Error())})
 }
 
 func isNotFound(err error) bool { return errors.Is(err, timestamp.ErrUnknownSchema) }
 
-// short keeps what others wrote from filling a log.
+// short cuts a foreign text for the log.
 func short(text string) string {
 	const most = 200
 	text = strings.Join(strings.Fields(strings.ToValidUTF8(text, "?")), " ")
@@ -133,10 +132,10 @@ func short(text string) string {
 	return text
 }
 
-// bounded keeps answers from filling the memory.
+// bounded limits the size of answers.
 type bounded struct{ http.RoundTripper }
 
-// RoundTrip does what it wraps does, with an answer that ends.
+// RoundTrip implements http.RoundTripper.
 func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := b.RoundTripper.RoundTrip(req)
 	if err == nil {
@@ -150,7 +149,7 @@ type boundedBody struct {
 	left int
 }
 
-// Read fails where the answer goes on for too long.
+// Read fails after mostBytes.
 func (b *boundedBody) Read(p []byte) (int, error) {
 	if b.left <= 0 {
 		return 0, errTooMuch

@@ -1,5 +1,5 @@
-// Package registry gets schemas from a schema registry: each of them once, and
-// without making anybody wait who does not want to.
+// Package registry gets schemas from a schema registry, each of them once, and without
+// blocking its callers unless they choose to wait.
 package registry
 
 import (
@@ -24,41 +24,41 @@ import (
 const (
 	// remembered is how many schemas are kept compiled.
 	remembered = 1000
-	// unknownFor is how long a registry's word is taken that it does not have a
-	// schema. Producers register first and write then, but registries copy one
-	// another, and people mend things.
+	// unknownFor is how long an answer that there is no such schema is valid. Producers
+	// register a schema before they write, but registries replicate with a delay, and
+	// schemas are registered later by hand.
 	unknownFor = 30 * time.Second
 	// answerTime is how long a registry may take to answer.
 	answerTime = 5 * time.Second
-	// firstPause and longestPause are between questions that were not answered.
+	// firstPause and longestPause are the pauses between retries.
 	firstPause   = 100 * time.Millisecond
 	longestPause = 5 * time.Second
 )
 
-// Options say where the registry is and what is made of its schemas.
+// Options say where the registry is, and how its schemas are compiled.
 type Options struct {
-	URLs []string       // of one registry; the next is asked where one fails
-	Auth []sr.ClientOpt // who is asking
-	// DialTLS makes connections to https URLs. nil: Go does.
+	URLs []string       // servers of one registry; if one fails, the next is asked
+	Auth []sr.ClientOpt // the login
+	// DialTLS opens connections to https URLs. nil: net/http does.
 	DialTLS func(ctx context.Context, network, address string) (net.Conn, error)
-	// ProxiedTLS is for those that are reached through a proxy, where DialTLS is not asked.
+	// ProxiedTLS is used through a proxy, where net/http does not call DialTLS.
 	ProxiedTLS *tls.Config
-	// Compile makes readers of a schema, and Unusable of one that cannot be had.
+	// Compile makes readers of a schema, and Unusable of one that cannot be used.
 	Compile  func(timestamp.Schema) *timestamp.Readers
 	Unusable func(why string) *timestamp.Readers
-	// Trouble is told of every question that was not answered, and that is
-	// therefore asked again. It is called from goroutines of the registry's.
+	// Trouble is called with the error of every request that failed on all servers and is
+	// retried, from goroutines of the registry.
 	Trouble func(error)
-	// Transport takes the place of the network, in tests.
+	// Transport replaces the network in tests.
 	Transport http.RoundTripper
 }
 
-// Registry knows schemas by id, and asks for those that it does not know. It is
-// safe for use by several goroutines.
+// Registry knows schemas by id, and asks for those that it does not know. It is safe for
+// concurrent use.
 //
-// What a registry says of an id is for ever, but that it knows nothing of it: so
-// readers are kept as long as there is room, and that for a while. No answer is no
-// answer: the question is asked again, with ever longer pauses, until there is one.
+// The schema of an id never changes, so its readers are kept as long as there is room. That
+// there is no such schema may change, so that is kept for unknownFor. Anything else that the
+// registry answers is retried, with growing pauses, until there is a schema or none.
 type Registry struct {
 	opts    Options
 	clients []*sr.Client
@@ -67,15 +67,15 @@ type Registry struct {
 	asking  sync.WaitGroup
 
 	known  *lru.Cache[uint32, *answer]
-	latest atomic.Pointer[answer] // most often the one that is wanted next
-	down   atomic.Bool            // the last question was not answered
+	latest atomic.Pointer[answer] // usually the one that is needed next
+	down   atomic.Bool            // the last request failed on all servers
 
 	mu        sync.Mutex
 	questions map[uint32]*question
 	answered  func()
 }
 
-// answer is what is known of an id.
+// answer is what the registry answered about an id.
 type answer struct {
 	id      uint32
 	readers *timestamp.Readers
@@ -83,10 +83,10 @@ type answer struct {
 	until   time.Time
 }
 
-// question is one that is being asked.
+// question is a schema that is being asked for.
 type question struct {
-	done  chan struct{} // closed when there is an answer, or never will be
-	tried chan struct{} // closed when there was none for the first time
+	done  chan struct{} // closed when there is an answer, or the registry is closed
+	tried chan struct{} // closed when all servers have failed once
 	fault atomic.Pointer[error]
 }
 
@@ -119,15 +119,15 @@ func New(o Options) (*Registry, error) {
 	return r, nil
 }
 
-// keepTLS lets a registry send us elsewhere, as http.Client would, but not from TLS to
-// where everybody can read the login along.
+// keepTLS allows redirects, as http.Client does, but not from https to http, where anybody
+// could read the login.
 func keepTLS(req *http.Request, via []*http.Request) error {
 	const most = 10
 	switch {
 	case len(via) >= most:
-		return fmt.Errorf("sent elsewhere %d times", most)
+		return fmt.Errorf("redirected %d times", most)
 	case via[len(via)-1].URL.Scheme == "https" && req.URL.Scheme != "https":
-		return errors.New("sent from https to " + req.URL.Scheme)
+		return errors.New("redirected from https to " + req.URL.Scheme)
 	}
 	return nil
 }
@@ -138,8 +138,8 @@ func (r *Registry) Close() {
 	r.asking.Wait()
 }
 
-// Notify has fn called after every answer, in place of what was called before. It
-// must not wait.
+// Notify sets fn to be called after every answer, in place of the last one. It must not
+// block.
 func (r *Registry) Notify(fn func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -158,7 +158,7 @@ func (r *Registry) Readers(id uint32) (*timestamp.Readers, error) {
 	return nil, &timestamp.Pending{ID: id}
 }
 
-// recall returns what is known of an id.
+// recall returns what is known about an id, nil for nothing.
 func (r *Registry) recall(id uint32) *answer {
 	a, ok := r.known.Get(id)
 	switch {
@@ -173,8 +173,8 @@ func (r *Registry) recall(id uint32) *answer {
 	return a
 }
 
-// Known reports whether Readers would have an answer, and has it asked for if not:
-// one that was there may have been forgotten.
+// Known reports whether Readers would have an answer. If not, it asks the registry, even if
+// the answer was known once: it may have been evicted.
 func (r *Registry) Known(id uint32) bool {
 	if r.recall(id) != nil {
 		return true
@@ -183,8 +183,8 @@ func (r *Registry) Known(id uint32) bool {
 	return false
 }
 
-// Has reports whether the registry is known to have a schema, and asks again, now and
-// then, as long as it is not.
+// Has reports whether the registry is known to have a schema. If not, it asks again, at most
+// every unknownFor.
 func (r *Registry) Has(id uint32) bool {
 	a := r.recall(id)
 	if a == nil {
@@ -193,9 +193,8 @@ func (r *Registry) Has(id uint32) bool {
 	return a != nil && a.err == nil
 }
 
-// Wait waits for the answer to a question that Readers has asked. It gives up when
-// ctx is done, and at once as long as the registry does not answer: the error says
-// why, if that is known.
+// Wait waits for a schema that Readers has asked for. It gives up when ctx is done, and at
+// once while the registry does not answer; the error says why, if that is known.
 func (r *Registry) Wait(ctx context.Context, id uint32) error {
 	if r.recall(id) != nil {
 		return nil
@@ -218,7 +217,7 @@ func (r *Registry) Wait(ctx context.Context, id uint32) error {
 
 var errDown = errors.New("the schema registry does not answer")
 
-// ask has a question asked, if it is not already.
+// ask asks for a schema, unless that is under way already.
 func (r *Registry) ask(id uint32) *question {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -270,7 +269,7 @@ func (r *Registry) learn(a *answer, q *question) {
 	answered()
 }
 
-// try asks once. An error is no answer.
+// try asks one server once. An error means that there is no answer.
 func (r *Registry) try(id uint32, cl *sr.Client) (*answer, error) {
 	s, err := fetch(r.life, cl, id)
 	a := &answer{id: id}

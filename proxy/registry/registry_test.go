@@ -174,7 +174,7 @@ func TestNoAnswer(t *testing.T) {
 		"status 401":                      answers(401, `{"error_code":401,"message":"Unauthorized"}`),
 		"status 408":                      answers(408, `{"error_code":40801}`),
 		"unexpected end of JSON input":    answers(200, `{"schema":"`),
-		"is the URL right?":               answers(404, "404 page not found"),
+		"check the URL":                   answers(404, "404 page not found"),
 		"error_code 404 is not its words": answers(404, `{"error_code":404,"message":"HTTP 404 Not Found"}`),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -303,9 +303,9 @@ func TestHostileRegistry(t *testing.T) {
 		fmt.Fprintf(&wide, `{"name":"n%d","subject":"s","version":1},`, i)
 	}
 	for want, answer := range map[string]func(*http.Request) (*http.Response, error){
-		"with all that it refers to, the schema has more than 1048576 bytes": answers(200, `{"schema":"`+big+`y"}`),
-		"the answer is larger than any schema may be":                        answers(200, `{"schema":"`+strings.Repeat(big, 5)+`"}`),
-		"its references are nested more than 20 times":                       deep,
+		"the schema and its references have more than 1048576 bytes": answers(200, `{"schema":"`+big+`y"}`),
+		"answer is too large":                          answers(200, `{"schema":"`+strings.Repeat(big, 5)+`"}`),
+		"its references are nested more than 20 times": deep,
 		"it has more than 200 references": func(req *http.Request) (*http.Response, error) {
 			if strings.Contains(req.URL.Path, "ids") {
 				return answers(200, `{"schema":"\"long\"","references":[`+strings.TrimSuffix(wide.String(), ",")+`]}`)(req)
@@ -376,7 +376,7 @@ func TestRedirectWithoutTLS(t *testing.T) {
 	}
 	defer r.Close()
 	_, _ = extract(r, "avro:ts", 1, 10)
-	if err := <-trouble; !strings.Contains(err.Error(), "sent from https to http") {
+	if err := <-trouble; !strings.Contains(err.Error(), "redirected from https to http") {
 		t.Error(err)
 	}
 	if len(asked) > 0 {
