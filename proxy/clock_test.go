@@ -58,7 +58,7 @@ func TestProducerClocksAreTold(t *testing.T) {
 				sent(topic, "right", 0, i), sent(topic, "nearly", -time.Second, i))
 			time.Sleep(200 * time.Millisecond)
 		}
-		lines := s.voice.heard("the clock of a producer")
+		lines := s.voice.heard("a producer's clock")
 		t.Logf("%q", lines)
 		if len(lines) != 2 {
 			t.Fatalf("%d lines: %q", len(lines), lines)
@@ -103,7 +103,7 @@ func TestOutageIsNoClock(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 		}
 		s.lives()
-		if lines := s.voice.heard("the clock of a producer"); len(lines) > 0 {
+		if lines := s.voice.heard("a producer's clock"); len(lines) > 0 {
 			t.Errorf("%q", lines)
 		}
 		s.stop()
@@ -158,7 +158,7 @@ func TestBacklogIsNoClock(t *testing.T) {
 			t.Errorf("read in %v", took)
 		}
 		s.link.delay.Store(0)
-		if lines := s.voice.heard("the clock of a producer"); len(lines) > 0 {
+		if lines := s.voice.heard("a producer's clock"); len(lines) > 0 {
 			t.Errorf("%q", lines)
 		}
 		if p := s.of(topic, 0); p.Finding != clocks.ReadLate {

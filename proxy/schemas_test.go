@@ -406,7 +406,7 @@ func TestSchemaLost(t *testing.T) {
 		if got.Record != 0 || got.Sessions != 1 || got.Broker < 10 || got.Broker > 50 {
 			t.Errorf("counted %+v", got)
 		}
-		for _, want := range []string{"a partition waits for the schema registry", "topic=" + topic + " partition=0 offset=1 schema=3", "does not have schema 3 any more", "register it again under its id"} {
+		for _, want := range []string{"a partition waits for the schema registry", "topic=" + topic + " partition=0 offset=1 schema=3", "no longer has schema 3", "register it again under its id"} {
 			if text := s.voice.String(); !strings.Contains(text, want) {
 				t.Errorf("%q is not in:\n%s", want, text)
 			}
@@ -440,7 +440,7 @@ func TestManyUnknownSchemas(t *testing.T) {
 				}
 				s := c.start(topic, env...)
 				c.awaitRead(s)
-				if text := s.voice.String(); !strings.Contains(text, "released early") || !strings.Contains(text, "schema=77") {
+				if text := s.voice.String(); !strings.Contains(text, "releasing some early") || !strings.Contains(text, "schema=77") {
 					t.Error(text)
 				}
 				s.stop()

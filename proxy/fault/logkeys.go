@@ -61,7 +61,7 @@ var LogKeys = []LogKey{
 
 	{"header", "name", "`TIDEMARK_CLOCK_HEADER`"},
 	{"producer", "text", "the value of that header"},
-	{"finding", "word", "what is wrong with its clock: `ahead` or `behind`"},
+	{"finding", "word", "what is wrong with its clock: `clock-ahead` or `clock-behind`"},
 	{"off_by", "duration", "by how much"},
 
 	{"reasons", "list", "which late records are corrected"},

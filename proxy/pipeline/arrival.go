@@ -9,19 +9,19 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/preflight"
 )
 
-// The timestamp type of a topic can be changed while it is read. From then on its
-// records have the time of their arrival for a timestamp, and each of them says so,
-// for as long as it is in the log; the preflight only knows what holds now.
+// The timestamp type of a topic can change to LogAppendTime while the topic is read. From
+// then on the timestamp of a record is its arrival time, and each record says so for as long
+// as it is in the log; the preflight knows only the present setting.
 //
-// Where timestamps are the only source, such a record is invalid: a time of arrival is
-// no event time, and what is read again must be judged again in the same way, whatever
-// the topic is set to by then. But first the preflight looks at the topic once more,
-// and refuses it (exit code 2) if it is still so. So nothing more goes to the late
-// topic than what was written until somebody mended it. Behind other sources a time of
-// arrival is taken, and told of, as it is where the topic was so from the start.
+// Where timestamps are the only source of event times, such a record is invalid: an arrival
+// time is no event time, and a replay must reach the same verdict whatever the setting is by
+// then. But first the preflight checks the topic again, and refuses it (exit code 2) while
+// the setting persists. So only records written until it was fixed go to the late topic.
+// Where timestamps are a fallback, an arrival time is used with a warning, as it is where
+// the topic has had the setting from the start.
 
-// onArrivalTime is called with the first record of a partition whose timestamp is the time
-// of its arrival.
+// onArrivalTime is called with the first record of a partition whose timestamp is its
+// arrival time.
 func (p *Partition) onArrivalTime(r *kgo.Record) error {
 	l := p.line
 	p.arrivals = true
@@ -30,7 +30,7 @@ func (p *Partition) onArrivalTime(r *kgo.Record) error {
 	}
 	l.Checked[p.Topic] = true
 	if l.Extract.UsesOnlyTimestamp() {
-		return fmt.Errorf("%s partition %d has the time of arrival for a timestamp at offset %d: %w", p.Topic, p.Partition, r.Offset, preflight.ErrTopicsChanged)
+		return fmt.Errorf("the timestamp of %s partition %d offset %d is its arrival time: %w", p.Topic, p.Partition, r.Offset, preflight.ErrTopicsChanged)
 	}
 	l.Reporter.WarnOnce(p.Topic, preflight.ArrivalWarning, "topic", p.Topic, "hint", preflight.CreateTimeHint(fault.CommandsFor(l.Config), p.Topic))
 	return nil

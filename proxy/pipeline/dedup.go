@@ -14,17 +14,15 @@ import (
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
-// released remembers the last records that came out in order, so that a repeat
-// of one of them that comes behind the watermark is called a duplicate, and a
-// repair job does not apply it a second time. It changes nothing but that word:
-// what becomes of records does not depend on what has been forgotten.
+// released remembers the last released records, so that a late repeat of one of them is
+// marked as a duplicate, and a repair does not apply it a second time. It changes only the
+// reason: where records go does not depend on what it has forgotten.
 //
-// To call by mistake means to have a repair job lose a record. So what is kept is
-// a digest that nobody can forge or has ever seen to collide, and a partition
-// that is taken up anew begins with no memory: what was put out before may have
-// been undone.
+// A wrong mark would make a repair lose a record. So it keeps SHA-256 digests, and a
+// partition that is taken up again begins with no memory: its released records may have been
+// aborted.
 //
-// A nil one remembers nothing.
+// A nil released remembers nothing.
 type released struct {
 	of      emit.Identity
 	digests *simplelru.LRU[[sha256.Size]byte, struct{}]
@@ -45,7 +43,7 @@ func newReleased(cfg config.Config) *released {
 	return &released{of: cfg.Dedup.Identity, digests: digests, hash: sha256.New()}
 }
 
-// newLife returns what tells a partition from what it was before it was taken up.
+// newLife returns a number that tells a partition from itself before it was taken up again.
 func (m *released) newLife() uint64 {
 	if m == nil {
 		return 0
@@ -63,8 +61,7 @@ func (m *released) add(p *Partition, due *reorder.Release) {
 	}
 }
 
-// repeats reports whether a record that is late, behind the watermark, repeats
-// one that is remembered.
+// repeats reports whether a late record repeats one that is remembered.
 func (m *released) repeats(p *Partition, v reorder.Verdict, t watermark.Time, r *kgo.Record) bool {
 	if m == nil || v != reorder.BehindWatermark && v != reorder.Overflow {
 		return false

@@ -1,9 +1,9 @@
-// Package pipeline is the path of a record, from what was polled to what is written:
+// Package pipeline is the path of a record, from polled to written:
 //
 //	record -> event time -> verdict -> held   -> released -> ordered topic
 //	                               \-> late ---------------> late topic
 //
 // Nothing here commits, seeks, suspends a partition or writes. Where that has to happen, a
-// Partition returns an Outcome and is called again afterwards (Continue), so a commit may
-// come inside a release as long as memory.
+// Partition returns an Outcome, and the caller calls Continue afterwards. So a commit may
+// come in the middle of a release, however long that is.
 package pipeline

@@ -9,16 +9,17 @@ import (
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
-// What records say about the clocks they come from is gathered on the side. It
-// decides nothing and goes into no output; so a sample of the records will do,
-// and of a producer that is known to be off the log is told once.
+// Evidence about producers' clocks is gathered from the times in records. It decides
+// nothing and goes into no output, so a sample of the records is enough. A producer whose
+// clock is off is logged once.
 
-// PromptPoll is how long records may have been waiting in the client for the
-// loop to be done with others.
+// PromptPoll is how long records may have waited in the client while the loop worked on
+// others, and still count as just fetched.
 const PromptPoll = 500 * time.Millisecond
 
-// Polled takes note of whether what was read of a partition had been in the log for long:
-// not if everything before it had been read when it came, for the client asks all the time.
+// Polled records whether the records just polled are fresh: not in the log for long. They
+// are if reading had reached the end of the log before, because the client fetches all the
+// time.
 func (p *Partition) Polled(records []*kgo.Record, highWatermark int64) {
 	n := len(records)
 	p.fresh = p.AtEnd && p.line.prompt
@@ -26,7 +27,7 @@ func (p *Partition) Polled(records []*kgo.Record, highWatermark int64) {
 	p.Clocks.Poll(p.line.now, n)
 }
 
-// gatherClock takes the times of one record into account.
+// gatherClock adds the times of one record to the evidence.
 func (p *Partition) gatherClock(r *kgo.Record, event watermark.Time) {
 	l := p.line
 	const logAppendTime = 1
@@ -51,8 +52,7 @@ func (p *Partition) gatherClock(r *kgo.Record, event watermark.Time) {
 	}
 }
 
-// producerReports bounds what is logged of producers: where all are off there may be
-// thousands.
+// producerReports bounds the log lines about producers: thousands may be off at once.
 type producerReports struct {
 	began      watermark.Instant
 	lines      int
@@ -85,16 +85,16 @@ func (p *Partition) reportProducer(j clocks.Judgement) {
 		args = append(args, "suppressed", suppressed)
 	}
 	if j.Finding == clocks.Right {
-		l.Reporter.Logger.Info("the clock of a producer is right again", args...)
+		l.Reporter.Logger.Info("a producer's clock is right again", args...)
 		return
 	}
-	hint := "mend its clock (NTP), or see what it writes as event time: records behind by more than the bound are late"
+	hint := "set its clock (NTP), or check what it writes as event time: records behind by more than the bound are late"
 	if j.Finding == clocks.Ahead {
-		hint = "mend its clock (NTP), or see what it writes as event time: it makes records of others late, and is refused beyond TIDEMARK_MAX_FUTURE"
+		hint = "set its clock (NTP), or check what it writes as event time: its records make those of others late, and are late themselves beyond TIDEMARK_MAX_FUTURE"
 	}
 	if j.Everybody {
-		hint = "all producers judged so far are off, so it may be the clock of this machine; else " + hint
+		hint = "all producers judged so far are off, so check the clock of this machine first; otherwise " + hint
 	}
 	args = append(args, "finding", j.Finding.String(), "off_by", j.Lead.Abs().Round(100*time.Millisecond).String(), "hint", hint)
-	l.Reporter.Logger.Warn("the clock of a producer is off", args...)
+	l.Reporter.Logger.Warn("a producer's clock is off", args...)
 }

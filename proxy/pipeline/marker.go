@@ -9,12 +9,12 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
-// mark lets a watermark that a record carries move the partition's. One that
-// cannot be used, or not be believed, moves nothing; the record is what it is.
+// mark lets a watermark in a record's header move the partition's watermark. One that is
+// unusable, or too far in the future, moves nothing; the record itself is not affected.
 func (p *Partition) mark(r *kgo.Record) {
 	l := p.line
 	if _, replaying := p.State.Replaying(); replaying {
-		return // it has moved what it could, and has been counted
+		return // it was applied and counted before
 	}
 	w, present, err := l.Config.WatermarkHeader.Time(r)
 	if !present {

@@ -23,10 +23,10 @@ type Options struct {
 	Schemas   *registry.Registry // nil where nothing needs it
 	Producers *clocks.Producers
 	Reporter  *fault.Reporter
-	Checked   map[string]bool     // topics whose append time was looked into; see arrival.go
+	Checked   map[string]bool     // topics whose timestamp type was checked again; see arrival.go
 	Outbox    func() *emit.Outbox // where the next output record is made
 	Atomic    bool                // readers see records only once they are committed
-	// Waited is called after a wait that was long enough to look at the clock.
+	// Waited is called after a wait, so that the caller looks at the clock.
 	Waited func()
 }
 
@@ -40,8 +40,8 @@ type Pipeline struct {
 	wall       watermark.Time
 	now        watermark.Instant
 	timestamps bool           // records' own timestamps may be event times
-	polled     watermark.Time // the wall clock when what is worked off was polled
-	prompt     bool           // it had not been in the client for long
+	polled     watermark.Time // the wall clock when the present records were polled
+	prompt     bool           // they had not waited in the client for long; see PromptPoll
 	released   *released
 	reports    producerReports
 }
@@ -54,7 +54,8 @@ func New(o Options) *Pipeline {
 // SetClock sets the wall clock and the clock of the session.
 func (l *Pipeline) SetClock(wall watermark.Time, now watermark.Instant) { l.wall, l.now = wall, now }
 
-// Polled says that what follows was polled now. prompt: it was not in the client for long.
+// Polled says that the records that follow were polled now. prompt: they had not waited in
+// the client for long; see PromptPoll.
 func (l *Pipeline) Polled(prompt bool) {
 	l.polled, l.prompt = l.wall, prompt
 	l.Latency.Polled(l.now)
@@ -66,15 +67,15 @@ func (l *Pipeline) Abort() {
 	l.Latency.Abort()
 }
 
-// Invalid counts what was found wrong since the last commit. Read again, it would be
+// Invalid counts invalid records since the last commit. Those that are read again are
 // counted again.
 type Invalid struct {
 	Times   Faulty // records without a usable event time
-	Markers Faulty // watermarks in records that cannot be used
+	Markers Faulty // records with an unusable watermark header
 	Lost    int64  // records that are gone from the source
 }
 
-// Faulty is how many records had something wrong, and what it was with the first.
+// Faulty is how many records were at fault, and the error of the first.
 type Faulty struct {
 	Records int
 	First   error
@@ -90,27 +91,27 @@ func (f *Faulty) add(r *kgo.Record, err error) {
 type Gate interface {
 	// MayHalt reports whether there is such a record.
 	MayHalt() bool
-	// HaltsAt reports whether it is the one at an offset, which is held or, not held, to
-	// be judged.
+	// HaltsAt reports whether it is the record at an offset: a held one, or else the one to
+	// be judged next.
 	HaltsAt(held bool, offset int64) bool
 }
 
-// Partition is a source partition that is worked on.
+// Partition is a source partition that is being processed.
 type Partition struct {
 	emit.Source
 	State   *reorder.Partition
 	Ledger  *status.Ledger
 	Clocks  clocks.Gathering
 	Gate    Gate  // nil: none
-	AtEnd   bool  // what was read of it last was the end of the log
+	AtEnd   bool  // reading had reached the end of the log at the last poll
 	Dropped int64 // duplicates since the last commit; the caller resets it
 
 	line     *Pipeline
-	fresh    bool   // what is worked off of it now was read at once
-	arrivals bool   // a timestamp was that of arrival
-	life     uint64 // tells it from what it was before it was taken up; see released
+	fresh    bool   // the present records were fetched as soon as they were written
+	arrivals bool   // a timestamp was an arrival time
+	life     uint64 // tells it from itself before it was taken up again; see released
 	due      reorder.Release
-	passed   bool // the checkpoint that a release asked for
+	passed   bool // the checkpoint that a release asked for is done
 
 	// The record under way.
 	record    *kgo.Record
@@ -119,31 +120,32 @@ type Partition struct {
 	judging   judging
 }
 
-// Start has a partition be worked on, from a state that was assigned to it at now.
+// Start begins to process a partition that was assigned at now, from a state.
 func (l *Pipeline) Start(src emit.Source, state *reorder.Partition, ledger *status.Ledger, now watermark.Instant) *Partition {
 	p := &Partition{Source: src, State: state, Ledger: ledger, line: l, life: l.released.newLife()}
 	p.Clocks.Begin(now)
 	return p
 }
 
-// Lost reports records that are gone. It returns a fault unless that is accepted.
+// Lost reports records that are gone from the source. It returns a fault, unless the
+// configuration accepts data loss.
 func (p *Partition) Lost(err error) error {
 	l := p.line
 	if l.Config.OnDataLoss == config.LossContinues {
-		l.Reporter.Logger.Error("records of the source are gone; going on as told", "topic", p.Topic, "partition", p.Partition, "err", err)
+		l.Reporter.Logger.Error("records are gone from the source; continuing without them (TIDEMARK_ON_DATA_LOSS=continue)", "topic", p.Topic, "partition", p.Partition, "err", err)
 		return nil
 	}
 	hint := "find out why the topic lost records (retention, truncation, deletion); to go on without them, set TIDEMARK_ON_DATA_LOSS=continue"
 	if l.Schemas != nil {
-		hint = "is TIDEMARK_SCHEMA_REGISTRY the registry of before? another may have other schemas under the same ids; else " + hint
+		hint = "check that TIDEMARK_SCHEMA_REGISTRY is the same registry as before, because another may have other schemas under the same ids; otherwise " + hint
 	}
-	return fault.Failed(fmt.Errorf("read %s partition %d again: %w", p.Topic, p.Partition, err), hint)
+	return fault.Failed(fmt.Errorf("replay %s partition %d: %w", p.Topic, p.Partition, err), hint)
 }
 
-// EndReplay ends the replay of a partition whose log ends at an offset, or that has come to
-// the end of what it replays (math.MaxInt64). lost: records are missing, which is accepted,
-// and reading has to go on where the logs part. The release that was under way may be
-// finished now: see Release.
+// EndReplay ends the replay of a partition whose log ends at an offset, or that has reached
+// the end of what it replays (math.MaxInt64). lost: records are missing and the loss is
+// accepted; the caller has to seek to the partition's position, where the rewritten log
+// begins. A release that was interrupted may be finished now: see Release.
 func (p *Partition) EndReplay(logEnd int64) (lost bool, err error) {
 	had := p.State.Owed()
 	accept := p.line.Config.OnDataLoss == config.LossContinues
@@ -161,8 +163,8 @@ func (p *Partition) EndReplay(logEnd int64) (lost bool, err error) {
 	return true, nil
 }
 
-// AcceptLoss ends the replay of a partition whose log ends at an offset although records of
-// it are missing, and returns how many are. The caller has reported and counts them.
+// AcceptLoss ends the replay of a partition whose log ends at an offset, and returns how many
+// records are missing. The caller has reported them, and counts them.
 func (p *Partition) AcceptLoss(logEnd int64) int64 {
 	had := p.State.Owed()
 	loss := p.State.EndReplay(logEnd, true)
@@ -173,8 +175,8 @@ func (p *Partition) AcceptLoss(logEnd int64) int64 {
 	return loss.Records()
 }
 
-// Rewind sets the partition back to where the log was rewritten. What it held from there on
-// is lost.
+// Rewind sets the partition back to where the log was rewritten. Records that it held from
+// there on are lost.
 func (p *Partition) Rewind(end int64) {
 	had := p.State.Owed()
 	p.State.Rewind(end)

@@ -17,25 +17,25 @@ import (
 // Kind is what an Outcome asks for.
 type Kind int
 
-// The kinds of outcome. After each but Done, Seek and Fail, and unless the partition was
-// suspended, the caller goes on with Continue or Release.
+// The kinds of outcome. After any but Done, Seek and Fail, the caller goes on with Continue
+// or Release, unless it has suspended the partition.
 const (
 	Done       Kind = iota // nothing more is due
-	Write                  // the record is to be written
+	Write                  // write the record
 	Dropped                // a duplicate was released, and goes to no output
-	Checkpoint             // what there is has to be committed first
+	Checkpoint             // commit first
 	Halt                   // the partition may have to be suspended before the offset: see Gate
-	Suspend                // it has to be suspended until a schema is known
-	Seek                   // it has to be read from its position, which is another one now
+	Suspend                // suspend the partition until a schema is known
+	Seek                   // seek to the partition's position, which has changed
 	Fail                   // the session ends
 )
 
-// Outcome is what the path of a record has come to.
+// Outcome is the next thing that the caller has to do.
 type Outcome struct {
 	Kind   Kind
 	Record *kgo.Record // to be written
-	Offset int64       // of the source record that it is about
-	Held   bool        // that was in the buffer
+	Offset int64       // of the source record
+	Held   bool        // the record was in the buffer
 	Schema Wanted      // of Suspend
 	Err    error       // of Fail
 }
@@ -47,9 +47,9 @@ const (
 	atRest   stage = iota
 	arriving       // a replay may have to end before it
 	waiting        // to be judged
-	flushed        // a new epoch begins: everything of the one before was released first
+	flushed        // a new epoch begins: everything of the last one is released first
 	judged         // a replay may have to end behind it
-	seeking        // records were lost: reading goes on elsewhere
+	seeking        // records were lost: reading continues at another position
 )
 
 // judging is a record whose verdict had to wait for the end of an epoch.
@@ -59,14 +59,15 @@ type judging struct {
 	first   bool
 }
 
-// Process takes the next record of the partition. A record below its position is not to be
-// given. The record belongs to the pipeline from here on.
+// Process processes the next record of the partition, which must not be below its position.
+// The pipeline owns the record from here on.
 func (p *Partition) Process(ctx context.Context, r *kgo.Record) Outcome {
 	p.record, p.stage = r, arriving
 	return p.Continue(ctx)
 }
 
-// Continue goes on with the record under way, once what the last Outcome asked for is done.
+// Continue continues with the record under way, after the caller has done what the last
+// Outcome asked for.
 //
 //	arriving -> waiting -> judged -> at rest
 //	               \-> flushed -/
@@ -108,7 +109,7 @@ func (p *Partition) Continue(ctx context.Context) Outcome {
 	}
 }
 
-// endReplayAt ends the replay once reading has come to position.
+// endReplayAt ends the replay if position has reached its end.
 func (p *Partition) endReplayAt(position int64) Outcome {
 	if end, replaying := p.State.Replaying(); !replaying || position < end {
 		return Outcome{}
@@ -123,7 +124,7 @@ func (p *Partition) endReplayAt(position int64) Outcome {
 	return Outcome{}
 }
 
-// judge has the record judged, and holds it or makes a late record of it.
+// judge gives the record its verdict, and holds it or makes a late record of it.
 func (p *Partition) judge(ctx context.Context) Outcome {
 	r, l := p.record, p.line
 	if r.Attrs.IsControl() {
@@ -142,7 +143,7 @@ func (p *Partition) judge(ctx context.Context) Outcome {
 	}
 	t, o, invalid := p.eventTime(ctx, r)
 	if o.Kind != Done || p.releasing {
-		return o // the schema is not known, or there has to be room to remember that
+		return o // the schema is not known yet, or room has to be made to remember that it is unknown
 	}
 	in := reorder.Record{
 		Offset: r.Offset, LeaderEpoch: r.LeaderEpoch, Time: t, Size: emit.BodySize(r),
@@ -161,7 +162,7 @@ func (p *Partition) judge(ctx context.Context) Outcome {
 	return p.conclude(&judging{in, invalid, first}, newest, verdict, body)
 }
 
-// judgeInNewEpoch has a record judged again, once the epoch before it is released.
+// judgeInNewEpoch judges a record again, after the epoch before it is released.
 func (p *Partition) judgeInNewEpoch() Outcome {
 	p.line.Reporter.Logger.Warn("event time jumped back; a new epoch begins", "topic", p.Topic, "partition", p.Partition,
 		"offset", p.record.Offset, "epoch", p.State.Epoch()+1)
@@ -169,7 +170,7 @@ func (p *Partition) judgeInNewEpoch() Outcome {
 	return p.conclude(&p.judging, watermark.None, verdict, body)
 }
 
-// conclude does with a record what its verdict says.
+// conclude carries out the verdict on a record.
 func (p *Partition) conclude(j *judging, newest watermark.Time, verdict reorder.Verdict, body []byte) Outcome {
 	r, l, t := p.record, p.line, j.in.Time
 	p.stage = judged
@@ -208,9 +209,9 @@ func (p *Partition) halts(held bool, offset int64) bool {
 	return p.Gate != nil && p.Gate.MayHalt() && p.Gate.HaltsAt(held, offset)
 }
 
-// Release returns the next record that has come due; Done: there is none. It is called after
-// whatever happens to a partition. Without transactions it asks for a checkpoint first, also
-// when nothing is due, if what is decided now might be decided otherwise after a crash: see
+// Release returns the next record that is due; Done: there is none. The caller calls it after
+// anything that happens to a partition. Without transactions it asks for a checkpoint first,
+// even if nothing is due, when a decision might come out differently after a crash: see
 // reorder.Partition.CommitFirst.
 func (p *Partition) Release() Outcome {
 	if l := p.line; !l.Atomic && !p.passed && p.State.CommitFirst() {
@@ -220,7 +221,7 @@ func (p *Partition) Release() Outcome {
 	p.passed = false
 	if p.Gate != nil && p.Gate.MayHalt() {
 		if at, due := p.State.Peek(); due && p.Gate.HaltsAt(true, at.Offset) {
-			p.passed = true // that was asked for before
+			p.passed = true // do not ask for that checkpoint again
 			return Outcome{Kind: Halt, Offset: at.Offset, Held: true}
 		}
 	}

@@ -15,29 +15,28 @@ import (
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
-// A record whose schema is not known yet cannot be judged, and nothing behind it
-// can. Most often the registry answers within some milliseconds, and the loop waits
-// that long. If not, the partition is set aside as one is that stands still: what
-// came before is committed, nothing of it stays in memory, it is not read, and the
-// others go on. When the answer is there, it is taken up again from its commit.
+// A record whose schema is not known yet cannot be judged, nor can any record behind it.
+// The registry usually answers within some milliseconds, and the loop waits that long. If
+// it does not, the partition is suspended: what came before is committed, its state in
+// memory is dropped, it is not read, and the others go on. When the answer comes, it is
+// taken up again from its commit.
 //
-// Options weighed: to have the loop wait for as long as it takes would stop all
-// partitions, and rebalances with them; to keep what the partition holds and only
-// stop reading it would need a second way to hold and to go on, for an outage that
-// is over in seconds or needs a hand anyway.
+// Rejected: waiting in the loop, which would stop all partitions, and rebalances with them;
+// and keeping the partition's state while it is not read, which would need a second way to
+// suspend and resume, for an outage that ends in seconds or needs an operator anyway.
 //
-// That the registry has no such schema is a verdict, and its word alone: it may have
-// the schema when the record is read again. So the offset of such a record travels in
-// the commit (reorder.Partition.Settles), and what stands there is not asked for
-// again. The other way round nothing can be remembered: where a record was judged by a
-// schema that the registry has lost since, its partition waits for it to come back.
+// That the registry does not have a schema decides a verdict, and may be different on a
+// replay. So the offset of such a record is in the commit (reorder.Partition.Settles), and a
+// replay does not ask for its schema again. The reverse cannot be remembered: if the
+// registry has lost a schema by which a record was judged, the partition waits for it to
+// come back.
 
-// SchemaPatience is how long the loop waits for a schema: less than a rebalance or
-// an open transaction notices, since that lasts for at least a second.
+// SchemaPatience is how long the loop waits for a schema. Rebalances and transactions have
+// timeouts of at least a second.
 const SchemaPatience = 250 * time.Millisecond
 
-// Wanted is what a partition waits for, before the record at an offset: to hear what the
-// registry says of a schema or, if that was lost, that it is there again.
+// Wanted is the schema that a partition waits for before the record at an offset: for an
+// answer from the registry or, if the schema is Lost, for it to be registered again.
 type Wanted struct {
 	ID     uint32
 	Lost   bool
@@ -46,9 +45,8 @@ type Wanted struct {
 	Hint   string
 }
 
-// eventTime returns the event time of a record, once its schema is known. invalid is the
-// verdict of one that has none. The outcome says that there is no verdict yet, and so does
-// releasing.
+// eventTime returns the event time of a record. invalid says why it has none. There is no
+// verdict yet if the outcome is not Done, or if p.releasing is set.
 func (p *Partition) eventTime(ctx context.Context, r *kgo.Record) (t watermark.Time, o Outcome, invalid error) {
 	l := p.line
 	if l.Schemas == nil {
@@ -70,38 +68,36 @@ func (p *Partition) eventTime(ctx context.Context, r *kgo.Record) (t watermark.T
 			continue
 		}
 		if schema, ok := errors.AsType[*timestamp.SchemaError](invalid); ok && schema.Unknown() {
-			o = p.settle(r.Offset, schema.ID)
+			o = p.rememberUnknown(r.Offset, schema.ID)
 		}
 		return t, o, invalid
 	}
 }
 
-// errRecalled stands for the event time of a record that needs none, for what became of it
-// is known.
+// errRecalled stands in for the event time of a record whose verdict is in the commit.
 var errRecalled = errors.New("settled before")
 
-// settle sees to it that the registry's word that it does not have a schema is remembered
-// for as long as it has to be. If too much is remembered already, records are released
-// early to make room: releasing.
-func (p *Partition) settle(offset int64, id uint32) Outcome {
+// rememberUnknown puts the offset of a record whose schema the registry does not have into
+// the commit. If that has no room left, it starts to release records early: p.releasing.
+func (p *Partition) rememberUnknown(offset int64, id uint32) Outcome {
 	if _, replaying := p.State.Replaying(); replaying {
 		return Outcome{Kind: Suspend, Offset: offset, Schema: Wanted{
-			ID: id, Lost: true, Offset: offset, Why: fmt.Errorf("%w %d any more", errLostSchema, id),
-			Hint: "register it again under its id (mode IMPORT), or point TIDEMARK_SCHEMA_REGISTRY at a registry that has it; no record is lost meanwhile",
+			ID: id, Lost: true, Offset: offset, Why: fmt.Errorf("%w %d", errLostSchema, id),
+			Hint: "register it again under its id (mode IMPORT), or point TIDEMARK_SCHEMA_REGISTRY to a registry that has it; no record is lost meanwhile",
 		}}
 	}
 	if !p.State.Settles(offset) {
 		p.line.Reporter.Throttle(fmt.Sprint(p.Topic, p.Partition), slog.LevelWarn, fault.None,
-			"too many records with schemas that the registry does not have among those held; some are released early",
-			"topic", p.Topic, "partition", p.Partition, "offset", offset, "schema", id, "hint", "register the schema, or stop who writes with it")
+			"too many held records have schemas that the registry does not have; releasing some early",
+			"topic", p.Topic, "partition", p.Partition, "offset", offset, "schema", id, "hint", "register the schema, or stop the producer that uses it")
 		p.State.MakeRoom()
 		p.releasing = true
 	}
 	return Outcome{}
 }
 
-// errLostSchema says that the registry does not have a schema that it had.
-var errLostSchema = fault.NewError(fault.Broker, "the record was judged by its schema, and the schema registry does not have schema")
+// errLostSchema says that the registry has lost a schema.
+var errLostSchema = fault.NewError(fault.Broker, "the record needs its schema again, but the schema registry no longer has schema")
 
 // schemaOf returns what a late record says of its schema.
 func schemaOf(invalid error) (emit.Schema, uint32) {
@@ -115,7 +111,7 @@ func schemaOf(invalid error) (emit.Schema, uint32) {
 	return emit.KnownSchema, schema.ID
 }
 
-// awaitSchema waits for a schema, and has the partition suspended if that takes long.
+// awaitSchema waits for a schema for SchemaPatience, then asks to suspend the partition.
 func (p *Partition) awaitSchema(ctx context.Context, offset int64, id uint32) Outcome {
 	wait, cancel := context.WithTimeout(ctx, SchemaPatience)
 	why := p.line.Schemas.Wait(wait, id)
@@ -129,6 +125,6 @@ func (p *Partition) awaitSchema(ctx context.Context, offset int64, id uint32) Ou
 	}
 	return Outcome{Kind: Suspend, Offset: offset, Schema: Wanted{
 		ID: id, Offset: offset, Why: why,
-		Hint: "look whether the schema registry is up, and TIDEMARK_SCHEMA_REGISTRY and the login right; no record is lost meanwhile",
+		Hint: "check that the schema registry is up, and that TIDEMARK_SCHEMA_REGISTRY and its login are right; no record is lost meanwhile",
 	}}
 }
