@@ -39,10 +39,10 @@ func (a AdminAddress) String() string {
 	return string(a)
 }
 
-// AdminPort returns where the admin port of a process with this environment is, and
-// whether TLS is spoken there. Nothing else is looked at: a process that lives goes on
-// with what it has read, and is not to be called sick because one of its files is just
-// being renewed. The error is an *Error.
+// AdminPort returns the address of the admin port of a process with this environment, and
+// whether it speaks TLS. It ignores all other settings: a running process keeps what it has
+// loaded, and is not unhealthy because one of its files is just being renewed. The error is
+// an *Error.
 func AdminPort(environ []string) (address AdminAddress, secured bool, err error) {
 	vars := env.ToMap(environ)
 	var c Config
@@ -51,9 +51,9 @@ func AdminPort(environ []string) (address AdminAddress, secured bool, err error)
 	return c.Admin, vars[keyAdminTLSCertFile] != "", f.err()
 }
 
-// WithoutAdmin returns an environment without what it says of the admin port, for a
-// command that opens none. It often shares the environment of a sidecar, but not the
-// files that only the sidecar needs.
+// WithoutAdmin returns an environment without the settings of the admin port, for a command
+// that opens none. It often shares the environment of a sidecar, but not the files that only
+// the sidecar needs.
 func WithoutAdmin(environ []string) []string {
 	of := []string{keyAdmin, keyAdminTLSCertFile, keyAdminTLSKeyFile, keyAdminUsername, keyAdminPassword, keyAdminPasswordFile}
 	return slices.DeleteFunc(slices.Clone(environ), func(v string) bool {
@@ -62,10 +62,10 @@ func WithoutAdmin(environ []string) []string {
 	})
 }
 
-// AdminTLS returns how TLS is spoken at the admin port, nil if it is not. The
-// certificate is read again when its files have changed, so that it can be renewed
-// without a restart. If nothing can be made of them, warn is told, and what they were
-// before stays in use: who asks whether the process lives is to get an answer.
+// AdminTLS returns the TLS configuration of the admin port; nil: no TLS. The certificate is
+// loaded again when its files change, so it can be renewed without a restart. If they cannot
+// be used, warn is called, and the certificate loaded before stays in use, so that health
+// checks are answered.
 func (c Config) AdminTLS(warn func(error)) *tls.Config {
 	if c.AdminTLSCertFile == "" {
 		return nil

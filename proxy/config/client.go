@@ -4,11 +4,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// ClientOpts returns what every Kafka client of the process needs: where the
-// brokers are, who is asking, and how to log in. Files with certificates, passwords
-// and tokens are read again when they have changed; one that cannot be used any
-// more, warn is told at every connection, and what it said before stays in use. The
-// error names the file that cannot be used now, and why.
+// ClientOpts returns the options that every Kafka client of the process needs: brokers,
+// client id, TLS and login. Files with certificates, passwords and tokens are read again
+// when they change; if a changed file cannot be used, warn is called at every connection,
+// and what was loaded before stays in use. The error names the file that cannot be used
+// now, and why.
 func (c Config) ClientOpts(warn func(error)) ([]kgo.Opt, error) {
 	opts := []kgo.Opt{kgo.SeedBrokers(c.Brokers...), kgo.ClientID("tidemark"), kgo.DisableClientMetrics()}
 	if c.TLS {

@@ -1,5 +1,5 @@
 // Package config reads Tidemark's configuration from environment variables
-// and refuses it, with every fault at once, unless it makes sense as a whole.
+// and validates it as a whole, reporting every fault at once.
 package config
 
 import (
@@ -17,27 +17,27 @@ const Prefix = "TIDEMARK_"
 // with defaults filled in. The comments below are the manual: the reference
 // that Docs returns is made of them.
 type Config struct {
-	// Kafka brokers to ask first, as host:port, comma-separated. They name the
+	// Kafka brokers to connect to first, as host:port, comma-separated. They name the
 	// other brokers of the cluster.
 	Brokers []string `env:"BROKERS" envDefault:"localhost:9092" group:"What to read and who we are"`
 	// Source topics, comma-separated. Each is republished in order of event time
 	// to a topic of the same name with the ordered suffix.
 	Topics []string `env:"TOPICS" unset:"(required)"`
-	// Consumer group. With the instance it makes the transactional id,
+	// Consumer group. With the instance it forms the transactional id,
 	// GROUP/INSTANCE.
 	Group string `env:"GROUP" envDefault:"tidemark"`
-	// Name of this process among those of the group: the same again after a
-	// restart, and never used by two at once. Of up to 249 of the characters a-z A-Z
-	// 0-9 . _ - since it is also the static member id.
+	// Name of this process within the group: the same after a restart, and never used
+	// by two at once. Up to 249 of the characters a-z A-Z 0-9 . _ - because it is also
+	// the static member id.
 	Instance string `env:"INSTANCE" unset:"the host name"`
 
-	// Where the event time of a record is found: comma-separated sources, of
+	// Where to find the event time of a record: comma-separated sources, of
 	// which the first that is present decides. `header:NAME[:FORMAT]` is a header,
 	// `json:PATH[:FORMAT]`, `avro:FIELD[:FORMAT]` and `protobuf:FIELD[:FORMAT]` are
 	// fields of the value, `timestamp` the record's own timestamp. FORMAT is
 	// `unix-ms` (the default; RFC 3339 text is recognised too), `unix-s`,
 	// `unix-us`, `unix-ns`, `rfc3339` or `int64-be` (8 bytes, big-endian, ms). A
-	// record whose source is present and unusable goes to the late topic. More:
+	// record whose source is present but unusable goes to the late topic. More:
 	// [event-time.md](event-time.md).
 	EventTime *timestamp.Extractor `env:"EVENT_TIME" envDefault:"header:event-time,timestamp" group:"Event time and order"`
 	// How the watermark follows the event times. `bounded`: it stays behind the
@@ -46,10 +46,10 @@ type Config struct {
 	// `punctuated`: a header of the records says where it is.
 	Watermark Strategy `env:"WATERMARK" envDefault:"bounded"`
 	// The bound: how much older than the latest event time seen a record may be
-	// and still come out in order. Every record is held back by as much. For
-	// `adaptive` it is the most that the bound may be.
+	// and still be released in order. Every record is held back by as much. For
+	// `adaptive` it is the upper limit of the bound.
 	MaxOutOfOrderness time.Duration `env:"MAX_OUT_OF_ORDERNESS" envDefault:"5s"`
-	// For `adaptive`: the least that the bound may be.
+	// For `adaptive`: the lower limit of the bound.
 	MinOutOfOrderness time.Duration `env:"MIN_OUT_OF_ORDERNESS" envDefault:"0s"`
 	// For `adaptive`: which share of the records may be late. From 0.000001 to 0.5.
 	TargetLate Share `env:"TARGET_LATE" envDefault:"0.0001"`
@@ -61,53 +61,52 @@ type Config struct {
 	// For `punctuated`: the header that carries the watermark, as NAME[:FORMAT], the
 	// formats being those of event times. A record without it moves nothing.
 	WatermarkHeader timestamp.Header `env:"WATERMARK_HEADER" envDefault:"watermark"`
-	// How long a partition must bring nothing new before its last records come
-	// out by the wall clock. 0: never, they wait for the next record.
+	// How long a partition must bring nothing new before its last records are
+	// released by the wall clock. 0: never, they wait for the next record.
 	IdleTimeout time.Duration `env:"IDLE_TIMEOUT" envDefault:"5s"`
 	// How far ahead of the wall clock an event time may be. A record beyond that
 	// goes to the late topic and does not move the watermark. At least a quarter of
-	// the bound. 0: any is believed.
+	// the bound. 0: no limit.
 	MaxFuture time.Duration `env:"MAX_FUTURE" envDefault:"5m"`
-	// After this many late records in a row the source's clock is taken to have
-	// been set back, and a new epoch begins there. 0: never.
+	// After this many late records in a row, Tidemark assumes that the source's clock
+	// was set back, and begins a new epoch there. 0: never.
 	ReanchorAfter int `env:"REANCHOR_AFTER" envDefault:"0"`
-	// How far ahead of the slowest partition another may be in event time. One
-	// that is further ahead is not read until the slowest has come near, so that
-	// a consumer of several partitions has less to keep. Needs an idle timeout. 0: any
-	// distance.
+	// How far ahead of the slowest partition another may be in event time. One that is
+	// further ahead is not read until the slowest has caught up, so that a consumer of
+	// several partitions has less to keep. Needs an idle timeout. 0: no limit.
 	MaxDrift time.Duration `env:"MAX_DRIFT" envDefault:"0"`
-	// Header that tells producers apart, like `device-id`. A warning is logged
-	// when the clock of one of them is off by more than the bound or a quarter of
-	// the skew that is let pass, whichever is less. Not set: no warning.
+	// Header that tells producers apart, like `device-id`. A warning is logged when the
+	// clock of one of them is off by more than the bound or a quarter of
+	// `TIDEMARK_MAX_FUTURE`, whichever is less. Not set: no warning.
 	ClockHeader string `env:"CLOCK_HEADER"`
 
-	// By what a repeat of a record is known: `header:NAME`, its last header of that
-	// name; `key`; `bytes`, key, value and headers alike; or `off`. Among records of
-	// one partition and event time that have the same, the first comes out in order.
+	// How to recognise a repeat of a record: by `header:NAME`, its last header of that
+	// name; by `key`; by `bytes`, that is key, value and headers; or `off`. Among records
+	// of one partition and event time that have the same, the first is released in order.
 	Dedup Dedup `env:"DEDUP" envDefault:"off" group:"Duplicates"`
 	// What becomes of the others: `late`, to the late topic as `duplicate`, or
 	// `drop`, to no output; they are counted.
 	Duplicates Duplicates `env:"DUPLICATES" envDefault:"late"`
-	// How many records that came out in order are remembered, all partitions
-	// together, so that a repeat behind the watermark goes to the late topic as
-	// `duplicate` too. Each takes about 200 bytes. A restart forgets them. 0: none.
+	// How many released records to remember, all partitions together, so that a repeat
+	// behind the watermark goes to the late topic as `duplicate` too. Each takes about
+	// 200 bytes. A restart forgets them. 0: none.
 	DedupRemember int `env:"DEDUP_REMEMBER" envDefault:"100000"`
 
 	// `exactly-once`: outputs and offsets in one transaction. `at-least-once`:
 	// less latency, and repeated records after a crash.
 	Delivery Delivery `env:"DELIVERY" envDefault:"exactly-once" group:"Delivery"`
-	// How often what was released is committed. Readers of committed data see it
-	// no sooner. Less than half the transaction timeout.
+	// How often released records are committed. Readers of committed data see them no
+	// sooner. Less than half the transaction timeout.
 	CommitInterval time.Duration `env:"COMMIT_INTERVAL" envDefault:"100ms"`
-	// How batches of the outputs are compressed: `source`, as the source's are;
+	// How batches of the outputs are compressed: `source`, like those of the source;
 	// or `none`, `gzip`, `snappy`, `lz4`, `zstd`.
 	Compression Compression `env:"COMPRESSION" envDefault:"source"`
 	// How long the group waits for a member that went silent before another
-	// takes its partitions. From 6s to 30m, which is what brokers accept unless
-	// told otherwise (group.min.session.timeout.ms, group.max.session.timeout.ms).
+	// takes its partitions. From 6s to 30m, which is what brokers accept by default
+	// (group.min.session.timeout.ms, group.max.session.timeout.ms).
 	SessionTimeout time.Duration `env:"SESSION_TIMEOUT" envDefault:"30s"`
 	// When the broker aborts a transaction that nobody ends. From 1s to 15m, the
-	// most that brokers accept unless told otherwise (transaction.max.timeout.ms).
+	// most that brokers accept by default (transaction.max.timeout.ms).
 	TransactionTimeout time.Duration `env:"TRANSACTION_TIMEOUT" envDefault:"10s"`
 	// Where to begin in a topic for which the group has no offset: `earliest`,
 	// `latest`, a time (RFC 3339, or ms since 1970: the first record whose timestamp
@@ -117,10 +116,10 @@ type Config struct {
 	// `fail` stops, `new-epoch` begins anew and marks what follows as a new epoch.
 	OnReset OnReset `env:"ON_RESET" envDefault:"fail"`
 	// When records that were still owed are gone from the source topic: `fail`
-	// stops, `continue` logs how many and goes on behind the gap.
+	// stops, `continue` logs how many and continues behind the gap.
 	OnDataLoss OnDataLoss `env:"ON_DATA_LOSS" envDefault:"fail"`
-	// Most bytes of records to hold, all partitions together, like 256MiB. When
-	// they are reached, the oldest come out early.
+	// Maximum size of all held records, all partitions together, like 256MiB. When
+	// this is reached, the oldest are released early.
 	Memory ByteSize `env:"MEMORY" unset:"half of the container's memory limit, or of the system's memory up to 1GiB"`
 
 	// What is appended to a topic's name for its records in order.
@@ -142,17 +141,17 @@ type Config struct {
 	// Where health, status and metrics are served: `host:port`, with the host left out
 	// for all addresses, or `off`. See [operations.md](operations.md).
 	Admin AdminAddress `env:"ADMIN" envDefault:":9840" group:"Admin port"`
-	// PEM file with the certificate to speak TLS with there. Read again for every
-	// connection; so is the key. Not set: no TLS.
+	// PEM file with the TLS certificate of the admin port. It may be renewed without a
+	// restart, and so may the key. Not set: no TLS.
 	AdminTLSCertFile string `env:"ADMIN_TLS_CERT_FILE"`
 	// PEM file with the key of that certificate.
 	AdminTLSKeyFile string `env:"ADMIN_TLS_KEY_FILE"`
-	// User name that is asked for there (HTTP basic authentication), except for
-	// `/livez` and `/readyz`. Not set: nobody is asked.
+	// User name that the admin port requires (HTTP basic authentication), except for
+	// `/livez` and `/readyz`. Not set: no login.
 	AdminUsername string `env:"ADMIN_USERNAME"`
 	// Password that belongs to it.
 	AdminPassword Secret `env:"ADMIN_PASSWORD"`
-	// File with that password. A newline at its end does not count.
+	// File with that password. A newline at its end is ignored.
 	AdminPasswordFile string `env:"ADMIN_PASSWORD_FILE"`
 
 	// Least important message to log: `debug`, `info`, `warn` or `error`.
@@ -163,16 +162,15 @@ type Config struct {
 	// Whether to speak TLS (1.2 or newer) with the brokers. Their certificates are
 	// always verified.
 	TLS bool `env:"TLS" envDefault:"false" group:"TLS and SASL"`
-	// PEM file with the authorities that may vouch for the brokers, in place of
+	// PEM file with the authorities that sign the brokers' certificates, in place of
 	// the system's. This file and the two below may be renewed without a restart: the
-	// next connection heeds a change.
+	// next connection uses the new ones.
 	TLSCAFile string `env:"TLS_CA_FILE"`
-	// PEM file with the client's certificate, and those between it and its authority.
+	// PEM file with the client's certificate and its intermediate certificates.
 	TLSCertFile string `env:"TLS_CERT_FILE"`
 	// PEM file with the key of the client's certificate.
 	TLSKeyFile string `env:"TLS_KEY_FILE"`
-	// Name that the brokers' certificates must carry, if it is not the one that
-	// they are addressed by.
+	// Name that the brokers' certificates must carry, if it is not their address.
 	TLSServerName string `env:"TLS_SERVER_NAME"`
 	// `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512`, `OAUTHBEARER` or `AWS_MSK_IAM`, which
 	// takes its credentials from `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and
@@ -180,32 +178,32 @@ type Config struct {
 	SASLMechanism SASLMechanism `env:"SASL_MECHANISM"`
 	// User name, for `PLAIN` and `SCRAM`.
 	SASLUsername string `env:"SASL_USERNAME"`
-	// Password, for `PLAIN` and `SCRAM`. Better given as a file, for other processes may
-	// see this one's environment.
+	// Password, for `PLAIN` and `SCRAM`. A file is safer, because other processes may see
+	// this one's environment.
 	SASLPassword Secret `env:"SASL_PASSWORD"`
-	// File with the password. A newline at its end does not count. It may be renewed
-	// without a restart: the next login heeds a change.
+	// File with the password. A newline at its end is ignored. It may be renewed without
+	// a restart: the next login uses the new one.
 	SASLPasswordFile string `env:"SASL_PASSWORD_FILE"`
 	// For `OAUTHBEARER`: file with a token. It may be renewed without a restart: the next
-	// login heeds a change. A newline at its end does not count.
+	// login uses the new one. A newline at its end is ignored.
 	SASLTokenFile string `env:"SASL_TOKEN_FILE"`
-	// For `OAUTHBEARER`, in place of a file: https URL at which an authorization server
-	// gives out tokens (OAuth 2, client credentials grant).
+	// For `OAUTHBEARER`, in place of a file: https URL of an authorization server's token
+	// endpoint (OAuth 2, client credentials grant).
 	SASLTokenURL string `env:"SASL_TOKEN_URL"`
-	// PEM file with the authorities that may vouch for that server, in place of the
+	// PEM file with the authorities that sign that server's certificate, in place of the
 	// system's.
 	SASLTokenCAFile string `env:"SASL_TOKEN_CA_FILE"`
-	// Client id to ask that server with.
+	// Client id for that server.
 	SASLClientID string `env:"SASL_CLIENT_ID"`
-	// Client secret to ask that server with.
+	// Client secret for that server.
 	SASLClientSecret Secret `env:"SASL_CLIENT_SECRET"`
-	// File with the client secret. A newline at its end does not count. It may be
-	// renewed without a restart.
+	// File with the client secret. A newline at its end is ignored. It may be renewed
+	// without a restart.
 	SASLClientSecretFile string `env:"SASL_CLIENT_SECRET_FILE"`
-	// Scopes to ask that server for, comma-separated.
+	// Scopes to request from that server, comma-separated.
 	SASLScopes []string `env:"SASL_SCOPES"`
-	// For `OAUTHBEARER`: what the brokers want to know besides the token, as
-	// KEY=VALUE, comma-separated.
+	// For `OAUTHBEARER`: SASL extensions to send with the token, as KEY=VALUE,
+	// comma-separated.
 	SASLExtensions []string `env:"SASL_EXTENSIONS"`
 
 	// URLs of the schema registry for `avro` and `protobuf` event times,
@@ -216,19 +214,19 @@ type Config struct {
 	SchemaRegistryUsername string `env:"SCHEMA_REGISTRY_USERNAME"`
 	// Password for the schema registry.
 	SchemaRegistryPassword Secret `env:"SCHEMA_REGISTRY_PASSWORD"`
-	// File with the password for the schema registry. A newline at its end does not
-	// count. It may be renewed without a restart.
+	// File with the password for the schema registry. A newline at its end is ignored. It
+	// may be renewed without a restart.
 	SchemaRegistryPasswordFile string `env:"SCHEMA_REGISTRY_PASSWORD_FILE"`
 	// Bearer token for the schema registry, in place of user name and password.
 	SchemaRegistryToken Secret `env:"SCHEMA_REGISTRY_TOKEN"`
-	// File with the token for the schema registry. A newline at its end does not
-	// count. It may be renewed without a restart.
+	// File with the token for the schema registry. A newline at its end is ignored. It may
+	// be renewed without a restart.
 	SchemaRegistryTokenFile string `env:"SCHEMA_REGISTRY_TOKEN_FILE"`
-	// PEM file with the authorities that may vouch for the schema registry, in place
+	// PEM file with the authorities that sign the schema registry's certificate, in place
 	// of the system's.
 	SchemaRegistryTLSCAFile string `env:"SCHEMA_REGISTRY_TLS_CA_FILE"`
-	// PEM file with the client's certificate for the schema registry. The next
-	// connection heeds a change of this file, its key or the authorities.
+	// PEM file with the client's certificate for the schema registry. This file, its key
+	// and the authorities may be renewed without a restart.
 	SchemaRegistryTLSCertFile string `env:"SCHEMA_REGISTRY_TLS_CERT_FILE"`
 	// PEM file with the key of that certificate.
 	SchemaRegistryTLSKeyFile string `env:"SCHEMA_REGISTRY_TLS_KEY_FILE"`
@@ -236,9 +234,9 @@ type Config struct {
 	// its URL.
 	SchemaRegistryTLSServerName string `env:"SCHEMA_REGISTRY_TLS_SERVER_NAME"`
 
-	// aws is what AWS's own variables say.
+	// aws is read from AWS's own variables.
 	aws awsCredentials
-	// origins says of every variable that was not set where its value came from.
+	// origins says where the value of each variable that was not set came from.
 	origins map[string]string
 }
 

@@ -17,8 +17,8 @@ import (
 	"golang.org/x/oauth2/clientcredentials"
 )
 
-// grantTimeout is how long a server may take to give out a token. A broker waits
-// for it with an open connection.
+// grantTimeout is how long the authorization server may take to issue a token. A broker
+// waits meanwhile, with an open connection.
 const grantTimeout = 5 * time.Second
 
 // grant asks an authorization server for tokens, with the client credentials
@@ -37,11 +37,11 @@ type grant struct {
 
 // TokenError says that there is no token to log in with.
 type TokenError struct {
-	Refused bool // for good: the server has answered that it gives none
+	Refused bool // the server has refused to issue one; retrying does not help
 	err     error
 }
 
-// Error says which server was asked and what came of it. It holds no secret.
+// Error says which server was asked and how it failed. It holds no secret.
 func (e *TokenError) Error() string { return e.err.Error() }
 
 // Unwrap returns the cause.
@@ -82,11 +82,11 @@ func (g *grant) token(ctx context.Context) (string, error) {
 	return g.last.AccessToken, nil
 }
 
-// ask sends the secret in the header, as every server has to take it (RFC 6749, section
-// 2.3.1), and to one that refuses that, in the body. What was taken is remembered: the
-// library would try both each time, and some servers lock an account that is refused
-// again and again. It would also try the other for want of an answer, and take what
-// comes of that for the server's word.
+// ask sends the secret in the header, as every server has to accept it (RFC 6749, section
+// 2.3.1), and if that is refused, in the body. It remembers which one was accepted: the
+// library would try both each time, and some servers lock an account after repeated
+// refusals. The library would also try the other one when there was no answer, and take the
+// refusal of that for the server's answer.
 func (g *grant) ask(ctx context.Context, secret Secret) (*oauth2.Token, error) {
 	asked := clientcredentials.Config{
 		ClientID: g.id, ClientSecret: secret.Reveal(), TokenURL: g.url, Scopes: g.scopes,
@@ -103,15 +103,15 @@ func (g *grant) ask(ctx context.Context, secret Secret) (*oauth2.Token, error) {
 	return token, err
 }
 
-// refuses reports whether an answer is the last word. A server that is in trouble, or
-// asked too often, may yet give a token; some refuse with status 200.
+// refuses reports whether an answer is final. A server that is failing, or that limits
+// requests, may issue a token later; some refuse with status 200.
 func refuses(answer *oauth2.RetrieveError) bool {
 	status := answer.Response.StatusCode
 	return status/100 != 5 && status != http.StatusTooManyRequests && status != http.StatusRequestTimeout
 }
 
-// whole reads an answer to its end before it passes it on, so that one that breaks
-// off is a failure of the network, and none of the server's answers.
+// whole reads an answer to its end before it passes it on, so that one that is cut off
+// counts as a network error, and not as an answer of the server.
 type whole struct{ http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper.
@@ -137,8 +137,8 @@ func (g *grant) forget() {
 	g.last = nil
 }
 
-// explain leaves out of an error what the server wrote and may be anything, but for
-// what the standard has for people to read; and if the secret is in that, the secret.
+// explain keeps of the server's answer only the fields that the standard defines for error
+// messages, with the secret masked.
 func (g *grant) explain(err error, secret Secret) error {
 	doing := "ask " + g.url + " for a token"
 	if answer, ok := errors.AsType[*oauth2.RetrieveError](err); ok && answer.Response != nil {
@@ -151,5 +151,5 @@ func (g *grant) explain(err error, secret Secret) error {
 	if failed, ok := errors.AsType[*url.Error](err); ok {
 		return &TokenError{false, fmt.Errorf("%s: %w", doing, failed.Err)}
 	}
-	return &TokenError{true, fmt.Errorf("%s: the answer holds none", doing)}
+	return &TokenError{true, fmt.Errorf("%s: the answer has no token", doing)}
 }

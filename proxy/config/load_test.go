@@ -179,7 +179,7 @@ func TestFaults(t *testing.T) {
 		{"IDLE_TIMEOUT=-1s", "TIDEMARK_IDLE_TIMEOUT: -1s is negative"},
 		{"MAX_FUTURE=-1s", "TIDEMARK_MAX_FUTURE: -1s is negative"},
 		{"MAX_DRIFT=-1s", "TIDEMARK_MAX_DRIFT: -1s is negative"},
-		{"MAX_DRIFT=1m IDLE_TIMEOUT=0", "TIDEMARK_MAX_DRIFT: 1m, but TIDEMARK_IDLE_TIMEOUT=0: one silent partition would hold up all others for ever\nhint: set an idle timeout, or turn alignment off with 0"},
+		{"MAX_DRIFT=1m IDLE_TIMEOUT=0", "TIDEMARK_MAX_DRIFT: 1m, but TIDEMARK_IDLE_TIMEOUT=0: one silent partition would block all others for ever\nhint: set an idle timeout, or turn alignment off with 0"},
 		{"MAX_DRIFT=1m IDLE_TIMEOUT=x", "TIDEMARK_IDLE_TIMEOUT: \"x\" is not a duration\nhint: a number with its unit, like 5s, 100ms or 1m30s"},
 		{"REANCHOR_AFTER=-1", "TIDEMARK_REANCHOR_AFTER: -1 is negative\nhint: 0 turns it off"},
 		{"REANCHOR_AFTER=1.5", `TIDEMARK_REANCHOR_AFTER: "1.5" is not a whole number`},
@@ -193,11 +193,11 @@ func TestFaults(t *testing.T) {
 		{"COMMIT_INTERVAL=0s", "TIDEMARK_COMMIT_INTERVAL: 0s is not above 0"},
 		{"COMMIT_INTERVAL=5s", "TIDEMARK_COMMIT_INTERVAL: 5s is not less than half of TIDEMARK_TRANSACTION_TIMEOUT=10s"},
 		{"COMMIT_INTERVAL=5s TRANSACTION_TIMEOUT=x", `TIDEMARK_TRANSACTION_TIMEOUT: "x" is not a duration` + "\nhint: a number with its unit, like 5s, 100ms or 1m30s"},
-		{"SESSION_TIMEOUT=5s", "TIDEMARK_SESSION_TIMEOUT: 5s is not from 6s to 30m\nhint: brokers refuse what is outside"},
+		{"SESSION_TIMEOUT=5s", "TIDEMARK_SESSION_TIMEOUT: 5s is not from 6s to 30m\nhint: brokers refuse anything else"},
 		{"TRANSACTION_TIMEOUT=16m", "TIDEMARK_TRANSACTION_TIMEOUT: 16m is not from 1s to 15m\nhint: brokers refuse more than 15m"},
 		{"HEADERS=watermark,offset", `TIDEMARK_HEADERS: "offset" is not known` + "\nhint: known: watermark, source-offset, event-time"},
-		{"WINDOWS=tumbling:1m,session:5m,hopping:1h/1ms", `TIDEMARK_WINDOWS: "session:5m": there are no such windows` + "\nhint: known: tumbling:SIZE[+OFFSET][@ZONE], hopping:SIZE/SLIDE[+OFFSET][@ZONE], sliding:SIZE\n" +
-			`TIDEMARK_WINDOWS: "hopping:1h/1ms": every record would be in 3600000 windows, each written into its headers; 64 are the most` + "\nhint: have them begin less often, or add up shorter ones in the consumer"},
+		{"WINDOWS=tumbling:1m,session:5m,hopping:1h/1ms", `TIDEMARK_WINDOWS: "session:5m": unknown kind of windows` + "\nhint: known: tumbling:SIZE[+OFFSET][@ZONE], hopping:SIZE/SLIDE[+OFFSET][@ZONE], sliding:SIZE\n" +
+			`TIDEMARK_WINDOWS: "hopping:1h/1ms": every record would be in 3600000 windows, each written into its headers; the maximum is 64` + "\nhint: make them begin less often, or combine shorter ones in the consumer"},
 		{"HEADER_PREFIX=ä", `TIDEMARK_HEADER_PREFIX: "ä" is not 1 to 100 of the characters a-z A-Z 0-9 . _ - : /`},
 		{"START=yesterday", `TIDEMARK_START: "yesterday" is no place to start` + "\nhint: known: earliest, latest, a time (like 2006-01-02T15:04:05Z, or ms since 1970), group:NAME"},
 		{"START=-1", `TIDEMARK_START: "-1" is outside the years 1970 to 2262` + "\nhint: numbers are milliseconds"},

@@ -15,8 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 )
 
-// login returns how to log in, or nil where nobody does. What comes from a file is
-// read for every login: brokers may ask for one again over the same connection.
+// login returns the SASL mechanism, nil for none. Secrets from files are read at every login:
+// brokers may ask for another one on the same connection.
 func (c Config) login(warn func(error)) (sasl.Mechanism, error) {
 	password := secretOf(c.SASLPassword, c.SASLPasswordFile, warn)
 	if _, err := password.get(); err != nil {
@@ -58,7 +58,7 @@ func secretOf(value Secret, file string, warn func(error)) *reread[Secret] {
 // bearer is OAUTHBEARER.
 type bearer struct {
 	token      func(context.Context) (string, error)
-	refused    func() // is told when the brokers do not take it
+	refused    func() // called when the brokers refuse it
 	extensions map[string]string
 }
 
@@ -104,8 +104,8 @@ type bearerSession struct {
 	refused func()
 }
 
-// Challenge reads what brokers have against a token: they say it in an answer, and
-// refuse the login only after another round, which nobody needs.
+// Challenge reads why brokers refuse a token: they say so in an answer, and refuse the login
+// only after another round trip, which this saves.
 func (s bearerSession) Challenge(answer []byte) (bool, []byte, error) {
 	if len(answer) == 0 {
 		return s.Session.Challenge(answer)
@@ -120,7 +120,7 @@ func (s bearerSession) Challenge(answer []byte) (bool, []byte, error) {
 	return false, nil, fmt.Errorf("%w: the token is refused: %s", kerr.SaslAuthenticationFailed, short(refusal.Status))
 }
 
-// short keeps what others wrote from filling a log.
+// short cuts a foreign text for the log.
 func short(text string) string {
 	const most = 200
 	text = strings.Join(strings.Fields(strings.ToValidUTF8(text, "?")), " ")
@@ -153,7 +153,7 @@ func (c Config) InClear() bool {
 	return !c.TLS && (c.SASLMechanism == Plain || c.SASLMechanism == OAuthBearer)
 }
 
-// RegistryInClear reports the same of what the schema registry is asked with.
+// RegistryInClear reports the same for the login at the schema registry.
 func (c Config) RegistryInClear() bool {
 	secret := c.SchemaRegistryToken.IsSet() || c.SchemaRegistryPassword.IsSet()
 	return secret && slices.ContainsFunc(c.SchemaRegistry, func(u string) bool {
@@ -162,8 +162,8 @@ func (c Config) RegistryInClear() bool {
 	})
 }
 
-// validateSASL refuses a login that lacks something, and what the chosen mechanism
-// does not heed: whoever set it expects something of it.
+// validateSASL refuses an incomplete login, and settings that the chosen mechanism ignores:
+// whoever set one expects an effect.
 func (c *Config) validateSASL(f *faults) {
 	if !f.read(keyMechanism, keyPasswordFile, keyClientSecretFile) {
 		return
@@ -226,7 +226,7 @@ func mechanisms(all []SASLMechanism) string {
 	return strings.Join(words, ", ")
 }
 
-// validateToken sees that a token comes from exactly one place.
+// validateToken checks that a token comes from exactly one place.
 func (c *Config) validateToken(f *faults) {
 	switch {
 	case c.SASLTokenFile != "" && c.SASLTokenURL != "":

@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// Principal returns who the brokers take us for, as they are set up unless told
-// otherwise: the user name, the subject of the token, the subject of the
-// certificate. It returns nothing where only they can know.
+// Principal returns the principal that brokers with default settings give us: the user
+// name, the subject of the token, or the subject of the certificate. It is empty where only
+// the brokers can know.
 func (c Config) Principal() string {
 	switch c.SASLMechanism {
 	case Plain, ScramSHA256, ScramSHA512:

@@ -6,26 +6,25 @@ import (
 	"sync"
 )
 
-// reread is what was made of files, made anew when they have changed. A change of
-// which nothing can be made is told of, and what was made before stays in use: a
-// certificate and its key are often written one after the other, and by somebody
-// who may slip.
+// reread is a value loaded from files, and loaded again when they change. If the changed
+// files cannot be used, warn is called, and the value stays as it was: a certificate and its
+// key are often written one after the other, and by hand.
 type reread[T any] struct {
 	files []string
-	from  func() (T, error) // reads them
+	from  func() (T, error) // loads the value
 	warn  func(error)
 
 	mu    sync.Mutex
-	seen  []os.FileInfo // the files as they were when value was made; nil: it never was
+	seen  []os.FileInfo // the files when value was loaded; nil: it never was
 	value T
 }
 
-// fixed returns what comes of no file and never changes.
+// fixed returns a value that comes from no file and never changes.
 func fixed[T any](value T) *reread[T] {
 	return &reread[T]{from: func() (T, error) { return value, nil }}
 }
 
-// get returns what the files say now. The error is that of the first time.
+// get returns the value for the files as they are now. It fails only if it never succeeded.
 func (r *reread[T]) get() (T, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -10,8 +10,7 @@ import (
 	"time"
 )
 
-// tlsFiles is how TLS is spoken with one kind of server, and the variables that
-// say so.
+// tlsFiles are the TLS settings for one kind of server, and their variables.
 type tlsFiles struct {
 	ca, cert, key, serverName             string
 	keyCA, keyCert, keyKey, keyServerName string
@@ -31,7 +30,7 @@ func (c Config) registryTLS() tlsFiles {
 	}
 }
 
-// tokenTLS is that of the server that gives out tokens.
+// tokenTLS is that for the authorization server.
 func (c Config) tokenTLS() tlsFiles { return tlsFiles{ca: c.SASLTokenCAFile, keyCA: keyTokenCAFile} }
 
 // settings returns the variables with their values.
@@ -39,14 +38,13 @@ func (t tlsFiles) settings() [4][2]string {
 	return [4][2]string{{t.keyCA, t.ca}, {t.keyCert, t.cert}, {t.keyKey, t.key}, {t.keyServerName, t.serverName}}
 }
 
-// dialer makes connections. Authorities and certificate are those that the files
-// hold when a connection is made, so that both can be renewed without a restart;
-// which of them cannot be used, warn is told. The error is about the files as they
-// are now.
+// dialer returns a function that opens TLS connections. It loads authorities and certificate
+// again when their files change, so that they can be renewed without a restart, and calls
+// warn if they cannot be used. The error is about the files as they are now.
 //
-// The server's name is the one that is dialled, unless another is set.
+// The expected server name is the one that is dialled, unless another is set.
 //
-// Through a proxy net/http dials by itself, and only then heeds proxied: the same, with
+// net/http dials by itself through a proxy, and uses proxied then: the same settings, with
 // the files as they are now.
 func (t tlsFiles) dialer(warn func(error)) (dial func(ctx context.Context, network, address string) (net.Conn, error), proxied *tls.Config, err error) {
 	roots := &reread[*x509.CertPool]{files: named(t.ca), from: t.roots, warn: warn}

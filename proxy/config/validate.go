@@ -14,10 +14,9 @@ import (
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
-// What Kafka allows. Where that is for the broker's administrator to say, it is
-// the default: beyond it, every request to join the group or to begin a
-// transaction is refused. A transaction of less than a second is ours to
-// refuse: a pause of the process would abort it.
+// Kafka's limits, by default where brokers can set them: beyond those, brokers refuse every
+// request to join the group or to begin a transaction. The minimum of a second for a
+// transaction is ours: a pause of the process would abort a shorter one.
 const (
 	longestTopic          = 249
 	minSessionTimeout     = 6 * time.Second
@@ -119,20 +118,20 @@ func (c *Config) validateTimes(f *faults) {
 	notNegative(f, keyMaxFuture, c.MaxFuture)
 	notNegative(f, keyMaxDrift, c.MaxDrift)
 	if f.read(keyMaxDrift, keyIdleTimeout) && c.MaxDrift > 0 && c.IdleTimeout == 0 {
-		f.add(keyMaxDrift, fmt.Sprintf("%s, but %s=0: one silent partition would hold up all others for ever", show(c.MaxDrift), keyIdleTimeout),
+		f.add(keyMaxDrift, fmt.Sprintf("%s, but %s=0: one silent partition would block all others for ever", show(c.MaxDrift), keyIdleTimeout),
 			"set an idle timeout, or turn alignment off with 0")
 	}
 	if c.ReanchorAfter < 0 {
 		f.add(keyReanchorAfter, fmt.Sprintf("%d is negative", c.ReanchorAfter), "0 turns it off")
 	}
-	within(f, keySessionTimeout, c.SessionTimeout, minSessionTimeout, maxSessionTimeout, "brokers refuse what is outside")
+	within(f, keySessionTimeout, c.SessionTimeout, minSessionTimeout, maxSessionTimeout, "brokers refuse anything else")
 	within(f, keyTransactionTimeout, c.TransactionTimeout, minTransactionTimeout, maxTransactionTimeout, "brokers refuse more than 15m")
 	c.validateCommitInterval(f)
 	c.validateWatermark(f)
 }
 
-// validateWatermark refuses what the chosen strategy does not heed: whoever set it
-// expects something of it.
+// validateWatermark refuses settings that the chosen strategy ignores: whoever set one
+// expects an effect.
 func (c *Config) validateWatermark(f *faults) {
 	notNegative(f, keyMinOutOfOrderness, c.MinOutOfOrderness)
 	notNegative(f, keyWatermarkWindow, c.WatermarkWindow)
@@ -179,8 +178,8 @@ func words(of []Strategy) string {
 	return strings.Join(all, " and ")
 }
 
-// hold returns for how long records are held, as event time goes, and what says
-// so. A marker may hold them for ever.
+// hold returns how long records are held, in event time, and the setting that says so. With
+// markers there is no limit.
 func (c *Config) hold() (d time.Duration, key string) {
 	switch c.Watermark {
 	case WindowMin:
@@ -191,8 +190,8 @@ func (c *Config) hold() (d time.Duration, key string) {
 	return c.MaxOutOfOrderness, keyMaxOutOfOrderness
 }
 
-// validateHold sees that the future guard has room for the time for which records
-// are held. With markers it has what room it has.
+// validateHold checks that the future guard has room for the time that records are held.
+// With markers that time has no limit, and cannot be checked.
 func (c *Config) validateHold(f *faults) {
 	hold, key := c.hold()
 	if f.read(keyMaxFuture, keyMaxOutOfOrderness, keyWatermarkWindow, keyWatermarkLateness) &&
@@ -202,10 +201,10 @@ func (c *Config) validateHold(f *faults) {
 	}
 }
 
-// ClockSlack is how far the clock of a producer may be off before it is warned
-// of. Off by more than the bound, it makes records late: its own if it is
-// behind, those of others if it is ahead. The future guard refuses what is
-// further ahead than it lets pass; a quarter of that is time to mend the clock.
+// ClockSlack is how far the clock of a producer may be off before a warning. A clock that is
+// off by more than the bound makes records late: its own if it is behind, those of others if
+// it is ahead. The future guard refuses records further ahead than MaxFuture; a warning at a
+// quarter of that leaves time to set the clock.
 func (c Config) ClockSlack() time.Duration {
 	slack, _ := c.hold()
 	if c.MaxFuture > 0 {
@@ -214,8 +213,7 @@ func (c Config) ClockSlack() time.Duration {
 	return max(slack, leastSlack)
 }
 
-// leastSlack is what a record may take from one end to the other when nothing
-// is wrong.
+// leastSlack is how long a record may be under way when nothing is wrong.
 const leastSlack = time.Second
 
 // mostSkews is how many times the future guard's skew the bound may be. The
@@ -235,8 +233,8 @@ func within(f *faults, key string, d, least, most time.Duration, hint string) {
 	}
 }
 
-// validateCommitInterval leaves a transaction twice the time it needs: one that
-// the broker aborts under us costs a reload of every partition.
+// validateCommitInterval leaves a transaction twice the time it needs: one that the brokers
+// abort costs a replay of every partition.
 func (c *Config) validateCommitInterval(f *faults) {
 	switch {
 	case !f.read(keyCommitInterval):
