@@ -10,7 +10,7 @@ import (
 
 // ErrNotRouted: a record of a late topic does not say when and why it came there.
 // It was too large for that, or somebody else wrote it.
-var ErrNotRouted = errors.New("not as Tidemark puts records there")
+var ErrNotRouted = errors.New("not a record as Tidemark writes them there")
 
 // Late is a record of a late topic, taken apart.
 type Late struct {

@@ -9,7 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Fetch asks for the committed records of one partition from an offset on.
+// Fetch requests the committed records of one partition from an offset on.
 type Fetch struct {
 	Topic       string
 	TopicID     [16]byte
@@ -30,16 +30,18 @@ type Answer struct {
 	PreferredReplica int32  // another broker that is to be asked instead, -1 if none is
 }
 
-// AnswerError says that an answer is not about the partition that was asked for. A broker
-// that throttles us answers with nothing at all.
+// AnswerError says that an answer is not about the requested partition. A broker that
+// throttles us answers without any partition.
 type AnswerError struct {
 	Topics int // how many it is about
 }
 
-func (*AnswerError) Error() string { return "the broker answered for other partitions than asked" }
+func (*AnswerError) Error() string {
+	return "the broker answered for another partition than the one asked for"
+}
 
-// From asks a broker. The error is an AnswerError, or wraps one of kerr's if the broker
-// refuses.
+// From sends the request to a broker. The error is an AnswerError, or wraps one of kerr's if
+// the broker refuses.
 func (f *Fetch) From(ctx context.Context, broker *kgo.Broker, unzip kgo.Decompressor) (Answer, error) {
 	resp, err := broker.Request(ctx, f.request())
 	if err != nil {
@@ -70,8 +72,8 @@ func (f *Fetch) request() *kmsg.FetchRequest {
 	topic.Topic, topic.TopicID = f.Topic, f.TopicID
 	topic.Partitions = append(topic.Partitions, part)
 	req := kmsg.NewPtrFetchRequest()
-	// There is one partition, so its bound is the one that counts. An answer that is cut by
-	// the other may lack its list of aborted transactions.
+	// With one partition its own limit is enough. An answer cut by the limit of the whole
+	// request may lack its list of aborted transactions.
 	req.MaxWaitMillis, req.MinBytes, req.MaxBytes, req.IsolationLevel = int32(f.Wait.Milliseconds()), 0, 2*f.Bytes, readCommitted
 	if f.Wait > 0 {
 		req.MinBytes = 1

@@ -1,7 +1,6 @@
-// Package scan reads stretches of partitions with fetches of its own, committed
-// records only. A consumer does not tell how far it has come where there is nothing to
-// deliver (aborted records, control records and holes at the end), and cannot be read
-// from one partition at a time.
+// Package scan reads stretches of partitions with its own fetch requests, committed records
+// only. A consumer does not report its position where there is nothing to deliver (aborted
+// records, control records, holes at the end), and cannot be read one partition at a time.
 package scan
 
 import (
@@ -11,8 +10,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Stretch is what there is to read of a partition: the offsets [Start, End). They have to
-// lie below its last stable offset.
+// Stretch is the part of a partition to read: the offsets [Start, End). They have to be
+// below its last stable offset.
 type Stretch struct {
 	Topic      string
 	Partition  int32
@@ -22,10 +21,9 @@ type Stretch struct {
 // Len returns how many offsets there are.
 func (s Stretch) Len() int64 { return s.End - s.Start }
 
-// Stream reads a stretch: one fetch is in hand, and one ahead. It is for one goroutine.
+// Stream reads a stretch, with one fetch ahead. It is not safe for concurrent use.
 type Stream struct {
-	// What is told while records are read, in the goroutine that reads them; each may be
-	// nil.
+	// Callbacks in the goroutine that reads the records; each may be nil.
 	Passed func(offsets int64) // so many more offsets have been fetched
 	Holed  func()              // records are missing in the midst
 
@@ -46,9 +44,9 @@ type answer struct {
 	err   error
 }
 
-// Open starts reading a stretch. It asks the leader itself, across changes of the leader;
-// the client need not be a consumer. Reading goes on until the end of the stretch, an
-// error, Close or the end of the context.
+// Open starts to read a stretch. It fetches from the leader itself, and follows changes of
+// the leader; the client need not be a consumer. Reading continues until the end of the
+// stretch, an error, Close or the end of the context.
 func Open(ctx context.Context, cl *kgo.Client, s Stretch) *Stream {
 	ctx, cancel := context.WithCancel(ctx)
 	st := &Stream{next: s.Start, end: s.End, ended: s.Start >= s.End, answers: make(chan answer, 1), cancel: cancel}
@@ -88,11 +86,11 @@ func (s *Stream) Peek() (*kgo.Record, error) {
 	return s.recs[0], nil
 }
 
-// Pop passes over the record that Peek has returned.
+// Pop moves past the record that Peek returned.
 func (s *Stream) Pop() { s.recs = s.recs[1:] }
 
 // Read yields the records of a stretch, as a Stream reads them. After an error it ends.
-// A record is not to be kept: it would keep the batch it came in.
+// The caller should not keep a record: that would keep its whole batch in memory.
 func Read(ctx context.Context, cl *kgo.Client, s Stretch) iter.Seq2[*kgo.Record, error] {
 	return func(yield func(*kgo.Record, error) bool) {
 		st := Open(ctx, cl, s)

@@ -438,7 +438,7 @@ func (c *Checker) match() appearance {
 	case o.Epoch < c.epochs.current():
 		return stale
 	case c.final() && !c.rules.AtLeastOnce && o.SourceOffset < c.scope.Origin && o.Epoch >= c.scope.Epoch:
-		c.faultf(KindChanged, "is from below offset %d, where the group began with this epoch", c.scope.Origin)
+		c.faultf(KindChanged, "is from below offset %d, where the group began this epoch", c.scope.Origin)
 		return foreign
 	case o.SourceOffset < c.lowest:
 		return c.orphaned()
@@ -548,7 +548,7 @@ func (c *Checker) counts(seen appearance) bool {
 		c.faultf(kind, "epoch %d comes after epoch %d has begun", c.out.Epoch, c.epochs.current())
 	default:
 		s := c.out.suspect()
-		s.kind, s.why = KindDuplicate, "its source offset has come out before"
+		s.kind, s.why = KindDuplicate, "its source offset was in the output before"
 		c.stray(s)
 	}
 	return false
@@ -661,13 +661,13 @@ func (c *Checker) byTheCommit(p place) {
 	}
 	switch s := &c.scope; {
 	case p.epoch > s.Epoch:
-		c.faultf(KindOutOfOrder, "epoch %d, and the group has come to epoch %d only", p.epoch, s.Epoch)
+		c.faultf(KindOutOfOrder, "epoch %d, but the group has only reached epoch %d", p.epoch, s.Epoch)
 	case p.epoch < s.Epoch || !c.final():
 	case s.owed(p.Position) || p.Time > s.W:
-		c.faultf(KindDuplicate, "event time %d ns, and the commit still owes it to the outputs: it would come again", int64(p.Time))
+		c.faultf(KindDuplicate, "event time %d ns, but the commit still owes it to the outputs: it would be written twice", int64(p.Time))
 	default:
 		if w, has, err := c.out.Number(emit.WordWatermark); has && err == nil && (c.rules.Required.Watermark || c.out.proven) && w >= s.W.Next().Millis() {
-			c.faultf(KindWatermarkLie, "watermark %d, and the group's own has come to %d ns only", w, int64(s.W))
+			c.faultf(KindWatermarkLie, "watermark %d, but the group's watermark has only reached %d ns", w, int64(s.W))
 		}
 	}
 }

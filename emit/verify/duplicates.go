@@ -83,7 +83,7 @@ func (c *Checker) claimDuplicate(t watermark.Time) {
 	}
 	id, ok := c.identify(&c.out.Source, t)
 	if !ok {
-		c.faultf(KindWrongLate, "duplicate, but it has nothing that it could be known by")
+		c.faultf(KindWrongLate, "duplicate, but it has no identity")
 		return
 	}
 	c.repeats.claims[id] = append(c.repeats.claims[id], claim{suspect: c.out.suspect(), at: t, epoch: c.out.Epoch})

@@ -98,10 +98,10 @@ func (c *Checker) judgeLate(elsewhere bool) {
 		c.markByTheCommit(w, elsewhere)
 	}
 	if _, has, err := o.Number(emit.WordLateAt); !has || err != nil {
-		c.faultf(KindWrongLate, "says that it came here at %q", o.Value(emit.WordLateAt))
+		c.faultf(KindWrongLate, "says that it was written here at %q", o.Value(emit.WordLateAt))
 	}
 	if why == "unknown" {
-		c.faultf(KindWrongLate, "reason %q is none of ours", o.Value(emit.WordLateReason))
+		c.faultf(KindWrongLate, "reason %q does not exist", o.Value(emit.WordLateReason))
 		return
 	}
 	if v := string(o.Value(emit.WordSourceTopic)); v != c.rules.Topic {
@@ -125,11 +125,11 @@ func (c *Checker) judgeLate(elsewhere bool) {
 	case why != "invalid-time" && err != nil:
 		c.faultf(KindWrongLate, "%s, but its event time is unusable: %v", why, err)
 	case why == "invalid-time" && len(o.Windows) > 0:
-		c.faultf(KindWrongLate, "invalid-time, and yet in windows")
+		c.faultf(KindWrongLate, "invalid-time, but in windows")
 	case behind[why]:
 		c.judgeBehind(why, t, w, marked)
 	case o.Has(emit.WordLateByMs):
-		c.faultf(KindWrongLate, "%s, and yet late by %q", why, o.Value(emit.WordLateByMs))
+		c.faultf(KindWrongLate, "%s, but late by %q", why, o.Value(emit.WordLateByMs))
 	case why == "duplicate":
 		c.claimDuplicate(t)
 	}
@@ -201,8 +201,8 @@ func (c *Checker) markByTheCommit(w int64, elsewhere bool) {
 	switch o := &c.out; {
 	case c.rules.AtLeastOnce || !c.final() || !s.Quiet && elsewhere:
 	case o.Epoch > s.Epoch && s.Quiet:
-		c.faultf(KindWrongLate, "epoch %d, and the group has come to epoch %d only", o.Epoch, s.Epoch)
+		c.faultf(KindWrongLate, "epoch %d, but the group has only reached epoch %d", o.Epoch, s.Epoch)
 	case o.Epoch == s.Epoch && o.SourceOffset < s.Next && w > s.W.Millis():
-		c.faultf(KindWrongLate, "watermark %d, and the group's own has come to %d ns only", w, int64(s.W))
+		c.faultf(KindWrongLate, "watermark %d, but the group's watermark has only reached %d ns", w, int64(s.W))
 	}
 }

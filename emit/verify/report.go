@@ -247,7 +247,7 @@ func (c *Checker) settleBuffered() {
 		c.faults(KindLost, s, n-doubt-want)
 	case c.exact() && whole && n < want:
 		s.source = -1
-		s.why = fmt.Sprintf("%d records of [%d, %d) are buffered, but only %d have not come out: the others would come again",
+		s.why = fmt.Sprintf("%d records of [%d, %d) are buffered, but only %d are not in an output: the others would be written twice",
 			want, c.scope.Committed, c.scope.Next, n)
 		c.faults(KindDuplicate, s, want-n)
 	case c.exact() && doubt == 0 && !c.guessed && n == want && sum != c.scope.BufferedSum:

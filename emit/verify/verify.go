@@ -248,7 +248,7 @@ func (v *verification) commits(ctx context.Context, topic string) (map[int32]kad
 			case !errors.Is(commit.Err, kerr.UnstableOffsetCommit):
 				return nil, fmt.Errorf("fetch offset of group %q, %s partition %d: %w", v.Group, topic, partition, commit.Err)
 			case time.Since(began) > unstableTime:
-				return nil, fmt.Errorf("fetch offset of group %q, %s partition %d: a transaction holds it for more than %v, one that has not ended: %w",
+				return nil, fmt.Errorf("fetch offset of group %q, %s partition %d: an open transaction has held it for more than %v: %w",
 					v.Group, topic, partition, unstableTime, commit.Err)
 			default:
 				waiting = true

@@ -61,8 +61,8 @@ func Parse(text string) (Set, error) {
 		return nil, errors.Join(&Error{fmt.Sprintf("%d kinds of windows are more than %d", len(set), MaxFamilies), ""})
 	case n > MaxWindows:
 		return nil, errors.Join(&Error{
-			fmt.Sprintf("every record would be in %d windows, each written into its headers; %d are the most", n, MaxWindows),
-			"have them begin less often, or add up shorter ones in the consumer",
+			fmt.Sprintf("every record would be in %d windows, each written into its headers; the maximum is %d", n, MaxWindows),
+			"make them begin less often, or combine shorter ones in the consumer",
 		})
 	}
 	return set, nil
@@ -72,7 +72,7 @@ func Parse(text string) (Set, error) {
 func (s Set) clash(f *Family) error {
 	for _, g := range s {
 		if f.same(g) {
-			return &Error{fmt.Sprintf("%q are the windows of %q once more", f.name, g.name), ""}
+			return &Error{fmt.Sprintf("%q are the same windows as %q", f.name, g.name), ""}
 		}
 	}
 	return nil
@@ -99,7 +99,7 @@ func ParseFamily(text string) (*Family, error) {
 	size, slide, slides := strings.Cut(size, "/")
 	switch {
 	case kind != "tumbling" && kind != "hopping" && kind != "sliding":
-		return nil, f.fault("there are no such windows", hintFamilies)
+		return nil, f.fault("unknown kind of windows", hintFamilies)
 	case kind == "sliding" && (slides || offset != "" || zoned):
 		return nil, f.fault("a sliding window ends at its record, so all it has is a size",
 			"like sliding:30s; windows that begin at fixed times are hopping:SIZE/SLIDE")
@@ -129,8 +129,8 @@ func ParseFamily(text string) (*Family, error) {
 		return nil, f.fault("a window would begin after the end of the one before it, and records in between would be in none",
 			"hopping:SIZE/SLIDE, with the longer first")
 	case f.Most() > MaxWindows: // before the zone is looked for
-		return nil, f.fault(fmt.Sprintf("every record would be in %d windows, each written into its headers; %d are the most", f.Most(), MaxWindows),
-			"have them begin less often, or add up shorter ones in the consumer")
+		return nil, f.fault(fmt.Sprintf("every record would be in %d windows, each written into its headers; the maximum is %d", f.Most(), MaxWindows),
+			"make them begin less often, or combine shorter ones in the consumer")
 	}
 	if zoned {
 		if f.zone = loadZone(zone); f.zone == nil {

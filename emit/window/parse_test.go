@@ -44,11 +44,11 @@ func TestParse(t *testing.T) {
 
 // Every fault is one row: what was written, and problem and hint that come of it.
 func TestParseFaults(t *testing.T) {
-	const tooMany = "have them begin less often, or add up shorter ones in the consumer"
+	const tooMany = "make them begin less often, or combine shorter ones in the consumer"
 	for _, c := range []struct{ text, want string }{
-		{"", `"": there are no such windows | ` + hintFamilies},
-		{"session:5m", `"session:5m": there are no such windows | ` + hintFamilies},
-		{"Tumbling:5m", `"Tumbling:5m": there are no such windows | ` + hintFamilies},
+		{"", `"": unknown kind of windows | ` + hintFamilies},
+		{"session:5m", `"session:5m": unknown kind of windows | ` + hintFamilies},
+		{"Tumbling:5m", `"Tumbling:5m": unknown kind of windows | ` + hintFamilies},
 		{"tumbling", `"tumbling": the size "" is no duration of whole milliseconds up to 36500d | ` + hintDuration},
 		{"tumbling:5", `"tumbling:5": the size "5" is no duration of whole milliseconds up to 36500d | ` + hintDuration},
 		{"tumbling:0s", `"tumbling:0s": the size is not above 0 | ` + hintDuration},
@@ -68,16 +68,16 @@ func TestParseFaults(t *testing.T) {
 		{"hopping:5m/0s", `"hopping:5m/0s": the slide is not above 0 | ` + hintDuration},
 		{"hopping:1m/5m", `"hopping:1m/5m": a window would begin after the end of the one before it, and records in between would be in none | hopping:SIZE/SLIDE, with the longer first`},
 		{"hopping:5m/1m+1m", `"hopping:5m/1m+1m": the offset is not less than the time from one window to the next | windows repeat: leave out whole ones`},
-		{"hopping:1h/1ms", `"hopping:1h/1ms": every record would be in 3600000 windows, each written into its headers; 64 are the most | ` + tooMany},
-		{"hopping:65ms/1ms", `"hopping:65ms/1ms": every record would be in 65 windows, each written into its headers; 64 are the most | ` + tooMany},
-		{"hopping:36500d/1ms", `"hopping:36500d/1ms": every record would be in 3153600000000 windows, each written into its headers; 64 are the most | ` + tooMany},
+		{"hopping:1h/1ms", `"hopping:1h/1ms": every record would be in 3600000 windows, each written into its headers; the maximum is 64 | ` + tooMany},
+		{"hopping:65ms/1ms", `"hopping:65ms/1ms": every record would be in 65 windows, each written into its headers; the maximum is 64 | ` + tooMany},
+		{"hopping:36500d/1ms", `"hopping:36500d/1ms": every record would be in 3153600000000 windows, each written into its headers; the maximum is 64 | ` + tooMany},
 		{"sliding:30s+1s", `"sliding:30s+1s": a sliding window ends at its record, so all it has is a size | like sliding:30s; windows that begin at fixed times are hopping:SIZE/SLIDE`},
 		{"sliding:30s/1s", `"sliding:30s/1s": a sliding window ends at its record, so all it has is a size | like sliding:30s; windows that begin at fixed times are hopping:SIZE/SLIDE`},
-		{"tumbling:1m,", `"": there are no such windows | ` + hintFamilies},
-		{"x,y", `"x": there are no such windows | ` + hintFamilies + "\n" + `"y": there are no such windows | ` + hintFamilies},
-		{"tumbling:1m,tumbling:60s", `"tumbling:60s" are the windows of "tumbling:1m" once more | `},
-		{"tumbling:1m,hopping:1m/1m", `"hopping:1m/1m" are the windows of "tumbling:1m" once more | `},
-		{"hopping:40s/1s,hopping:41s/1s", "every record would be in 81 windows, each written into its headers; 64 are the most | " + tooMany},
+		{"tumbling:1m,", `"": unknown kind of windows | ` + hintFamilies},
+		{"x,y", `"x": unknown kind of windows | ` + hintFamilies + "\n" + `"y": unknown kind of windows | ` + hintFamilies},
+		{"tumbling:1m,tumbling:60s", `"tumbling:60s" are the same windows as "tumbling:1m" | `},
+		{"tumbling:1m,hopping:1m/1m", `"hopping:1m/1m" are the same windows as "tumbling:1m" | `},
+		{"hopping:40s/1s,hopping:41s/1s", "every record would be in 81 windows, each written into its headers; the maximum is 64 | " + tooMany},
 		{"tumbling:1s,tumbling:2s,tumbling:3s,tumbling:4s,tumbling:5s,tumbling:6s,tumbling:7s,tumbling:8s,tumbling:9s", "9 kinds of windows are more than 8 | "},
 	} {
 		_, err := Parse(c.text)

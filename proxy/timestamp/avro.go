@@ -48,7 +48,7 @@ var avroKinds = map[string]avroKind{
 const (
 	whyShort      = "is cut off: the value ends before it"
 	whyAvroBranch = "is in a branch that its union does not have"
-	whyAvroLength = "comes after something with a length that cannot be"
+	whyAvroLength = "comes after something with an invalid length"
 	whyAvroDeep   = "comes after something that is nested too deeply"
 )
 
@@ -275,7 +275,7 @@ func (c *avroCompiler) number(kind, logical string) (unit format, why string) {
 		return c.format, ""
 	}
 	if local && c.format != unit {
-		return "", fmt.Sprintf("is a %s, whose zone nobody knows; the format %s, written out, has it taken for UTC", logical, unit)
+		return "", fmt.Sprintf("is a %s, whose time zone is not known; the format %s, written out, reads it as UTC", logical, unit)
 	}
 	return unit, ""
 }

@@ -25,8 +25,8 @@ func TestAvroTypes(t *testing.T) {
 		{"avro:ts", `{"type":"long","logicalType":"timestamp-millis"}`, "with 1700000000123456 is outside the years"},
 		{"avro:ts", `"long","logicalType":"timestamp-micros"`, "1700000000123456000"}, // beside the type
 		{"avro:ts", `["null",{"type":"long","logicalType":"timestamp-micros"}]`, "1700000000123456000"},
-		{"avro:ts", `{"type":"long","logicalType":"local-timestamp-micros"}`, "whose zone nobody knows; the format unix-us, written out, has it taken for UTC"},
-		{"avro:ts:unix-ms", `{"type":"long","logicalType":"local-timestamp-micros"}`, "whose zone nobody knows"},
+		{"avro:ts", `{"type":"long","logicalType":"local-timestamp-micros"}`, "whose time zone is not known; the format unix-us, written out, reads it as UTC"},
+		{"avro:ts:unix-ms", `{"type":"long","logicalType":"local-timestamp-micros"}`, "whose time zone is not known"},
 		{"avro:ts:unix-us", `{"type":"long","logicalType":"local-timestamp-micros"}`, "1700000000123456000"},
 		{"avro:ts", `{"type":"long","logicalType":"time-micros"}`, "is of type long (time-micros), which is no point in time"},
 		{"avro:ts:unix-us", `{"type":"long","logicalType":"something-new"}`, "1700000000123456000"},
@@ -120,7 +120,7 @@ func TestAvroBombs(t *testing.T) {
 	for value, want := range map[string]string{
 		"\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01": "is cut off",
 		"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01": "is cut off",
-		"\x01\x01": "comes after something with a length that cannot be", // a block of -1 bytes
+		"\x01\x01": "comes after something with an invalid length", // a block of -1 bytes
 	} {
 		e := onShelf(t, "avro:ts", avroSchema(`{"type":"record","name":"r","fields":[{"name":"x","type":{"type":"array","items":"long"}},{"name":"ts","type":"long"}]}`))
 		expect(t, e, framed(1, nil, []byte(value)), want)

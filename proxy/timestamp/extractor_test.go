@@ -129,10 +129,10 @@ func TestParse(t *testing.T) {
 		{"avro:meta.ts,protobuf:ts:unix-us,timestamp", "avro:meta.ts,protobuf:ts:unix-us,timestamp", ""},
 		{"avro:", "", "name of the field is missing"},
 		{"protobuf:a..b", "", "a name in the path is empty"},
-		{"avro:a,avro:a:unix-s", "", "avro:a:unix-s is never reached, for avro:a comes before it"},
+		{"avro:a,avro:a:unix-s", "", "avro:a:unix-s is never reached, because avro:a comes before it"},
 		{"jsn:a", "", `"jsn:a" is not a source: known are header:NAME[:FORMAT], json:PATH`},
 		{"timestamp,header:a,timestamp", "", "timestamp is never reached"},
-		{"header:a,header:a:rfc3339", "", "header:a:rfc3339 is never reached, for header:a:unix-ms comes before it"},
+		{"header:a,header:a:rfc3339", "", "header:a:rfc3339 is never reached, because header:a:unix-ms comes before it"},
 	}
 	for _, tt := range tests {
 		e, err := Parse(tt.spec)

@@ -25,7 +25,7 @@ import (
 
 // Why a value in Protobuf is unusable.
 const (
-	whyNoIndex      = "is in a message whose place in its schema is not told as it has to be"
+	whyNoIndex      = "cannot be found: the value does not say correctly which message of its schema it is"
 	whyNoMessage    = "is in a message that the schema does not have"
 	whyNoProtobuf   = "cannot be found: the value is not in Protobuf"
 	whyTimestampOff = "is no valid google.protobuf.Timestamp"

@@ -166,7 +166,7 @@ func TestProtobufMessageIndexes(t *testing.T) {
 		expect(t, e, framed(1, tt.index, tt.value), tt.want)
 	}
 	for _, head := range []string{"", "\x80", "\x01", "\x02", "\x04\x00", "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"} {
-		expect(t, e, framed(1, nil, []byte(head)), "place in its schema is not told")
+		expect(t, e, framed(1, nil, []byte(head)), "does not say correctly which message")
 	}
 }
 

@@ -46,7 +46,7 @@ func Parse(spec string) (*Extractor, error) {
 func (e *Extractor) add(s source) error {
 	for _, earlier := range e.sources {
 		if earlier.place() == s.place() {
-			return fmt.Errorf("%s is never reached, for %s comes before it", s, earlier)
+			return fmt.Errorf("%s is never reached, because %s comes before it", s, earlier)
 		}
 	}
 	e.sources = append(e.sources, s)
