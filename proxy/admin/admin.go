@@ -1,6 +1,5 @@
-// Package admin serves health, status and metrics over HTTP. All that it knows of
-// Tidemark is the status that a board shows: it changes nothing, and what it is asked
-// costs the loop no more than a look.
+// Package admin serves health, status and metrics over HTTP. It knows Tidemark only by its
+// status: it changes nothing, and a request costs the loop no more than making a status.
 package admin
 
 import (
@@ -21,12 +20,12 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/status"
 )
 
-// Board shows the status of what is served; see proxy.Board.
+// Board provides the status; see status.Publisher.
 type Board interface {
 	Status(ctx context.Context) *status.Status
 }
 
-// Whoever asks slowly, or much, or never ends, is not waited for.
+// Limits against clients that are slow, send too much, or never finish.
 const (
 	headerTimeout = 5 * time.Second
 	readTimeout   = 10 * time.Second
@@ -38,9 +37,9 @@ const (
 	closeTime     = time.Second
 )
 
-// Listen opens the admin port, before anything else is done: that it is taken is
-// better known at once. It returns nil if the port is off. An error is a *proxy.Fault
-// with exit code 2.
+// Listen opens the admin port, before anything else is done, so that a port in use is
+// reported at once. It returns nil if the port is off. An error is a *fault.Fault with exit
+// code 2.
 func Listen(cfg config.Config) (net.Listener, error) {
 	if cfg.Admin == "" {
 		return nil, nil
@@ -49,15 +48,15 @@ func Listen(cfg config.Config) (net.Listener, error) {
 	if err != nil {
 		hint := "change TIDEMARK_ADMIN, or turn the admin port off with TIDEMARK_ADMIN=off"
 		if errors.Is(err, syscall.EADDRINUSE) {
-			hint = "another process has the port, maybe another Tidemark: " + hint
+			hint = "another process uses the port, perhaps another Tidemark: " + hint
 		}
 		return nil, &fault.Fault{Code: 2, Err: fmt.Errorf("open the admin port TIDEMARK_ADMIN=%s: %w", cfg.Admin, err), Advice: hint}
 	}
 	return &fewConns{Listener: l, most: maxConns}, nil
 }
 
-// Serve answers at the listener until stop is called, which waits until all is closed.
-// Without a listener it does nothing.
+// Serve answers requests until stop is called, which waits until everything is closed. It
+// does nothing without a listener.
 func Serve(l net.Listener, cfg config.Config, board Board, log *slog.Logger) (stop func()) {
 	if l == nil {
 		return func() {}
@@ -72,7 +71,7 @@ func Serve(l net.Listener, cfg config.Config, board Board, log *slog.Logger) (st
 	warn := func(err error) { // of every handshake; one after the other
 		if said != err.Error() {
 			said = err.Error()
-			log.Warn("the certificate of the admin port is of no use as it is; what it was before stays in use", "err", err)
+			log.Warn("cannot use the admin port's certificate; keeping the one loaded before", "err", err)
 		}
 	}
 	if t := cfg.AdminTLS(warn); t != nil {
@@ -83,7 +82,7 @@ func Serve(l net.Listener, cfg config.Config, board Board, log *slog.Logger) (st
 	go func() {
 		defer close(ended)
 		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			log.Error("the admin port does not answer any more", "err", err)
+			log.Error("the admin port has failed; health checks, metrics and the status page are gone until a restart", "err", err)
 		}
 	}()
 	return func() {
@@ -96,9 +95,8 @@ func Serve(l net.Listener, cfg config.Config, board Board, log *slog.Logger) (st
 	}
 }
 
-// fewConns lets so many connections be open at once. One more, and the oldest has to go:
-// whoever keeps connections open must not keep the probes out, for want of whose answer
-// the process would be killed.
+// fewConns limits how many connections are open at once. One more closes the oldest: clients
+// that keep connections open must not lock out the probes, or the process would be killed.
 type fewConns struct {
 	net.Listener
 	most int
@@ -130,7 +128,7 @@ type counted struct {
 	of *fewConns
 }
 
-// Close also takes the connection off the list.
+// Close also removes the connection from the list.
 func (c *counted) Close() error {
 	c.of.mu.Lock()
 	c.of.open = slices.DeleteFunc(c.of.open, func(o *counted) bool { return o == c })

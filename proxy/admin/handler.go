@@ -9,7 +9,7 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/config"
 )
 
-// Handler returns what answers at the admin port.
+// Handler returns the handler of the admin port.
 func Handler(cfg config.Config, board Board) http.Handler {
 	known := access{cfg.AdminUsername, cfg.AdminPassword}
 	open := http.NewServeMux() // for everybody
@@ -24,8 +24,8 @@ func Handler(cfg config.Config, board Board) http.Handler {
 	return reading(open)
 }
 
-// reading lets nothing but reading through: nothing here can be changed, and nobody
-// is to try. What is answered is of the moment, and for nobody to frame or to guess at.
+// reading allows GET and HEAD only: nothing here can be changed. Answers must not be cached,
+// framed, or have their type guessed.
 func reading(next http.Handler) http.Handler {
 	limited := http.MaxBytesHandler(next, maxBody)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -44,19 +44,19 @@ func reading(next http.Handler) http.Handler {
 	})
 }
 
-// access is the login that is asked for, if there is one.
+// access is the required login, if there is one.
 type access struct {
 	user     string
 	password config.Secret
 }
 
-// has reports whether a request is let in.
+// has reports whether a request has the login.
 func (a access) has(r *http.Request) bool {
 	if a.user == "" {
 		return true
 	}
 	user, password, _ := r.BasicAuth()
-	// Neither how much of it is right nor how long it is can be told from the time.
+	// Constant time: it reveals neither how much of the login is right nor its length.
 	u, p := sha256.Sum256([]byte(user)), sha256.Sum256([]byte(password))
 	wantU, wantP := sha256.Sum256([]byte(a.user)), sha256.Sum256([]byte(a.password.Reveal()))
 	return subtle.ConstantTimeCompare(u[:], wantU[:])&subtle.ConstantTimeCompare(p[:], wantP[:]) == 1

@@ -5,15 +5,14 @@ import (
 	"net/http"
 )
 
-// livez says that the process answers. It asks nobody: whatever the loop waits for is
-// an answer of the brokers, of which a restart would not bring one sooner, and
-// sidecars that were all restarted while brokers are away would only have to find
-// their way back into the group afterwards.
+// livez says that the process answers, and checks nothing else: the loop only ever waits for
+// brokers, and a restart would not make them answer sooner. Sidecars that are all restarted
+// while brokers are down would only have to rejoin the group afterwards.
 func livez(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "alive") }
 
-// readyz says whether the partitions of this instance are worked on, or with 503 what
-// is missing: in words for those who may see the status. A spare instance, which has
-// none, is ready, and so is one that is behind.
+// readyz says whether the partitions of this instance are processed, or with 503 what is
+// missing, in words for those who may see the status. A spare instance without partitions is
+// ready, and so is one with a backlog.
 func readyz(board Board, known access) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		st := board.Status(r.Context())

@@ -20,10 +20,10 @@ import (
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
-// Metrics are made at the scrape from one status, and nothing is kept of them: a
-// registry that counts beside the loop would only be a second truth. So of Prometheus'
-// library there is what writes metrics, and the tests have the rest: a registry takes
-// 0.4 MB of the binary, and promhttp another 0.3 MB.
+// Metrics are made from one status at each scrape, and not kept: a registry that counts
+// beside the loop could disagree with it. So only the part of Prometheus' library that
+// writes metrics is used; the tests use the rest. A registry would add 0.4 MB to the binary,
+// and promhttp another 0.3 MB.
 
 // family is a metric: one row of the reference in docs/metrics.md.
 type family struct {
@@ -60,13 +60,13 @@ var families = []family{
 	{"tidemark_build_info", gauge, "Always 1; the version of Tidemark and of Go.", []string{"version", "go_version"}, func(s *sampling) {
 		s.add(1, s.Version, runtime.Version())
 	}},
-	{"tidemark_state", gauge, "1 for the state that Tidemark is in, as weighed from both probes and the partitions: HEALTHY, DEGRADED or UNREACHABLE; else 0.", []string{"state"}, func(s *sampling) {
+	{"tidemark_state", gauge, "1 for the state that Tidemark is in, by both probes and the partitions: HEALTHY, DEGRADED or UNREACHABLE; else 0.", []string{"state"}, func(s *sampling) {
 		for _, state := range []status.State{status.Healthy, status.Degraded, status.Unreachable} {
 			s.add(truth(s.State == state), string(state))
 		}
 	}},
-	{"tidemark_ready", gauge, "1 if the group is joined and all partitions of this instance are worked on, else 0. A backlog is no matter.", nil, func(s *sampling) { s.add(truth(s.Ready)) }},
-	{"tidemark_status_age_seconds", gauge, "How old the status is that all these numbers are from. Above a second or two the loop waits for the brokers.", nil, func(s *sampling) {
+	{"tidemark_ready", gauge, "1 if the group is joined and all partitions of this instance are processed, else 0. A backlog does not matter.", nil, func(s *sampling) { s.add(truth(s.Ready)) }},
+	{"tidemark_status_age_seconds", gauge, "Age of the status that all these numbers come from. Above a second or two, the loop is waiting for the brokers.", nil, func(s *sampling) {
 		s.add(max(s.now.Sub(s.At), 0).Seconds())
 	}},
 	{"tidemark_probe_success", gauge, "1 if the brokers answered the probe, else 0: metadata asks any broker where partitions are, admin asks the group's coordinator.", []string{"probe"}, func(s *sampling) {
@@ -76,8 +76,8 @@ var families = []family{
 		s.probes(func(p status.Probe) float64 { return p.Took.Seconds() })
 	}},
 
-	{"tidemark_records_read_total", counter, "Records of the source that were judged for the first time. What is read again after a restart or an abort does not count.", ofPartition, each(func(p *status.Partition) float64 { return float64(p.Read) })},
-	{"tidemark_records_carried_over", gauge, "Records that were held when this process took the partition up, less those that were held when it gave it up. They were read by others, and will be put out by others.", ofPartition, each(func(p *status.Partition) float64 { return float64(p.Carried) })},
+	{"tidemark_records_read_total", counter, "Records of the source that were judged for the first time. Records read again after a restart or an abort do not count.", ofPartition, each(func(p *status.Partition) float64 { return float64(p.Read) })},
+	{"tidemark_records_carried_over", gauge, "Records that were held when this process took the partition over, less those that were held when it gave it up. Other processes read the former, and will release the latter.", ofPartition, each(func(p *status.Partition) float64 { return float64(p.Carried) })},
 	{"tidemark_records_ordered_total", counter, "Records that went to the ordered topic.", ofPartition, each(func(p *status.Partition) float64 { return float64(p.Ordered) })},
 	{"tidemark_records_late_total", counter, "Records that went to the late topic, by reason: behind-watermark, overflow (only because memory was short), future, invalid-time, duplicate.", withReason, func(s *sampling) {
 		for i := range s.Partitions {
@@ -89,15 +89,15 @@ var families = []family{
 	}},
 	{"tidemark_records_dropped_total", counter, "Duplicates that went to no output, with TIDEMARK_DUPLICATES=drop.", ofPartition, each(func(p *status.Partition) float64 { return float64(p.Dropped) })},
 	{"tidemark_records_lost_total", counter, "Records that were held and are gone from the source, with TIDEMARK_ON_DATA_LOSS=continue.", ofPartition, each(func(p *status.Partition) float64 { return float64(p.Lost) })},
-	{"tidemark_source_records_missing_total", counter, "Records of the source that were gone when they were to be read, held before or not, with TIDEMARK_ON_DATA_LOSS=continue.", nil, count(func(c *fault.Counts) int64 { return c.Lost })},
-	{"tidemark_buffered_records", gauge, "Records that were read and have not come out.", ofPartition, each(func(p *status.Partition) float64 { return float64(p.Held) })},
-	{"tidemark_records_unaccounted", gauge, "Read + carried over - ordered - late - dropped - lost - buffered. Anything but 0 is a fault of Tidemark.", ofPartition, each(func(p *status.Partition) float64 { return float64(p.Unaccounted()) })},
-	{"tidemark_buffered_bytes", gauge, "What holding them takes.", ofPartition, each(func(p *status.Partition) float64 { return float64(p.Bytes) })},
-	{"tidemark_memory_limit_bytes", gauge, "What the records of all partitions may take together: TIDEMARK_MEMORY.", nil, func(s *sampling) { s.add(float64(s.Memory)) }},
+	{"tidemark_source_records_missing_total", counter, "Records that were gone from the source before they could be read, held before or not, with TIDEMARK_ON_DATA_LOSS=continue.", nil, count(func(c *fault.Counts) int64 { return c.Lost })},
+	{"tidemark_buffered_records", gauge, "Records that were read and are not released yet.", ofPartition, each(func(p *status.Partition) float64 { return float64(p.Held) })},
+	{"tidemark_records_unaccounted", gauge, "Read + carried over - ordered - late - dropped - lost - buffered. Anything but 0 is a bug in Tidemark.", ofPartition, each(func(p *status.Partition) float64 { return float64(p.Unaccounted()) })},
+	{"tidemark_buffered_bytes", gauge, "Memory that held records take.", ofPartition, each(func(p *status.Partition) float64 { return float64(p.Bytes) })},
+	{"tidemark_memory_limit_bytes", gauge, "Memory that held records of all partitions may take together: TIDEMARK_MEMORY.", nil, func(s *sampling) { s.add(float64(s.Memory)) }},
 	{"tidemark_backlog_records", gauge, "Offsets of the source that are still to be read: its end less the next offset. This is how far Tidemark is behind; the lag of its group is not.", ofPartition, func(s *sampling) {
 		s.each(func(p *status.Partition) (float64, bool) { return float64(p.Backlog()), p.End >= 0 })
 	}},
-	{"tidemark_unstable_records", gauge, "Offsets at the end of the source that may not be read yet, because a transaction of a producer is open.", ofPartition, func(s *sampling) {
+	{"tidemark_unstable_records", gauge, "Offsets at the end of the source that cannot be read yet, because a producer's transaction is open.", ofPartition, func(s *sampling) {
 		s.each(func(p *status.Partition) (float64, bool) {
 			return float64(max(p.End-p.Stable, 0)), p.End >= 0 && p.Stable >= 0
 		})
@@ -128,21 +128,21 @@ var families = []family{
 			}
 		}
 	}},
-	{"tidemark_epoch", gauge, "The stretch of the output that order holds in. It goes up when order begins anew.", ofPartition, each(func(p *status.Partition) float64 { return float64(p.Epoch) })},
-	{"tidemark_disorder_seconds", histogram, "How far behind the newest event time before them records came, late ones included. What lies beyond the bound is late.", []string{"topic"}, disorder},
+	{"tidemark_epoch", gauge, "The epoch: the stretch of the output in which order holds. It increases when order begins anew.", ofPartition, each(func(p *status.Partition) float64 { return float64(p.Epoch) })},
+	{"tidemark_disorder_seconds", histogram, "How far records came behind the newest event time before them, late ones included. Those beyond the bound are late.", []string{"topic"}, disorder},
 	{"tidemark_release_latency_seconds", histogram, "How long records took beyond the bound: from the poll that moved the watermark past them to the end of the commit that made them visible.", nil, func(s *sampling) { s.distribution(&s.Latency) }},
 
 	{"tidemark_commits_total", counter, "Commits: with TIDEMARK_DELIVERY=exactly-once, transactions.", nil, count(func(c *fault.Counts) int64 { return c.Commits })},
-	{"tidemark_aborts_total", counter, "Times that everything since the last commit was undone and done again.", nil, count(func(c *fault.Counts) int64 { return c.Aborts })},
+	{"tidemark_aborts_total", counter, "Times that everything since the last commit was aborted and done again.", nil, count(func(c *fault.Counts) int64 { return c.Aborts })},
 	{"tidemark_rebalances_total", counter, "Generations of the group that this instance was part of.", nil, count(func(c *fault.Counts) int64 { return c.Rebalances })},
-	{"tidemark_throttle_seconds_total", counter, "For how long the brokers asked us to be quiet because of a quota, by what they held back: produce, fetch, other.", []string{"request"}, func(s *sampling) {
+	{"tidemark_throttle_seconds_total", counter, "How long the brokers asked us to pause because of a quota, by the kind of request: produce, fetch, other.", []string{"request"}, func(s *sampling) {
 		s.add(s.Counts.Throttled.Produce.Seconds(), "produce")
 		s.add(s.Counts.Throttled.Fetch.Seconds(), "fetch")
 		s.add(s.Counts.Throttled.Other.Seconds(), "other")
 	}},
 	{"tidemark_fencings_total", counter, "Errors that say that another process took this one's place.", nil, count(func(c *fault.Counts) int64 { return c.Fencings })},
-	{"tidemark_sessions_total", counter, "Times that Tidemark began from the last commit: once at the start, and after each error that an abort does not mend.", nil, count(func(c *fault.Counts) int64 { return c.Sessions })},
-	{"tidemark_errors_total", counter, "Errors that Tidemark went on after, by class: broker (answered with an error), network (no answer), record (one is at fault).", []string{"class"}, func(s *sampling) {
+	{"tidemark_sessions_total", counter, "Times that Tidemark began from the last commit: once at the start, and after each error that an abort cannot recover from.", nil, count(func(c *fault.Counts) int64 { return c.Sessions })},
+	{"tidemark_errors_total", counter, "Errors that Tidemark recovered from, by class: broker (answered with an error), network (no answer), record (one is at fault).", []string{"class"}, func(s *sampling) {
 		s.add(float64(s.Counts.Broker), "broker")
 		s.add(float64(s.Counts.Network), "network")
 		s.add(float64(s.Counts.Record), "record")
@@ -275,9 +275,9 @@ func (s *sampling) distribution(h *status.Histogram, labels ...string) {
 	s.metric(labels).Histogram = d
 }
 
-// native writes classes as Prometheus does: stretches of them that are not empty, each
-// with the distance from the one before, and in them the change from count to count.
-// Bucket 0 there ends at a second.
+// native writes classes in Prometheus' native format: spans of non-empty buckets, each with
+// its distance from the span before, and in them the deltas of the counts. Bucket 0 ends at
+// one second.
 func native(h *status.Histogram) (spans []*dto.BucketSpan, deltas []int64) {
 	const first = status.HistogramLeast*status.HistogramPerOctave + 1
 	end, before := int32(0), int64(0)

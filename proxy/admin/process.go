@@ -7,7 +7,7 @@ import (
 	"strconv"
 )
 
-// process is what the system says of us; -1: it does not.
+// process is what the system reports about this process; -1: not known.
 type process struct {
 	cpuSeconds, residentBytes, openFiles, goBytes float64
 }

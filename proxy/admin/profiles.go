@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// longestProfile is for how long the processor may be watched.
+// longestProfile is the longest CPU profile.
 const longestProfile = 60 * time.Second
 
-// profiles serves what `go tool pprof` asks for. It is not net/http/pprof, which takes
-// half a megabyte of the binary, mostly for a page of links.
+// profiles serves what `go tool pprof` requests. It replaces net/http/pprof, which adds half
+// a megabyte to the binary, mostly for a page of links.
 func profiles() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/debug/pprof/profile", processor)
@@ -48,14 +48,14 @@ func processor(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// forwarded are headers by which something in between says for whom it asks.
+// forwarded are headers by which a proxy says for whom it forwards a request.
 var forwarded = []string{"Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via"}
 
-// loopbackOnly lets only those in who ask from this machine: both ends of the connection
-// are on it. What headers say can only keep somebody out, for something on this machine
-// may ask for others. The proxy of a mesh asks from a loopback address, for whoever it
-// is, but at the address of the pod; and a browser asks for a page from elsewhere, which
-// may have had its own name resolved to 127.0.0.1.
+// loopbackOnly allows only requests from this machine: both ends of the connection are
+// loopback addresses. Headers can only exclude a request, because something on this machine
+// may forward requests of others. A mesh's proxy connects from a loopback address, but to
+// the address of the pod; and a browser may send requests for a foreign page whose name was
+// made to resolve to 127.0.0.1.
 func loopbackOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		at, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
@@ -64,7 +64,7 @@ func loopbackOnly(next http.Handler) http.Handler {
 			local = local && len(r.Header.Values(key)) == 0
 		}
 		if !local {
-			http.Error(w, "profiles are only for this machine, asked for at localhost: use kubectl port-forward or the like", http.StatusForbidden)
+			http.Error(w, "profiles are served only to this machine, at localhost: use kubectl port-forward or the like", http.StatusForbidden)
 			return
 		}
 		next.ServeHTTP(w, r)

@@ -69,7 +69,7 @@ func (d *document) verdict(st *status.Status, now time.Time) {
 	}
 	d.add(`<p class="note">As of %s`, clock(st.At, now))
 	if old := now.Sub(st.At); old > 3*time.Second {
-		d.add(`, <strong>%s ago</strong>: since then Tidemark waits for the brokers`, span(old))
+		d.add(`, <strong>%s ago</strong>: since then Tidemark has been waiting for the brokers`, span(old))
 	}
 	d.add(`.</p>
 </div>
@@ -178,7 +178,7 @@ func (d *document) totals(st *status.Status) {
 	d.figure("Held", whole(s.tally.Held), "", size(st.Bytes)+" of "+size(st.Memory))
 	backlog := "records still to be read"
 	if s.unknown {
-		backlog = "and more, of some partitions it is not known"
+		backlog = "and more, unknown for some partitions"
 	}
 	d.figure("Backlog", whole(s.backlog), "", backlog)
 	if st.Latency.Count() > 0 {
@@ -199,7 +199,7 @@ func (d *document) totals(st *status.Status) {
 		d.add("<p class=\"note\">%s went to no topic.</p>\n", plural(s.tally.Dropped, "duplicate", "duplicates"))
 	}
 	if s.tally.Lost > 0 {
-		d.add("<p class=\"note\">%s gone from the source before they came out.</p>\n", plural(s.tally.Lost, "record was", "records were"))
+		d.add("<p class=\"note\">%s gone from the source before they were released.</p>\n", plural(s.tally.Lost, "record was", "records were"))
 	}
 	d.add("</div>\n</div>\n</section>\n")
 }

@@ -151,7 +151,7 @@ func releaseWords(h *status.Hold, now time.Time) string {
 	case h.Event == watermark.None:
 		return ""
 	case h.At.IsZero():
-		return "When the next release is due cannot be told."
+		return "It is not known when the next release is due."
 	case in < 50*time.Millisecond:
 		return "The next release is due now."
 	default:
