@@ -17,14 +17,14 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/config"
 )
 
-// liveTimeout is how long a process that lives may take to say so.
+// liveTimeout is how long a live process may take to answer.
 const liveTimeout = 2 * time.Second
 
 func newCheckCommand() *cobra.Command {
 	var live bool
 	cmd := &cobra.Command{
 		Use:   "check --live",
-		Short: "Ask whether the Tidemark of this machine lives",
+		Short: "Check whether the Tidemark on this machine is alive",
 		Long: `Ask the Tidemark that runs on this machine, with the same configuration, whether it
 lives: by its admin port (TIDEMARK_ADMIN). Kafka is not asked. It is what the health
 check of the container image does.
@@ -48,7 +48,7 @@ func checkLive(ctx context.Context) error {
 		return err
 	}
 	if address == "" {
-		return &exitError{exitUsage, errors.New("nobody can be asked: the admin port is off"), "set TIDEMARK_ADMIN"}
+		return &exitError{exitUsage, errors.New("cannot check: the admin port is off"), "set TIDEMARK_ADMIN"}
 	}
 	url := liveURL(address, secured)
 	if err := askLive(ctx, url); err != nil {
@@ -57,8 +57,8 @@ func checkLive(ctx context.Context) error {
 	return nil
 }
 
-// liveURL is where to ask. A port that is open for all addresses is open for that of
-// this machine.
+// liveURL is the URL of the liveness check. A port that listens on all addresses listens on
+// the loopback address too.
 func liveURL(address config.AdminAddress, secured bool) string {
 	scheme := "http"
 	if secured {
@@ -74,8 +74,8 @@ func liveURL(address config.AdminAddress, secured bool) string {
 func askLive(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, liveTimeout)
 	defer cancel()
-	// The certificate is for those who ask by name, from elsewhere. Nothing is told
-	// here that others must not hear, and a lie would come from this machine.
+	// The certificate is for clients on other machines, which connect by name. Nothing
+	// secret is sent here, and an impostor would have to be on this machine.
 	line := &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true}}
 	defer line.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)

@@ -36,7 +36,7 @@ func TestCheckLive(t *testing.T) {
 			expect(t, env, 0, "", "tidemark", "check", "--live")
 			gone := append(slices.Clip(env), "TIDEMARK_SASL_MECHANISM=PLAIN", "TIDEMARK_SASL_USERNAME=me", "TIDEMARK_SASL_PASSWORD_FILE=/being/renewed")
 			expect(t, gone, 0, "", "tidemark", "check", "--live")
-			expect(t, env, 2, "hint: another process has the port, maybe another Tidemark: change TIDEMARK_ADMIN", "tidemark-polite")
+			expect(t, env, 2, "hint: another process uses the port, perhaps another Tidemark: change TIDEMARK_ADMIN", "tidemark-polite")
 			if err := running.Process.Signal(syscall.SIGTERM); err != nil {
 				t.Fatal(err)
 			}

@@ -26,7 +26,7 @@ func newDemoCommand() *cobra.Command {
 	var verbose bool
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Show in a quarter of a minute what Tidemark does, with a Kafka of its own",
+		Short: "Show what Tidemark does, in 15 seconds, with a built-in Kafka broker",
 		Long: `Start a Kafka broker inside this process, send it some seconds of payments that are
 out of order, run the sidecar on them, and have one and the same consumer read the
 raw and the ordered topic. Then verify the outcome; the exit code is 0 only if that
@@ -43,7 +43,7 @@ holds. It touches nothing else and takes no notice of TIDEMARK_* variables.`,
 		},
 	}
 	cmd.Flags().Uint64Var(&seed, "seed", 1, "tell another story")
-	cmd.Flags().BoolVar(&d.keep, "keep", false, "leave broker and sidecar running until Ctrl-C, to be looked at")
+	cmd.Flags().BoolVar(&d.keep, "keep", false, "keep broker and sidecar running until Ctrl-C, to look at them")
 	cmd.Flags().BoolVar(&verbose, "verbose", false, "show what the sidecar logs, not only errors")
 	return cmd
 }

@@ -16,9 +16,8 @@ const (
 	exitNotHeld = 3 // what was to be checked does not hold
 )
 
-// exitError is an error with the exit code that it leads to, and a hint at the
-// cure if there is one. Without err nothing more is printed: the command has
-// said it all.
+// exitError is an error with an exit code and, if there is one, a hint how to fix it.
+// Without err nothing more is printed: the command has printed everything.
 type exitError struct {
 	code int
 	err  error

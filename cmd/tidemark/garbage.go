@@ -7,13 +7,12 @@ import (
 	"runtime/metrics"
 )
 
-// headroom is how many bytes of garbage may lie about, or else as many as there are
-// with pointers among those in use. Go's way is to let garbage grow in proportion to
-// all that is in use, for that has to be looked through at each collection. Here most
-// of it are records held, in memory without pointers, which costs a collection
-// nothing. So what it costs does not grow with what is held, and neither need the
-// garbage. But the client's own memory has pointers, and with a thousand partitions
-// there is much of it.
+// headroom is how many bytes of garbage are allowed, or as many as live memory with pointers
+// has if that is more. Go lets garbage grow in proportion to all live memory, because a
+// collection has to scan that. Here most live memory is held records, without pointers,
+// which a collection does not scan. So the cost of a collection does not grow with what is
+// held, and neither need the garbage. The client's own memory does have pointers, and with a
+// thousand partitions there is much of it.
 const headroom = 32 << 20
 
 // boundGarbage keeps garbage at the headroom from now on, unless the user has
@@ -25,8 +24,7 @@ func boundGarbage() {
 	}
 }
 
-// collection is told of the end of each collection by something that each finds to be
-// garbage.
+// collection notices the end of each collection by an object that each finds to be garbage.
 type collection struct {
 	sizes   []metrics.Sample // in use, and of that, with pointers
 	percent int
@@ -34,8 +32,8 @@ type collection struct {
 
 type leftover struct{ _ *leftover }
 
-// ended says anew how much garbage there may be until the next collection, as the
-// share of what is in use that Go asks for.
+// ended sets how much garbage is allowed until the next collection, as the percentage of
+// live memory that Go expects.
 func (c *collection) ended() {
 	metrics.Read(c.sizes)
 	live, pointers := c.sizes[0].Value.Uint64(), c.sizes[1].Value.Uint64()

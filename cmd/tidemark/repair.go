@@ -24,7 +24,7 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/repair"
 )
 
-// repairTTL is for how long late records are corrected unless told otherwise.
+// repairTTL is the default of --ttl.
 const repairTTL = 2 * time.Hour
 
 func newRepairCommand() *cobra.Command {
@@ -61,7 +61,7 @@ of the run that it repairs. See docs/repair.md.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.To, "to", "", "topic for the corrections (default the source topic's name with .corrections)")
-	f.DurationVar(&o.TTL, "ttl", repairTTL, "correct what was put on the late topic no longer ago than this")
+	f.DurationVar(&o.TTL, "ttl", repairTTL, "correct only records written to the late topic within this time")
 	f.StringVar(&reasons, "reasons", strings.Join(repair.Behind, ","), "correct what is late for these reasons, of\n"+strings.Join(repair.Reasons, ", "))
 	f.DurationVar(&o.Every, "every", 0, "run again and again, beginning this long after the last beginning (default once)")
 	f.BoolVar(&o.DryRun, "dry-run", false, "show what would be done, and write nothing")

@@ -116,7 +116,7 @@ func TestRepairCommandRefuses(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"--reasons", "late"}, `--reasons: "late" is no reason`},
+		{[]string{"--reasons", "late"}, `--reasons: "late" is not a reason`},
 		{[]string{"--ttl", "0s"}, "--ttl: 0s is not above 0"},
 		{[]string{"--every", "0s"}, "--every: 0s is not above 0"},
 		{[]string{"--every", "1m", "--dry-run"}, "exclude each other"},

@@ -16,18 +16,17 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/status"
 )
 
-// runProxy is what tests put a failure in the place of.
+// runProxy is a variable so that tests can replace it with a failure.
 var runProxy = proxy.RunOn
 
-// heapShare is how much of a container's memory limit the Go runtime may plan
-// with. Near it the collector works harder; without it, it would learn of the
-// limit from the kernel.
+// heapShare is the share of a container's memory limit that is the Go runtime's soft limit.
+// Near it the collector works harder; without it, the kernel would kill the process.
 const heapShare = 0.9
 
 func newRunCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "run",
-		Short: "Bring the source topics into order until told to stop",
+		Short: "Bring the source topics into order until stopped",
 		Long: `Read the source topics and republish their records in order of event time, until
 SIGTERM or SIGINT. A second signal ends the process at once.
 

@@ -78,8 +78,8 @@ func verifyConfig(topics []string, group string) (config.Config, error) {
 	cfg, err := config.Load(environ)
 	if err == nil && !cfg.Headers.SourceOffset {
 		err = &exitError{
-			exitUsage, errors.New("TIDEMARK_HEADERS has no source-offset, and without it nobody can tell which record is which"),
-			"verify works on outputs that were made with it",
+			exitUsage, errors.New("TIDEMARK_HEADERS has no source-offset, without which records cannot be matched with their source"),
+			"verify needs outputs that were written with it",
 		}
 	}
 	return cfg, err
@@ -153,15 +153,15 @@ func newBar(what string) *progressbar.ProgressBar {
 func verifyHint(cfg config.Config, err error) string {
 	switch {
 	case errors.Is(err, verify.ErrNoCommit):
-		return "is this the group of `tidemark run`, and has it run on this topic?"
+		return "check that this is the group of `tidemark run`, and that it has run on this topic"
 	case errors.Is(err, verify.ErrNoIdentity):
-		return "were the outputs made with another TIDEMARK_HEADERS or TIDEMARK_HEADER_PREFIX?"
+		return "check that TIDEMARK_HEADERS and TIDEMARK_HEADER_PREFIX are those that the outputs were written with"
 	case errors.Is(err, reorder.ErrFingerprint):
-		return "set TIDEMARK_EVENT_TIME as it is where `tidemark run` runs"
+		return "set TIDEMARK_EVENT_TIME as for `tidemark run`"
 	case errors.Is(err, reorder.ErrRecreated):
-		return "the topic was created again since `tidemark run` last committed; verify can check it once `tidemark run` has gone on with it"
+		return "the topic was created again since `tidemark run` last committed; verify can check it after the next commit of `tidemark run`"
 	case errors.Is(err, reorder.ErrForeign):
-		return "has somebody else committed for this group?"
+		return "check whether another program commits for this group"
 	}
 	return fault.ReadHint(cfg, err)
 }
@@ -248,13 +248,13 @@ func writeCounts(w io.Writer, r verify.Report) {
 	row("late", late, strings.Join(reasons, ", "))
 	rare("dropped", r.Dropped, "records that repeat an ordered one")
 	row("buffered", r.Buffered, "")
-	rare("expired", r.Expired, "records out, whose source is gone")
-	rare("replayed", r.Replayed, "records out before the group was last reset")
-	rare("repeated", r.Repeated, "records out again, as at-least-once may")
-	rare("bare", r.Bare, "records out that do not name their source, for want of room")
-	rare("trimmed", r.Trimmed, "records out without other headers, for want of room")
-	rare("registered", r.Registered, "records late for a schema that the registry did not have, and could be read now")
-	rare("unproven", r.Unproven, "records read, whose output retention may have deleted")
+	rare("expired", r.Expired, "output records whose source record is gone")
+	rare("replayed", r.Replayed, "output records from before the group was last reset")
+	rare("repeated", r.Repeated, "output records repeated, as at-least-once may")
+	rare("bare", r.Bare, "output records too large to name their source record")
+	rare("trimmed", r.Trimmed, "output records too large for other headers")
+	rare("registered", r.Registered, "records late because the registry did not have their schema, which it has now")
+	rare("unproven", r.Unproven, "records read whose output retention may have deleted")
 	fmt.Fprintln(w)
 }
 

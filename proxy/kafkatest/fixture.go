@@ -1,5 +1,5 @@
-// Package kafkatest has what the tests of several packages need: a cluster, real or fake,
-// with an administrator, and checks of faults.
+// Package kafkatest provides what the tests of several packages need: a cluster, real or
+// fake, an admin client, and checks of faults.
 package kafkatest
 
 import (
@@ -23,7 +23,7 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
-// Fixture is a cluster before a preflight, and what came of it.
+// Fixture is a cluster to run a preflight on, and the log of that.
 type Fixture struct {
 	T       testing.TB
 	Cluster *kfake.Cluster // nil: a real one
@@ -59,7 +59,7 @@ func (j *Journal) String() string {
 	return j.lines.String()
 }
 
-// NewFake is over a fake cluster. The user root may do everything.
+// NewFake returns a fixture with a fake cluster. The user root is allowed everything.
 func NewFake(t testing.TB, opts ...kfake.Opt) *Fixture {
 	opts = append([]kfake.Opt{kfake.NumBrokers(1), kfake.EnableSASL(), kfake.Superuser("PLAIN", "root", "root")}, opts...)
 	cluster, err := kfake.NewCluster(opts...)
@@ -73,7 +73,7 @@ func NewFake(t testing.TB, opts ...kfake.Opt) *Fixture {
 	return f
 }
 
-// NewAny is over the cluster that TIDEMARK_TEST_BROKERS names, or over a fake one.
+// NewAny returns a fixture with the cluster that TIDEMARK_TEST_BROKERS names, or a fake one.
 func NewAny(t testing.TB) *Fixture {
 	brokers := os.Getenv("TIDEMARK_TEST_BROKERS")
 	if brokers == "" {
@@ -114,8 +114,8 @@ func (f *Fixture) Client(cfg config.Config, opts ...kgo.Opt) *kadm.Client {
 	return kadm.NewClient(cl)
 }
 
-// Topics returns names that no other run uses, and sees to their removal with
-// everything that is made of them.
+// Topics returns topic names that no other run uses, and has them and their outputs deleted
+// when the test ends.
 func (f *Fixture) Topics(n int) []string {
 	names := make([]string, n)
 	for i := range names {
@@ -153,7 +153,7 @@ func (f *Fixture) Create(topic string, partitions int32, settings map[string]str
 // Logger writes to Log.
 func (f *Fixture) Logger() *slog.Logger { return slog.New(slog.NewTextHandler(&f.Log, nil)) }
 
-// Warnings returns what was warned of. Nothing may be told twice.
+// Warnings returns the logged warnings. None may be logged twice.
 func (f *Fixture) Warnings() string {
 	f.T.Helper()
 	var lines []string
@@ -229,7 +229,7 @@ func Allow(kind kmsg.ACLResourceType, name string, op kmsg.ACLOperation) kfake.A
 	return kfake.ACL{Resource: kind, Name: name, Pattern: kmsg.ACLResourcePatternTypeLiteral, Operation: op, Allow: true}
 }
 
-// Grant is a permission, and how its absence is told.
+// Grant is a permission, and how its absence is reported.
 type Grant struct {
 	kfake.ACL
 	Fault   []string // what the fault says

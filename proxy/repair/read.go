@@ -17,22 +17,22 @@ type Reading struct {
 	Limit int64 // bytes of corrections to hold
 	Most  int   // shares to hand over at once; 0: any number
 
-	// What is told on the way; each may be nil.
+	// Callbacks; each may be nil.
 	Unreadable func(r *kgo.Record, err error)
 	Split      func(Stretch) // not all of its corrections fit into memory
 	Progress   func(offsets int64)
 }
 
-// Run reads the stretches one after the other and hands over what comes of them,
-// as much at a time as the limit allows:
+// Run reads the stretches one after the other and publishes their corrections, as much at a
+// time as the limit allows:
 //
 //	stretches   a──────┤ b──┤ c───────────────────────┤ d─┤
 //	            └── one ───┘  └─ one ─┘└─ one ─┘└── one ──┘
 //
 // Several stretches go together. One that does not fit beside others goes alone,
 // and one that does not fit at all, here c, goes in pieces of the log, each of
-// them in order by itself. publish makes shares durable together; after an error
-// of it nothing more is read.
+// them in order by itself. publish makes shares durable together; Run stops at its first
+// error.
 func (g *Reading) Run(ctx context.Context, cl *kgo.Client, stretches []Stretch, publish func(context.Context, []*Share) error) error {
 	reader := emit.NewLateReader(g.Rule.Prefix)
 	var whole []*Share // of stretches that have been read to their end
@@ -99,8 +99,8 @@ func (g *Reading) progress(offsets int64) {
 	}
 }
 
-// take counts a late record, and holds the correction that is made of it. One about
-// which nothing can be said now must not be passed over, and ends the reading.
+// take counts a late record, and holds its correction. A record that cannot be decided now
+// must not be skipped: it ends the reading.
 func (g *Reading) take(reader *emit.LateReader, s *Share, r *kgo.Record) error {
 	c := &s.counts
 	c.Read++

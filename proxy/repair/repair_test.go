@@ -21,9 +21,9 @@ func TestParseReasons(t *testing.T) {
 		"behind-watermark":               "[behind-watermark]",
 		"overflow, future,overflow":      "[overflow future]",
 		"invalid-time":                   "[invalid-time]",
-		"":                               `"" is no reason for which records are late; known: behind-watermark, overflow, future, invalid-time`,
-		"behind-watermark,late":          `"late" is no reason for which records are late; known: behind-watermark, overflow, future, invalid-time`,
-		"behind-watermark,,invalid-time": `"" is no reason for which records are late; known: behind-watermark, overflow, future, invalid-time`,
+		"":                               `"" is not a reason for being late; known: behind-watermark, overflow, future, invalid-time`,
+		"behind-watermark,late":          `"late" is not a reason for being late; known: behind-watermark, overflow, future, invalid-time`,
+		"behind-watermark,,invalid-time": `"" is not a reason for being late; known: behind-watermark, overflow, future, invalid-time`,
 	} {
 		reasons, err := ParseReasons(text)
 		got := fmt.Sprint(reasons)

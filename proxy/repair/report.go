@@ -25,11 +25,11 @@ func (c *Counts) publish(ms int64) {
 	*c.Oldest, *c.Newest = min(*c.Oldest, ms), max(*c.Newest, ms)
 }
 
-// duplicate is a reason of which nothing can be corrected: the record came before.
+// duplicate is a reason that needs no correction: the record was released before.
 const duplicate = "duplicate"
 
-// unknownReason stands for all reasons that are none: whoever can write to the late
-// topic could else fill the report.
+// unknownReason stands for all unknown reasons: otherwise, whoever can write to the late
+// topic could fill the report with them.
 const unknownReason = "unknown"
 
 func (c *Counts) other(reason string) {
@@ -42,7 +42,7 @@ func (c *Counts) other(reason string) {
 	c.OtherReasons[reason]++
 }
 
-// Others returns how many records were left for their reason.
+// Others returns how many records were not corrected because of their reason.
 func (c *Counts) Others() (n int64) {
 	for _, k := range c.OtherReasons {
 		n += k
@@ -50,7 +50,7 @@ func (c *Counts) Others() (n int64) {
 	return n
 }
 
-// Add adds up.
+// Add adds the counts of o.
 func (c *Counts) Add(d Counts) {
 	c.Read += d.Read
 	c.Corrections += d.Corrections
@@ -88,12 +88,12 @@ type Report struct {
 	Partitions []Partition `json:"partitions"` // in which there was something to do, in order of topics and partitions
 }
 
-// NewReport returns one of a run that has done nothing yet.
+// NewReport returns the report of a run that has done nothing yet.
 func NewReport(dryRun bool) Report {
 	return Report{DryRun: dryRun, Counts: Counts{OtherReasons: map[string]int64{}}, Partitions: []Partition{}}
 }
 
-// Add takes account of shares that were made durable together.
+// Add adds shares that were made durable together.
 func (rep *Report) Add(shares []*Share) {
 	for _, s := range shares {
 		s.counts.Transactions = 1

@@ -1,7 +1,6 @@
-// Package repair makes corrections of late records: it reads stretches of late
-// topics, chooses, and brings what it chose into order of event time, in as many
-// steps as memory asks for. It writes nothing; package proxy does, in
-// transactions.
+// Package repair turns late records into corrections: it reads stretches of late topics,
+// chooses records, and sorts them by event time, in as many steps as memory requires. It
+// writes nothing; package proxy does, in transactions.
 package repair
 
 import (
@@ -19,14 +18,14 @@ import (
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
-// Reasons are those for which a record is on a late topic.
+// Reasons are the reasons why a record is on a late topic.
 var Reasons = []string{
 	emit.Reason(reorder.BehindWatermark), emit.Reason(reorder.Overflow),
 	emit.Reason(reorder.Future), emit.Reason(reorder.InvalidTime),
 }
 
-// Behind are the reasons that are corrected unless told otherwise: the time of
-// the record can be believed, it only came too late.
+// Behind are the reasons that are corrected by default: the event time is credible, and the
+// record only came too late.
 var Behind = Reasons[:2:2]
 
 // ParseReasons reads a comma-separated list of reasons.
@@ -35,7 +34,7 @@ func ParseReasons(text string) ([]string, error) {
 	for word := range strings.SplitSeq(text, ",") {
 		word = strings.TrimSpace(word)
 		if !slices.Contains(Reasons, word) {
-			return nil, fmt.Errorf("%q is no reason for which records are late; known: %s", word, strings.Join(Reasons, ", "))
+			return nil, fmt.Errorf("%q is not a reason for being late; known: %s", word, strings.Join(Reasons, ", "))
 		}
 		if !slices.Contains(chosen, word) {
 			chosen = append(chosen, word)
@@ -68,8 +67,8 @@ const (
 // errNoTime says that a late record cannot be put in order.
 var errNoTime = errors.New("a late record without a usable event time")
 
-// judge decides about a record; the error says what is wrong with one that is
-// unreadable, or why another is undecided.
+// judge decides about a record. The error says why it is unreadable, or why it cannot be
+// decided now.
 func (rule *Rule) judge(reader *emit.LateReader, r *kgo.Record) (fate, emit.Late, watermark.Time, error) {
 	late, err := reader.Read(r)
 	switch {

@@ -11,8 +11,7 @@ import (
 	"github.com/tidemarkhq/tidemark/reorder"
 )
 
-// Stretch is what there is to repair of a partition: the offsets [Start, End) of
-// its late topic.
+// Stretch is the part of a late topic's partition to repair: the offsets [Start, End).
 type Stretch struct {
 	Source, Late, To string
 	Partition        int32
@@ -20,7 +19,7 @@ type Stretch struct {
 	Gone             int64 // offsets before Start that were owed and are no longer there
 }
 
-// Share is what one transaction does of a stretch.
+// Share is the part of a stretch that one transaction does.
 type Share struct {
 	Stretch
 	Records []*kgo.Record // in order
@@ -50,9 +49,8 @@ func cost(r *kgo.Record) int64 {
 	return recordCost + headerCost*int64(len(r.Headers)) + int64(emit.WireSize(r))
 }
 
-// sort brings the corrections into the order of everything Tidemark puts out. A
-// sidecar without transactions may have put a record out as late twice; what is
-// seen of that goes out once.
+// sort sorts the corrections like the ordered topic. A sidecar without transactions may have
+// written a late record twice; sort keeps one of those it sees.
 func (s *Share) sort() {
 	slices.SortStableFunc(s.held, func(a, b held) int {
 		switch {
