@@ -64,7 +64,7 @@ func (l *Loader) outputs(ctx context.Context, p *Resumption) (w past, err error)
 	for _, topic := range []string{p.Ordered, p.Late} {
 		epoch, silent, err := l.LastEpoch(ctx, topic, p.Partition)
 		if errors.Is(err, kerr.TopicAuthorizationFailed) {
-			return w, fault.Usage(fmt.Errorf("read the last record of %s, for the epoch after its own: we may not READ it: %w", topic, err),
+			return w, fault.Usage(fmt.Errorf("read the last record of %s, to continue from its epoch: not allowed to READ it: %w", topic, err),
 				"allow it: "+fault.CommandsFor(l.Admin.Config).Allow("--topic", topic, kadm.OpRead))
 		}
 		if err != nil {

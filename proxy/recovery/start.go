@@ -180,7 +180,7 @@ func (l *Loader) groupOffset(ctx context.Context, p *Resumption, group string) (
 		err = groups.Error()
 	}
 	if errors.Is(err, kerr.GroupAuthorizationFailed) {
-		return doing(fmt.Errorf("we may not DESCRIBE it: %w", err), "allow it: "+fault.CommandsFor(l.Admin.Config).Allow("--group", group, kadm.OpDescribe))
+		return doing(fmt.Errorf("not allowed to DESCRIBE it: %w", err), "allow it: "+fault.CommandsFor(l.Admin.Config).Allow("--group", group, kadm.OpDescribe))
 	}
 	if errors.Is(err, kerr.GroupIDNotFound) { // since Kafka 4.0
 		return doing(errors.New("there is no such group"), "is the name right? Else choose another TIDEMARK_START")
