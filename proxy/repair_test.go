@@ -384,7 +384,7 @@ func TestKafkaRepairTwoAtOnce(t *testing.T) {
 			}
 			for _, m := range []*mending{one, other} {
 				fault, ok := errors.AsType[*fault.Fault](m.err)
-				if m.err != nil && (!ok || fault.Code != 1 || !strings.Contains(fault.Advice, "one run at a time")) {
+				if m.err != nil && (!ok || fault.Code != 1 || !strings.Contains(fault.Advice, "only one at a time")) {
 					t.Errorf("one of them: %v", m.err)
 				}
 			}

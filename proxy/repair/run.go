@@ -62,8 +62,8 @@ func Run(ctx context.Context, cfg config.Config, o Options, log *slog.Logger) er
 	return RunOver(ctx, hard, cfg, o, connection, proc)
 }
 
-// leastTimeout is the least that a transaction of a repair may last. Nobody waits
-// for its records as for those of the sidecar, and to undo it costs more.
+// leastTimeout is the minimum transaction timeout of a repair. Readers do not wait for its
+// records as for those of the sidecar, and aborting it costs more.
 const leastTimeout = time.Minute
 
 // ConfigOf is the configuration of a repair beside that of its sidecar.
@@ -87,8 +87,8 @@ func NewProcess(log *slog.Logger) *Process {
 	return &Process{Reporter: fault.NewReporter(log), Cluster: new(preflight.Cluster), Limits: txn.NewLimits(), WallClock: time.Now}
 }
 
-// RunOver does one run after the other. hard ends what is under way when ctx
-// is done.
+// RunOver does one run after the other until ctx is done; then hard ends what is still under
+// way.
 func RunOver(ctx, hard context.Context, cfg config.Config, o Options, connection []kgo.Opt, proc *Process) error {
 	for {
 		began := time.Now()
@@ -99,7 +99,7 @@ func RunOver(ctx, hard context.Context, cfg config.Config, o Options, connection
 		}
 		err := p.run(ctx, hard)
 		if o.Every > 0 && errors.Is(err, errOwed) {
-			err = nil // told, and tried again by the next run
+			err = nil // logged, and tried again by the next run
 		}
 		if told := o.Report(p.report); err != nil || told != nil || o.Every == 0 {
 			return cmp.Or(err, told)
@@ -199,7 +199,7 @@ type owedAt struct {
 	partition int32
 }
 
-// owed is an offset of a late topic from which on nothing is corrected by this run.
+// owed is an offset of a late topic from which on this run corrects nothing.
 type owed struct {
 	from  int64
 	fault *fault.Fault
@@ -216,10 +216,10 @@ func (p *repairRun) stillOwed() error {
 	return all.Err()
 }
 
-// leastShare is what a transaction can always take, in bytes.
+// leastShare is a size that a transaction can always have, in bytes.
 const leastShare = 1 << 20
 
-// forGood returns a fault if to try again would be no use.
+// forGood returns a fault if retrying does not help.
 func (p *repairRun) forGood(err error) error {
 	if errors.As(err, new(*fault.Fault)) {
 		return err
@@ -228,16 +228,16 @@ func (p *repairRun) forGood(err error) error {
 	switch {
 	case errors.Is(err, kerr.FencedInstanceID), fault.IsFenced(err) && !errors.Is(err, txn.ErrOverdue):
 		return fault.Failed(fmt.Errorf("another repair of group %q was started: %w", p.cfg.Group, err),
-			"the younger one goes on, and nothing is corrected twice; let only one run at a time")
+			"the other one continues, and nothing is corrected twice; run only one at a time")
 	case errors.Is(err, kerr.TopicAuthorizationFailed):
 		source := p.cfg.Topics[0]
 		return fault.Usage(err, "allow it, for each of the topics: "+t.Allow("--topic", p.cfg.LateTopic(source), kadm.OpRead, kadm.OpDescribe)+
 			"; and "+t.Allow("--topic", preflight.CorrectionsTopic(p.opts.To, source), kadm.OpWrite, kadm.OpDescribe))
 	case errors.Is(err, kgo.ErrMaxDecompress):
 		return fault.Failed(fmt.Errorf("%w (%v)", err, config.ByteSize(group.DecompressLimit(int64(p.cfg.Memory)))),
-			"Tidemark itself wrote no such batch; to repair it all the same, raise TIDEMARK_MEMORY")
+			"Tidemark did not write this batch; to correct its records all the same, raise TIDEMARK_MEMORY")
 	case errors.Is(err, kerr.InvalidTransactionTimeout):
-		return fault.Usage(err, fmt.Sprintf("a repair needs transactions of %v, and transaction.max.timeout.ms of the brokers must not be less", p.cfg.TransactionTimeout))
+		return fault.Usage(err, fmt.Sprintf("a repair needs a transaction timeout of %v: raise the brokers' transaction.max.timeout.ms", p.cfg.TransactionTimeout))
 	}
 	if f := fault.Permanent(p.cfg, err); f != nil {
 		return f
@@ -318,10 +318,10 @@ func (p *repairRun) read(ctx context.Context, cl *kgo.Client, stretches []Stretc
 		},
 		Limit: p.limit, Most: p.Limits.Offsets(txn.OffsetBytes),
 		Unreadable: func(r *kgo.Record, err error) {
-			p.Reporter.Warn("a late record is left where it is", err, "topic", r.Topic, "partition", r.Partition, "offset", r.Offset)
+			p.Reporter.Warn("a late record cannot be read as one of Tidemark's; it is not corrected", err, "topic", r.Topic, "partition", r.Partition, "offset", r.Offset)
 		},
 		Split: func(s Stretch) {
-			p.Reporter.Logger.Warn("the corrections of a partition do not fit into memory: they go in several transactions, each of them in order by itself",
+			p.Reporter.Logger.Warn("the corrections of a partition do not fit into memory; writing them in several transactions, each in order by itself",
 				"topic", s.Late, "partition", s.Partition, "memory", config.ByteSize(p.limit).String())
 		},
 	}
@@ -380,7 +380,7 @@ func (p *repairRun) survey(ctx context.Context, adm *kadm.Client, topics []prefl
 			if c, ok := commits.Lookup(t.Late, n); ok && c.At >= 0 && !OfAnother(c.Metadata, t.ID) {
 				s.Start, s.Gone = max(s.Start, c.At), max(0, s.Start-c.At)
 				if c.At > end.Offset {
-					p.Reporter.Logger.Warn("the group stands beyond the end of a late topic; nothing is corrected until that has come so far",
+					p.Reporter.Logger.Warn("the group's offset is beyond the end of a late topic; nothing is corrected until the topic reaches it",
 						"topic", t.Late, "partition", n, "committed_offset", c.At, "end_offset", end.Offset)
 				}
 			}
@@ -396,15 +396,15 @@ func (p *repairRun) survey(ctx context.Context, adm *kadm.Client, topics []prefl
 	return stretches, nil
 }
 
-// Metadata stands in the commits of a repair. It says which topic an offset
-// is for: the name may come to mean another one.
+// Metadata is the metadata of a repair's commits. It says which topic an offset is for,
+// because a topic may be created again under the same name.
 func Metadata(id [16]byte) string { return fmt.Sprintf(metadataWords+"%x", id) }
 
 const metadataWords = "late topic "
 
-// OfAnother reports whether a commit is for a topic that had the name before. Tools
-// that set offsets write what they like, and mean the one that they see. Brokers
-// before 2.8 have no ids and show zero, which is that of no topic.
+// OfAnother reports whether a commit is for an earlier topic of the same name. Offsets set
+// by tools have other metadata, and are for the present topic. Brokers before 2.8 have no
+// topic ids and report zero.
 func OfAnother(metadata string, id [16]byte) bool {
 	none := [16]byte{}
 	return strings.HasPrefix(metadata, metadataWords) && metadata != Metadata(id) &&
@@ -422,7 +422,7 @@ func listed(ctx context.Context, what string, list func(context.Context, ...stri
 	return all, nil
 }
 
-// commits returns where the group stands.
+// commits returns the offsets of the group.
 func (p *repairRun) commits(ctx context.Context, adm *kadm.Client) (kadm.OffsetResponses, error) {
 	pause := fault.Backoff{First: 20 * time.Millisecond, Longest: time.Second}
 	for {
@@ -446,8 +446,8 @@ func (p *repairRun) commits(ctx context.Context, adm *kadm.Client) (kadm.OffsetR
 	}
 }
 
-// settleDoubts takes account of a transaction that was committed although we were
-// not told so.
+// settleDoubts adds a transaction to the report that was committed although we did not get
+// the answer.
 func (p *repairRun) settleDoubts(commits kadm.OffsetResponses) {
 	if len(p.doubtful) == 0 {
 		return

@@ -21,9 +21,9 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/txn"
 )
 
-// writer publishes corrections in transactions, as the one member of the
-// repair's group. It is a member only so that the brokers know who may commit: it
-// is assigned all partitions and fetches none of them, for reading is done apart.
+// writer publishes corrections in transactions, as the only member of the repair's group. It
+// is a member only so that the brokers know who may commit: it is assigned all partitions and
+// fetches none of them, because package scan does the reading.
 type writer struct {
 	*repairRun
 	topics []preflight.Corrections
@@ -74,13 +74,12 @@ func (p *repairRun) openWriter(topics []preflight.Corrections) (*writer, error) 
 	return w, nil
 }
 
-// takeOver takes the transactional id. It ends what a repair that died left open,
-// and from here on no other can commit. So what is committed by now is all there
-// is, and that has to be asked for after this: the client itself would take the id
-// with its first record only, perhaps from a repair that has done all the work
-// meanwhile.
+// takeOver takes over the transactional id. That ends the transaction of a repair that died,
+// and from here on no other repair can commit. So the commits have to be fetched after this,
+// and are final then. The client itself would take the id over only with its first record,
+// perhaps from a repair that has done all the work meanwhile.
 func (w *writer) takeOver(ctx context.Context) error {
-	taking := w.Reporter.Waits.Begin(fault.TransactionWait(fault.CommandsFor(w.cfg), "the end of the transaction that another repair may have left open", time.Second))
+	taking := w.Reporter.Waits.Begin(fault.TransactionWait(fault.CommandsFor(w.cfg), "the end of a transaction that another repair may have left open", time.Second))
 	_, _, err := w.gts.Client().ProducerID(ctx)
 	taking()
 	if err != nil {
@@ -89,7 +88,7 @@ func (w *writer) takeOver(ctx context.Context) error {
 	return w.join(ctx)
 }
 
-// join waits until we are the member that all repairs are.
+// join waits until we are a member of the group; all repairs are the same static member.
 func (w *writer) join(ctx context.Context) error {
 	defer w.Reporter.Waits.Begin(fault.GroupWait(fault.CommandsFor(w.cfg), "our place in the group", fault.JoinPatience))()
 	either, cancel := context.WithCancel(ctx)
@@ -110,13 +109,13 @@ func (w *writer) join(ctx context.Context) error {
 			if w.forGood(f.Err) != nil || fault.HandshakeHint(f.Err) != "" || !errors.As(f.Err, new(*kgo.ErrGroupSession)) {
 				return fmt.Errorf("join group %q: %w", w.cfg.Group, f.Err)
 			}
-			w.Reporter.Warn("cannot join the group; trying again", f.Err, "group", w.cfg.Group)
+			w.Reporter.Warn("cannot join the group; retrying", f.Err, "group", w.cfg.Group)
 		}
 	}
 }
 
-// publish makes shares durable: their corrections, and how far the late topics have
-// been dealt with. When ctx is done, what is open is undone; hard ends that.
+// publish makes shares durable: their corrections, and how far the late topics have been
+// processed. When ctx is done, it aborts what is open, until hard is done.
 func (w *writer) publish(ctx, hard context.Context, shares []*Share) error {
 	began := time.Now()
 	err := w.transact(ctx, hard, shares)
@@ -141,7 +140,7 @@ func (w *writer) transact(ctx, hard context.Context, shares []*Share) error {
 	defer cancel()
 	if err := w.send(ctx, shares); err != nil {
 		if _, abort := w.gts.End(ending, kgo.TryAbort); abort != nil {
-			w.Reporter.Warn("cannot undo a transaction; the next session does", abort)
+			w.Reporter.Warn("cannot abort a transaction; the next session ends it", abort)
 		}
 		return err
 	}
@@ -164,9 +163,9 @@ func (w *writer) transact(ctx, hard context.Context, shares []*Share) error {
 	return nil
 }
 
-// send produces all corrections and waits until they are acknowledged. A batch is
-// flushed before it could outgrow what its topic takes, whatever it compresses to,
-// and a record that is larger by itself goes alone: see large.go.
+// send produces all corrections and waits until they are acknowledged. It flushes a batch
+// before that could exceed its topic's limit uncompressed, and sends a larger record alone:
+// see package txn, size.go.
 func (w *writer) send(ctx context.Context, shares []*Share) error {
 	var failed atomic.Pointer[refusal]
 	flush := func() error {
@@ -199,7 +198,7 @@ func (w *writer) send(ctx context.Context, shares []*Share) error {
 	return flush()
 }
 
-// room is the most that a batch of a topic may have before compression.
+// room is the largest batch of a topic before compression, in bytes.
 func (w *writer) room(topic string) int {
 	for _, t := range w.topics {
 		if t.To == topic {
@@ -209,9 +208,8 @@ func (w *writer) room(topic string) int {
 	return w.rooms.Batch(topic, 0)
 }
 
-// refused says what is to be done about a correction that was not acknowledged. If
-// it went with others, it may be the batch that was too large, and those that
-// follow are made smaller.
+// refused handles a correction that was refused. If it was sent with others, the batch may
+// have been too large, and later ones are made smaller.
 func (w *writer) refused(ctx context.Context, r *refusal, shares []*Share) error {
 	err := fmt.Errorf("write to %s partition %d: %w", r.topic, r.partition, r.err)
 	room := w.room(r.topic)
@@ -222,13 +220,13 @@ func (w *writer) refused(ctx context.Context, r *refusal, shares []*Share) error
 	case txn.TooLarge(r.err), txn.RefusedForGood(r.err):
 		return w.blame(ctx, r, shares)
 	case errors.Is(r.err, kerr.UnknownTopicOrPartition), errors.Is(r.err, kerr.UnknownTopicID):
-		return fault.Failed(err, "the topic is gone; start again, and it is created")
+		return fault.Failed(err, "the topic was deleted; restart, which creates it again")
 	case txn.AboutPartition(r.err):
 		out := fmt.Sprintf("%s partition %d", r.topic, r.partition)
 		if w.refusals[out]++; w.refusals[out] > txn.Patience {
 			for _, s := range shares {
 				if s.To == r.topic && s.Partition == r.partition {
-					w.owe(s, s.Start, err, "see that the partition has a leader and enough replicas in sync: "+
+					w.owe(s, s.Start, err, "check that the partition has a leader and enough replicas in sync: "+
 						fault.CommandsFor(w.cfg).Line("kafka-topics", "--describe", "--topic", r.topic))
 				}
 			}
@@ -238,13 +236,13 @@ func (w *writer) refused(ctx context.Context, r *refusal, shares []*Share) error
 	return err
 }
 
-// errOwed says that the brokers refuse a correction for good. It stays owed, with all
-// that its partition of the late topic has from there on, and the others are corrected.
-var errOwed = errors.New("a correction is refused for good, and stays owed")
+// errOwed says that the brokers refuse a correction for good. That and all later ones of its
+// partition of the late topic stay owed; the other partitions are corrected.
+var errOwed = errors.New("a correction is refused, and stays owed")
 
 // blame finds the late record with the lowest offset whose correction brokers refuse, by
 // sending the corrections of its partition again, in the order of the late topic and in
-// ever smaller parts. Everything is undone after it.
+// ever smaller parts. The transaction is aborted afterwards.
 func (w *writer) blame(ctx context.Context, r *refusal, shares []*Share) error {
 	for _, s := range shares {
 		if s.To != r.topic || s.Partition != r.partition {
@@ -279,20 +277,20 @@ func (w *writer) blame(ctx context.Context, r *refusal, shares []*Share) error {
 			return errOwed
 		}
 	}
-	return fmt.Errorf("write to %s partition %d: %w", r.topic, r.partition, r.err) // by now it would be taken
+	return fmt.Errorf("write to %s partition %d: %w", r.topic, r.partition, r.err) // this time it was accepted
 }
 
-// cure says what has a correction taken.
+// cure says how to get a correction accepted.
 func (w *writer) cure(topic string, h *txn.Handed) string {
 	t := fault.CommandsFor(w.cfg)
 	if txn.TooLarge(h.Err) {
 		n := emit.WireSize(h.Record.Record)
-		return fmt.Sprintf("a correction of %d bytes does not fit, and the late topic took it; raise the limit: %s", n, t.Set(topic, fault.MaxMessageBytes, fmt.Sprint(n+preflight.HeaderRoom)))
+		return fmt.Sprintf("the correction has %d bytes, more than the topic accepts; raise the limit: %s", n, t.Set(topic, fault.MaxMessageBytes, fmt.Sprint(n+preflight.HeaderRoom)))
 	}
 	return txn.Cure(t, topic, h.Err, h.Key == nil)
 }
 
-// owe has the run leave a partition of a late topic from an offset on.
+// owe makes the run stop at an offset of a partition of a late topic.
 func (w *writer) owe(s *Share, from int64, err error, hint string) {
 	at := owedAt{s.Late, s.Partition}
 	if o, ok := w.owed[at]; ok && o.from <= from {
@@ -300,11 +298,11 @@ func (w *writer) owe(s *Share, from int64, err error, hint string) {
 	}
 	f := fault.Failed(fmt.Errorf("%w: %w", errOwed, err), hint)
 	w.owed[at] = owed{from: from, fault: f}
-	w.Reporter.Error(fmt.Sprint(s.Late, s.Partition), "a correction is refused; it stays owed, with all that comes behind it in its partition of the late topic", err,
+	w.Reporter.Error(fmt.Sprint(s.Late, s.Partition), "a correction is refused; it and all later ones of its partition of the late topic stay owed until a run succeeds", err,
 		"topic", s.Late, "partition", s.Partition, "offset", from, "hint", hint)
 }
 
-// offsets returns how far the late topics have been dealt with.
+// offsets returns how far the late topics have been processed.
 func (w *writer) offsets(shares []*Share) (all []txn.Offset) {
 	for _, topic := range w.topics {
 		for _, s := range shares {
