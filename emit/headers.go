@@ -1,5 +1,5 @@
-// Package emit is what Tidemark puts out: it makes the records of the ordered and of
-// the late topic, byte for byte, and takes them apart again. It starts no goroutine and
+// Package emit makes the records of the ordered and of the late topic, byte for byte, and
+// takes them apart again. It starts no goroutine and
 // talks to no broker: records are values here. Package scan reads them, and package
 // verify checks that they keep the contract.
 package emit

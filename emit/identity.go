@@ -6,8 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Identity says what a record is known by, so that its repeats can be told from
-// it. The zero value is none.
+// Identity says how to recognise a repeat of a record. The zero value is none.
 type Identity struct {
 	Kind   IdentityKind
 	Header string // its name, where the identity is a header

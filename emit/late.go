@@ -35,8 +35,8 @@ func NewLateReader(prefix string) *LateReader {
 	return &LateReader{reader: NewReader(prefix, true), correction: prefix + wordCorrection}
 }
 
-// Read takes a record apart. What it returns points into r. The error wraps
-// ErrNotRouted; Corrected is told all the same.
+// Read takes a record apart. What it returns points into r. The error wraps ErrNotRouted;
+// Corrected is set even then.
 func (l *LateReader) Read(r *kgo.Record) (Late, error) {
 	late := Late{Corrected: l.corrected(r)}
 	p := &l.parts

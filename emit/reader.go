@@ -22,7 +22,7 @@ var (
 // maxWords is the length of the longer of the two.
 const maxWords = 10
 
-// Reader takes records of one output apart again. It is for one goroutine.
+// Reader takes records of one output apart again. It is not safe for concurrent use.
 type Reader struct {
 	words    []string
 	names    []string // the same with their prefix

@@ -72,14 +72,14 @@ type Report struct {
 	Read     int64            `json:"read"`     // source records that the group has read
 	Ordered  int64            `json:"ordered"`  // records of .ordered
 	Late     map[string]int64 `json:"late"`     // records of .late by reason
-	Dropped  int64            `json:"dropped"`  // source records that repeat an ordered one, and were dropped as told
+	Dropped  int64            `json:"dropped"`  // source records that repeat an ordered one, and were dropped as configured
 	Buffered int64            `json:"buffered"` // source records that were read and are still owed
 
 	Expired  int64 `json:"expired"`  // outputs whose source record is gone: deleted, compacted away, or of an earlier topic of the name
-	Replayed int64 `json:"replayed"` // outputs of the time before the group was last reset, compared with the source as well
-	Repeated int64 `json:"repeated"` // in at-least-once mode: outputs that came again
-	Bare     int64 `json:"bare"`     // outputs that do not name their source record, for want of room
-	Trimmed  int64 `json:"trimmed"`  // outputs that do, and lack other headers that are asked for, for want of room
+	Replayed int64 `json:"replayed"` // outputs from before the group was last reset, compared with the source as well
+	Repeated int64 `json:"repeated"` // at least once: outputs that repeat an earlier one
+	Bare     int64 `json:"bare"`     // outputs too large for a header that names their source record
+	Trimmed  int64 `json:"trimmed"`  // outputs that name it, but are too large for other headers that are configured
 	Unproven int64 `json:"unproven"` // source records whose output retention may have deleted
 
 	// Registered is how many of Late were invalid-time because the schema registry did

@@ -1,7 +1,6 @@
-// Package verify checks from outside that what Tidemark has put out keeps the contract:
-// it compares the outputs of each source partition with the source and with the group's
-// commit. Run reads all of it from Kafka; a Checker is fed record by record, whoever
-// reads them.
+// Package verify checks from outside that Tidemark's outputs keep the contract: it compares
+// the outputs of each source partition with the source and with the group's commit. Run
+// reads everything from Kafka; a Checker takes record by record from any reader.
 package verify
 
 import (
@@ -49,11 +48,11 @@ type Options struct {
 	Prefix      string       // of our headers
 	Required    emit.Headers // see Rules
 	AtLeastOnce bool
-	Identity    emit.Identity // that repeats were told by
+	Identity    emit.Identity // by which repeats were recognised
 	Dropped     bool          // and they were dropped
 
-	// Progress, if set, is told how many offsets are done of how many. It
-	// is called from one goroutine at a time.
+	// Progress, if set, is called with how many offsets are done of how many, from one
+	// goroutine at a time.
 	Progress func(done, total int64)
 }
 

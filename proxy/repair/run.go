@@ -39,10 +39,10 @@ type Options struct {
 // goes from where the last one ended to the ends that the late topics have when it
 // begins. Corrections and offsets are committed together, as a group and a
 // transactional id of its own, which every repair of a group takes over from the one
-// before: of two at the same time the younger one goes on and the older one fails.
+// before: of two at the same time the younger one continues and the older one fails.
 //
-// It ends cleanly when ctx is done: what is open is undone, and the next run does
-// it. Brokers that are away are asked again until then.
+// It ends cleanly when ctx is done: what is open is aborted, and left to the next run. Until
+// then it retries while brokers are down.
 func Run(ctx context.Context, cfg config.Config, o Options, log *slog.Logger) error {
 	if err := preflight.CheckCorrectionsTopic(cfg, o.To); err != nil {
 		return err

@@ -1,8 +1,8 @@
 // Package timestamp finds the event time of a Kafka record: in a header, in a
 // field of its value, or in the timestamp that Kafka keeps with every record.
 //
-// Everything in a record and in a schema was written by others. Nothing in here
-// recurses, loops or allocates as far as they like.
+// Records and schemas are untrusted input: recursion, loops and allocations have bounds that
+// they cannot exceed.
 package timestamp
 
 import (
@@ -44,9 +44,9 @@ type source interface {
 }
 
 // Extract returns the event time of r. The first source that is present
-// decides: one that is absent gives way to the next, one that is present and
-// unusable is an error that wraps ErrInvalid, for to take another clock in
-// silence would put the record in the wrong place.
+// decides: one that is absent gives way to the next; one that is present but unusable is an
+// error that wraps ErrInvalid, because silently using another clock would put the record in
+// the wrong place.
 //
 // An error that is a *Pending is no verdict: a schema has to be known first.
 //

@@ -52,7 +52,7 @@ var ErrUnknownSchema = errors.New("the schema registry has no such schema")
 
 // SchemaError says that a value with a schema has no usable event time: the registry
 // does not have the schema, and then ErrUnknownSchema is wrapped, or schema and value
-// are of no use.
+// cannot be used.
 type SchemaError struct {
 	ID  uint32
 	err error
@@ -160,7 +160,7 @@ func SchemaID(value []byte) (id uint32, ok bool) {
 	return id, id <= math.MaxInt32
 }
 
-// idHeader is where newer serializers can be told to put the schema's id.
+// idHeader is the header in which newer serializers can put the schema's id.
 const idHeader = "__value_schema_id"
 
 func (f *field) noSchema(r *kgo.Record) error {
