@@ -100,7 +100,7 @@ func (s *session) reportPaused() {
 		return
 	}
 	s.alignment.reported = s.now()
-	s.reporter.Logger.Warn("partitions wait for a slower one", "paused", group.ListPartitions(held), "slowest_topic", slowest.Topic, "slowest_partition", slowest.Partition,
+	s.reporter.Logger.Warn("partitions are paused until a slower one has caught up", "paused", group.ListPartitions(held), "slowest_topic", slowest.Topic, "slowest_partition", slowest.Partition,
 		"slowest_watermark_ms", s.alignment.slowest.Millis(),
 		"hint", "if it does not get on, see whether a transaction is open on it; TIDEMARK_MAX_DRIFT says how far the others may go ahead")
 }
@@ -115,7 +115,7 @@ func (s *session) reportPaused() {
 func (s *session) pauseReplay(p *partition) {
 	s.cl.PauseFetchPartitions(map[string][]int32{p.Topic: {p.Partition}})
 	s.seek(p)
-	s.reporter.Throttle("takeover", slog.LevelInfo, fault.None, "a partition waits for memory before it is read again", "topic", p.Topic, "partition", p.Partition,
+	s.reporter.Throttle("takeover", slog.LevelInfo, fault.None, "a partition waits for memory before its replay", "topic", p.Topic, "partition", p.Partition,
 		"committed_offset", p.committed, "next_offset", p.state.NextOffset())
 }
 

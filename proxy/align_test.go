@@ -173,7 +173,7 @@ func TestPausedIsNotIdle(t *testing.T) {
 		if p := s.of(topic, 0); !p.Paused || p.Idle || p.Next != next {
 			t.Errorf("after a minute: %+v", p)
 		}
-		if lines := s.voice.heard("wait for a slower one"); len(lines) != 1 && len(lines) != 2 {
+		if lines := s.voice.heard("paused until a slower one"); len(lines) != 1 && len(lines) != 2 {
 			t.Errorf("told %d times: %q", len(lines), lines)
 		}
 		end()
@@ -250,7 +250,7 @@ func TestStoppedPartitionHoldsNobodyUp(t *testing.T) {
 		large.Value = noise(60_000)
 		c.produce(c.cl, large, record(topic, 1, base.Add(time.Second).UnixMilli(), "releases it"))
 		s := c.start(topic, aligned)
-		c.await("partition 1 to stand still", func() bool { return len(s.voice.heard("a partition stands still")) > 0 })
+		c.await("partition 1 to stand still", func() bool { return len(s.voice.heard("a partition is suspended")) > 0 })
 		c.fill(span(topic, 0, base, 0, 600, 600, 10))
 		if took := since(func() {
 			c.await("partition 0", func() bool { s.lives(); return len(c.contents(s.cfg.OrderedTopic(topic))[0]) == 600 })

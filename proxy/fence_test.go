@@ -112,7 +112,7 @@ func TestKafkaDeadHoldOffsets(t *testing.T) {
 			t.Errorf("the partition was taken up after %v", took)
 		}
 		s.stop()
-		if said := s.voice.heard("ended the transaction that a dead instance left open"); len(said) != 1 || !strings.Contains(said[0], dead) {
+		if said := s.voice.heard("ended a transaction that a dead instance had left open"); len(said) != 1 || !strings.Contains(said[0], dead) {
 			t.Errorf("the log says %q", said)
 		}
 	})
@@ -132,7 +132,7 @@ func TestKafkaStrangerHoldsOffsets(t *testing.T) {
 			if n := len(c.commits(s.cfg)); n != 0 {
 				t.Errorf("%s: %d partitions were taken up: its transaction was ended", id, n)
 			}
-			waits := s.voice.heard("waiting for a transaction to end that holds offsets of the group")
+			waits := s.voice.heard("waiting for the end of a transaction that holds offsets of the group")
 			// kfake does not show that a transaction has offsets in it.
 			if len(waits) != 1 || c.fake == nil && !strings.Contains(waits[0], id) {
 				t.Errorf("%s: the log says %q", id, waits)

@@ -89,7 +89,7 @@ func (s *session) halt(p *partition, why error, hint string) *suspension {
 }
 
 func (s *session) reportHalt(src emit.Source, why error, hint string) {
-	s.reporter.Error(fmt.Sprint(src.Topic, src.Partition), "a partition stands still; it is tried again every "+retrySuspended.String(), why,
+	s.reporter.Error(fmt.Sprint(src.Topic, src.Partition), "a partition is suspended; trying it again every "+retrySuspended.String(), why,
 		"topic", src.Topic, "partition", src.Partition, "hint", hint)
 }
 
@@ -104,8 +104,8 @@ func (s *session) isSuspended(topic string, n int32) bool {
 // awaitLeader suspends a partition that could not be taken up: its leader, or that of its
 // outputs, is away. Nothing is committed for it. The others begin.
 func (s *session) awaitLeader(p *partition, why error) {
-	s.suspend(p, suspension{state: status.Stopped, away: true, why: why.Error(), hint: "see whether brokers are away; it is taken up as soon as they answer"})
-	s.reporter.Report(fmt.Sprint(p.Topic, p.Partition), slog.LevelWarn, "a partition cannot be taken up yet; it is as soon as all leaders answer", why,
+	s.suspend(p, suspension{state: status.Stopped, away: true, why: why.Error(), hint: "check whether brokers are down; the partition starts as soon as they answer"})
+	s.reporter.Report(fmt.Sprint(p.Topic, p.Partition), slog.LevelWarn, "cannot start a partition while a leader does not answer; it starts as soon as all of them do", why,
 		"topic", p.Topic, "partition", p.Partition)
 }
 
@@ -249,7 +249,7 @@ func (s *session) outputsGrown(ctx context.Context, t preflight.Topic, wanted in
 	if err == nil && min(len(listed[t.Ordered].Partitions), len(listed[t.Late].Partitions)) > int(t.Usable) {
 		return fmt.Errorf("the outputs of %s have grown: %w", t.Name, preflight.ErrTopicsChanged)
 	}
-	s.reporter.Error(t.Name, "partitions wait for their outputs", cmp.Or(err, errTooFewPartitions), "topic", t.Name, "missing_partitions", wanted-t.Usable,
+	s.reporter.Error(t.Name, "partitions are suspended until their output topics have more partitions", cmp.Or(err, errTooFewPartitions), "topic", t.Name, "missing_partitions", wanted-t.Usable,
 		"hint", s.growHint(t))
 	return nil
 }
@@ -275,7 +275,7 @@ func reportWanted(reporter *fault.Reporter, src emit.Source, want pipeline.Wante
 	if want.Lost { // a question that was not answered has been counted
 		reporter.Count(c, want.Why)
 	}
-	reporter.Throttle(fmt.Sprint(src.Topic, src.Partition), slog.LevelError, c, "a partition waits for the schema registry",
+	reporter.Throttle(fmt.Sprint(src.Topic, src.Partition), slog.LevelError, c, "a partition is suspended until its schema is known",
 		"topic", src.Topic, "partition", src.Partition, "offset", want.Offset, "schema", want.ID, "hint", want.Hint, "err", want.Why)
 }
 

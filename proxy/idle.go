@@ -127,7 +127,7 @@ func (s *session) passHole(ctx context.Context, p *partition) error {
 	if at < hole.From || at >= hole.To || hole.Asked < max(p.heard, p.since, p.sought) || p.state.Due() || p.state.Waits() {
 		return nil
 	}
-	s.reporter.Logger.Info("the log has offsets without records; going on behind them", "topic", p.Topic, "partition", p.Partition, "offset", at, "next_offset", hole.To)
+	s.reporter.Logger.Info("the log has no records at these offsets; continuing after them", "topic", p.Topic, "partition", p.Partition, "offset", at, "next_offset", hole.To)
 	p.state.Skip(hole.To, -1)
 	return s.endReplay(ctx, p, hole.To)
 }

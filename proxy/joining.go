@@ -19,9 +19,9 @@ type joining struct {
 
 func newJoining(t fault.Commands) joining {
 	return joining{
-		loading:  fault.GroupWait(t, "what is committed of partitions that are taken up, and where their logs begin and end", slowAnswer),
-		joining:  fault.GroupWait(t, "our place in the group, for which all other members have to join again", fault.JoinPatience),
-		takingUp: fault.GroupWait(t, "partitions of ours: to join again, or their offsets", fault.JoinPatience),
+		loading:  fault.GroupWait(t, "committed offsets of assigned partitions, and where their logs begin and end", slowAnswer),
+		joining:  fault.GroupWait(t, "a place in the group, which all other members have to join again first", fault.JoinPatience),
+		takingUp: fault.GroupWait(t, "the assigned partitions: to rejoin the group, or their offsets", fault.JoinPatience),
 	}
 }
 

@@ -121,8 +121,8 @@ func TestKafkaTimestampRefused(t *testing.T) {
 		for range 3 {
 			write()
 		}
-		c.await("the partition to stop", func() bool { s.lives(); return len(s.voice.heard("a partition stands still")) > 0 })
-		if line := s.voice.heard("a partition stands still")[0]; !hasAll(line, fault.TimestampAfter+"="+fmt.Sprint(int64(math.MaxInt64)), out, "offset 1 ") {
+		c.await("the partition to stop", func() bool { s.lives(); return len(s.voice.heard("a partition is suspended")) > 0 })
+		if line := s.voice.heard("a partition is suspended")[0]; !hasAll(line, fault.TimestampAfter+"="+fmt.Sprint(int64(math.MaxInt64)), out, "offset 1 ") {
 			t.Error(line)
 		}
 		for range 3 {

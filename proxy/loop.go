@@ -70,7 +70,7 @@ var errNothingDone = fmt.Errorf("%w after an abort", errStopping)
 
 // turn does one turn and, when that was undone, begins again from the commit.
 func (s *session) turn(ctx context.Context, fetches kgo.Fetches) error {
-	defer s.reporter.Waits.Begin(fault.Wait{What: "room for more records: those before are not acknowledged", After: slowAnswer})()
+	defer s.reporter.Waits.Begin(fault.Wait{What: "acknowledgements of records, to make room for more", After: slowAnswer})()
 	err := s.work(ctx, fetches)
 	if !goesBack(err) {
 		return err

@@ -86,7 +86,7 @@ func (s *session) again(ctx context.Context, p *partition, err error) error {
 	if p != nil {
 		where = []any{"topic", p.Topic, "partition", p.Partition}
 	}
-	s.reporter.Warn("reading fails; trying again", err, where...)
+	s.reporter.Warn("cannot read; trying again", err, where...)
 	pause := fault.Backoff{First: readPause, Longest: readPause}
 	_ = pause.Wait(ctx)
 	return nil

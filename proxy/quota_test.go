@@ -74,7 +74,7 @@ func TestKafkaByteQuotas(t *testing.T) {
 					if r := c.verify(s.cfg); r.Ordered-r.Repeated != records {
 						t.Errorf("%d in order, %d of them repeated", r.Ordered, r.Repeated)
 					}
-					if said := s.voice.heard("a quota of the brokers holds requests back"); len(said) == 0 || !seen {
+					if said := s.voice.heard("a broker quota throttles requests"); len(said) == 0 || !seen {
 						t.Errorf("told %d times, shown %v", len(said), seen)
 					}
 				})

@@ -37,7 +37,7 @@ func (s *session) takeRequests(ctx context.Context) error {
 		switch {
 		case err == nil:
 		case txn.Stale(err):
-			s.reporter.Info("the group moved on while partitions were taken up", err, "group", s.cfg.Group) // the client is assigned again
+			s.reporter.Info("the group has rebalanced while partitions were being assigned; they will be assigned again", err, "group", s.cfg.Group) // the client is assigned again
 		default:
 			return err
 		}
@@ -160,7 +160,7 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (g
 		}
 	}
 	if len(taken) > 0 {
-		s.reporter.Progress("partitions taken up", "partitions", group.ListPartitions(taken), "first_starts", begun, "offsets_to_read_again", replayed)
+		s.reporter.Progress("partitions assigned", "partitions", group.ListPartitions(taken), "first_starts", begun, "offsets_to_read_again", replayed)
 	}
 	return at, nil
 }
@@ -182,7 +182,7 @@ func (s *session) resume(r *recovery.Resumption) {
 		p.work(s.line, s.engine.Assign(snap, p.since), p.since)
 		s.install(p)
 		delete(s.suspended, p.Source)
-		s.reporter.Logger.Debug("partition taken up", "topic", p.Topic, "partition", p.Partition, "committed_offset", snap.Low,
+		s.reporter.Logger.Debug("partition assigned", "topic", p.Topic, "partition", p.Partition, "committed_offset", snap.Low,
 			"next_offset", snap.Next, "buffered", snap.Count, "epoch", snap.Epoch, "first_start", r.Begins)
 	}
 }
@@ -202,7 +202,7 @@ func (s *session) reportBeginnings(all []recovery.Resumption) {
 		}
 	}
 	if len(begun) > 0 {
-		s.reporter.Progress("the group had no offsets of its own here, and begins", "cluster_id", s.cluster.ID(), "group", s.cfg.Group, "begins", listBeginnings(begun))
+		s.reporter.Progress("the group has no offsets for these partitions and starts them", "cluster_id", s.cluster.ID(), "group", s.cfg.Group, "begins", listBeginnings(begun))
 	}
 }
 

@@ -121,7 +121,7 @@ func TestKafkaStrangerWrites(t *testing.T) {
 			s.stop()
 			s = c.start(topic, "TIDEMARK_DELIVERY="+delivery) // it has not begun in this process
 			end := c.flowing(topic + ".ordered")
-			c.await("a word of it", func() bool { s.lives(); return len(s.voice.heard("others write to an output of ours")) > 0 })
+			c.await("a word of it", func() bool { s.lives(); return len(s.voice.heard("another producer writes to an output topic")) > 0 })
 			if st := s.status(); st.State != status.Degraded || !strings.Contains(st.Reason, "writes to "+topic+".ordered partition 0 too") {
 				t.Errorf("%s: %s: %s", delivery, st.State, st.Reason)
 			}

@@ -145,7 +145,7 @@ func (r *runner) outcome(err error) (over bool, _ error) {
 	case errors.As(err, new(*fault.Fault)):
 		return true, err
 	case r.ctx.Err() != nil:
-		r.reporter.Logger.Warn("stopped without a last commit; the next start goes on from the one before", "err", err)
+		r.reporter.Logger.Warn("stopped before the last commit; the next start continues from the one before", "err", err)
 		return true, nil
 	case permanent != nil:
 		return true, permanent
@@ -236,9 +236,9 @@ func (p *process) extractor(cfg config.Config) *timestamp.Extractor {
 func registryFailed(reporter *fault.Reporter, err error) {
 	c := fault.Classify(err)
 	reporter.Count(c, err)
-	msg := "the schema registry does not answer; asking again"
+	msg := "the schema registry does not answer; trying again"
 	if refused, ok := errors.AsType[*registry.RefusedError](err); ok && refused.Denied() {
-		msg = "the schema registry does not let us in; asking again"
+		msg = "the schema registry refuses access; trying again"
 	}
 	reporter.Throttle("", slog.LevelWarn, c, msg, "err", err)
 }

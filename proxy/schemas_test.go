@@ -284,7 +284,7 @@ func TestSlowRegistry(t *testing.T) {
 		s := c.start(topic, needsBooks, "TIDEMARK_EVENT_TIME=avro:ts")
 		c.awaitDrained(s)
 		s.stop()
-		if text := s.voice.String(); strings.Contains(text, "waits") {
+		if text := s.voice.String(); strings.Contains(text, "suspended") {
 			t.Error(text)
 		}
 	})
@@ -300,7 +300,7 @@ func TestRegistrySecretIsNeverLogged(t *testing.T) {
 		s := c.start(topic, needsBooks, "TIDEMARK_EVENT_TIME=avro:ts", "TIDEMARK_SCHEMA_REGISTRY_USERNAME=u", "TIDEMARK_SCHEMA_REGISTRY_PASSWORD="+canary)
 		time.Sleep(time.Minute)
 		s.stop()
-		if text := s.voice.String(); strings.Contains(text, canary) || !strings.Contains(text, "a partition waits for the schema registry") {
+		if text := s.voice.String(); strings.Contains(text, canary) || !strings.Contains(text, "a partition is suspended until its schema is known") {
 			t.Error(text)
 		}
 	})
@@ -406,7 +406,7 @@ func TestSchemaLost(t *testing.T) {
 		if got.Record != 0 || got.Sessions != 1 || got.Broker < 10 || got.Broker > 50 {
 			t.Errorf("counted %+v", got)
 		}
-		for _, want := range []string{"a partition waits for the schema registry", "topic=" + topic + " partition=0 offset=1 schema=3", "no longer has schema 3", "register it again under its id"} {
+		for _, want := range []string{"a partition is suspended until its schema is known", "topic=" + topic + " partition=0 offset=1 schema=3", "no longer has schema 3", "register it again under its id"} {
 			if text := s.voice.String(); !strings.Contains(text, want) {
 				t.Errorf("%q is not in:\n%s", want, text)
 			}

@@ -652,7 +652,7 @@ func (s *secured) nothingTold() {
 			s.t.Errorf("told: %.400s", heard[max(0, i-200):])
 		}
 	}
-	for _, must := range []string{"SASL_AUTHENTICATION_FAILED", "kafka client: ", `"level":"DEBUG"`, "partitions taken up"} {
+	for _, must := range []string{"SASL_AUTHENTICATION_FAILED", "kafka client: ", `"level":"DEBUG"`, "partitions assigned"} {
 		if !strings.Contains(heard, must) {
 			s.t.Errorf("%q was never said, which makes the search worth little", must)
 		}

@@ -96,7 +96,7 @@ func (r *runner) session(first, admin *kgo.Client) error {
 // takeOver ends the transaction that an earlier run of this instance may have left open.
 func (s *session) takeOver(admin *kgo.Client) error {
 	waits := &s.reporter.Waits
-	defer waits.Begin(fault.TransactionWait(fault.CommandsFor(s.cfg), "the end of the transaction that an earlier run may have left open", time.Second))()
+	defer waits.Begin(fault.TransactionWait(fault.CommandsFor(s.cfg), "the end of a transaction that an earlier run may have left open", time.Second))()
 	return group.Fence(s.stopping, admin, s.cfg.TransactionalID(), s.cfg.TransactionTimeout, waits.Answered)
 }
 

@@ -165,7 +165,7 @@ func TestBeginsWithoutLeader(t *testing.T) {
 				if why := s.status().Partitions[1]; why.State != status.Stopped || !strings.Contains(why.Hold.Words, recovery.ErrLeaderAway.Error()) {
 					t.Errorf("the status says %s: %s", why.State, why.Hold.Words)
 				}
-				if said := s.voice.heard("a partition cannot be taken up yet"); len(said) != 1 {
+				if said := s.voice.heard("cannot start a partition while a leader does not answer"); len(said) != 1 {
 					t.Errorf("the log says %q", said)
 				}
 				late := name != "of the source"

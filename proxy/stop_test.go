@@ -100,7 +100,7 @@ func TestStopInsideLongRelease(t *testing.T) {
 				out := func() int64 { return c.put(s.cfg.OrderedTopic(topic)) }
 				c.await("some of it out", func() bool { return out() > 0 })
 				s.stopsInTime()
-				if lost := s.voice.heard("without a last commit"); len(lost) > 0 {
+				if lost := s.voice.heard("stopped before the last commit"); len(lost) > 0 {
 					t.Errorf("it said %q", lost)
 				}
 				if members := c.members(s.cfg); members > 0 {

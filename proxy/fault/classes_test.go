@@ -139,9 +139,9 @@ func TestEachPartitionThatStandsStillIsTold(t *testing.T) {
 		var b bytes.Buffer
 		a := NewReporter(slog.New(slog.NewTextHandler(io.Writer(&b), nil)))
 		for range 20 { // ten minutes
-			a.Error("0", "a partition stands still; it is tried again every 30s", kerr.MessageTooLarge, "partition", 0)
+			a.Error("0", "a partition is suspended; trying it again every 30s", kerr.MessageTooLarge, "partition", 0)
 			time.Sleep(5 * time.Second)
-			a.Error("1", "a partition stands still; it is tried again every 30s", NewError(Broker, "too few partitions"), "partition", 1)
+			a.Error("1", "a partition is suspended; trying it again every 30s", NewError(Broker, "too few partitions"), "partition", 1)
 			time.Sleep(25 * time.Second)
 		}
 		if !strings.Contains(b.String(), "partition=1") {

@@ -187,7 +187,7 @@ func (w *Watcher) refresh(ctx context.Context, topics map[string]bool, soon bool
 	}
 	resp, err := req.RequestWith(asking, w.Client)
 	if err != nil && ctx.Err() == nil {
-		w.reporter.Warn("cannot find out who leads the source's partitions; asking again", err)
+		w.reporter.Warn("cannot look up the leaders of the source's partitions; trying again", err)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -239,7 +239,7 @@ type listedEnd struct {
 }
 
 // ErrBehind says that a broker does not know yet that it no longer leads.
-var ErrBehind = errors.New("an older leader has answered")
+var ErrBehind = errors.New("a broker that no longer leads has answered")
 
 // ask asks one broker for high watermarks and last stable offsets. The former first:
 // what lies between the two questions then only makes the latter larger.

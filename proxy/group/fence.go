@@ -73,7 +73,7 @@ func (a *Admin) fenceDead(ctx context.Context, added map[string][]int32) {
 			a.Reporter.Warn("cannot end the transaction of a dead instance; it ends by its timeout", err, "transactional_id", id)
 			continue
 		}
-		a.Reporter.Logger.Info("ended the transaction that a dead instance left open", "transactional_id", id)
+		a.Reporter.Logger.Info("ended a transaction that a dead instance had left open", "transactional_id", id)
 	}
 }
 
@@ -95,7 +95,7 @@ func (a *Admin) DeadTransactions(ctx context.Context, added map[string][]int32) 
 		instance, ours := a.instanceOf(id)
 		switch {
 		case !ours:
-			a.Reporter.Logger.Warn("a stranger has a transaction open on an output; readers wait for it", "transactional_id", id)
+			a.Reporter.Logger.Warn("a transaction of another program is open on an output topic; its readers wait until it ends", "transactional_id", id)
 		case !slices.Contains(members, instance):
 			dead = append(dead, id)
 		}
@@ -193,7 +193,7 @@ func (a *Admin) heldBack(ctx context.Context, group string, h *holders, unstable
 		const most = 3
 		args = append(args, "transactional_id", strings.Join(h.ids[:min(len(h.ids), most)], ","))
 	}
-	a.Reporter.Info("waiting for a transaction to end that holds offsets of the group", unstable, args...)
+	a.Reporter.Info("waiting for the end of a transaction that holds offsets of the group", unstable, args...)
 }
 
 // endHolders lists what may hold offsets of a group. What instances of our group left
@@ -231,7 +231,7 @@ func (a *Admin) endHolders(ctx context.Context, group string, h *holders) (ended
 			continue
 		}
 		ended = true
-		a.Reporter.Logger.Info("ended the transaction that a dead instance left open", "transactional_id", tx.TxnID)
+		a.Reporter.Logger.Info("ended a transaction that a dead instance had left open", "transactional_id", tx.TxnID)
 	}
 	h.ids = slices.Concat(stuck, a.withOffsetsOf(ctx, group, others), live)
 	return ended, err

@@ -54,7 +54,7 @@ func (w *Watcher) lookForHoles(ctx context.Context, parts []WantedEnd) {
 				w.fresh.Store(true)
 			}
 			if err != nil && ctx.Err() == nil {
-				w.reporter.Warn("cannot ask what is at a position where no record comes; asking again", err, "topic", part.Topic, "partition", part.N, "offset", part.At)
+				w.reporter.Warn("cannot check whether the log has a hole; trying again", err, "topic", part.Topic, "partition", part.N, "offset", part.At)
 			}
 		})
 	}
@@ -79,7 +79,7 @@ func (w *Watcher) Look(ctx context.Context, leader, epoch int32, id [16]byte, pa
 	case err != nil:
 		return none, err
 	case got.PreferredReplica >= 0:
-		return none, errors.New("the leader wants another replica to be asked")
+		return none, errors.New("the leader refers to another replica")
 	case len(got.Records) > 0:
 		return none, nil // they are on their way to us
 	case len(got.Batches) == 0:

@@ -205,7 +205,7 @@ func (m *Member) onRevoked(_ context.Context, _ *kgo.Client, lost map[string][]i
 	m.record(Event{Revoked: lost})
 	m.Wake()
 	if len(lost) > 0 {
-		m.admin.Reporter.Progress("partitions given up", "partitions", ListPartitions(lost))
+		m.admin.Reporter.Progress("partitions revoked", "partitions", ListPartitions(lost))
 	}
 }
 

@@ -111,7 +111,7 @@ func Replaced(ctx context.Context, cl *kgo.Client, adm *kadm.Client, cfg config.
 	for range 8 {
 		groups, err := adm.DescribeGroups(ctx, cfg.Group)
 		if err != nil {
-			reporter.Warn("cannot tell whether another process uses this instance", err, "group", cfg.Group)
+			reporter.Warn("cannot check whether another process uses this instance", err, "group", cfg.Group)
 			return false
 		}
 		for _, m := range groups[cfg.Group].Members {

@@ -34,7 +34,7 @@ func (a *Admin) FetchCommits(ctx context.Context, group string, partitions map[s
 		if !abortedAt.IsZero() && time.Since(abortedAt) > ownAbort {
 			// On our own partitions, after an abort: it is our own, and the
 			// client believes that it has ended. The next session ends it.
-			return nil, fmt.Errorf("%w: the transaction that was undone is still open", err)
+			return nil, fmt.Errorf("%w: the aborted transaction is still open", err)
 		}
 		a.Reporter.Waits.Answered(err)
 		a.heldBack(ctx, group, &h, err)

@@ -167,11 +167,11 @@ func (q *Quotas) OnBrokerThrottle(broker kgo.BrokerMetadata, interval time.Durat
 func (q *Quotas) tell(kind throttled, broker kgo.BrokerMetadata, interval time.Duration) {
 	args := []any{"broker", net.JoinHostPort(broker.Host, strconv.Itoa(int(broker.Port))), "request", kind.String(), "throttle", interval.String()}
 	if interval < min(q.session, q.transaction)/2 {
-		q.reporter.Throttle(kind.String(), slog.LevelWarn, fault.None, "a quota of the brokers holds requests back", append(args,
+		q.reporter.Throttle(kind.String(), slog.LevelWarn, fault.None, "a broker quota throttles requests", append(args,
 			"hint", "raise "+kind.setting()+" for this client, or for its user")...)
 		return
 	}
-	q.reporter.Throttle(kind.String(), slog.LevelError, fault.None, "a quota of the brokers holds requests back for so long that timeouts may pass; less is asked for at a time", append(args,
+	q.reporter.Throttle(kind.String(), slog.LevelError, fault.None, "a broker quota throttles requests for so long that timeouts may pass; reading and writing less at a time", append(args,
 		"session_timeout", q.session.String(), "transaction_timeout", q.transaction.String(),
 		"hint", fmt.Sprintf("if it goes on, single batches or records are too large for the quota: raise %s for this client, or for its user; or raise TIDEMARK_SESSION_TIMEOUT and TIDEMARK_TRANSACTION_TIMEOUT above %v", kind.setting(), (2*interval).Round(time.Second)))...)
 }

@@ -209,7 +209,7 @@ func (a *Admin) RefuseRivals(ctx context.Context, sources []emit.Source) error {
 	defer cancel()
 	first, ids, err := a.strangers(ctx, sources)
 	if err != nil {
-		a.Reporter.Logger.Info("cannot tell whether others write to the outputs", "err", err)
+		a.Reporter.Logger.Info("cannot check whether other producers write to the output topics", "err", err)
 	}
 	if r := a.atWork(ctx, first, ids, sources); r != nil {
 		return r.Refuse(fault.CommandsFor(a.Config))
@@ -300,7 +300,7 @@ func (w *Rivals) Watch(ctx context.Context) {
 		looking, cancel := context.WithTimeout(ctx, rivalPatience)
 		found, ids, err := a.strangers(looking, sources)
 		if err != nil && ctx.Err() == nil {
-			a.Reporter.Logger.Debug("cannot tell whether others write to the outputs", "err", err)
+			a.Reporter.Logger.Debug("cannot check whether other producers write to the output topics", "err", err)
 		}
 		now.traces = found
 		r := a.atWork(looking, found, ids, sources)
@@ -321,7 +321,7 @@ func (w *Rivals) Watch(ctx context.Context) {
 			if r.id != "" {
 				args = append(args, "transactional_id", r.id)
 			}
-			a.Reporter.Throttle("", slog.LevelError, fault.None, "others write to an output of ours, which has what they write in it as well", append(args, "hint", r.cure(fault.CommandsFor(a.Config)))...)
+			a.Reporter.Throttle("", slog.LevelError, fault.None, "another producer writes to an output topic; its readers get those records too", append(args, "hint", r.cure(fault.CommandsFor(a.Config)))...)
 		}
 		w.Seen.Store(r)
 		if r != nil && of[trace{r.topic, r.partition, r.producer}].Young {

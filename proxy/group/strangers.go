@@ -91,7 +91,7 @@ func StrangersIn(ctx context.Context, adm *kadm.Client, reporter *fault.Reporter
 	defer cancel()
 	others, err := strangers(asking, adm, cfg.Group)
 	if err != nil && ctx.Err() == nil {
-		reporter.Warn("cannot tell whether others than Tidemark are in the group", err, "group", cfg.Group)
+		reporter.Warn("cannot check whether the group has members other than Tidemark", err, "group", cfg.Group)
 	}
 	if len(others) == 0 {
 		return nil

@@ -168,7 +168,7 @@ func TestPathSeeks(t *testing.T) {
 		x.process(7, 200, nil) // 1 and 2 are gone
 		if policy == "continue" {
 			x.want("seek to 3")
-		} else if len(x.trace) != 1 || !strings.HasPrefix(x.trace[0], "fail: read raw partition 0 again") {
+		} else if len(x.trace) != 1 || !strings.HasPrefix(x.trace[0], "fail: replay raw partition 0") {
 			t.Errorf("outcomes are %q", x.trace)
 		}
 	}

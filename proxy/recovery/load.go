@@ -217,7 +217,7 @@ func (l *Loader) refuseReset(p *Resumption, was group.Commit, why error) error {
 	case why != nil:
 		what = "the topic was created again (the commit was " + why.Error() + ")"
 	case was.Offset >= 0:
-		what = fmt.Sprintf("the offset %d was set from outside", was.Offset)
+		what = fmt.Sprintf("offset %d was set by hand or by another program", was.Offset)
 	}
 	return fault.Usage(
 		fmt.Errorf("take up %s partition %d: %s, but %s and %s hold records of an earlier run", p.Topic, p.Partition, what, p.Ordered, p.Late),

@@ -439,7 +439,7 @@ func (p *repairRun) commits(ctx context.Context, adm *kadm.Client) (kadm.OffsetR
 		if !errors.Is(err, kerr.UnstableOffsetCommit) {
 			return nil, fmt.Errorf("fetch the offsets of group %q: %w", p.cfg.Group, err)
 		}
-		p.Reporter.Info("waiting for a transaction to end that holds offsets of the group", err, "group", p.cfg.Group)
+		p.Reporter.Info("waiting for the end of a transaction that holds offsets of the group", err, "group", p.cfg.Group)
 		if err := pause.Wait(ctx); err != nil {
 			return nil, err
 		}
