@@ -15,7 +15,7 @@ import (
 // aborts and rebalances: a partition that is taken up is read, and one that is
 // not ours any more is not asked.
 //
-// A partition that stands still (see stopped.go) is not asked either. It waits
+// A partition that stands still (see halt.go) is not asked either. It waits
 // for somebody to mend it, and the others are not to wait as well.
 //
 // Pausing loses nothing. What the client has fetched of a paused partition and
@@ -34,16 +34,16 @@ func (s *session) align() {
 	if s.cfg.MaxDrift == 0 {
 		return
 	}
-	group := watermark.NewAlignment(s.cfg.MaxDrift)
+	others := watermark.NewAlignment(s.cfg.MaxDrift)
 	s.each(func(p *partition) {
 		now := p.state.Status()
-		group.Count(now.Watermark, now.Idle)
+		others.Count(now.Watermark, now.Idle)
 	})
-	s.alignment.slowest = group.Slowest()
+	s.alignment.slowest = others.Slowest()
 	var pause, resume map[string][]int32
 	s.each(func(p *partition) {
 		now := p.state.Status()
-		switch ahead := mayPause(now) && group.Ahead(now.Watermark, now.Idle); {
+		switch ahead := mayPause(now) && others.Ahead(now.Watermark, now.Idle); {
 		case ahead && !p.paused:
 			p.paused, p.pausedAt, p.path.AtEnd = true, s.now(), false
 			addTo(&pause, p)

@@ -71,6 +71,8 @@ func (s *session) checkpoint(ctx context.Context) error {
 // checkpointSome ends what is open with the snapshots of the partitions that have written
 // something, and of as many others as go with them.
 func (s *session) checkpointSome(ctx context.Context) error {
+	defer s.takeEvents() // a rebalance may have been let through
+	// What CloseGroup finds refused is among the failures that Commit goes back for.
 	if err := s.writer.CloseGroup(ctx, false); err != nil && !errors.Is(err, txn.ErrRollback) {
 		return err
 	}

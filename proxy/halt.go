@@ -22,7 +22,7 @@ import (
 // A partition may have to be suspended while the others go on: the record that it owes next
 // does not fit into the output or is refused for good, the output partition takes nothing
 // (see package txn), the outputs have no such partition yet, a leader is away, or a schema
-// is not known (see schemas.go). It stays ours, so that nobody else runs into the same; it
+// is not known. It stays ours, so that nobody else runs into the same; it
 // is not read, nothing of it is in memory, and from time to time it is tried again.
 
 // suspension is why a partition is suspended, and how it stood then.
@@ -145,7 +145,7 @@ func (s *session) tooLargeToRead(ctx context.Context, p *partition, err error) e
 // drop suspends a partition of which only one thing is not committed: that it came to a
 // record which was refused. Its state in memory is void, and nobody else's.
 func (s *session) drop(r *txn.Refused) error {
-	p := s.find(r.Source.Topic, r.Source.Partition)
+	p := s.find(r.Source.Topic, r.Source.Partition) // it is there, for it has just written
 	p.ledger.Abort()
 	if r.Record.Held {
 		s.line.Latency.TakeBack()

@@ -161,6 +161,7 @@ const clockEvery = 256
 
 func (s *session) readClocks() {
 	s.sinceClock = 0
+	s.writer.TakeWaited()
 	s.line.SetClock(watermark.Time(s.wallClock().UnixNano()), s.now())
 	s.engine.Tick(s.now())
 }

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"maps"
-	"slices"
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/group"
@@ -69,18 +68,28 @@ func (s *session) remove(topic string, n int32) {
 	}
 }
 
-// takeEvents applies what has happened to our membership, and reports whether partitions
-// have moved since a transaction could be begun.
-func (s *session) takeEvents() (moved bool) {
+// takeEvents applies what has happened to our membership.
+func (s *session) takeEvents() {
 	for _, e := range s.member.TakeEvents() {
-		if e.Revoked == nil { // a new generation
-			s.moved = s.forget(s.foreign) || s.moved
-			continue
+		if s.forget(e.Gone) || e.Assigned == nil {
+			s.moved = true
 		}
-		s.forget(func(topic string, n int32) bool { return slices.Contains(e.Revoked[topic], n) })
-		s.moved = true
 	}
-	return s.moved
+}
+
+// hasMoved reports whether partitions have been taken from us since the last turn began.
+func (s *session) hasMoved() bool {
+	if s.moved {
+		return true
+	}
+	for _, e := range s.member.PeekEvents() {
+		any := e.Assigned == nil
+		s.each(func(p *partition) { any = any || e.Gone(p.Topic, p.Partition) })
+		if any {
+			return true
+		}
+	}
+	return false
 }
 
 // forgetForeign forgets, at the beginning of a turn, what the group has assigned to others.

@@ -88,7 +88,7 @@ func (s *session) do(ctx context.Context, p *partition, o *pipeline.Outcome) err
 	case pipeline.Halt:
 		return s.haltAt(ctx, p)
 	case pipeline.Suspend:
-		return s.suspendForSchema(ctx, p, o.Schema)
+		return s.suspendForSchema(ctx, p, *o.Schema)
 	case pipeline.Seek:
 		s.seek(p)
 		return errSeek
@@ -143,6 +143,9 @@ func (s *session) closeGroup(ctx context.Context) error {
 
 // afterWrite does what the writer's answer asks for.
 func (s *session) afterWrite(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
 	refused, isRefused := errors.AsType[*txn.Refused](err)
 	switch {
 	case isRefused:

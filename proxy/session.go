@@ -155,7 +155,7 @@ func (s *session) use(cl *kgo.Client, gts *kgo.GroupTransactSession) {
 	s.cl, s.admin.Client = cl, cl
 	s.writer = txn.New(txn.Options{
 		Config: s.cfg, Client: cl, Session: gts, Admin: s.adm, Reporter: s.reporter, Limits: s.limits, Acks: &s.acks,
-		Group:    txn.Membership{Allow: func() { s.cl.AllowRebalance() }, Block: s.member.Block, Moved: s.takeEvents},
+		Group:    txn.Membership{Allow: func() { s.cl.AllowRebalance() }, Block: s.member.Block, Moved: s.hasMoved},
 		Batches:  s.engine,
 		MaxBatch: s.maxBatch,
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,8 +43,10 @@ type Member struct {
 
 // Event is something that happened to our membership.
 type Event struct {
-	// Revoked partitions are not ours any more; nil: the group is in a new generation.
-	Revoked map[string][]int32
+	Revoked map[string][]int32 // these partitions are not ours any more
+	// Assigned is what a new generation of the group assigned to us; it may lack partitions
+	// of which no revocation tells. nil: the event is a revocation.
+	Assigned *map[string][]int32
 }
 
 func NewMember(admin *Admin) *Member {
@@ -168,6 +171,21 @@ func (m *Member) record(e Event) {
 	m.events = append(m.events, e)
 }
 
+// Gone reports whether a partition is not ours any more, by this event.
+func (e Event) Gone(topic string, n int32) bool {
+	if e.Assigned != nil {
+		return !slices.Contains((*e.Assigned)[topic], n)
+	}
+	return slices.Contains(e.Revoked[topic], n)
+}
+
+// PeekEvents returns what TakeEvents will return.
+func (m *Member) PeekEvents() []Event {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.events)
+}
+
 // TakeEvents returns what has happened since it was called last.
 func (m *Member) TakeEvents() []Event {
 	m.mu.Lock()
@@ -189,7 +207,7 @@ func (m *Member) Assigned() *map[string][]int32 { return m.balancer.latest.Load(
 func (m *Member) onAssigned(_ context.Context, _ *kgo.Client, added map[string][]int32) {
 	<-m.ready
 	m.admin.Reporter.Rebalances.Add(1)
-	m.record(Event{})
+	m.record(Event{Assigned: m.Assigned()})
 	if len(added) > 0 && m.admin.Atomic {
 		m.admin.fenceDead(m.Stopping, added)
 		m.stabilize(added)
@@ -199,9 +217,6 @@ func (m *Member) onAssigned(_ context.Context, _ *kgo.Client, added map[string][
 // onRevoked is called by the client while the loop waits in poll or in the end of a
 // transaction, with nothing uncommitted unless the group was lost.
 func (m *Member) onRevoked(_ context.Context, _ *kgo.Client, lost map[string][]int32) {
-	if lost == nil {
-		lost = map[string][]int32{}
-	}
 	m.record(Event{Revoked: lost})
 	m.Wake()
 	if len(lost) > 0 {

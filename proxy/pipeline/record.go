@@ -36,7 +36,7 @@ type Outcome struct {
 	Record *kgo.Record // to be written
 	Offset int64       // of the source record
 	Held   bool        // the record was in the buffer
-	Schema Wanted      // of Suspend
+	Schema *Wanted     // of Suspend
 	Err    error       // of Fail
 }
 
@@ -44,15 +44,16 @@ type Outcome struct {
 type stage int
 
 const (
-	atRest   stage = iota
-	arriving       // a replay may have to end before it
-	waiting        // to be judged
-	flushed        // a new epoch begins: everything of the last one is released first
-	judged         // a replay may have to end behind it
-	seeking        // records were lost: reading continues at another position
+	atRest      stage = iota
+	arriving          // a replay may have to end before it
+	waiting           // to be judged
+	remembering       // room has to be made to remember that its schema is unknown
+	flushed           // a new epoch begins: everything of the last one is released first
+	judged            // a replay may have to end behind it
+	seeking           // records were lost: reading continues at another position
 )
 
-// judging is a record whose verdict had to wait for the end of an epoch.
+// judging is a record whose verdict had to wait for a release.
 type judging struct {
 	in      reorder.Record
 	invalid error
@@ -83,17 +84,22 @@ func (p *Partition) Continue(ctx context.Context) Outcome {
 		}
 		switch p.stage {
 		case atRest:
+			p.record = nil // or it would keep its batch in memory
 			return Outcome{}
 		case seeking:
-			p.stage = atRest
+			p.record, p.stage = nil, atRest
 			return Outcome{Kind: Seek}
 		case arriving:
 			p.stage = waiting
-			if o := p.endReplayAt(p.record.Offset); o.Kind != Done {
-				return o
+			if err := p.endReplayAt(p.record.Offset); err != nil {
+				return Outcome{Kind: Fail, Err: err}
 			}
 		case waiting:
 			if o := p.judge(ctx); o.Kind != Done {
+				return o
+			}
+		case remembering:
+			if o := p.rememberUnknown(); o.Kind != Done {
 				return o
 			}
 		case flushed:
@@ -102,26 +108,26 @@ func (p *Partition) Continue(ctx context.Context) Outcome {
 			}
 		case judged:
 			p.stage, p.releasing = atRest, true
-			if o := p.endReplayAt(p.State.Position()); o.Kind != Done {
-				return o
+			if err := p.endReplayAt(p.State.Position()); err != nil {
+				return Outcome{Kind: Fail, Err: err}
 			}
 		}
 	}
 }
 
 // endReplayAt ends the replay if position has reached its end.
-func (p *Partition) endReplayAt(position int64) Outcome {
+func (p *Partition) endReplayAt(position int64) error {
 	if end, replaying := p.State.Replaying(); !replaying || position < end {
-		return Outcome{}
+		return nil
 	}
 	lost, err := p.EndReplay(math.MaxInt64)
 	if err != nil {
-		return Outcome{Kind: Fail, Err: err}
+		return err
 	}
 	if p.releasing = true; lost {
 		p.stage = seeking
 	}
-	return Outcome{}
+	return nil
 }
 
 // judge gives the record its verdict, and holds it or makes a late record of it.
@@ -141,10 +147,16 @@ func (p *Partition) judge(ctx context.Context) Outcome {
 			return Outcome{Kind: Fail, Err: err}
 		}
 	}
-	t, o, invalid := p.eventTime(ctx, r)
-	if o.Kind != Done || p.releasing {
-		return o // the schema is not known yet, or room has to be made to remember that it is unknown
+	if l.Schemas != nil {
+		return p.judgeBySchema(ctx)
 	}
+	t, invalid := l.Extract.Extract(r)
+	return p.step(t, invalid)
+}
+
+// step judges a record whose event time, or why it has none, is known.
+func (p *Partition) step(t watermark.Time, invalid error) Outcome {
+	r, l := p.record, p.line
 	in := reorder.Record{
 		Offset: r.Offset, LeaderEpoch: r.LeaderEpoch, Time: t, Size: emit.BodySize(r),
 		Invalid: invalid != nil, Outside: errors.Is(invalid, timestamp.ErrUnknownSchema),
@@ -166,8 +178,10 @@ func (p *Partition) judge(ctx context.Context) Outcome {
 func (p *Partition) judgeInNewEpoch() Outcome {
 	p.line.Reporter.Logger.Warn("event time jumped back; a new epoch begins", "topic", p.Topic, "partition", p.Partition,
 		"offset", p.record.Offset, "epoch", p.State.Epoch()+1)
-	verdict, body := p.State.Step(p.judging.in, p.line.wall)
-	return p.conclude(&p.judging, watermark.None, verdict, body)
+	j := p.judging
+	p.judging = judging{}
+	verdict, body := p.State.Step(j.in, p.line.wall)
+	return p.conclude(&j, watermark.None, verdict, body)
 }
 
 // conclude carries out the verdict on a record.
@@ -226,6 +240,7 @@ func (p *Partition) Release() Outcome {
 		}
 	}
 	if !p.State.Next(&p.due) {
+		p.due.Body = nil // or it would keep its chunk in memory
 		return Outcome{}
 	}
 	return p.release(&p.due)

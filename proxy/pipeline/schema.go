@@ -7,11 +7,10 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kgo"
-
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/timestamp"
+	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
@@ -45,32 +44,28 @@ type Wanted struct {
 	Hint   string
 }
 
-// eventTime returns the event time of a record. invalid says why it has none. There is no
-// verdict yet if the outcome is not Done, or if p.releasing is set.
-func (p *Partition) eventTime(ctx context.Context, r *kgo.Record) (t watermark.Time, o Outcome, invalid error) {
-	l := p.line
-	if l.Schemas == nil {
-		t, invalid = l.Extract.Extract(r)
-		return t, o, invalid
-	}
+// judgeBySchema judges the record once its schema is known, or known to be unknown.
+func (p *Partition) judgeBySchema(ctx context.Context) Outcome {
+	r := p.record
 	if p.State.Recalls(r.Offset, r.LeaderEpoch) {
-		return watermark.None, o, errRecalled
+		return p.step(watermark.None, errRecalled)
 	}
 	for {
-		t, invalid = l.Extract.Extract(r)
+		t, invalid := p.line.Extract.Extract(r)
 		if invalid == nil {
-			return t, o, nil
+			return p.step(t, nil)
 		}
 		if pending, ok := errors.AsType[*timestamp.Pending](invalid); ok {
-			if o = p.awaitSchema(ctx, r.Offset, pending.ID); o.Kind != Done {
-				return t, o, nil
+			if o := p.awaitSchema(ctx, r.Offset, pending.ID); o.Kind != Done {
+				return o
 			}
 			continue
 		}
 		if schema, ok := errors.AsType[*timestamp.SchemaError](invalid); ok && schema.Unknown() {
-			o = p.rememberUnknown(r.Offset, schema.ID)
+			p.judging, p.stage = judging{in: reorder.Record{Time: t}, invalid: invalid}, remembering
+			return Outcome{}
 		}
-		return t, o, invalid
+		return p.step(t, invalid)
 	}
 }
 
@@ -78,22 +73,27 @@ func (p *Partition) eventTime(ctx context.Context, r *kgo.Record) (t watermark.T
 var errRecalled = errors.New("settled before")
 
 // rememberUnknown puts the offset of a record whose schema the registry does not have into
-// the commit. If that has no room left, it starts to release records early: p.releasing.
-func (p *Partition) rememberUnknown(offset int64, id uint32) Outcome {
+// the commit, and has the record judged. If there is no room left for it, it first releases
+// records early, and is called again.
+func (p *Partition) rememberUnknown() Outcome {
+	j, offset := p.judging, p.record.Offset
+	schema, _ := errors.AsType[*timestamp.SchemaError](j.invalid)
 	if _, replaying := p.State.Replaying(); replaying {
-		return Outcome{Kind: Suspend, Offset: offset, Schema: Wanted{
-			ID: id, Lost: true, Offset: offset, Why: fmt.Errorf("%w %d", errLostSchema, id),
+		return Outcome{Kind: Suspend, Offset: offset, Schema: &Wanted{
+			ID: schema.ID, Lost: true, Offset: offset, Why: fmt.Errorf("%w %d", errLostSchema, schema.ID),
 			Hint: "register it again under its id (mode IMPORT), or point TIDEMARK_SCHEMA_REGISTRY to a registry that has it; no record is lost meanwhile",
 		}}
 	}
 	if !p.State.Settles(offset) {
 		p.line.Reporter.Throttle(fmt.Sprint(p.Topic, p.Partition), slog.LevelWarn, fault.None,
 			"too many held records have schemas that the registry does not have; releasing some early",
-			"topic", p.Topic, "partition", p.Partition, "offset", offset, "schema", id, "hint", "register the schema, or stop the producer that uses it")
+			"topic", p.Topic, "partition", p.Partition, "offset", offset, "schema", schema.ID, "hint", "register the schema, or stop the producer that uses it")
 		p.State.MakeRoom()
 		p.releasing = true
+		return Outcome{}
 	}
-	return Outcome{}
+	p.judging = judging{}
+	return p.step(j.in.Time, j.invalid)
 }
 
 // errLostSchema says that the registry has lost a schema.
@@ -123,7 +123,7 @@ func (p *Partition) awaitSchema(ctx context.Context, offset int64, id uint32) Ou
 	if ctx.Err() != nil {
 		return Outcome{Kind: Fail, Err: ctx.Err()}
 	}
-	return Outcome{Kind: Suspend, Offset: offset, Schema: Wanted{
+	return Outcome{Kind: Suspend, Offset: offset, Schema: &Wanted{
 		ID: id, Offset: offset, Why: why,
 		Hint: "check that the schema registry is up, and that TIDEMARK_SCHEMA_REGISTRY and its login are right; no record is lost meanwhile",
 	}}

@@ -170,16 +170,13 @@ func (w *Writer) permanent(f *failure) *fault.Fault {
 	return fault.Permanent(w.Config, err)
 }
 
-// Refused says that brokers refuse a record, and that its source partition has to be
-// suspended before it.
+// Refused says that brokers do not accept a record, and that its source partition has to be
+// suspended before it. Nothing else of the partition is uncommitted: its state in memory
+// can be dropped, and all other partitions go on.
 type Refused struct {
 	Source *Source
 	Record Record
 	Halt
-	// Drop says that nothing else of the partition is uncommitted: its state in memory can
-	// be dropped, and all other partitions go on. Otherwise everything has to go back to the
-	// last commit, and the partition is suspended when it reaches the record again.
-	Drop bool
 }
 
 // Halt is why a partition is suspended, and how to fix it.
@@ -219,7 +216,7 @@ func (w *Writer) refuse(s *Source, h *Handed, drop bool) error {
 		return ErrRollback
 	}
 	w.unwrite(s)
-	return &Refused{Source: s, Record: h.Record, Halt: w.haltAt(s.refused), Drop: true}
+	return &Refused{Source: s, Record: h.Record, Halt: w.haltAt(s.refused)}
 }
 
 // errKnown says that the record at which a partition will be suspended is known.

@@ -195,7 +195,7 @@ func (w *Writer) answeredAlone(s *Source, r Record, err error) error {
 		}
 		s.suspect, s.closed = nil, &closed{err: err}
 		w.unwrite(s)
-		return &Refused{Source: s, Record: r, Halt: w.HaltClosed(s), Drop: true}
+		return &Refused{Source: s, Record: r, Halt: w.HaltClosed(s)}
 	}
 	w.batch.onAck(r.Record, err)
 	return nil

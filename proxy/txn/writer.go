@@ -37,6 +37,7 @@ type Writer struct {
 	Offsets *OffsetCommitter // outside transactions
 
 	committer Committer
+	atomic    bool // see Committer.Atomic
 	sources   map[emit.Source]*Source
 	batches
 	failures failures
@@ -86,6 +87,7 @@ func New(o Options) *Writer {
 			ending:    fault.TransactionWait(t, "the end of our transaction", EndPatience),
 		}
 	}
+	w.atomic = w.committer.Atomic()
 	w.batches.open(w)
 	return w
 }
@@ -100,12 +102,17 @@ func (w *Writer) Source(src emit.Source) *Source {
 	return s
 }
 
-// Forget drops the state of source partitions that are no longer ours.
+// Forget drops the state of source partitions that are no longer ours, except for the record
+// that brokers refuse: if the partition comes back, it is suspended before it again.
 func (w *Writer) Forget(gone func(topic string, n int32) bool) {
 	for src, s := range w.sources {
 		if gone(src.Topic, src.Partition) {
 			w.unwrite(s)
-			delete(w.sources, src)
+			if s.refused != nil {
+				w.sources[src] = &Source{Source: src, refused: s.refused}
+			} else {
+				delete(w.sources, src)
+			}
 		}
 	}
 }
@@ -122,7 +129,7 @@ func (w *Writer) unwrite(s *Source) {
 func (s *Source) Written() int { return s.written }
 
 // Atomic reports whether readers see records only once they are committed.
-func (w *Writer) Atomic() bool { return w.committer.Atomic() }
+func (w *Writer) Atomic() bool { return w.atomic }
 
 // Clean reports whether nothing was written since the last commit.
 func (w *Writer) Clean() bool { return w.began.IsZero() }
@@ -299,6 +306,7 @@ func (w *Writer) Rollback() {
 		}
 	}
 	w.examined, w.partitions = nil, 0
+	w.failures.take()
 	w.rotate(w)
 }
 
