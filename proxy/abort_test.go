@@ -110,7 +110,7 @@ func TestKafkaFencedThreeTimes(t *testing.T) {
 		id := s.cfg.TransactionalID()
 		c.await("the sidecar to give up", func() bool {
 			if len(c.commits(s.cfg)) > 0 {
-				_ = group.FenceOwn(c.ctx, c.cl, id, 10*time.Second)
+				_ = group.Fence(c.ctx, c.cl, id, 10*time.Second)
 			}
 			time.Sleep(time.Second)
 			return !s.running()

@@ -149,7 +149,7 @@ func TestKafkaStrangerHoldsOffsets(t *testing.T) {
 
 // endsTransaction has an id's transaction undone, as its owner does.
 func (c *cluster) endsTransaction(cl *kgo.Client, transactionalID string) (kadm.DescribedTransactions, error) {
-	if err := group.FenceOwn(c.ctx, cl, transactionalID, time.Minute); err != nil {
+	if err := group.Fence(c.ctx, cl, transactionalID, time.Minute); err != nil {
 		return nil, err
 	}
 	return c.adm.DescribeTransactions(c.ctx, transactionalID)

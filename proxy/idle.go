@@ -62,7 +62,7 @@ func (s *session) needEnds() {
 type needed struct {
 	end   bool // it matters
 	epoch int32
-	at    int64 // see wantedEnd
+	at    int64 // see group.WantedEnd
 }
 
 // takeAnswers lets what has been heard of the ends drain idle partitions. It may be

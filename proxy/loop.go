@@ -15,15 +15,14 @@ import (
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
-// loop moves records from the source to the outputs until stop is done. hard
-// ends what is under way by then.
+// loop moves records from the source to the outputs until stop is done. hard cancels what
+// is under way by then.
 //
-// One turn: poll; take assignments; judge and release what was polled, record
-// by record; let the broker's answers about the ends drain idle partitions;
-// commit when it is time. What was polled in a turn is worked off in it, and
-// rebalances are let through only when everything is committed. Only a stop cuts a
-// turn short, where a commit may come between: what is left of it is read again by the
-// next start.
+// One turn: poll; take up assigned partitions; process what was polled, record by record;
+// drain idle partitions by what brokers answer about log ends; commit when it is time. A
+// turn works off everything that was polled in it, and rebalances are let through only
+// when everything is committed. Only a stop cuts a turn short, where a commit may come:
+// the next start replays the rest.
 func (s *session) loop(stop, hard context.Context) error {
 	var ended watermark.Instant // the last turn
 	for stop.Err() == nil {
@@ -124,11 +123,12 @@ func (s *session) work(ctx context.Context, fetches kgo.Fetches) error {
 	return err
 }
 
-// pace looks at the clock now and then inside long turns, and commits when it
-// is time: a transaction must not outlive its timeout because a release is
-// long. Nor does a stop wait for the end of one: where a commit may come, the turn may
-// end as well. And a quiet partition does not wait for a busy one. errSuspended: p was
-// stopped meanwhile, for what a quiet one puts out has us wait for a suspect's group.
+// pace is called where a commit may come. Every clockEvery records, and after a wait, it
+// looks at the clock: commits when it is time, so that no transaction outlives its timeout
+// because a release is long; ends the turn if the process is told to stop; and drains quiet
+// partitions, which do not wait for the end of a busy one's turn. errSuspended: p was
+// suspended, because a quiet partition wrote something and p's records had to be answered
+// before that.
 func (s *session) pace(ctx context.Context, p *partition) error {
 	if s.sinceClock++; !s.writer.TakeWaited() && s.sinceClock < clockEvery {
 		return nil
@@ -156,7 +156,7 @@ func (s *session) pace(ctx context.Context, p *partition) error {
 	return nil
 }
 
-// clockEvery is after how many records the clock is looked at.
+// clockEvery is after how many records pace looks at the clock.
 const clockEvery = 256
 
 func (s *session) readClocks() {
@@ -172,7 +172,7 @@ func (s *session) endWith(err error) {
 	s.member.Wake()
 }
 
-// watcherFault returns what the watcher found that ends the process.
+// watcherFault returns a fault that a watcher found, which ends the process.
 func (s *session) watcherFault() error {
 	if err := s.fatal.Load(); err != nil {
 		return *err
@@ -180,7 +180,7 @@ func (s *session) watcherFault() error {
 	return nil
 }
 
-// shareOutputs tells the watcher which partitions are ours.
+// shareOutputs tells the watcher of rivals which partitions are ours, once a second.
 func (s *session) shareOutputs() {
 	now := s.now()
 	if s.seen.outputs != 0 && now.Sub(s.seen.outputs) < time.Second {
@@ -199,8 +199,8 @@ func (s *session) shareOutputs() {
 // clock is looked at again.
 const maxPoll = 20_000
 
-// applyQuotas takes account of what the quotas want, and slow brokers: of how much is put out until the next
-// commit, and of how much is asked for, since for a turn all that was polled is worked off.
+// applyQuotas sets how much is written until the next commit, and how much is fetched at a
+// time, to what quotas and slow brokers allow: a turn works off everything that was polled.
 func (s *session) applyQuotas() {
 	s.writer.SetMost(s.quotas.AtOnce(group.Produce, math.MaxInt))
 	most := int(fetchBytes(int64(s.cfg.Memory)))

@@ -44,7 +44,7 @@ func (s *session) takeError(ctx context.Context, f kgo.FetchError) error {
 		return fault.Failed(fmt.Errorf("join group %q as instance %q: %w", s.cfg.Group, s.cfg.Instance, err),
 			"another process runs with this instance id; give each its own TIDEMARK_INSTANCE")
 	case errors.Is(err, kerr.InconsistentGroupProtocol):
-		// We have been told that we are no member. See awaitGroup, in the next session.
+		// Brokers say that we are no member. The next session waits: see awaitGroup.
 		s.member.NotAsked()
 		return fmt.Errorf("join group %q: %w: %w", s.cfg.Group, group.ErrStrangers, err)
 	case errors.As(err, new(*kgo.ErrGroupSession)):

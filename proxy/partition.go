@@ -92,12 +92,12 @@ func (s *session) hasMoved() bool {
 	return false
 }
 
-// forgetForeign forgets, at the beginning of a turn, what the group has assigned to others.
-// When the session hides a second revocation, the next generation, in which another
-// member has the partition, may begin while a turn is under way, and with it our
-// membership of it: a commit would be accepted, of what the clock or want of memory
-// releases. The assignment without the partition came before either. As long as
-// something is uncommitted, the revocation is still waiting for us, and so is the other.
+// forgetForeign forgets, at the beginning of a turn, partitions that the group has assigned
+// to others. The transaction session hides a second revocation. The next generation, in
+// which another member has the partition, may then begin while a turn is under way, and our
+// commits would still be accepted. But the assignment without the partition has arrived by
+// then. While something is uncommitted, the revocation still waits for us, and so does the
+// other member.
 func (s *session) forgetForeign() {
 	mine := s.member.Assigned()
 	if mine == s.assignment || !s.clean() {
@@ -107,11 +107,11 @@ func (s *session) forgetForeign() {
 	s.forget(s.foreign)
 }
 
-// foreign reports whether the group has assigned a partition to nobody here.
+// foreign reports whether a partition is not in our latest assignment.
 func (s *session) foreign(topic string, n int32) bool { return !s.member.Has(topic, n) }
 
-// forget drops all that is known of partitions that are not ours any more: nor is one that
-// stands still to be tried again. It reports whether any of them was being worked on.
+// forget drops partitions that are not ours any more, suspended ones too. It reports
+// whether any of them was being worked on.
 func (s *session) forget(gone func(topic string, n int32) bool) (any bool) {
 	for topic, ps := range s.parts {
 		for n := range ps {

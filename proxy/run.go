@@ -111,7 +111,7 @@ func (r *runner) next() (over bool, err error) {
 		return true, fault.Usage(err, "")
 	}
 	defer first.Close()
-	admin, err := kgo.NewClient(append(connection, kgo.AlwaysRetryEOF())...) // see prompt
+	admin, err := kgo.NewClient(append(connection, kgo.AlwaysRetryEOF())...) // see group.PromptRetries
 	if err != nil {
 		return true, fault.Usage(err, "")
 	}
@@ -184,7 +184,7 @@ type process struct {
 	latency   status.Histogram
 	schemas   *registry.Registry // nil where nothing needs it
 	transport http.RoundTripper  // to it; nil: the network
-	looked    map[string]bool    // topics; see session.arrives
+	looked    map[string]bool    // topics whose append time was checked; see pipeline.Options
 	begun     map[emit.Source]time.Time
 	quotas    *group.Quotas
 	acks      txn.AckLimit

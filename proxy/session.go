@@ -97,7 +97,7 @@ func (r *runner) session(first, admin *kgo.Client) error {
 func (s *session) takeOver(admin *kgo.Client) error {
 	waits := &s.reporter.Waits
 	defer waits.Begin(fault.TransactionWait(fault.CommandsFor(s.cfg), "the end of a transaction that an earlier run may have left open", time.Second))()
-	return group.Fence(s.stopping, admin, s.cfg.TransactionalID(), s.cfg.TransactionTimeout, waits.Answered)
+	return group.FenceReporting(s.stopping, admin, s.cfg.TransactionalID(), s.cfg.TransactionTimeout, waits.Answered)
 }
 
 func (s *session) explainFence(err error) error {

@@ -27,7 +27,7 @@ const (
 	lookAtLeast = 64 // of each partition
 )
 
-// status is the present one. The Board adds what it knows itself.
+// status returns the present status. The publisher adds what it knows itself.
 func (s *session) status() *status.Status {
 	now := s.now()
 	st := &status.Status{

@@ -249,7 +249,7 @@ func TestRatesOutliveSessions(t *testing.T) {
 		w := workload{seed: 43, records: 4000, pause: 100 * time.Millisecond, plain: true}
 		written := c.writing(topic, &w)
 		time.Sleep(time.Second)
-		if err := group.FenceOwn(c.ctx, c.cl, s.cfg.TransactionalID(), 10*time.Second); err != nil {
+		if err := group.Fence(c.ctx, c.cl, s.cfg.TransactionalID(), 10*time.Second); err != nil {
 			t.Fatal(err)
 		}
 		c.await("another session", func() bool { return s.status().Counts.Sessions == 2 && s.of(topic, 0) != nil })

@@ -24,7 +24,7 @@ const Heartbeat = 500 * time.Millisecond
 //
 // And it takes a connection that is closed at its first request for one to the
 // wrong port, and fails. Behind a load balancer or a mesh that is how a broker that
-// is away looks. So only the first contact fails; after that, runSession has such
+// is away looks. So only the first contact fails; after that, a session has such
 // requests tried again (AlwaysRetryEOF), by another broker where any will do.
 func PromptRetries() []kgo.Opt {
 	return []kgo.Opt{

@@ -26,14 +26,14 @@ import (
 // dead nobody will end it but the broker, 10 s and a sweep later. Asking for
 // the producer id in its name ends it at once.
 
-// FenceOwn ends the transaction that an earlier run of this instance may have
-// left open. It comes before joining the group.
-func FenceOwn(ctx context.Context, cl *kgo.Client, transactionalID string, timeout time.Duration) error {
-	return Fence(ctx, cl, transactionalID, timeout, func(error) {})
+// Fence ends the transaction that is open under a transactional id, ours or that of a dead
+// instance, by taking the id.
+func Fence(ctx context.Context, cl *kgo.Client, transactionalID string, timeout time.Duration) error {
+	return FenceReporting(ctx, cl, transactionalID, timeout, func(error) {})
 }
 
-// Fence does it, and lets us hear why that takes long.
-func Fence(ctx context.Context, cl *kgo.Client, transactionalID string, timeout time.Duration, heard func(error)) error {
+// FenceReporting does the same, and calls heard with what brokers answer while it takes long.
+func FenceReporting(ctx context.Context, cl *kgo.Client, transactionalID string, timeout time.Duration, heard func(error)) error {
 	req := kmsg.NewPtrInitProducerIDRequest()
 	req.TransactionalID = &transactionalID
 	req.TransactionTimeoutMillis = int32(timeout.Milliseconds())
@@ -69,7 +69,7 @@ func (a *Admin) fenceDead(ctx context.Context, added map[string][]int32) {
 		a.Reporter.Warn("cannot look for transactions that dead instances left open; they end by their timeout", err)
 	}
 	for _, id := range ids {
-		if err := FenceOwn(ctx, a.Client, id, a.Config.TransactionTimeout); err != nil {
+		if err := Fence(ctx, a.Client, id, a.Config.TransactionTimeout); err != nil {
 			a.Reporter.Warn("cannot end the transaction of a dead instance; it ends by its timeout", err, "transactional_id", id)
 			continue
 		}
@@ -225,7 +225,7 @@ func (a *Admin) endHolders(ctx context.Context, group string, h *holders) (ended
 			live = append(live, tx.TxnID)
 			continue
 		}
-		if failed := FenceOwn(ctx, a.Client, tx.TxnID, a.Config.TransactionTimeout); failed != nil {
+		if failed := Fence(ctx, a.Client, tx.TxnID, a.Config.TransactionTimeout); failed != nil {
 			stuck = append(stuck, tx.TxnID)
 			a.Reporter.Warn("cannot end the transaction of a dead instance; it ends by its timeout", failed, "transactional_id", tx.TxnID)
 			continue

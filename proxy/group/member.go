@@ -21,7 +21,7 @@ import (
 //
 // Rebalances are held back (BlockRebalanceOnPoll) except while the loop is in Poll, or in
 // the end of a transaction that takes long. So whoever calls Poll, or ends a transaction,
-// has to look at Events afterwards and before anything else.
+// has to take the events (TakeEvents) afterwards, before anything else.
 type Member struct {
 	admin    *Admin
 	balancer *Balancer

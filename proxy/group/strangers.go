@@ -19,8 +19,8 @@ import (
 
 // A consumer that gets into our group takes partitions, and commits offsets of which
 // nobody knows what is owed below them. So there are two guards. In a group of ours
-// brokers let nobody in: see protocol and marked. And we go into no group that has other
-// members: we wait until they are gone, see awaitGroup. A group with the new protocol
+// brokers let nobody in: see Protocol and marked. And we go into no group that has other
+// members: we wait until they are gone, see AwaitGroup. A group with the new protocol
 // (KIP-848) would take us in beside its members.
 
 // ErrStrangers says that others than we are in the group.
@@ -84,7 +84,7 @@ func AwaitGroup(ctx context.Context, adm *kadm.Client, reporter *fault.Reporter,
 	}
 }
 
-// StrangersIn looks who else is in the group, and tells of them; its errStrangers names
+// StrangersIn looks who else is in the group, and tells of them; its ErrStrangers names
 // them. That it cannot find out is no reason to stop.
 func StrangersIn(ctx context.Context, adm *kadm.Client, reporter *fault.Reporter, cfg config.Config) error {
 	asking, cancel := context.WithTimeout(ctx, FencePatience)

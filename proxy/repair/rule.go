@@ -1,6 +1,6 @@
 // Package repair turns late records into corrections: it reads stretches of late topics,
-// chooses records, and sorts them by event time, in as many steps as memory requires. It
-// writes nothing; package proxy does, in transactions.
+// chooses records, and sorts them by event time, in as many steps as memory requires; and
+// publishes them in transactions.
 package repair
 
 import (

@@ -154,7 +154,7 @@ func (p *repairRun) next(ctx, hard context.Context) (over bool, err error) {
 		return true, fault.Usage(err, "")
 	}
 	defer first.Close()
-	admin, err := kgo.NewClient(append(connection, kgo.AlwaysRetryEOF())...) // see prompt
+	admin, err := kgo.NewClient(append(connection, kgo.AlwaysRetryEOF())...) // see group.PromptRetries
 	if err != nil {
 		return true, fault.Usage(err, "")
 	}
