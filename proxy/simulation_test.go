@@ -333,7 +333,7 @@ func (m *simulation) ended(s *sidecar) {
 	}
 	m.count("gave up", 1)
 	fault, ok := errors.AsType[*fault.Fault](s.err)
-	if !ok || fault.Code != 1 || m.plan.faultless || !excused(s.err) {
+	if !ok || fault.Code != 1 || m.plan.faultless || !excused(s.err, m.counts["started twice"] > 0) {
 		m.t.Errorf("%s ended: %v", s.cfg.Instance, s.err)
 	}
 }
@@ -341,8 +341,8 @@ func (m *simulation) ended(s *sidecar) {
 // excused reports that to give up was right: a plan can start a process twice, of which one
 // gives way to the other; fence a producer three times in a minute, refuse a record six
 // times, or answer a new session's first questions with an unknown error.
-func excused(err error) bool {
-	return strings.Contains(err.Error(), "was started a second time") || fault.IsFenced(err) || errors.Is(err, kerr.FencedInstanceID) || errors.Is(err, kerr.UnknownServerError) ||
+func excused(err error, twice bool) bool {
+	return twice && strings.Contains(err.Error(), "was started a second time") || fault.IsFenced(err) || errors.Is(err, kerr.FencedInstanceID) || errors.Is(err, kerr.UnknownServerError) ||
 		strings.Contains(err.Error(), "refused 6 times")
 }
 
