@@ -54,8 +54,8 @@ func (s *session) takeRecords(ctx context.Context, p *partition, records []*kgo.
 
 // takeRecord takes a record down its path.
 func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) error {
-	for o := p.path.Process(ctx, r); o.Kind != pipeline.Done; o = p.path.Continue(ctx) {
-		if err := s.do(ctx, p, &o); err != nil {
+	for kind := p.path.Process(ctx, r); kind != pipeline.Done; kind = p.path.Continue(ctx) {
+		if err := s.do(ctx, p, kind); err != nil {
 			return err
 		}
 	}
@@ -64,8 +64,8 @@ func (s *session) takeRecord(ctx context.Context, p *partition, r *kgo.Record) e
 
 // release writes what has come due. It may be cut by checkpoints.
 func (s *session) release(ctx context.Context, p *partition) error {
-	for o := p.path.Release(); o.Kind != pipeline.Done; o = p.path.Release() {
-		if err := s.do(ctx, p, &o); err != nil {
+	for kind := p.path.Release(); kind != pipeline.Done; kind = p.path.Release() {
+		if err := s.do(ctx, p, kind); err != nil {
 			return err
 		}
 	}
@@ -73,11 +73,12 @@ func (s *session) release(ctx context.Context, p *partition) error {
 }
 
 // do does what the path of a record asks for.
-func (s *session) do(ctx context.Context, p *partition, o *pipeline.Outcome) error {
-	switch o.Kind {
+func (s *session) do(ctx context.Context, p *partition, kind pipeline.Kind) error {
+	o := &p.path.Asked
+	switch kind {
 	case pipeline.Write:
-		err := s.write(ctx, p, txn.Record{Record: o.Record, Offset: o.Offset, Held: o.Held})
-		if err != nil || !o.Held {
+		r := txn.Record{Record: o.Record, Offset: o.Offset, Held: o.Held}
+		if err := s.write(ctx, p, r); err != nil || !r.Held {
 			return err
 		}
 		return s.pace(ctx, p)

@@ -4,6 +4,6 @@
 //	                               \-> late ---------------> late topic
 //
 // Nothing here commits, seeks, suspends a partition or writes. Where that has to happen, a
-// Partition returns an Outcome, and the caller calls Continue afterwards. So a commit may
+// Partition returns a Kind of outcome, and the caller calls Continue afterwards. So a commit may
 // come in the middle of a release, however long that is.
 package pipeline

@@ -102,9 +102,10 @@ type Partition struct {
 	State   *reorder.Partition
 	Ledger  *status.Ledger
 	Clocks  clocks.Gathering
-	Gate    Gate  // nil: none
-	AtEnd   bool  // reading had reached the end of the log at the last poll
-	Dropped int64 // duplicates since the last commit; the caller resets it
+	Gate    Gate    // nil: none
+	AtEnd   bool    // reading had reached the end of the log at the last poll
+	Dropped int64   // duplicates since the last commit; the caller resets it
+	Asked   Outcome // what the last Kind is about; the next call changes it
 
 	line     *Pipeline
 	fresh    bool   // the present records were fetched as soon as they were written

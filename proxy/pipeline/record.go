@@ -14,7 +14,7 @@ import (
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
-// Kind is what an Outcome asks for.
+// Kind is what the path of a record asks the caller to do; Partition.Asked has the rest.
 type Kind int
 
 // The kinds of outcome. After any but Done, Seek and Fail, the caller goes on with Continue
@@ -30,9 +30,8 @@ const (
 	Fail                   // the session ends
 )
 
-// Outcome is the next thing that the caller has to do.
+// Outcome is what a Kind is about.
 type Outcome struct {
-	Kind   Kind
 	Record *kgo.Record // to be written
 	Offset int64       // of the source record
 	Held   bool        // the record was in the buffer
@@ -62,57 +61,63 @@ type judging struct {
 
 // Process processes the next record of the partition, which must not be below its position.
 // The pipeline owns the record from here on.
-func (p *Partition) Process(ctx context.Context, r *kgo.Record) Outcome {
+func (p *Partition) Process(ctx context.Context, r *kgo.Record) Kind {
 	p.record, p.stage = r, arriving
 	return p.Continue(ctx)
 }
 
 // Continue continues with the record under way, after the caller has done what the last
-// Outcome asked for.
+// Kind asked for.
 //
 //	arriving -> waiting -> judged -> at rest
 //	               \-> flushed -/
 //
 // Between two stages everything that is due is released.
-func (p *Partition) Continue(ctx context.Context) Outcome {
+func (p *Partition) Continue(ctx context.Context) Kind {
 	for {
 		if p.releasing {
-			if o := p.Release(); o.Kind != Done {
-				return o
+			if k := p.Release(); k != Done {
+				return k
 			}
 			p.releasing = false
 		}
 		switch p.stage {
 		case atRest:
 			p.record = nil // or it would keep its batch in memory
-			return Outcome{}
+			return Done
 		case seeking:
 			p.record, p.stage = nil, atRest
-			return Outcome{Kind: Seek}
+			return Seek
 		case arriving:
 			p.stage = waiting
 			if err := p.endReplayAt(p.record.Offset); err != nil {
-				return Outcome{Kind: Fail, Err: err}
+				return p.fail(err)
 			}
 		case waiting:
-			if o := p.judge(ctx); o.Kind != Done {
-				return o
+			if k := p.judge(ctx); k != Done {
+				return k
 			}
 		case remembering:
-			if o := p.rememberUnknown(); o.Kind != Done {
-				return o
+			if k := p.rememberUnknown(); k != Done {
+				return k
 			}
 		case flushed:
-			if o := p.judgeInNewEpoch(); o.Kind != Done {
-				return o
+			if k := p.judgeInNewEpoch(); k != Done {
+				return k
 			}
 		case judged:
 			p.stage, p.releasing = atRest, true
 			if err := p.endReplayAt(p.State.Position()); err != nil {
-				return Outcome{Kind: Fail, Err: err}
+				return p.fail(err)
 			}
 		}
 	}
+}
+
+// fail has the session end.
+func (p *Partition) fail(err error) Kind {
+	p.Asked = Outcome{Err: err}
+	return Fail
 }
 
 // endReplayAt ends the replay if position has reached its end.
@@ -131,20 +136,21 @@ func (p *Partition) endReplayAt(position int64) error {
 }
 
 // judge gives the record its verdict, and holds it or makes a late record of it.
-func (p *Partition) judge(ctx context.Context) Outcome {
+func (p *Partition) judge(ctx context.Context) Kind {
 	r, l := p.record, p.line
 	if r.Attrs.IsControl() {
 		p.State.Skip(r.Offset+1, r.LeaderEpoch)
 		r.Recycle()
 		p.stage = judged
-		return Outcome{}
+		return Done
 	}
 	if p.halts(false, r.Offset) {
-		return Outcome{Kind: Halt, Offset: r.Offset}
+		p.Asked = Outcome{Offset: r.Offset}
+		return Halt
 	}
 	if l.timestamps && !p.arrivals && timestamp.IsArrival(r) {
 		if err := p.onArrivalTime(r); err != nil {
-			return Outcome{Kind: Fail, Err: err}
+			return p.fail(err)
 		}
 	}
 	if l.Schemas != nil {
@@ -155,7 +161,7 @@ func (p *Partition) judge(ctx context.Context) Outcome {
 }
 
 // step judges a record whose event time, or why it has none, is known.
-func (p *Partition) step(t watermark.Time, invalid error) Outcome {
+func (p *Partition) step(t watermark.Time, invalid error) Kind {
 	r, l := p.record, p.line
 	in := reorder.Record{
 		Offset: r.Offset, LeaderEpoch: r.LeaderEpoch, Time: t, Size: emit.BodySize(r),
@@ -169,13 +175,13 @@ func (p *Partition) step(t watermark.Time, invalid error) Outcome {
 	if verdict == reorder.Flush {
 		p.judging = judging{in, invalid, first}
 		p.stage, p.releasing = flushed, true
-		return Outcome{}
+		return Done
 	}
 	return p.conclude(&judging{in, invalid, first}, newest, verdict, body)
 }
 
 // judgeInNewEpoch judges a record again, after the epoch before it is released.
-func (p *Partition) judgeInNewEpoch() Outcome {
+func (p *Partition) judgeInNewEpoch() Kind {
 	p.line.Reporter.Logger.Warn("event time jumped back; a new epoch begins", "topic", p.Topic, "partition", p.Partition,
 		"offset", p.record.Offset, "epoch", p.State.Epoch()+1)
 	j := p.judging
@@ -185,7 +191,7 @@ func (p *Partition) judgeInNewEpoch() Outcome {
 }
 
 // conclude carries out the verdict on a record.
-func (p *Partition) conclude(j *judging, newest watermark.Time, verdict reorder.Verdict, body []byte) Outcome {
+func (p *Partition) conclude(j *judging, newest watermark.Time, verdict reorder.Verdict, body []byte) Kind {
 	r, l, t := p.record, p.line, j.in.Time
 	p.stage = judged
 	if j.first {
@@ -199,10 +205,10 @@ func (p *Partition) conclude(j *judging, newest watermark.Time, verdict reorder.
 	case reorder.OnTime, reorder.Remembered:
 		emit.PutBody(body, r)
 		r.Recycle()
-		return Outcome{}
+		return Done
 	case reorder.Settled:
 		r.Recycle()
-		return Outcome{}
+		return Done
 	}
 	why := emit.Lateness{Verdict: verdict, Time: t, Watermark: w, Epoch: p.State.Epoch(), AtMs: l.wall.Millis()}
 	if verdict == reorder.InvalidTime {
@@ -215,7 +221,8 @@ func (p *Partition) conclude(j *judging, newest watermark.Time, verdict reorder.
 	p.Ledger.Pending.Late[why.Verdict]++
 	late := l.Outbox().Late(p.Source, r, why)
 	r.Recycle()
-	return Outcome{Kind: Write, Record: late, Offset: j.in.Offset}
+	p.Asked = Outcome{Record: late, Offset: j.in.Offset}
+	return Write
 }
 
 // halts reports whether the partition may have to be suspended before a record.
@@ -227,29 +234,30 @@ func (p *Partition) halts(held bool, offset int64) bool {
 // anything that happens to a partition. Without transactions it asks for a checkpoint first,
 // even if nothing is due, when a decision might come out differently after a crash: see
 // reorder.Partition.CommitFirst.
-func (p *Partition) Release() Outcome {
+func (p *Partition) Release() Kind {
 	if l := p.line; !l.Atomic && !p.passed && p.State.CommitFirst() {
 		p.passed = true
-		return Outcome{Kind: Checkpoint}
+		return Checkpoint
 	}
 	p.passed = false
 	if p.Gate != nil && p.Gate.MayHalt() {
 		if at, due := p.State.Peek(); due && p.Gate.HaltsAt(true, at.Offset) {
 			p.passed = true // do not ask for that checkpoint again
-			return Outcome{Kind: Halt, Offset: at.Offset, Held: true}
+			p.Asked = Outcome{Offset: at.Offset, Held: true}
+			return Halt
 		}
 	}
 	if !p.State.Next(&p.due) {
 		p.due.Body = nil // or it would keep its chunk in memory
-		return Outcome{}
+		return Done
 	}
 	return p.release(&p.due)
 }
 
 // release returns where a released record goes.
-func (p *Partition) release(due *reorder.Release) Outcome {
+func (p *Partition) release(due *reorder.Release) Kind {
 	l := p.line
-	o := Outcome{Kind: Write, Offset: due.Offset, Held: true}
+	kind, o := Write, Outcome{Offset: due.Offset, Held: true}
 	switch {
 	case !due.Duplicate:
 		l.released.add(p, due)
@@ -259,10 +267,11 @@ func (p *Partition) release(due *reorder.Release) Outcome {
 	case l.Config.Duplicates == config.DropDuplicates:
 		p.Dropped++
 		p.Ledger.Pending.Dropped++
-		o.Kind = Dropped
+		kind = Dropped
 	default:
 		p.Ledger.Pending.Late[reorder.Duplicate]++
 		o.Record = l.Outbox().Duplicate(p.Source, due, p.State.Watermark(), l.wall.Millis())
 	}
-	return o
+	p.Asked = o
+	return kind
 }

@@ -57,8 +57,9 @@ func newPath(t *testing.T, snap reorder.Snapshot, env ...string) *path {
 }
 
 // note writes an outcome down.
-func (x *path) note(o Outcome) {
-	switch o.Kind {
+func (x *path) note(kind Kind) {
+	o := x.Asked
+	switch kind {
 	case Write:
 		x.trace = append(x.trace, fmt.Sprintf("%d to %s", o.Offset, strings.TrimPrefix(o.Record.Topic, "raw.")))
 	case Checkpoint:
@@ -76,15 +77,15 @@ func (x *path) note(o Outcome) {
 
 // process takes a record with an event time in seconds. before is called before it goes on
 // after an outcome.
-func (x *path) process(offset, seconds int64, before func(Outcome)) {
+func (x *path) process(offset, seconds int64, before func(Kind)) {
 	r := &kgo.Record{Topic: "raw", Offset: offset, LeaderEpoch: -1, Timestamp: time.Unix(seconds, 0), Value: []byte("v")}
-	for o := x.Process(x.t.Context(), r); o.Kind != Done; o = x.Continue(x.t.Context()) {
-		x.note(o)
-		if o.Kind == Seek || o.Kind == Fail {
+	for kind := x.Process(x.t.Context(), r); kind != Done; kind = x.Continue(x.t.Context()) {
+		x.note(kind)
+		if kind == Seek || kind == Fail {
 			return
 		}
 		if before != nil {
-			before(o)
+			before(kind)
 		}
 	}
 }
@@ -123,11 +124,11 @@ func TestPathHalts(t *testing.T) {
 	g := &gate{held: false, offset: 1}
 	x.Gate = g
 	x.process(0, 100, nil)
-	x.process(1, 90, func(Outcome) { g.open = true })
+	x.process(1, 90, func(Kind) { g.open = true })
 	x.want("halt before 1", "1 to late")
 
 	*g = gate{held: true, offset: 0}
-	x.process(2, 105, func(Outcome) { g.open = true })
+	x.process(2, 105, func(Kind) { g.open = true })
 	x.want("halt before 0", "0 to ordered")
 }
 
@@ -141,8 +142,8 @@ func TestPathAsksForCheckpoint(t *testing.T) {
 		if x.State.Advance(); x.engine.Relieve() == nil {
 			t.Fatal("nothing is released early")
 		}
-		for o := x.Release(); o.Kind != Done; o = x.Release() {
-			if x.note(o); o.Kind == Checkpoint {
+		for kind := x.Release(); kind != Done; kind = x.Release() {
+			if x.note(kind); kind == Checkpoint {
 				x.State.Advance()
 			}
 		}
@@ -183,8 +184,8 @@ func TestPathIsNestable(t *testing.T) {
 	}
 	x.trace = nil
 	once := true
-	x.process(6, 120, func(o Outcome) {
-		if o.Kind == Write && once {
+	x.process(6, 120, func(kind Kind) {
+		if kind == Write && once {
 			once = false
 			x.note(x.Release())
 		}

@@ -44,8 +44,14 @@ type Wanted struct {
 	Hint   string
 }
 
+// suspend has the partition suspended until the registry has answered.
+func (p *Partition) suspend(want *Wanted) Kind {
+	p.Asked = Outcome{Offset: want.Offset, Schema: want}
+	return Suspend
+}
+
 // judgeBySchema judges the record once its schema is known, or known to be unknown.
-func (p *Partition) judgeBySchema(ctx context.Context) Outcome {
+func (p *Partition) judgeBySchema(ctx context.Context) Kind {
 	r := p.record
 	if p.State.Recalls(r.Offset, r.LeaderEpoch) {
 		return p.step(watermark.None, errRecalled)
@@ -56,14 +62,14 @@ func (p *Partition) judgeBySchema(ctx context.Context) Outcome {
 			return p.step(t, nil)
 		}
 		if pending, ok := errors.AsType[*timestamp.Pending](invalid); ok {
-			if o := p.awaitSchema(ctx, r.Offset, pending.ID); o.Kind != Done {
-				return o
+			if k := p.awaitSchema(ctx, r.Offset, pending.ID); k != Done {
+				return k
 			}
 			continue
 		}
 		if schema, ok := errors.AsType[*timestamp.SchemaError](invalid); ok && schema.Unknown() {
 			p.judging, p.stage = judging{in: reorder.Record{Time: t}, invalid: invalid}, remembering
-			return Outcome{}
+			return Done
 		}
 		return p.step(t, invalid)
 	}
@@ -75,14 +81,14 @@ var errRecalled = errors.New("settled before")
 // rememberUnknown puts the offset of a record whose schema the registry does not have into
 // the commit, and has the record judged. If there is no room left for it, it first releases
 // records early, and is called again.
-func (p *Partition) rememberUnknown() Outcome {
+func (p *Partition) rememberUnknown() Kind {
 	j, offset := p.judging, p.record.Offset
 	schema, _ := errors.AsType[*timestamp.SchemaError](j.invalid)
 	if _, replaying := p.State.Replaying(); replaying {
-		return Outcome{Kind: Suspend, Offset: offset, Schema: &Wanted{
+		return p.suspend(&Wanted{
 			ID: schema.ID, Lost: true, Offset: offset, Why: fmt.Errorf("%w %d", errLostSchema, schema.ID),
 			Hint: "register it again under its id (mode IMPORT), or point TIDEMARK_SCHEMA_REGISTRY to a registry that has it; no record is lost meanwhile",
-		}}
+		})
 	}
 	if !p.State.Settles(offset) {
 		p.line.Reporter.Throttle(fmt.Sprint(p.Topic, p.Partition), slog.LevelWarn, fault.None,
@@ -90,7 +96,7 @@ func (p *Partition) rememberUnknown() Outcome {
 			"topic", p.Topic, "partition", p.Partition, "offset", offset, "schema", schema.ID, "hint", "register the schema, or stop the producer that uses it")
 		p.State.MakeRoom()
 		p.releasing = true
-		return Outcome{}
+		return Done
 	}
 	p.judging = judging{}
 	return p.step(j.in.Time, j.invalid)
@@ -112,19 +118,19 @@ func schemaOf(invalid error) (emit.Schema, uint32) {
 }
 
 // awaitSchema waits for a schema for SchemaPatience, then asks to suspend the partition.
-func (p *Partition) awaitSchema(ctx context.Context, offset int64, id uint32) Outcome {
+func (p *Partition) awaitSchema(ctx context.Context, offset int64, id uint32) Kind {
 	wait, cancel := context.WithTimeout(ctx, SchemaPatience)
 	why := p.line.Schemas.Wait(wait, id)
 	cancel()
 	p.line.Waited()
 	if why == nil {
-		return Outcome{}
+		return Done
 	}
 	if ctx.Err() != nil {
-		return Outcome{Kind: Fail, Err: ctx.Err()}
+		return p.fail(ctx.Err())
 	}
-	return Outcome{Kind: Suspend, Offset: offset, Schema: &Wanted{
+	return p.suspend(&Wanted{
 		ID: id, Offset: offset, Why: why,
 		Hint: "check that the schema registry is up, and that TIDEMARK_SCHEMA_REGISTRY and its login are right; no record is lost meanwhile",
-	}}
+	})
 }
