@@ -100,25 +100,14 @@ type runner struct {
 // next does a session and says whether the process is over, and with what. If it is,
 // the group has been left; a session that is about to begin anew stays a member.
 func (r *runner) next() (over bool, err error) {
-	life, die := context.WithCancel(context.Background())
-	defer die()
-	// The client does not look at the context of a request while it opens a
-	// connection, but at its own.
-	defer context.AfterFunc(r.hard, func() { time.AfterFunc(group.LeaveTime, die) })()
-	connection := append(slices.Clip(r.connection), kgo.WithContext(life))
-	first, err := kgo.NewClient(connection...)
+	contact, err := group.OpenContact(r.hard, r.connection)
 	if err != nil {
-		return true, fault.Usage(err, "")
+		return true, err
 	}
-	defer first.Close()
-	admin, err := kgo.NewClient(append(connection, kgo.AlwaysRetryEOF())...) // see group.PromptRetries
-	if err != nil {
-		return true, fault.Usage(err, "")
-	}
-	defer admin.Close()
+	defer contact.Close()
 
 	before := r.reporter.Commits.Load()
-	err = r.session(first, admin)
+	err = r.session(contact.First, contact.Admin)
 	strangers := errors.Is(err, group.ErrStrangers)
 	if over, err = r.outcome(err); !over {
 		committed := r.reporter.Commits.Load() > before
@@ -129,7 +118,7 @@ func (r *runner) next() (over bool, err error) {
 		over, err = r.pause.Wait(r.ctx) != nil, nil
 	}
 	if over || strangers {
-		r.member.Leave(admin, die, r.reporter, r.cfg.Group, r.cfg.Instance)
+		r.member.Leave(contact.Admin, contact.Cancel, r.reporter, r.cfg.Group, r.cfg.Instance)
 		r.member = group.Membership{}
 	}
 	return over, err

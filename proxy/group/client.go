@@ -4,11 +4,13 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
 // Heartbeat is how often a member shows that it lives. It is also how long a
@@ -67,4 +69,41 @@ func (l ClientLog) Level() kgo.LogLevel {
 
 func (l ClientLog) Log(level kgo.LogLevel, msg string, keyvals ...any) {
 	l.Logger.Debug("kafka client: "+msg, append(keyvals, "client_level", level.String())...)
+}
+
+// Contact is the clients of a session that are not members of the group.
+type Contact struct {
+	First  *kgo.Client        // fails where a connection is closed at its first request: see PromptRetries
+	Admin  *kgo.Client        // tries again there, too
+	Cancel context.CancelFunc // ends what they are doing
+
+	unhook func() bool
+}
+
+// OpenContact opens both. When hard is done, they have LeaveTime left: the client does not
+// look at the context of a request while it opens a connection, but at its own.
+func OpenContact(hard context.Context, connection []kgo.Opt) (*Contact, error) {
+	life, cancel := context.WithCancel(context.Background())
+	connection = append(slices.Clip(connection), kgo.WithContext(life))
+	first, err := kgo.NewClient(connection...)
+	if err != nil {
+		cancel()
+		return nil, fault.Usage(err, "")
+	}
+	admin, err := kgo.NewClient(append(connection, kgo.AlwaysRetryEOF())...)
+	if err != nil {
+		first.Close()
+		cancel()
+		return nil, fault.Usage(err, "")
+	}
+	unhook := context.AfterFunc(hard, func() { time.AfterFunc(LeaveTime, cancel) })
+	return &Contact{First: first, Admin: admin, Cancel: cancel, unhook: unhook}, nil
+}
+
+// Close closes both.
+func (c *Contact) Close() {
+	c.Admin.Close()
+	c.First.Close()
+	c.unhook()
+	c.Cancel()
 }

@@ -145,30 +145,21 @@ func (p *repairRun) run(ctx, hard context.Context) error {
 // next does a session and says whether the run is over, and with what. If it is, the
 // group has been left.
 func (p *repairRun) next(ctx, hard context.Context) (over bool, err error) {
-	life, die := context.WithCancel(context.Background())
-	defer die()
-	defer context.AfterFunc(hard, func() { time.AfterFunc(group.LeaveTime, die) })() // see runner.next
-	connection := append(slices.Clip(p.connection), kgo.WithContext(life))
-	first, err := kgo.NewClient(connection...)
+	contact, err := group.OpenContact(hard, p.connection)
 	if err != nil {
-		return true, fault.Usage(err, "")
+		return true, err
 	}
-	defer first.Close()
-	admin, err := kgo.NewClient(append(connection, kgo.AlwaysRetryEOF())...) // see group.PromptRetries
-	if err != nil {
-		return true, fault.Usage(err, "")
-	}
-	defer admin.Close()
+	defer contact.Close()
 
 	before := p.Reporter.Commits.Load()
-	if over, err = p.outcome(ctx, p.session(ctx, hard, first, admin)); !over {
+	if over, err = p.outcome(ctx, p.session(ctx, hard, contact.First, contact.Admin)); !over {
 		if p.Reporter.Commits.Load() > before {
 			p.pause = fault.BetweenSessions
 		}
 		over, err = p.pause.Wait(ctx) != nil, nil
 	}
 	if over {
-		p.member.Leave(admin, die, p.Reporter, p.cfg.Group, p.cfg.Instance)
+		p.member.Leave(contact.Admin, contact.Cancel, p.Reporter, p.cfg.Group, p.cfg.Instance)
 	}
 	return over, err
 }
