@@ -175,9 +175,14 @@ func (c *cluster) whole(r verify.Report, w *workload) {
 	}
 }
 
-// contents returns the committed records of a topic, partition by partition.
+// contents returns the committed records of a topic, partition by partition. Real brokers
+// mark the end of a transaction a moment after they have answered; that is waited for,
+// unless a transaction stays open.
 func (c *cluster) contents(topic string) [][]*kgo.Record {
 	c.t.Helper()
+	for began := time.Now(); c.fake == nil && !c.settled(topic) && time.Since(began) < 3*time.Second; {
+		time.Sleep(50 * time.Millisecond)
+	}
 	var all [][]*kgo.Record
 	n := c.each(topic, kgo.ReadCommitted(), func(r *kgo.Record) {
 		for len(all) <= int(r.Partition) {
