@@ -18,11 +18,6 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 )
 
-// checkWith is Check with one client for everything.
-func checkWith(ctx context.Context, adm *kadm.Client, cfg config.Config, ex *timestamp.Extractor, reporter *fault.Reporter, cluster *Cluster) (map[string]Topic, error) {
-	return Check(ctx, adm, adm, cfg, ex, reporter, cluster)
-}
-
 // Check checks everything that Tidemark needs of the cluster before it reads a record,
 // creates missing outputs, and returns the topics by the name of the source.
 //

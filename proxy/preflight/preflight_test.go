@@ -18,9 +18,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/kafkatest"
+	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 )
+
+// checkWith is Check with one client for everything.
+func checkWith(ctx context.Context, adm *kadm.Client, cfg config.Config, ex *timestamp.Extractor, reporter *fault.Reporter, cluster *Cluster) (map[string]Topic, error) {
+	return Check(ctx, adm, adm, cfg, ex, reporter, cluster)
+}
 
 // preflightOf makes a preflight of topics, with more environment.
 func preflightOf(f *kafkatest.Fixture, topics []string, env ...string) (map[string]Topic, error) {
