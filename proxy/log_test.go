@@ -49,6 +49,7 @@ func TestKafkaOutputDeleted(t *testing.T) {
 		if _, err := c.adm.DeleteTopic(c.ctx, cfg.OrderedTopic(topic)); err != nil {
 			t.Fatal(err)
 		}
+		c.settle() // or what comes next is still written to the topic that was
 		later := func(ms int) *kgo.Record {
 			return record(topic, 0, w.base.Add(time.Hour).UnixMilli()+int64(ms), fmt.Sprint("later-", ms))
 		}

@@ -132,6 +132,7 @@ func (c *cluster) recreate(topic string) {
 		_, err := c.adm.CreateTopic(c.ctx, 1, 1, nil, topic)
 		return err == nil
 	})
+	c.settle()
 	c.cl.Close() // it knows the old one
 	c.open()
 	c.await("the new topic", func() bool {

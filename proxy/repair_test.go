@@ -674,6 +674,7 @@ func TestKafkaRepairLateRecreated(t *testing.T) {
 			return err == nil && !l.Has(late)
 		})
 		c.create(late, 1)
+		c.settle()
 		c.cl.Close() // it knows the topic that was
 		c.open()
 		want = append(want, c.lateRecords(topic, 0, 100, 50, rnd)...)
