@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -380,13 +382,37 @@ func TestKafkaRepairTwoAtOnce(t *testing.T) {
 			one.link.melt()
 			<-one.done
 			if one.err != nil && other.err != nil {
-				t.Error("both failed")
+				t.Errorf("both failed: %v; %v", one.err, other.err)
 			}
 			for _, m := range []*mending{one, other} {
 				fault, ok := errors.AsType[*fault.Fault](m.err)
 				if m.err != nil && (!ok || fault.Code != 1 || !strings.Contains(fault.Advice, "only one at a time")) {
 					t.Errorf("one of them: %v", m.err)
 				}
+			}
+			c.mended(topic, nil)
+			c.correctedAs(topic+".corrections", want)
+		})
+	}
+}
+
+// A repair that loses its transactional id, but not its place in the group, takes the id
+// back: the other one may have lost it too.
+func TestRepairTakesItsIDBack(t *testing.T) {
+	for _, times := range []int{2, 3} {
+		onFake(t, func(t *testing.T, c *cluster) {
+			topic := c.topic(1)
+			c.create(topic+".late", 1)
+			want := c.lateRecords(topic, 0, 0, 20, rand.New(rand.NewPCG(1, 12)))
+			c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.EndTxn}, Err: kerr.ProducerFenced, Count: times})
+			m := c.mend(topic, nil)
+			<-m.done
+			if times == 2 {
+				if m.err != nil {
+					t.Error(m.err)
+				}
+			} else if fault, ok := errors.AsType[*fault.Fault](m.err); !ok || fault.Code != 1 || !strings.Contains(fault.Advice, "only one at a time") {
+				t.Errorf("fenced %d times in a minute: %v", times, m.err)
 			}
 			c.mended(topic, nil)
 			c.correctedAs(topic+".corrections", want)

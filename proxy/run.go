@@ -93,7 +93,7 @@ type runner struct {
 	cfg        config.Config
 	connection []kgo.Opt
 	pause      fault.Backoff
-	fenced     []time.Time      // in the last minute
+	fenced     group.Fencings
 	member     group.Membership // of the session before, until the next one has joined
 }
 
@@ -139,7 +139,7 @@ func (r *runner) outcome(err error) (over bool, _ error) {
 	case permanent != nil:
 		return true, permanent
 	case fault.IsFenced(err) && !errors.Is(err, txn.ErrOverdue):
-		if r.fenced = lastMinute(append(r.fenced, time.Now())); len(r.fenced) >= 3 {
+		if r.fenced.Add() {
 			return true, fault.Failed(fmt.Errorf("fenced three times in a minute as %q: %w", r.cfg.TransactionalID(), err),
 				"another process uses this group and instance; give each its own TIDEMARK_INSTANCE")
 		}
@@ -152,13 +152,6 @@ func (r *runner) outcome(err error) (over bool, _ error) {
 	r.reporter.Warn("starting over from the last commit", err)
 	r.publisher.SetStage(fmt.Sprintf("starting over from the last commit: %v", err))
 	return false, nil
-}
-
-func lastMinute(times []time.Time) []time.Time {
-	for len(times) > 0 && time.Since(times[0]) > time.Minute {
-		times = times[1:]
-	}
-	return times
 }
 
 // process is what outlives the sessions.

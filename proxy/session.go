@@ -85,7 +85,7 @@ func (r *runner) session(first, admin *kgo.Client) error {
 	s.member.Start()
 	err = s.run(r.ctx, r.hard)
 	r.member.After(s.cl, s.member.AskedToJoin())
-	if errors.Is(err, kerr.FencedInstanceID) || (fault.IsFenced(err) || errors.Is(err, kerr.InvalidTxnState)) && group.Replaced(r.ctx, s.cl, s.adm, cfg, s.reporter) {
+	if group.Overtaken(r.ctx, err, s.cl, s.adm, cfg, s.reporter) {
 		r.member = group.Membership{} // it is the other one's
 		return fault.Failed(fmt.Errorf("instance %q of group %q was started a second time: %w", cfg.Instance, cfg.Group, err),
 			"the younger one goes on; give each process its own TIDEMARK_INSTANCE")

@@ -90,6 +90,27 @@ func leaveGroup(ctx context.Context, cl *kgo.Client, group, id, instance string)
 	return err
 }
 
+// Overtaken reports whether err is how a session ends whose place another process has
+// taken: the group says so itself, or the transactional id is the other's, and so is our
+// place in the group.
+func Overtaken(ctx context.Context, err error, cl *kgo.Client, adm *kadm.Client, cfg config.Config, reporter *fault.Reporter) bool {
+	return errors.Is(err, kerr.FencedInstanceID) ||
+		(fault.IsFenced(err) || errors.Is(err, kerr.InvalidTxnState)) && Replaced(ctx, cl, adm, cfg, reporter)
+}
+
+// Fencings are when a process lost its transactional id and went on.
+type Fencings []time.Time
+
+// Add adds one and reports whether it is the third within a minute: then somebody else
+// uses the id as well, and neither gets anywhere.
+func (f *Fencings) Add() (tooMany bool) {
+	for len(*f) > 0 && time.Since((*f)[0]) > time.Minute {
+		*f = (*f)[1:]
+	}
+	*f = append(*f, time.Now())
+	return len(*f) >= 3
+}
+
 // Replaced reports whether another process has joined the group under our
 // instance id. It tells being fenced by a double of ours, who must win, from
 // being fenced by a survivor or by a timeout. A double asks for the producer

@@ -39,7 +39,8 @@ type Options struct {
 // goes from where the last one ended to the ends that the late topics have when it
 // begins. Corrections and offsets are committed together, as a group and a
 // transactional id of its own, which every repair of a group takes over from the one
-// before: of two at the same time the younger one continues and the older one fails.
+// before. Of two at the same time one continues, and the other one fails: who is fenced but
+// still has its place in the group takes the id back, and who has lost that place ends.
 //
 // It ends cleanly when ctx is done: what is open is aborted, and left to the next run. Until
 // then it retries while brokers are down.
@@ -128,6 +129,7 @@ type repairRun struct {
 	rooms      *txn.Limits        // of batches, in this run
 	report     Report
 	pause      fault.Backoff
+	fenced     group.Fencings
 	member     group.Membership // of the session before, until the next one has joined
 	doubtful   []*Share         // of a transaction of which we were not told how it ended
 }
@@ -217,9 +219,8 @@ func (p *repairRun) forGood(err error) error {
 	}
 	t := fault.CommandsFor(p.cfg)
 	switch {
-	case errors.Is(err, kerr.FencedInstanceID), fault.IsFenced(err) && !errors.Is(err, txn.ErrOverdue):
-		return fault.Failed(fmt.Errorf("another repair of group %q was started: %w", p.cfg.Group, err),
-			"the other one continues, and nothing is corrected twice; run only one at a time")
+	case fault.IsFenced(err) && !errors.Is(err, txn.ErrOverdue) && p.fenced.Add():
+		return p.another(err)
 	case errors.Is(err, kerr.TopicAuthorizationFailed):
 		source := p.cfg.Topics[0]
 		return fault.Usage(err, "allow it, for each of the topics: "+t.Allow("--topic", p.cfg.LateTopic(source), kadm.OpRead, kadm.OpDescribe)+
@@ -234,6 +235,12 @@ func (p *repairRun) forGood(err error) error {
 		return f
 	}
 	return nil
+}
+
+// another is the end of a run whose place another one has taken.
+func (p *repairRun) another(err error) error {
+	return fault.Failed(fmt.Errorf("another repair of group %q was started: %w", p.cfg.Group, err),
+		"the other one continues, and nothing is corrected twice; run only one at a time")
 }
 
 // session does what is left of the run, as far as it gets.
@@ -269,12 +276,12 @@ func (p *repairRun) session(ctx, hard context.Context, first, admin *kgo.Client)
 		p.doubtful = nil
 		err = p.read(ctx, admin, stretches, func(ctx context.Context, shares []*Share) error { return w.publish(ctx, hard, shares) })
 	}
-	if errors.Is(err, kerr.InvalidTxnState) && group.Replaced(ctx, w.gts.Client(), adm, p.cfg, p.Reporter) {
-		err = fmt.Errorf("%w: %w", kerr.ProducerFenced, err)
-	}
+	overtaken := group.Overtaken(ctx, err, w.gts.Client(), adm, p.cfg, p.Reporter)
 	group.CloseClient(w.gts.Client(), w.die)
-	if p.member.After(w.gts.Client(), !errors.Is(err, group.ErrStrangers)); errors.Is(err, kerr.FencedInstanceID) || fault.IsFenced(err) && !errors.Is(err, txn.ErrOverdue) {
+	p.member.After(w.gts.Client(), !errors.Is(err, group.ErrStrangers))
+	if overtaken {
 		p.member = group.Membership{} // it is the other one's
+		return p.another(err)
 	}
 	return err
 }
