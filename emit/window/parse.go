@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/tidemarkhq/tidemark/emit/zone"
 )
 
 // What is written as a header on every record has to stay small: one that is in
@@ -91,7 +93,7 @@ func (f *Family) zoneName() string {
 func ParseFamily(text string) (*Family, error) {
 	f := &Family{name: text}
 	kind, rest, _ := strings.Cut(text, ":")
-	rest, zone, zoned := strings.Cut(rest, "@")
+	rest, place, zoned := strings.Cut(rest, "@")
 	size, offset := rest, ""
 	if at := strings.IndexAny(rest, "+-"); at >= 0 {
 		size, offset = rest[:at], rest[at:]
@@ -133,8 +135,8 @@ func ParseFamily(text string) (*Family, error) {
 			"make them begin less often, or combine shorter ones in the consumer")
 	}
 	if zoned {
-		if f.zone = loadZone(zone); f.zone == nil {
-			return nil, f.fault(fmt.Sprintf("%q is no time zone", zone), hintZone)
+		if f.zone = zone.Load(place); f.zone == nil {
+			return nil, f.fault(fmt.Sprintf("%q is no time zone", place), hintZone)
 		}
 	}
 	return f, nil

@@ -7,6 +7,7 @@ package window
 import (
 	"strings"
 
+	"github.com/tidemarkhq/tidemark/emit/zone"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
@@ -27,11 +28,11 @@ type Window struct{ Start, End int64 }
 //
 //	sliding       ├─────────────x┤ the event ends it, and is in it
 type Family struct {
-	name   string // as it was written
-	size   int64  // ms
-	slide  int64  // ms from one start to the next; 0: sliding
-	offset int64  // ms by which starts are shifted; less than slide, either way
-	zone   *zone  // on whose wall clock all this is counted; nil: UTC
+	name   string     // as it was written
+	size   int64      // ms
+	slide  int64      // ms from one start to the next; 0: sliding
+	offset int64      // ms by which starts are shifted; less than slide, either way
+	zone   *zone.Zone // on whose wall clock all this is counted; nil: UTC
 }
 
 // String returns the family as it was written, which is how Parse reads it.
@@ -52,16 +53,16 @@ func (f *Family) Append(ws []Window, t watermark.Time) (_ []Window, stretch Wind
 	if f.slide == 0 {
 		return append(ws, Window{ms - f.size, ms + 1}), Window{ms, ms + 1}
 	}
-	clock := f.zone.reached(ms)
+	clock := f.zone.Reached(ms)
 	into := floorMod(clock-f.offset, f.slide) // how far the time is into the youngest
 	youngest := clock - into
 	oldest := youngest - (f.size-1-into)/f.slide*f.slide
 	for start := oldest; start <= youngest; start += f.slide {
-		ws = append(ws, Window{f.zone.first(start), f.zone.first(start + f.size)})
+		ws = append(ws, Window{f.zone.First(start), f.zone.First(start + f.size)})
 	}
 	from := max(youngest, oldest-f.slide+f.size) // where the one before the oldest ended
 	until := min(youngest+f.slide, oldest+f.size)
-	return ws, Window{f.zone.first(from), f.zone.first(until)}
+	return ws, Window{f.zone.First(from), f.zone.First(until)}
 }
 
 // floorMod is a mod n, not below 0: Flink's getWindowStartWithOffset takes care

@@ -1,16 +1,14 @@
 package window
 
 import (
-	"archive/zip"
-	"math"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/tidemarkhq/tidemark/emit/zone"
 )
 
 func instant(t testing.TB, text string) int64 {
@@ -78,44 +76,12 @@ var oddZones = []string{
 	"Australia/Lord_Howe", "Antarctica/Troll", "Asia/Gaza", "America/Juneau", "UTC",
 }
 
-// wallClock is what a zone's clock shows, from the package that is made for it.
-func wallClock(location *time.Location, ms int64) int64 {
-	_, seconds := time.UnixMilli(ms).In(location).Zone()
-	return ms + int64(seconds)*1000
-}
-
-// TestZoneIsItsClock: reached is the maximum of what the clock has shown, and
-// first its inverse, minute by minute around the changes of the clock.
-func TestZoneIsItsClock(t *testing.T) {
-	const minute = 60_000
-	for _, name := range oddZones {
-		z, l := loadZone(name), locate(name)
-		for _, e := range z.eras[1:] {
-			if e.from < 0 || e.from > 2_200_000_000_000 {
-				continue // before 1970 clocks were off by odd seconds, and after 2039 nothing is new
-			}
-			most := wallClock(l, e.from-30*60*minute)
-			for ms := e.from - 30*60*minute; ms < e.from+30*60*minute; ms += minute {
-				was := most
-				if most = max(most, wallClock(l, ms)); z.reached(ms)/minute != most/minute {
-					t.Fatalf("%s at %d: reached %d, want %d", name, ms, z.reached(ms), most)
-				}
-				if most > was && ms > e.from-26*60*minute { // all times up to most are first shown now
-					if got := z.first(most); got != ms {
-						t.Fatalf("%s: %d is first shown at %d, want %d", name, most, got, ms)
-					}
-				}
-			}
-		}
-	}
-}
-
 // TestZonedWindows: in any zone windows are side by side as on the wall clock,
 // and hold the times between their ends and no others.
 func TestZonedWindows(t *testing.T) {
-	zones := map[string]*zone{}
+	zones := map[string]*zone.Zone{}
 	for _, name := range oddZones {
-		zones[name] = loadZone(name)
+		zones[name] = zone.Load(name)
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		name := rapid.SampledFrom(oddZones).Draw(t, "zone")
@@ -123,7 +89,7 @@ func TestZonedWindows(t *testing.T) {
 		slide := rapid.SampledFrom([]int64{900_000, 3_600_000, 7_200_000, 21_600_000, 86_400_000}).Draw(t, "slide")
 		f := &Family{zone: z, slide: slide, size: slide * rapid.Int64Range(2, 9).Draw(t, "halves") / 2}
 		f.offset = rapid.Int64Range(1-slide, slide-1).Draw(t, "offset")
-		near := z.eras[rapid.IntRange(0, len(z.eras)-1).Draw(t, "era")].from
+		near := z.Eras[rapid.IntRange(0, len(z.Eras)-1).Draw(t, "era")].From
 		ms := max(near, -9_000_000_000_000) + rapid.Int64Range(-200_000_000, 200_000_000).Draw(t, "ms")
 		ws, s := f.Append(nil, at(ms))
 		if len(ws) == 0 || ms < s.Start || ms >= s.End {
@@ -147,84 +113,4 @@ func TestZonedWindows(t *testing.T) {
 			}
 		}
 	})
-}
-
-// TestZoneinfoIsOurs: it is not the machine that says what a zone is, even if it
-// takes Berlin for Tokyo.
-func TestZoneinfoIsOurs(t *testing.T) {
-	dir := t.TempDir()
-	t.Setenv("ZONEINFO", dir)
-	if err := os.Mkdir(filepath.Join(dir, "Europe"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "Europe", "Berlin"), zoneData("Asia/Tokyo"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	machine, err := time.LoadLocation("Europe/Berlin")
-	if err != nil || wallClock(machine, 0) != 9*3_600_000 {
-		t.Fatalf("the machine is not fooled: %v", err)
-	}
-	if got := loadZone("Europe/Berlin").reached(0); got != 3_600_000 {
-		t.Errorf("Berlin is %d ms ahead", got)
-	}
-	for _, name := range []string{"", "Local", "Europe", "Europe/", "../Europe/Berlin", "europe/berlin", "Europe/Bonn"} {
-		if loadZone(name) != nil {
-			t.Errorf("%q is a zone", name)
-		}
-	}
-}
-
-// everyDay looks at every day there is. No clock was ever changed and changed back
-// within a day.
-func everyDay(location *time.Location) *zone {
-	ahead := func(s int64) int64 { return wallClock(location, s*1000) - s*1000 }
-	const day, end = 24 * 60 * 60, 9_223_372_036 + 4*24*60*60
-	z := &zone{[]era{{math.MinInt64, ahead(-end)}}}
-	for s := int64(-end); s < end; s += day {
-		if was, is := ahead(s), ahead(s+day); was != is {
-			change := s
-			for step := int64(day); step > 0; step /= 2 {
-				for change+step <= s+day && ahead(change+step) == was {
-					change += step
-				}
-			}
-			z.eras = append(z.eras, era{(change + 1) * 1000, is})
-		}
-	}
-	return z
-}
-
-// TestEveryZone: all of the database can be read and is read right, and no clock
-// was ever changed by more than what is allowed for.
-func TestEveryZone(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes ten seconds")
-	}
-	all, err := zip.NewReader(strings.NewReader(zoneinfo), int64(len(zoneinfo)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range all.File {
-		if file.FileInfo().IsDir() {
-			continue
-		}
-		z, twin := loadZone(file.Name), everyDay(locate(file.Name))
-		if !slices.Equal(z.eras, twin.eras) {
-			t.Errorf("%s: %d eras, want %d", file.Name, len(z.eras), len(twin.eras))
-		}
-		for i, e := range z.eras {
-			if e.ahead <= -furthest/2 || e.ahead >= furthest/2 {
-				t.Errorf("%s is %d ms ahead", file.Name, e.ahead)
-			}
-			if i > 0 && (e.ahead-z.eras[i-1].ahead > furthest/2 || z.eras[i-1].ahead-e.ahead > furthest/2) {
-				t.Errorf("%s is changed by more than a day at %d", file.Name, e.from)
-			}
-		}
-	}
-}
-
-func BenchmarkZone(b *testing.B) {
-	for b.Loop() {
-		loadZone("Europe/Berlin")
-	}
 }

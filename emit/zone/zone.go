@@ -1,4 +1,5 @@
-package window
+// Package zone knows the wall clocks of time zones, from a database of its own.
+package zone
 
 import (
 	"archive/zip"
@@ -17,29 +18,33 @@ import (
 // (lib/time/zoneinfo.zip, in the public domain). A machine's own is not asked,
 // though package time would prefer it: two sidecars of one group, on machines
 // that have been updated at different times, would put one event into different
-// windows.
+// windows, or read another time out of it.
 //
 //go:embed zoneinfo.zip
 var zoneinfo string
 
-// zone is a time zone's wall clock, as the stretches of time in which it is
-// ahead of UTC by the same amount. A nil zone is UTC.
-type zone struct{ eras []era }
+// Zone is a time zone's wall clock. A nil Zone is UTC.
+type Zone struct {
+	// Eras are the stretches of time in which the clock is ahead of UTC by the same
+	// amount, in their order; the first has no beginning, the last no end.
+	Eras []Era
+}
 
-// era begins at an instant, in ms, and lasts until the next one begins.
-type era struct{ from, ahead int64 }
+// Era begins at an instant, in ms, and lasts until the next one begins. Ahead of UTC are
+// so many ms.
+type Era struct{ From, Ahead int64 }
 
 // furthest is more than a clock was ever set forward or back, or is ahead of UTC:
 // Samoa left out a day, Alaska had one twice.
 const furthest = 48 * int64(time.Hour/time.Millisecond)
 
-// loadZone returns the zone of a name of the database, or nil.
-func loadZone(name string) *zone {
+// Load returns the zone of a name of the database, or nil.
+func Load(name string) *Zone {
 	location := locate(name)
 	if location == nil {
 		return nil
 	}
-	return newZone(location)
+	return fromLocation(location)
 }
 
 // locate returns a zone of the database as package time has it, or nil.
@@ -76,17 +81,17 @@ func zoneData(name string) []byte {
 	return data
 }
 
-// newZone goes from one change of the clock to the next, as package time tells of
+// fromLocation goes from one change of the clock to the next, as package time tells of
 // them. It also tells of some where nothing changes, and on the last day of a leap
 // year of none that is still to come; then a day is gone on.
-func newZone(location *time.Location) *zone {
+func fromLocation(location *time.Location) *Zone {
 	ahead := func(s int64) int64 {
 		_, seconds := time.Unix(s, 0).In(location).Zone()
 		return int64(seconds) * 1000
 	}
 	const day = 24 * 60 * 60
 	first, last := watermark.None.Millis()/1000-4*day, watermark.Max.Millis()/1000+4*day
-	z := &zone{[]era{{math.MinInt64, ahead(first)}}}
+	z := &Zone{[]Era{{math.MinInt64, ahead(first)}}}
 	for s := first; s < last; {
 		_, end := time.Unix(s, 0).In(location).ZoneBounds()
 		if end.IsZero() {
@@ -98,7 +103,7 @@ func newZone(location *time.Location) *zone {
 		}
 		if was := ahead(s); was != ahead(next) {
 			after := sort.Search(int(next-s)-1, func(i int) bool { return ahead(s+1+int64(i)) != was })
-			z.eras = append(z.eras, era{(s + 1 + int64(after)) * 1000, ahead(next)})
+			z.Eras = append(z.Eras, Era{(s + 1 + int64(after)) * 1000, ahead(next)})
 		}
 		s = next
 	}
@@ -106,41 +111,79 @@ func newZone(location *time.Location) *zone {
 }
 
 // at returns the index of the era of an instant.
-func (z *zone) at(ms int64) int {
-	after := sort.Search(len(z.eras), func(i int) bool { return z.eras[i].from > ms })
+func (z *Zone) at(ms int64) int {
+	after := sort.Search(len(z.Eras), func(i int) bool { return z.Eras[i].From > ms })
 	return max(after-1, 0)
 }
 
-// reached returns the latest that the clock has shown up to an instant, in ms
+// Reached returns the latest that the clock has shown up to an instant, in ms
 // since its 1970 began. Where it is set back it stays until it is made good.
 //
-//	clock          ·····                  reached        ·····
+//	clock          ·····                  Reached        ·····
 //	          ·····                                 ·····
 //	     ·····╷   ·····                        ·····────·
 //	·····     set back                    ·····
-func (z *zone) reached(ms int64) int64 {
+func (z *Zone) Reached(ms int64) int64 {
 	if z == nil {
 		return ms
 	}
 	i := z.at(ms)
-	clock := ms + z.eras[i].ahead
-	for ; i > 0 && z.eras[i].from > ms-furthest; i-- {
-		clock = max(clock, z.eras[i].from-1+z.eras[i-1].ahead)
+	clock := ms + z.Eras[i].Ahead
+	for ; i > 0 && z.Eras[i].From > ms-furthest; i-- {
+		clock = max(clock, z.Eras[i].From-1+z.Eras[i-1].Ahead)
 	}
 	return clock
 }
 
-// first returns the first instant at which the clock has reached a time: the
+// First returns the first instant at which the clock has reached a time: the
 // earlier of the two where it is set back, the moment of the change where it is
 // set forward over that time.
-func (z *zone) first(clock int64) int64 {
+func (z *Zone) First(clock int64) int64 {
 	if z == nil {
 		return clock
 	}
 	for i := z.at(clock - furthest); ; i++ {
-		ms := max(z.eras[i].from, clock-z.eras[i].ahead)
-		if i+1 == len(z.eras) || ms < z.eras[i+1].from {
+		ms := max(z.Eras[i].From, clock-z.Eras[i].Ahead)
+		if i+1 == len(z.Eras) || ms < z.Eras[i+1].From {
 			return ms
 		}
 	}
+}
+
+// Instant returns the instant at which the clock shows a time, in ms since its 1970 began, as
+// java.time has it: the earlier of the two where the clock is set back over that time. Where
+// it is set forward over it, it counts as if the clock had not been set yet, so that it lies
+// as far behind the change as it would have.
+//
+//	clock  02:30 shown twice            02:30 never shown
+//	        ╱ ╱                             ╱
+//	       ╱ ╱│                          ╱ │ 03:00
+//	      ╱   ▲ not this one            ╱┄┄▲ as if still on the clock of before
+//	     ▲ this one
+func (z *Zone) Instant(clock int64) int64 {
+	if z == nil {
+		return clock
+	}
+	for i := z.at(clock - furthest); ; i++ {
+		if i+1 == len(z.Eras) || clock-z.Eras[i].Ahead < z.Eras[i+1].From {
+			if i > 0 && clock-z.Eras[i].Ahead < z.Eras[i].From {
+				i-- // never shown
+			}
+			return clock - z.Eras[i].Ahead
+		}
+	}
+}
+
+// Names returns all names of the database.
+func Names() (names []string) {
+	all, err := zip.NewReader(strings.NewReader(zoneinfo), int64(len(zoneinfo)))
+	if err != nil {
+		panic(err)
+	}
+	for _, f := range all.File {
+		if !f.FileInfo().IsDir() {
+			names = append(names, f.Name)
+		}
+	}
+	return names
 }
