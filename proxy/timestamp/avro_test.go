@@ -240,7 +240,8 @@ func FuzzAvro(f *testing.F) {
 	})
 }
 
-// FuzzAvroSchema has schemas compiled that nobody has thought about.
+// FuzzAvroSchema has schemas compiled that nobody has thought about. What the library
+// accepts, we do.
 func FuzzAvroSchema(f *testing.F) {
 	f.Add(order, []byte{0, 0, 0, 0})
 	f.Add(`{"type":"record","name":"x","fields":[{"name":"meta","type":["null","x"]},{"name":"ts","type":"long"}]}`, []byte{2, 0, 2, 2})
@@ -249,9 +250,104 @@ func FuzzAvroSchema(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Fuzz(func(_ *testing.T, schema string, value []byte) {
+	f.Add(`{"type":"record","name":"x","fields":[{"name":"ts","type":"fixed","size":"8"}]}`, []byte{0})
+	f.Fuzz(func(t *testing.T, schema string, value []byte) {
+		if _, err := avro.Parse(schema); err == nil && !tooDeep([]byte(schema), deepestSchema) {
+			if _, err := layoutOf(avroSchema(schema)); err != nil {
+				t.Fatal(err)
+			}
+		}
 		for _, way := range e.Compile(avroSchema(schema)).of {
 			way.read(value)
 		}
 	})
+}
+
+// What Java's Avro accepts does not make a record invalid: the schema is read for its
+// layout. The library of the other tests refuses each of the first of them.
+func TestAvroSchemasOfOthers(t *testing.T) {
+	const micros = `{"type":"long","logicalType":"timestamp-micros"}`
+	record := func(head, before string) string {
+		return `{"type":"record",` + head + `,"fields":[` + before + `{"name":"meta","type":{"type":"record","name":"Meta","fields":[{"name":"created-at","type":` + micros + `}]}}]}`
+	}
+	named := `"name":"r"`
+	x := string(binary.AppendVarint([]byte{2, 'x'}, 5))
+	for name, tt := range map[string]struct {
+		schema, value string
+		refused       bool // by the library
+	}{
+		"a namespace with a hyphen":             {record(`"name":"r","namespace":"com.my-shop.orders"`, ""), "\x0a", true},
+		"a class inside a class":                {record(`"name":"Outer$Inner","namespace":"a.Outer$"`, ""), "\x0a", true},
+		"a name that is not ASCII":              {record(`"name":"Überweisung","namespace":"de.größe"`, ""), "\x0a", true},
+		"a field that is not ASCII":             {record(named, `{"name":"Größe","type":"string"},`), x, true},
+		"a field that begins with a digit":      {record(named, `{"name":"1st","type":"string"},`), x, true},
+		"a field with no name":                  {record(named, `{"name":"","type":"string"},`), x, true},
+		"two fields of one name":                {record(named, `{"name":"a","type":"null"},{"name":"a","type":"string"},`), x, true},
+		"a scale above the precision":           {record(named, `{"name":"d","type":{"type":"bytes","logicalType":"decimal","precision":2,"scale":4}},`), x, true},
+		"a decimal without a precision":         {record(named, `{"name":"d","type":{"type":"bytes","logicalType":"decimal"}},`), x, true},
+		"a precision that is text":              {record(named, `{"name":"d","type":{"type":"bytes","logicalType":"decimal","precision":"9"}},`), x, true},
+		"a decimal too wide for its fixed":      {record(named, `{"name":"d","type":{"type":"fixed","name":"f","size":2,"logicalType":"decimal","precision":30}},`), x, true},
+		"a default of another type":             {record(named, `{"name":"s","type":"string","default":0},`), x, true},
+		"a null that is not the first branch":   {record(named, `{"name":"s","type":["string","null"],"default":null},`), "\x00" + x, false},
+		"a default that is no symbol":           {record(named, `{"name":"e","type":{"type":"enum","name":"e","symbols":["A"],"default":"B"}},`), "\x00\x0a", true},
+		"symbols that are no names":             {record(named, `{"name":"e","type":{"type":"enum","name":"e","symbols":["a-b","","a-b"]}},`), "\x02\x0a", true},
+		"an order that does not exist":          {record(named, `{"name":"s","type":"string","order":"up"},`), x, true},
+		"a doc and aliases that are no text":    {record(`"name":"r","doc":1,"aliases":"q"`, `{"name":"s","type":"string","doc":[],"aliases":[1]},`), x, true},
+		"an alias of two":                       {record(named, `{"name":"s","type":"string","aliases":["meta"]},`), x, true},
+		"a union of two that are alike":         {record(named, `{"name":"s","type":["string","string"]},`), "\x02" + x, true},
+		"a union in a union":                    {record(named, `{"name":"s","type":["null",["null","string"]]},`), "\x02\x02" + x, true},
+		"a type inside a type":                  {record(named, `{"name":"s","type":{"type":{"type":"string"}}},`), x, true},
+		"a type written beside its field":       {record(named, `{"name":"s","type":"array","items":"string"},`), "\x00\x0a", false},
+		"a type that is used before it is told": {record(named, `{"name":"a","type":["null","F"]},{"name":"b","type":{"type":"fixed","name":"F","size":1}},`), "\x00y\x0a", false},
+		"a type that is told twice, alike": {record(named, `{"name":"a","type":{"type":"fixed","name":"F","size":1}},
+			{"name":"b","type":{"type":"fixed","name":"F","size":1}},`), "yz\x0a", true},
+		"a type that is in no namespace": {`{"type":"record","name":"r","namespace":"n","fields":[{"name":"f","type":{"type":"fixed","name":"F","namespace":"","size":1}},
+			{"name":"g","type":"F"},{"name":"meta","type":{"type":"map","values":` + micros + `}}]}`, "yz\x02\x14created-at\x0a\x00", false},
+		"an error":                    {strings.Replace(record(named, ""), "record", "error", 1), "\x0a", false},
+		"a logical type nobody knows": {record(named, `{"name":"s","type":{"type":"string","logicalType":7}},`), x, false},
+		"a size that is text":         {record(named, `{"name":"s","type":{"type":"fixed","name":"F","size":"1"}},`), "x\x0a", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := avro.Parse(strings.ReplaceAll(tt.schema, "created-at", "created_at")); (err != nil) != tt.refused {
+				t.Errorf("the library says %v", err)
+			}
+			expect(t, onShelf(t, "avro:meta.created-at", avroSchema(tt.schema)), framed(1, nil, []byte(tt.value)), "5000")
+		})
+	}
+	for why, schema := range map[string]string{
+		`the type "q" is not defined`:    `{"type":"record","name":"r","fields":[{"name":"ts","type":"q"}]}`,
+		`"n.f" is defined twice`:         `[{"type":"fixed","name":"n.f","size":1},{"type":"fixed","name":"f","namespace":"n","size":2}]`,
+		"it is not JSON":                 `{"type":"record"`,
+		"something follows it":           `"long" "long"`,
+		"an object has no type":          `{}`,
+		"a record has no name":           `{"type":"record","fields":[]}`,
+		"a record has no fields":         `{"type":"record","name":"r"}`,
+		"a field has no name":            `{"type":"record","name":"r","fields":[1]}`,
+		"a type is neither a name nor":   `{"type":"record","name":"r","fields":[{"name":"ts"}]}`,
+		"a fixed has no size":            `{"type":"fixed","name":"f","size":-1}`,
+		"schema: a fixed has no size":    `{"type":"fixed","name":"f","size":1.5}`,
+		"a type is neither a name nor a": `{"type":"array"}`,
+	} {
+		expect(t, onShelf(t, "avro:ts", avroSchema(schema)), framed(1, nil, []byte{10}), why)
+	}
+}
+
+// Readers ignore a logical type that does not fit the type that it is on, as the
+// specification says: then FORMAT says what is in it.
+func TestAvroLogicalTypesThatDoNotFit(t *testing.T) {
+	for kind, want := range map[string]string{
+		`{"type":"int","logicalType":"timestamp-millis"}`:        "5000000000",
+		`{"type":"int","logicalType":"timestamp-micros"}`:        "5000000000",
+		`{"type":"int","logicalType":"local-timestamp-micros"}`:  "5000000000",
+		`{"type":"long","logicalType":"date"}`:                   "5000000000",
+		`{"type":"long","logicalType":"time-millis"}`:            "5000000000",
+		`{"type":"int","logicalType":"time-micros"}`:             "5000000000",
+		`{"type":"long","logicalType":"decimal","precision":20}`: "5000000000",
+		`{"type":"long","logicalType":["timestamp-micros"]}`:     "5000000000",
+		`{"type":"long","logicalType":"time-micros"}`:            "which is no point in time",
+		`{"type":"int","logicalType":"date"}`:                    "which is no point in time",
+	} {
+		e := onShelf(t, "avro:ts:unix-s", avroSchema(`{"type":"record","name":"r","fields":[{"name":"ts","type":`+kind+`}]}`))
+		t.Run(kind, func(t *testing.T) { expect(t, e, framed(1, nil, []byte{10}), want) })
+	}
 }

@@ -25,6 +25,9 @@ var ErrInvalid = errors.New("no usable event time")
 // come to mean another time, or become valid or invalid.
 const parserVersion = "1"
 
+// schemaVersion is the same for what only sources that need schemas make of bytes.
+const schemaVersion = "2"
+
 // Extractor reads event times from an ordered list of sources. It is
 // immutable, and safe for use by several goroutines.
 type Extractor struct {
@@ -88,6 +91,9 @@ func (e *Extractor) Fingerprint() [4]byte {
 	means := e.String()
 	if e.UsesOnlyTimestamp() {
 		means += " of its producer" // see recordTimestamp
+	}
+	if e.NeedsSchemas() {
+		means += " schemas " + schemaVersion
 	}
 	sum := sha256.Sum256([]byte("event time " + parserVersion + " " + means))
 	return [4]byte(sum[:4])

@@ -136,6 +136,13 @@ func TestSchemasAreBounded(t *testing.T) {
 		e := onShelf(t, "avro:ts,protobuf:ts", schema)
 		expect(t, e, framed(1, []int{0}, nil), want)
 	}
+	const last = 12_000
+	var forward strings.Builder // each needs the one behind it, which is not known yet
+	for i := range last {
+		fmt.Fprintf(&forward, `{"type":"record","name":"R%d","fields":[{"name":"x","type":"R%d"}]},`, i, i+1)
+	}
+	e := onShelf(t, "avro:ts,timestamp", avroSchema(fmt.Sprintf(`[%s{"type":"record","name":"R%d","fields":[]}]`, &forward, last)))
+	expect(t, e, framed(1, nil, []byte{0}), "absent")
 	onShelf(t, "protobuf:"+strings.Repeat("a.", 31)+"ts", protoSchema(chain)) // 2^31 ways
 }
 
