@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
@@ -110,7 +111,7 @@ func TestFutureGuardStepsSurviveCrash(t *testing.T) {
 		at(4 * time.Minute) // within the skew of five minutes
 		at(7 * time.Minute) // future now, and not when it is read again
 		at(time.Minute)
-		env := []string{noDrain, "TIDEMARK_MAX_OUT_OF_ORDERNESS=20m"}
+		env := []string{noDrain, "TIDEMARK_MAX_OUT_OF_ORDERNESS=20m", "TIDEMARK_MAX_FUTURE=5m"}
 		s := c.start(topic, env...)
 		c.awaitRead(s)
 		s.crash()
@@ -122,6 +123,71 @@ func TestFutureGuardStepsSurviveCrash(t *testing.T) {
 		s.stop()
 		if r := c.verify(s.cfg); r.Buffered != 4 || r.Late["future"] != 2 {
 			t.Errorf("%d buffered, late %v", r.Buffered, r.Late)
+		}
+	})
+}
+
+// TestOneFastClock: by default the clock of one device cannot make on-time records of others
+// late, whatever it is off by. What is too far ahead goes to the late topic by itself.
+func TestOneFastClock(t *testing.T) {
+	for ahead, late := range map[time.Duration]string{4*time.Minute + 59*time.Second: "future", 2*time.Minute + 20*time.Second: ""} {
+		onFake(t, func(t *testing.T, c *cluster) {
+			topic := c.topic(1)
+			s := c.start(topic, "TIDEMARK_MAX_OUT_OF_ORDERNESS=5m")
+			for i := range 300 {
+				off := -time.Duration(i%120) * time.Second // delays of up to 2 min
+				if i == 100 {
+					off = ahead
+				}
+				c.produce(c.cl, sent(topic, "", off, i))
+				time.Sleep(time.Second)
+			}
+			c.awaitRead(s)
+			s.stop()
+			r := c.verify(s.cfg)
+			want := map[string]int{}
+			if late != "" {
+				want[late] = 1
+			}
+			got := map[string]int{}
+			for reason, n := range r.Late {
+				if n > 0 {
+					got[reason] = int(n)
+				}
+			}
+			if !maps.Equal(got, want) {
+				t.Errorf("%v ahead: late %v, want %v", ahead, got, want)
+			}
+		})
+	}
+}
+
+// TestMaxFutureIsLowered: a commit of a process that believed in more of the future is gone
+// on from. Its limit judges what it has judged; what is new is soon judged by the new one.
+func TestMaxFutureIsLowered(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		now := time.Now()
+		at := func(d time.Duration) {
+			c.produce(c.cl, record(topic, 0, now.Add(d).UnixMilli(), d.String()))
+		}
+		at(0)
+		at(4*time.Minute + 59*time.Second)
+		at(time.Second) // behind the one that is ahead
+		const bound = "TIDEMARK_MAX_OUT_OF_ORDERNESS=5s"
+		s := c.start(topic, noDrain, bound, "TIDEMARK_MAX_FUTURE=5m")
+		c.awaitRead(s)
+		s.crash()
+		s = c.start(topic, noDrain, bound) // 2.5 s
+		c.awaitRead(s)
+		time.Sleep(7 * time.Minute)
+		at(7*time.Minute + 2*time.Second)
+		at(7*time.Minute + 4*time.Second) // 4 s ahead
+		at(7*time.Minute + 1*time.Second)
+		c.awaitRead(s)
+		s.stop()
+		if r := c.verify(s.cfg); r.Late["future"] != 1 || r.Late["behind-watermark"] != 1 || r.Ordered+r.Buffered != 4 {
+			t.Errorf("%+v", r)
 		}
 	})
 }

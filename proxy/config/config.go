@@ -65,9 +65,10 @@ type Config struct {
 	// released by the wall clock. 0: never, they wait for the next record.
 	IdleTimeout time.Duration `env:"IDLE_TIMEOUT" envDefault:"5s"`
 	// How far ahead of the wall clock an event time may be. A record beyond that
-	// goes to the late topic and does not move the watermark. At least a quarter of
-	// the bound. 0: no limit.
-	MaxFuture time.Duration `env:"MAX_FUTURE" envDefault:"5m"`
+	// goes to the late topic and does not move the watermark. One clock that is ahead
+	// takes as much of the bound from all other records, so half of the bound is left for
+	// their delays by default. At least a quarter of the bound. 0: no limit.
+	MaxFuture time.Duration `env:"MAX_FUTURE" unset:"half of the bound (window-min: of window and lateness), at least 1s; punctuated: 5m"`
 	// After this many late records in a row, Tidemark assumes that the source's clock
 	// was set back, and begins a new epoch there. 0: never.
 	ReanchorAfter int `env:"REANCHOR_AFTER" envDefault:"0"`
@@ -76,8 +77,8 @@ type Config struct {
 	// several partitions has less to keep. Needs an idle timeout. 0: no limit.
 	MaxDrift time.Duration `env:"MAX_DRIFT" envDefault:"0"`
 	// Header that tells producers apart, like `device-id`. A warning is logged when the
-	// clock of one of them is off by more than the bound or a quarter of
-	// `TIDEMARK_MAX_FUTURE`, whichever is less. Not set: no warning.
+	// clock of one of them is off by more than half of the bound or
+	// `TIDEMARK_MAX_FUTURE`, whichever is less, and by more than 1s. Not set: no warning.
 	ClockHeader string `env:"CLOCK_HEADER"`
 
 	// How to recognise a repeat of a record: by `header:NAME`, its last header of that

@@ -111,6 +111,9 @@ func (c *Config) fill(vars map[string]string, f *faults) {
 	if vars[keyMemory] == "" {
 		c.Memory, c.origins[keyMemory] = defaultMemory(cgroupMemory, systemMemory)
 	}
+	if vars[keyMaxFuture] == "" {
+		c.MaxFuture, c.origins[keyMaxFuture] = c.defaultMaxFuture()
+	}
 	c.aws = awsFrom(vars)
 	for _, secret := range c.secrets() {
 		if secret.file != "" && vars[secret.key] == "" {

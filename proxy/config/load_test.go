@@ -49,7 +49,7 @@ func TestDefaults(t *testing.T) {
 		"TIDEMARK_WATERMARK":            Bounded,
 		"TIDEMARK_MAX_OUT_OF_ORDERNESS": 5 * time.Second,
 		"TIDEMARK_IDLE_TIMEOUT":         5 * time.Second,
-		"TIDEMARK_MAX_FUTURE":           5 * time.Minute,
+		"TIDEMARK_MAX_FUTURE":           2500 * time.Millisecond,
 		"TIDEMARK_REANCHOR_AFTER":       0,
 		"TIDEMARK_MAX_DRIFT":            time.Duration(0),
 		"TIDEMARK_CLOCK_HEADER":         "",
@@ -79,6 +79,35 @@ func TestDefaults(t *testing.T) {
 	}
 	if s := c.EventTime.String(); s != "header:event-time:unix-ms,timestamp" {
 		t.Errorf("event time = %s", s)
+	}
+}
+
+// TestMaxFutureFollowsTheBound: where nobody says how far ahead a record may be, half of the
+// time that records are held says so, and no bound is refused for it.
+func TestMaxFutureFollowsTheBound(t *testing.T) {
+	for vars, want := range map[string]struct {
+		d    time.Duration
+		note string
+	}{
+		"":                            {2500 * time.Millisecond, "default: half of TIDEMARK_MAX_OUT_OF_ORDERNESS"},
+		"MAX_FUTURE=":                 {2500 * time.Millisecond, "default: half of TIDEMARK_MAX_OUT_OF_ORDERNESS"},
+		"MAX_OUT_OF_ORDERNESS=1h":     {30 * time.Minute, "default: half of TIDEMARK_MAX_OUT_OF_ORDERNESS"},
+		"MAX_OUT_OF_ORDERNESS=10000h": {5000 * time.Hour, "default: half of TIDEMARK_MAX_OUT_OF_ORDERNESS"},
+		"MAX_OUT_OF_ORDERNESS=100ms":  {time.Second, "default: the least, as half of TIDEMARK_MAX_OUT_OF_ORDERNESS is less"},
+		"MAX_OUT_OF_ORDERNESS=0":      {time.Second, "default: the least, as half of TIDEMARK_MAX_OUT_OF_ORDERNESS is less"},
+		"WATERMARK=adaptive MAX_OUT_OF_ORDERNESS=1176h":                  {588 * time.Hour, "default: half of TIDEMARK_MAX_OUT_OF_ORDERNESS"},
+		"WATERMARK=window-min":                                           {3 * time.Second, "default: half of TIDEMARK_WATERMARK_WINDOW + TIDEMARK_WATERMARK_LATENESS"},
+		"WATERMARK=window-min WATERMARK_WINDOW=20m WATERMARK_LATENESS=0": {10 * time.Minute, "default: half of TIDEMARK_WATERMARK_WINDOW + TIDEMARK_WATERMARK_LATENESS"},
+		"WATERMARK=punctuated":                                           {5 * time.Minute, "default: only markers move the watermark"},
+		"MAX_FUTURE=5m":                                                  {5 * time.Minute, ""},
+		"MAX_FUTURE=0":                                                   {0, ""},
+	} {
+		c := mustLoad(t, strings.Fields(vars)...)
+		for _, s := range c.Effective() {
+			if s.Key == "TIDEMARK_MAX_FUTURE" && (c.MaxFuture != want.d || s.Value != show(want.d) || s.Note != want.note || s.Default != (want.note != "")) {
+				t.Errorf("%q: %v, shown as %+v", vars, c.MaxFuture, s)
+			}
+		}
 	}
 }
 
@@ -169,7 +198,7 @@ func TestFaults(t *testing.T) {
 		{"WATERMARK=adaptive MIN_OUT_OF_ORDERNESS=6s", "TIDEMARK_MIN_OUT_OF_ORDERNESS: 6s is more than TIDEMARK_MAX_OUT_OF_ORDERNESS=5s"},
 		{"WATERMARK=adaptive MAX_OUT_OF_ORDERNESS=1200h MAX_FUTURE=0", "TIDEMARK_MAX_OUT_OF_ORDERNESS: 1200h is more than the 49 days that can be learned"},
 		{"WATERMARK=window-min WATERMARK_WINDOW=-1s", "TIDEMARK_WATERMARK_WINDOW: -1s is negative"},
-		{"WATERMARK=window-min WATERMARK_WINDOW=20m", "TIDEMARK_MAX_FUTURE: 5m is less than a quarter of TIDEMARK_WATERMARK_WINDOW + TIDEMARK_WATERMARK_LATENESS=20m1s\nhint: raise it, or turn it off with 0"},
+		{"WATERMARK=window-min WATERMARK_WINDOW=20m MAX_FUTURE=5m", "TIDEMARK_MAX_FUTURE: 5m is less than a quarter of TIDEMARK_WATERMARK_WINDOW + TIDEMARK_WATERMARK_LATENESS=20m1s\nhint: raise it, or turn it off with 0"},
 		{"WATERMARK=punctuated WATERMARK_HEADER=w:unix-mss", `TIDEMARK_WATERMARK_HEADER: w:unix-mss: "unix-mss" is not a format; unix-ms is (a header that is really called "w:unix-mss" needs its format written out)`},
 		{"EVENT_TIME=json:a..b,header:,timestamp", "TIDEMARK_EVENT_TIME: json:a..b: a name in the path is empty\nTIDEMARK_EVENT_TIME: header:: the name of the header is missing"},
 		{"MAX_FUTURE=1m MAX_OUT_OF_ORDERNESS=4m1s", "TIDEMARK_MAX_FUTURE: 1m is less than a quarter of TIDEMARK_MAX_OUT_OF_ORDERNESS=4m1s\nhint: raise it, or turn it off with 0"},

@@ -201,14 +201,41 @@ func (c *Config) validateHold(f *faults) {
 	}
 }
 
+// defaultMaxFuture returns how far ahead of the wall clock an event time may be where nobody
+// has said so, and what that follows from. It always leaves the guard enough room: see
+// validateHold.
+//
+// With a bound b, a record that is s ahead of the wall clock puts the watermark at b - s
+// behind it, and another record is on time if its delay is less than that. Half of the bound
+// is the largest share for clocks that leaves delays no smaller one. See
+// docs/design/future.md.
+func (c *Config) defaultMaxFuture() (d time.Duration, origin string) {
+	if c.Watermark == Punctuated {
+		return markersMaxFuture, "default: only markers move the watermark"
+	}
+	hold, key := c.hold()
+	if d = hold / 2; d < leastMaxFuture {
+		return leastMaxFuture, "default: the least, as half of " + key + " is less"
+	}
+	return d, "default: half of " + key
+}
+
+const (
+	// leastMaxFuture is more than clocks that are kept by NTP are apart.
+	leastMaxFuture = time.Second
+	// markersMaxFuture is for markers: there is no bound that it could follow.
+	markersMaxFuture = 5 * time.Minute
+)
+
 // ClockSlack is how far the clock of a producer may be off before a warning. A clock that is
-// off by more than the bound makes records late: its own if it is behind, those of others if
-// it is ahead. The future guard refuses records further ahead than MaxFuture; a warning at a
-// quarter of that leaves time to set the clock.
+// off makes records late: its own if it is behind, those of others if it is ahead. At half of
+// the bound, delays have the other half left, and there is time to set it. The future guard
+// refuses records further ahead than MaxFuture.
 func (c Config) ClockSlack() time.Duration {
 	slack, _ := c.hold()
+	slack /= 2
 	if c.MaxFuture > 0 {
-		slack = min(slack, c.MaxFuture/4)
+		slack = min(slack, c.MaxFuture)
 	}
 	return max(slack, leastSlack)
 }

@@ -97,12 +97,14 @@ func ExampleHeaderSet() {
 // What a producer's clock may be off by.
 func TestClockSlack(t *testing.T) {
 	for vars, want := range map[string]time.Duration{
-		"":                                      5 * time.Second,
-		"MAX_OUT_OF_ORDERNESS=10m":              75 * time.Second, // a quarter of 5m
-		"MAX_OUT_OF_ORDERNESS=10m MAX_FUTURE=0": 10 * time.Minute,
-		"MAX_OUT_OF_ORDERNESS=0":                time.Second,
-		"MAX_OUT_OF_ORDERNESS=100ms MAX_FUTURE=1s":                      time.Second,
-		"MAX_OUT_OF_ORDERNESS=1m MAX_FUTURE=20s DELIVERY=at-least-once": 5 * time.Second,
+		"":                                         2500 * time.Millisecond,
+		"MAX_OUT_OF_ORDERNESS=10m":                 5 * time.Minute,
+		"MAX_OUT_OF_ORDERNESS=10m MAX_FUTURE=0":    5 * time.Minute,
+		"MAX_OUT_OF_ORDERNESS=10m MAX_FUTURE=1h":   5 * time.Minute,
+		"MAX_OUT_OF_ORDERNESS=0":                   time.Second,
+		"MAX_OUT_OF_ORDERNESS=100ms MAX_FUTURE=1s": time.Second,
+		"MAX_OUT_OF_ORDERNESS=1m MAX_FUTURE=20s DELIVERY=at-least-once": 20 * time.Second,
+		"WATERMARK=punctuated": 5 * time.Minute,
 	} {
 		if got := mustLoad(t, strings.Fields(vars)...).ClockSlack(); got != want {
 			t.Errorf("%q: %v, want %v", vars, got, want)
