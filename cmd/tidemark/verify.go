@@ -255,6 +255,9 @@ func writeCounts(w io.Writer, r verify.Report) {
 	rare("trimmed", r.Trimmed, "output records too large for other headers")
 	rare("registered", r.Registered, "records late because the registry did not have their schema, which it has now")
 	rare("unproven", r.Unproven, "records read whose output retention may have deleted")
+	for _, gap := range verify.Gaps {
+		rare("not judged", r.Unjudged[gap], gap.Why())
+	}
 	fmt.Fprintln(w)
 }
 

@@ -57,7 +57,7 @@ func (c *Checker) identities() (ids []uint64) {
 	r := o.Source
 	for n := len(o.Source.Headers); n <= len(o.Headers); n++ {
 		r.Headers = o.Headers[:n]
-		if t, err := c.rules.EventTime(&r); err == nil {
+		if t, _, err := c.eventTime(&r, -1); err == nil {
 			if id, ok := c.identify(&r, t); ok {
 				ids = append(ids, id)
 			}
@@ -144,7 +144,10 @@ func (c *Checker) bareInOrder() {
 		return // it may be one that comes again
 	}
 	o := &c.out
-	t, err := c.rules.EventTime(&o.Source)
+	t, gap, err := c.eventTime(&o.Source, -1)
+	if gap != "" {
+		c.skip(gap)
+	}
 	if err != nil {
 		return // its own headers may have been taken for ours
 	}
@@ -164,14 +167,22 @@ func (c *Checker) endRun(p place) {
 	if c.rules.AtLeastOnce {
 		return
 	}
-	if s := &c.ordered; run.any && p.epoch == s.last.epoch && s.lines > 0 && run.lowest.Millis() <= s.mark {
-		c.faultf(KindWatermarkLie, "event time %d ms, of a record without headers before this one, comes after watermark %d", run.lowest.Millis(), s.mark)
-	}
 	if run.any {
 		c.fall(p.Time)
 	}
+	c.bareTruth(p.epoch)
 	c.settleRun(p.epoch)
-	run.last, run.begun, run.any = p.Time, true, false
+	run.last, run.begun = p.Time, true
+}
+
+// bareTruth judges the records without identity before one of an epoch by the watermarks
+// before them.
+func (c *Checker) bareTruth(epoch int64) {
+	run, s := &c.ordered.run, &c.ordered
+	if run.any && epoch == s.last.epoch && s.lines > 0 && run.lowest.Millis() <= s.mark {
+		c.faultf(KindWatermarkLie, "event time %d ms, of a record without headers before this one, comes after watermark %d", run.lowest.Millis(), s.mark)
+	}
+	run.any = false
 }
 
 func (c *Checker) fall(t watermark.Time) {

@@ -30,7 +30,8 @@ type Rules struct {
 	OrderedMax, LateMax int
 
 	// EventTime is the reading of event times that the outputs were made
-	// with. It sees source records and outputs without what was appended.
+	// with. It sees source records and outputs without what was appended. Where a record
+	// had an event time that it cannot make again, its error wraps ErrTimeUnknown.
 	EventTime func(*kgo.Record) (watermark.Time, error)
 
 	// SchemaID returns the id of the schema that a value begins with. It is nil where
@@ -196,7 +197,7 @@ func NewChecker(rules Rules, scope Scope) *Checker {
 		recent:  recent{on: rules.AtLeastOnce},
 		report: Report{
 			Topic: rules.Topic, Partition: rules.Partition,
-			Late: map[string]int64{}, Faults: map[Kind]Faults{},
+			Late: map[string]int64{}, Faults: map[Kind]Faults{}, Unjudged: map[Gap]int64{},
 		},
 	}
 }
@@ -268,7 +269,7 @@ const (
 	timeUnread  timing = iota
 	timeUsable         // it has one
 	timeInvalid        // it has none, and so has no place in the order
-	timeUnknown        // its schema cannot be had now, and may have been then
+	timeUnknown        // nobody can tell: its schema cannot be had now and may have been then, or there is a Gap
 )
 
 func (p pending) at(offset int64) reorder.Position {
@@ -281,9 +282,12 @@ func (c *Checker) look(r *kgo.Record, h uint64) pending {
 	if r.Offset < c.scope.Committed && c.scope.OrderedStart == 0 {
 		return p
 	}
-	t, err := c.rules.EventTime(r)
+	t, gap, err := c.eventTime(r, r.Offset)
 	p.time, p.timing = t, timeUsable
-	if err != nil {
+	switch {
+	case gap != "":
+		p.timing = timeUnknown
+	case err != nil:
 		p.timing = timeInvalid
 		if c.rules.SchemaID != nil {
 			if _, has := c.rules.SchemaID(r.Value); has {
@@ -412,7 +416,7 @@ func (c *Checker) Begin(r *kgo.Record) {
 	// be no later than its own.
 	for n := len(o.Source.Headers); n <= len(o.Headers); n++ {
 		o.Source.Headers = o.Headers[:n]
-		t, err := c.rules.EventTime(&o.Source)
+		t, _, err := c.eventTime(&o.Source, o.SourceOffset)
 		p := place{o.Epoch, reorder.Position{Time: t, Offset: o.SourceOffset}}
 		if err == nil && (c.begins == nil || c.begins.below(p)) {
 			c.begins = &p
@@ -498,7 +502,7 @@ func (c *Checker) repeatedOrGone() appearance {
 		return c.repeated(func(other uint64) bool { return other == h })
 	}
 	if o.SourceOffset < c.assumed && !c.orphans.has(o.SourceOffset) {
-		t, err := c.rules.EventTime(&o.Source)
+		t, _, err := c.eventTime(&o.Source, o.SourceOffset)
 		if err != nil || c.orderedGone(reorder.Position{Time: t, Offset: o.SourceOffset}) {
 			return c.orphaned()
 		}
@@ -582,8 +586,12 @@ func (c *Checker) Ordered(r *kgo.Record) {
 	if seen == foreign {
 		return
 	}
-	t, err := c.rules.EventTime(&o.Source)
-	if err != nil {
+	t, gap, err := c.eventTime(&o.Source, o.SourceOffset)
+	switch {
+	case gap != "":
+		c.untimed(r, seen, gap)
+		return
+	case err != nil:
 		c.faultf(KindOutOfOrder, "has no place in the order: its event time is unusable: %v", err)
 		return
 	}
@@ -629,26 +637,35 @@ func (c *Checker) truth(t watermark.Time) {
 	if wrong := c.wrongWindows(t); wrong != "" {
 		c.faultf(KindChanged, "%s", wrong)
 	}
-	s := &c.ordered
-	if s.lines > 0 && ms <= s.mark {
+	if s := &c.ordered; s.lines > 0 && ms <= s.mark {
 		c.faultf(KindWatermarkLie, "event time %d ms comes after watermark %d", ms, s.mark)
 	}
+	if w, ok := c.watermark(); ok && w < ms-1 {
+		c.faultf(KindWatermarkLie, "watermark %d is behind its own record at %d ms", w, ms)
+	}
+}
+
+// watermark reads the watermark header of an ordered record, which never goes back in an
+// epoch. It is not ok where there is none, or where something else is wrong with it.
+func (c *Checker) watermark() (w int64, ok bool) {
+	o, s := &c.out, &c.ordered
 	w, has, err := o.Number(emit.WordWatermark)
 	switch {
 	case !has || !c.rules.Required.Watermark && !o.proven:
-		return // nobody knows whether it is the source's
+		return 0, false // nobody knows whether it is the source's
 	case err != nil:
 		c.faultf(KindWatermarkLie, "watermark %q is no number", o.Value(emit.WordWatermark))
-		return
+		return 0, false
 	case s.lines > 0 && w < s.mark:
 		c.faultf(KindWatermarkLie, "watermark %d follows watermark %d", w, s.mark)
-	case w < ms-1:
-		c.faultf(KindWatermarkLie, "watermark %d is behind its own record at %d ms", w, ms)
+	default:
+		ok = true
 	}
 	if s.lines++; s.lines == 1 || w > s.mark {
 		s.mark = w
 	}
 	c.report.Watermark.include(w)
+	return w, ok
 }
 
 // byTheCommit judges an ordered record by what the commit says that was made together

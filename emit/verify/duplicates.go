@@ -24,6 +24,7 @@ type repeats struct {
 	claims map[uint64][]claim // by identity and event time
 	bares  []bareOriginal
 	quiet  map[int64]quiet // source records without an output, where duplicates are dropped
+	untold Gap             // there are originals whose event time is not known, for this reason
 }
 
 // claim is a record that is said to repeat another.
@@ -40,6 +41,7 @@ const anyEpoch = -1
 type quiet struct {
 	identity uint64
 	at       reorder.Position
+	gap      Gap // why nobody can tell what it repeats
 }
 
 // identify returns a hash of a record's identity and event time, if it has both.
@@ -94,12 +96,16 @@ func (c *Checker) mayBeDropped(r *kgo.Record) {
 	if !c.rules.Dropped {
 		return
 	}
-	t, err := c.rules.EventTime(r)
-	if err != nil {
+	t, gap, err := c.eventTime(r, r.Offset)
+	switch {
+	case gap != "" && len(c.rules.Identity.OfRecord(r)) > 0:
+		c.repeats.quiet[r.Offset] = quiet{gap: gap}
+		return
+	case err != nil:
 		return
 	}
 	if id, ok := c.identify(r, t); ok {
-		c.repeats.quiet[r.Offset] = quiet{id, reorder.Position{Time: t, Offset: r.Offset}}
+		c.repeats.quiet[r.Offset] = quiet{identity: id, at: reorder.Position{Time: t, Offset: r.Offset}}
 	}
 }
 
@@ -108,6 +114,13 @@ func (c *Checker) mayBeDropped(r *kgo.Record) {
 func (c *Checker) Claims() bool {
 	c.OutputsEnd()
 	for offset, q := range c.repeats.quiet {
+		if q.gap != "" {
+			if _, missing := c.missing[offset]; missing {
+				delete(c.missing, offset)
+				c.skip(q.gap)
+			}
+			continue
+		}
 		s := claim{suspect: suspect{source: offset, offset: -1}, at: q.at.Time, epoch: anyEpoch}
 		if _, held := c.raws[offset]; held {
 			if c.exact() {
@@ -140,7 +153,7 @@ func (c *Checker) Original(r *kgo.Record) {
 	// Its own headers may have our names: see stripLess.
 	for n := len(o.Source.Headers); n <= len(o.Headers); n++ {
 		o.Source.Headers = o.Headers[:n]
-		if t, err := c.rules.EventTime(&o.Source); err == nil {
+		if t, _, err := c.eventTime(&o.Source, o.SourceOffset); err == nil {
 			c.prove(&o, t)
 		}
 	}
@@ -203,6 +216,8 @@ func (c *Checker) settleClaims() {
 		case !s.late && s.proven && c.without(s.source):
 			c.unmiss(s.source)
 			c.report.Dropped++
+		case s.late && !s.proven && !c.originalGone(&s) && c.repeats.untold != "":
+			c.skip(c.repeats.untold)
 		case s.late && !s.proven && !c.originalGone(&s):
 			s.why = "duplicate, but no ordered record from before it has its identity and event time"
 			c.fault(KindWrongLate, s.suspect)

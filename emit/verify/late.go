@@ -110,7 +110,11 @@ func (c *Checker) judgeLate(elsewhere bool) {
 	if !o.Has(emit.WordSourcePartition) || string(o.Value(emit.WordSourcePartition)) != strconv.Itoa(int(c.rules.Partition)) {
 		c.faultf(KindWrongLate, "source partition is %q", o.Value(emit.WordSourcePartition))
 	}
-	t, err := c.rules.EventTime(&o.Source)
+	t, gap, err := c.eventTime(&o.Source, o.SourceOffset)
+	if gap != "" {
+		c.skip(gap)
+		return
+	}
 	if err == nil {
 		if wrong := c.wrongWindows(t); wrong != "" {
 			c.faultf(KindWrongLate, "%s", wrong)

@@ -86,6 +86,10 @@ type Report struct {
 	// not have their schema, and could be read now.
 	Registered int64 `json:"registered"`
 
+	// Unjudged is how many records were not judged in full, by reason. They are in the
+	// other counts as well.
+	Unjudged map[Gap]int64 `json:"unjudged"`
+
 	Watermark Range           `json:"watermark"` // of the headers of .ordered
 	Faults    map[Kind]Faults `json:"violations"`
 }
@@ -96,7 +100,7 @@ func (r Report) Holds() bool { return len(r.Faults) == 0 }
 // Add adds the findings of another partition of the same topic.
 func (r *Report) Add(o Report) {
 	if r.Late == nil {
-		*r = Report{Topic: o.Topic, Partition: -1, Late: map[string]int64{}, Faults: map[Kind]Faults{}}
+		*r = Report{Topic: o.Topic, Partition: -1, Late: map[string]int64{}, Faults: map[Kind]Faults{}, Unjudged: map[Gap]int64{}}
 	}
 	r.Read += o.Read
 	r.Ordered += o.Ordered
@@ -111,6 +115,9 @@ func (r *Report) Add(o Report) {
 	r.Registered += o.Registered
 	for why, n := range o.Late {
 		r.Late[why] += n
+	}
+	for gap, n := range o.Unjudged {
+		r.Unjudged[gap] += n
 	}
 	if o.Watermark.Any {
 		r.Watermark.include(o.Watermark.Min)
