@@ -123,15 +123,14 @@ func TestSchemasAreBounded(t *testing.T) {
 		chain += fmt.Sprintf("message M%d { M%d a = 1; M%d b = 2; }\n", i+1, i, i)
 	}
 	for want, schema := range map[string]Schema{
-		"which is more than 1048576":                           avroSchema(`"long"`, Reference{"a", strings.Repeat(" ", MaxSchema)}),
-		"the schema is nested more than 200 times":             avroSchema(nested),
-		"the schema a is nested more than 200 times":           avroSchema(`"long"`, Reference{"a", nested}),
-		"the schema is no Avro schema":                         avroSchema(`{"type":"record"}`),
-		"the schema b is no Avro schema":                       avroSchema(`"long"`, Reference{"b", "?"}),
-		"the schema \"\" is nested more than 200 times":        protoSchema("option x = " + strings.Repeat("{a:", 300)),
-		"the schema \"x\" is nested more than 200 times":       protoSchema("", Reference{"x", "/* } */ " + strings.Repeat("{ // }\n \"}\"", 300)}),
-		"the schema is no Protobuf schema: schema:2:":          protoSchema("mesage M {}"),
-		"the schema is no Protobuf schema: schema:2:8: could ": protoSchema(`import "nowhere.proto";`),
+		"which is more than 1048576":                     avroSchema(`"long"`, Reference{"a", strings.Repeat(" ", MaxSchema)}),
+		"the schema is nested more than 200 times":       avroSchema(nested),
+		"the schema a is nested more than 200 times":     avroSchema(`"long"`, Reference{"a", nested}),
+		"the schema is no Avro schema":                   avroSchema(`{"type":"record"}`),
+		"the schema b is no Avro schema":                 avroSchema(`"long"`, Reference{"b", "?"}),
+		"the schema \"\" is nested more than 200 times":  protoSchema("option x = " + strings.Repeat("{a:", 300)),
+		"the schema \"x\" is nested more than 200 times": protoSchema("", Reference{"x", "/* } */ " + strings.Repeat("{ // }\n \"}\"", 300)}),
+		"the schema is no Protobuf schema: schema:2:":    protoSchema("mesage M {}"),
 	} {
 		e := onShelf(t, "avro:ts,protobuf:ts", schema)
 		expect(t, e, framed(1, []int{0}, nil), want)

@@ -1,23 +1,19 @@
 package timestamp
 
 import (
-	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
-	"github.com/bufbuild/protocompile"
-	"github.com/bufbuild/protocompile/reporter"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
 
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
-// A library compiles the schema, another takes the fields of a message apart, and
+// A library parses the schema, another takes the fields of a message apart, and
 // we look only at those on the way: to decode whole messages would cost more than
 // everything else that happens to a record. The rules are Protobuf's own: the last
 // of a field counts, parts of a message that come apart are one message, and a
@@ -31,35 +27,12 @@ const (
 	whyTimestampOff = "is no valid google.protobuf.Timestamp"
 )
 
-// mainFile is what the schema itself is called. None that is imported is.
-const mainFile = "\x00"
-
 func compileProtobuf(s Schema, path []string, f format) (reader, error) {
-	files := map[string]string{mainFile: s.Text}
-	for _, r := range s.References {
-		files[r.Name] = r.Text
-	}
-	for name, text := range files {
-		if protoTooDeep(text) {
-			return nil, fmt.Errorf("the schema %q is nested more than %d times", strings.TrimPrefix(name, mainFile), deepestSchema)
-		}
-	}
-	open := func(name string) (io.ReadCloser, error) {
-		if text, ok := files[name]; ok {
-			return io.NopCloser(strings.NewReader(text)), nil
-		}
-		return nil, errors.New("no reference has this name")
-	}
-	compiler := protocompile.Compiler{
-		Resolver:       protocompile.WithStandardImports(&protocompile.SourceResolver{Accessor: open}),
-		MaxParallelism: 1,
-		Reporter:       reporter.NewReporter(nil, nil),
-	}
-	linked, err := compiler.Compile(context.Background(), mainFile)
+	l, err := protoLayoutOf(s)
 	if err != nil {
-		return nil, fmt.Errorf("the schema is no Protobuf schema: %s", strings.ReplaceAll(err.Error(), mainFile, "schema"))
+		return nil, err
 	}
-	return protoReader(protoMessages(linked[0].Messages(), path, f)), nil
+	return protoReader(protoMessages(l, l.main.GetPackage(), l.main.GetMessageType(), path, f)), nil
 }
 
 // protoTooDeep does for the text of a .proto file what tooDeep does for JSON.
@@ -105,11 +78,11 @@ type protoMessage struct {
 	nested []*protoMessage
 }
 
-func protoMessages(all protoreflect.MessageDescriptors, path []string, f format) (made []*protoMessage) {
-	for i := range all.Len() {
-		md := all.Get(i)
+func protoMessages(l *protoLayout, scope string, all []*descriptorpb.DescriptorProto, path []string, f format) (made []*protoMessage) {
+	for _, d := range all {
+		m := l.types[fullName(d.GetName(), scope)]
 		made = append(made, &protoMessage{
-			way: protoWay(md, path, f), nested: protoMessages(md.Messages(), path, f),
+			way: protoWay(l, m, path, f), nested: protoMessages(l, m.name, d.GetNestedType(), path, f),
 		})
 	}
 	return made
@@ -128,29 +101,29 @@ type protoStep struct {
 }
 
 // protoWay returns the way from a message to the field, or nil if it has none.
-func protoWay(md protoreflect.MessageDescriptor, path []string, f format) *protoStep {
-	fd := md.Fields().ByName(protoreflect.Name(path[0]))
+func protoWay(l *protoLayout, m *protoType, path []string, f format) *protoStep {
+	fd := m.field(path[0])
 	if fd == nil {
 		return nil
 	}
-	s := &protoStep{number: fd.Number(), kind: fd.Kind(), unit: f}
-	if oneof := fd.ContainingOneof(); oneof != nil {
-		for i := range oneof.Fields().Len() {
-			if n := oneof.Fields().Get(i).Number(); n != s.number {
-				s.rivals = append(s.rivals, n)
-			}
-		}
-	}
+	s := &protoStep{number: protowire.Number(fd.GetNumber()), unit: f, rivals: m.rivals(fd)}
 	last := len(path) == 1
-	switch fd.Kind() {
+	of, why := l.typeOf(m, fd)
+	switch {
+	case of != nil:
+		s.kind = of.kindOf(m, fd)
+	case why == "":
+		s.kind = protoreflect.Kind(fd.GetType())
+	}
+	switch s.kind {
 	case protoreflect.MessageKind, protoreflect.GroupKind:
 		s.wire = protowire.BytesType
-		if fd.Kind() == protoreflect.GroupKind {
+		if s.kind == protoreflect.GroupKind {
 			s.wire = protowire.StartGroupType
 		}
-		s.stamp = last && fd.Message().FullName() == "google.protobuf.Timestamp"
+		s.stamp = last && of.name == "google.protobuf.Timestamp"
 		if last && !s.stamp {
-			s.why = "is a message (" + string(fd.Message().FullName()) + "), which is no time"
+			s.why = "is a message (" + of.name + "), which is no time"
 		}
 	case protoreflect.Int64Kind, protoreflect.Uint64Kind, protoreflect.Sint64Kind,
 		protoreflect.Int32Kind, protoreflect.Uint32Kind, protoreflect.Sint32Kind:
@@ -167,18 +140,20 @@ func protoWay(md protoreflect.MessageDescriptor, path []string, f format) *proto
 			s.why = "is of type bytes, which is no time; 8 bytes are one with the format int64-be"
 		}
 	case protoreflect.FloatKind, protoreflect.DoubleKind:
-		s.why = "is a " + fd.Kind().String() + ", which rounds: a time in it is not exact"
+		s.why = "is a " + s.kind.String() + ", which rounds: a time in it is not exact"
+	case protoreflect.BoolKind, protoreflect.EnumKind:
+		s.why = "is of type " + s.kind.String() + ", which is no time"
 	default:
-		s.why = "is of type " + fd.Kind().String() + ", which is no time"
+		s.why = why
 	}
-	if fd.Cardinality() == protoreflect.Repeated {
+	if fd.GetLabel() == descriptorpb.FieldDescriptorProto_LABEL_REPEATED {
 		s.why = "is repeated, and which of them is meant nobody knows"
 	}
 	if !last && s.why == "" {
-		if fd.Message() == nil {
+		if of == nil {
 			return nil
 		}
-		if s.next = protoWay(fd.Message(), path[1:], f); s.next == nil {
+		if s.next = protoWay(l, of, path[1:], f); s.next == nil {
 			return nil
 		}
 	}

@@ -233,7 +233,79 @@ func FuzzProtobuf(f *testing.F) {
 	})
 }
 
-// FuzzProtobufSchema has schemas compiled that nobody has thought about.
+// Serializers do not register what they know themselves, and nobody registers what only
+// options need. What is not on the way may be missing.
+func TestProtobufImportsThatAreMissing(t *testing.T) {
+	const schema = `package shop; import "google/type/money.proto"; import "google/type/interval.proto"; import "confluent/meta.proto";
+		import "confluent/type/decimal.proto"; import "buf/validate/validate.proto"; import "google/api/annotations.proto"; import "nowhere.proto";
+		import "google/protobuf/timestamp.proto"; import "google/protobuf/descriptor.proto";
+		option (confluent.file_meta).doc = "x"; option (nowhere.strict) = { deep: [ { er: 1 } ] };
+		extend google.protobuf.FieldOptions { nowhere.Rule rule = 50000; }
+		message M {
+			option (confluent.message_meta) = { tags: "PII" };
+			google.type.Money price = 1; confluent.type.Decimal exact = 2; nowhere.Thing thing = 3; repeated nowhere.Thing things = 4;
+			map<string, nowhere.Thing> by = 5; oneof which { nowhere.Thing other = 6; int64 ts = 7 [(buf.validate.field).int64.gt = 0, (rule) = { }]; }
+			google.type.Interval window = 8; google.protobuf.Timestamp at = 9 [(confluent.field_meta) = { params: [ { key: "a" value: "b" } ] }];
+			Outer.Inner inner = 10; google.type.Date day = 11;
+		}
+		message Outer { message Inner { nowhere.Thing thing = 1; shop.M m = 2; } }
+		service S { rpc Get(nowhere.Thing) returns (google.longrunning.Operation) { option (google.api.http) = { get: "/x" }; } }`
+	stamp := []byte{2, 1 << 3, 7}
+	for _, tt := range []struct {
+		path  string
+		value []byte
+		want  string
+	}{
+		{"ts", []byte{1<<3 | 2, 0, 3<<3 | 2, 1, 0xff, 7 << 3, 5}, "5000000"},
+		{"ts", []byte{7 << 3, 5, 6<<3 | 2, 0}, "absent"}, // its rival in the oneof
+		{"at", append([]byte{9<<3 | 2}, stamp...), "7000000000"},
+		{"window.start_time", append([]byte{8<<3 | 2, 4, 1<<3 | 2}, stamp...), "7000000000"},
+		{"inner.m.ts", []byte{10<<3 | 2, 4, 2<<3 | 2, 2, 7 << 3, 5}, "5000000"},
+		{"day", []byte{11<<3 | 2, 0}, "is or leads through a google.type.Date, which neither the schema nor one of its references defines"},
+		{"thing.ts", []byte{3<<3 | 2, 0}, "is or leads through a nowhere.Thing"},
+		{"things", []byte{4<<3 | 2, 0}, "is repeated"},
+		{"thing.ts", nil, "absent"},
+	} {
+		t.Run(tt.path, func(t *testing.T) {
+			expect(t, onShelf(t, "protobuf:"+tt.path+",timestamp", protoSchema(schema)), framed(1, []int{0}, tt.value), tt.want)
+		})
+	}
+	// A registry's own file comes before ours.
+	own := protoSchema(`import "google/type/interval.proto"; message M { google.type.Interval i = 1; }`,
+		Reference{"google/type/interval.proto", `syntax = "proto3"; package google.type; message Interval { int64 start_time = 3; }`})
+	expect(t, onShelf(t, "protobuf:i.start_time", own), framed(1, []int{0}, []byte{1<<3 | 2, 2, 3 << 3, 5}), "5000000")
+	twice := protoSchema(`message M { X x = 1; } message X { int64 ts = 1; }`, Reference{"a", `syntax = "proto3"; message X { int64 ts = 1; }`})
+	expect(t, onShelf(t, "protobuf:x.ts", twice), framed(1, []int{0}, []byte{1<<3 | 2, 2, 1 << 3, 5}), "5000000")
+	twice.References[0].Text = `syntax = "proto3"; message X { int64 ts = 2; }`
+	expect(t, onShelf(t, "protobuf:x.ts", twice), framed(1, []int{0}, nil), "X is defined twice")
+}
+
+// linked compares every field of a message with the library's, which links all files.
+func linked(t *testing.T, l *protoLayout, all protoreflect.MessageDescriptors) {
+	for i := range all.Len() {
+		md := all.Get(i)
+		m := l.types[string(md.FullName())]
+		if m == nil {
+			t.Fatalf("%s is missing", md.FullName())
+		}
+		for j := range md.Fields().Len() {
+			fd := md.Fields().Get(j)
+			way := protoWay(l, m, []string{string(fd.Name())}, unixMillis)
+			rivals := 0
+			if fd.ContainingOneof() != nil {
+				rivals = fd.ContainingOneof().Fields().Len() - 1
+			}
+			if way == nil || way.number != fd.Number() || way.kind != fd.Kind() || len(way.rivals) != rivals ||
+				way.stamp != (fd.Message() != nil && fd.Message().FullName() == "google.protobuf.Timestamp") {
+				t.Fatalf("%s: %+v, the library has number %d, kind %v, %d rivals", fd.FullName(), way, fd.Number(), fd.Kind(), rivals)
+			}
+		}
+		linked(t, l, md.Messages())
+	}
+}
+
+// FuzzProtobufSchema has schemas compiled that nobody has thought about. What the library
+// links, we read as the same.
 func FuzzProtobufSchema(f *testing.F) {
 	f.Add(protoSchema(everything).Text, []byte{0, 8, 1})
 	f.Add(`syntax = "proto2"; message M { optional group Meta = 1 { optional int64 ts = 1 [default = 7]; } extensions 5 to max; }`, []byte{0, 11, 12})
@@ -242,7 +314,18 @@ func FuzzProtobufSchema(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Fuzz(func(_ *testing.T, schema string, value []byte) {
+	f.Add(`edition = "2023"; option features.message_encoding = DELIMITED; package a.b; message M { message N { .a.b.M m = 1; E e = 2; enum E { X = 0; } } N n = 1; map<int32, N> by = 2; optional b.M o = 3 [features = { message_encoding: LENGTH_PREFIXED }]; }`, []byte{0})
+	f.Fuzz(func(t *testing.T, schema string, value []byte) {
+		compiler := protocompile.Compiler{Resolver: protocompile.WithStandardImports(&protocompile.SourceResolver{
+			Accessor: protocompile.SourceAccessorFromMap(map[string]string{mainFile: schema}),
+		})}
+		if files, err := compiler.Compile(context.Background(), mainFile); err == nil && !protoTooDeep(schema) {
+			l, err := protoLayoutOf(Schema{"PROTOBUF", schema, nil})
+			if err != nil {
+				t.Fatal(err)
+			}
+			linked(t, l, files[0].Messages())
+		}
 		for _, way := range e.Compile(Schema{"PROTOBUF", schema, nil}).of {
 			way.read(value)
 		}
