@@ -2,7 +2,6 @@ package timestamp
 
 import (
 	"encoding/binary"
-	"fmt"
 
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -82,7 +81,7 @@ func (c *avroCursor) leaf(s *avroStep) (t watermark.Time, present bool, why stri
 			return watermark.None, true, c.why
 		}
 		if t, why = s.unit.integer(n); why != "" {
-			why = fmt.Sprintf("with %d %s", n, why)
+			why = s.unit.refusalOf(n, why)
 		}
 		return t, true, why
 	case avroFixed:
@@ -94,7 +93,7 @@ func (c *avroCursor) leaf(s *avroStep) (t watermark.Time, present bool, why stri
 		return watermark.None, true, c.why
 	}
 	if t, why = s.unit.time(text); why != "" {
-		why = fmt.Sprintf("with %s %s", quoted(text), why)
+		why = s.unit.refusal(text, why)
 	}
 	return t, true, why
 }

@@ -23,7 +23,7 @@ var ErrInvalid = errors.New("no usable event time")
 
 // parserVersion is part of the fingerprint. Raise it whenever the same bytes
 // come to mean another time, or become valid or invalid.
-const parserVersion = "1"
+const parserVersion = "2"
 
 // schemaVersion is the same for what only sources that need schemas make of bytes.
 const schemaVersion = "2"
@@ -64,16 +64,6 @@ func (e *Extractor) Extract(r *kgo.Record) (watermark.Time, error) {
 	return watermark.None, fmt.Errorf("%w: the record has none of %s", ErrInvalid, e)
 }
 
-// quoted returns a value as an error can show it: whole if it is short, never
-// with bytes that could upset a terminal.
-func quoted(value []byte) string {
-	const longest = 40
-	if len(value) > longest {
-		return fmt.Sprintf("%q...", value[:longest])
-	}
-	return fmt.Sprintf("%q", value)
-}
-
 // String returns the sources in order, as Parse reads them and with every
 // format written out: the same meaning gives the same text.
 func (e *Extractor) String() string {
@@ -85,7 +75,7 @@ func (e *Extractor) String() string {
 }
 
 // Fingerprint identifies what turns bytes into event times: the sources, their
-// order and formats, and the version of the parser. Two extractors with the
+// order and formats, time zones as the database has them, and the version of the parser. Two extractors with the
 // same fingerprint give every record the same event time.
 func (e *Extractor) Fingerprint() [4]byte {
 	means := e.String()
@@ -95,8 +85,26 @@ func (e *Extractor) Fingerprint() [4]byte {
 	if e.NeedsSchemas() {
 		means += " schemas " + schemaVersion
 	}
+	for _, s := range e.sources {
+		if z, local := formatOf(s).zone(); local {
+			means += fmt.Sprint(z.Eras) // another database may have other ones under the name
+		}
+	}
 	sum := sha256.Sum256([]byte("event time " + parserVersion + " " + means))
 	return [4]byte(sum[:4])
+}
+
+// formatOf returns the format of a source that has one.
+func formatOf(s source) format {
+	switch s := s.(type) {
+	case header:
+		return s.format
+	case *jsonField:
+		return s.format
+	case *field:
+		return s.format
+	}
+	return unwritten
 }
 
 // UsesTimestamp reports whether the record's own timestamp is among the

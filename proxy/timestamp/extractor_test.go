@@ -1,7 +1,9 @@
 package timestamp
 
 import (
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -42,9 +44,9 @@ func TestExtract(t *testing.T) {
 		{"absent header gives way", "header:a,header:b,timestamp", record(7, "b", "5"), 5, ""},
 		{"all headers absent", "header:a,timestamp", record(7, "A", "5"), 7, ""},
 		{"last of repeated headers", "header:a", record(7, "a", "1", "a", "2", "b", "3"), 2, ""},
-		{"last one unusable", "header:a,timestamp", record(7, "a", "1", "a", "x"), 0, `header "a" with "x" is neither`},
-		{"empty header does not give way", "header:a,timestamp", record(7, "a", ""), 0, `header "a" with "" is empty`},
-		{"unusable header does not give way", "header:a,header:b,timestamp", record(7, "a", "soon", "b", "5"), 0, `with "soon" is neither`},
+		{"last one unusable", "header:a,timestamp", record(7, "a", "1", "a", "x"), 0, `header "a" with text of 1 byte is neither`},
+		{"empty header does not give way", "header:a,timestamp", record(7, "a", ""), 0, `header "a" is empty`},
+		{"unusable header does not give way", "header:a,header:b,timestamp", record(7, "a", "soon", "b", "5"), 0, `with text of 4 bytes is neither`},
 		{"header before 1970", "header:a", record(7, "a", "-5"), -5, ""},
 		{"nothing present", "header:a", record(7), 0, "none of header:a:unix-ms"},
 		{"timestamp zero", "timestamp", record(0), 0, ""},
@@ -57,8 +59,8 @@ func TestExtract(t *testing.T) {
 		{"microseconds for milliseconds", "timestamp", record(1700000000123456), 0, "outside the years"},
 		{"nanoseconds for milliseconds", "timestamp", record(1700000000123456789), 0, "outside the years"},
 		{"outside, not by the client's arithmetic", "timestamp", &kgo.Record{Timestamp: time.UnixMilli(9223372036855)}, 0, "outside the years"},
-		{"long value", "header:a", record(7, "a", strings.Repeat("x", 41)), 0, `with "` + strings.Repeat("x", 40) + `"... is`},
-		{"value that upsets terminals", "header:a:unix-s", record(7, "a", "\x1b[2J"), 0, `with "\x1b[2J" is not a decimal number (read as unix-s)`},
+		{"long value", "header:a", record(7, "a", strings.Repeat("x", 41)), 0, "with text of 41 bytes is"},
+		{"value that upsets terminals", "header:a:unix-s", record(7, "a", "\x1b[2J"), 0, `with 4 bytes that are not text is not a decimal number (read as unix-s)`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -110,6 +112,31 @@ func TestParse(t *testing.T) {
 		{"header:a:unixms", "", `"unixms" is not a format; unix-ms is`},
 		{"header:a:RFC3339", "", `"RFC3339" is not a format; rfc3339 is`},
 		{"timestamp:unix-ms", "", `"timestamp:unix-ms" is not a source`},
+		{"header:a:unix-m", "", `"unix-m" is not a format; unix-ms or unix-s is`},
+		{"header:a:unix_s", "", `"unix_s" is not a format; unix-s is (a header that is really called "a:unix_s" needs its format written out: header:a:unix_s:unix-ms)`},
+		{"header:a:unix_s:unix-ms", "header:a:unix_s:unix-ms", ""},
+		{"header:unix-s:a", "", `the format unix-s stands before the name and belongs behind it (a header that is really called "unix-s:a" needs its format written out: header:unix-s:a:unix-ms)`},
+		{"header:unix-s:a:unix-ms", "header:unix-s:a:unix-ms", ""},
+		{"header:a:times", "header:a:times:unix-ms", ""}, // a name
+		{"header:cloudEvents:time", "header:cloudEvents:time:unix-ms", ""},
+		{"header:a:timestamps", "header:a:timestamps:unix-ms", ""},
+		{"header:a:date", "header:a:date:unix-ms", ""},
+		{"json:ts:local:Europe/Paris", "json:ts:local:Europe/Paris", ""},
+		{"header:a:b:local:Etc/GMT+5,timestamp", "header:a:b:local:Etc/GMT+5,timestamp", ""},
+		{"header:a:local:UTC", "header:a:local:UTC", ""},
+		{"header:a:local:b:unix-ms", "header:a:local:b:unix-ms", ""}, // a name
+		{"header:local:UTC:unix-ms", "header:local:UTC:unix-ms", ""},
+		{"header:local", "header:local:unix-ms", ""},
+		{"header:local:UTC", "", "name of the header is missing"},
+		{"avro:ts:local:America/New_York", "avro:ts:local:America/New_York", ""},
+		{"header:a:local", "", `"local" is not a format; local:ZONE (like local:Europe/Paris) is`},
+		{"header:a:local:", "", `"" is not a time zone; it takes a name of the time zone database, like local:Europe/Berlin`},
+		{"header:a:local:europe/paris", "", `"europe/paris" is not a time zone; Europe/Paris is`},
+		{"header:a:local:Paris", "", `"Paris" is not a time zone; Europe/Paris is`},
+		{"header:a:local:Europe/Pariss", "", `"Europe/Pariss" is not a time zone; Europe/Paris is`},
+		{"header:a:local:+01:00", "", `"+01:00" is not a time zone; a fixed offset has a name with the sign turned round`},
+		{"header:a:local:Local", "", `"Local" is not a time zone`},
+		{"header:a:local:../UTC", "", `is not a time zone`},
 		{"json:meta.time", "json:meta.time:unix-ms", ""},
 		{"json:@timestamp:rfc3339", "json:@timestamp:rfc3339", ""},
 		{`json:a\.b:c:unix-s`, `json:a\.b:c:unix-s`, ""},
@@ -149,10 +176,98 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// TestFormatsOfOthers: what other programs call a format leads to ours, and never to another
+// unit.
+func TestFormatsOfOthers(t *testing.T) {
+	for meant, words := range map[string]string{
+		"unix-s": "UNIX-S unix_s unixs Unix-Seconds unix-sec unix-secs s sec seconds epoch-s epoch_seconds epochSeconds posix-seconds timestamp-seconds",
+		"unix-ms": "UNIX-MS unix_ms unixms unix-mss unix-millis UnixMilli ms millis milliseconds epoch_millis epoch-ms epochMillis timestamp-millis " +
+			"unix-timestamp-ms",
+		"unix-us":                              "UNIX_US unixus us µs micros microseconds unix-micros epoch-micros epoch_us timestamp-micros",
+		"unix-ns":                              "unix_ns unixns ns nanos nanoseconds unix-nano epoch-nanos epochNs timestamp-nanos",
+		"unix-s or unix-ms":                    "unix epoch Unix-Time unix_timestamp posix epoch-time",
+		"rfc3339":                              "RFC3339 rfc-3339 rfc_3339 rfc339 iso iso8601 ISO-8601 ISO_8601 iso_instant datetime date-time rfc3339nano OffsetDateTime",
+		"int64-be":                             "INT64-BE int64be int64_be int64 long big-endian LongSerializer int64-le",
+		"local:ZONE (like local:Europe/Paris)": "local LocalDateTime local-time",
+	} {
+		for word := range strings.FieldsSeq(words) {
+			for _, kind := range []string{"header:a", "json:a", "avro:a", "protobuf:a"} {
+				_, err := Parse(kind + ":" + word)
+				if want := fmt.Sprintf("%q is not a format; %s is (a", word, meant); err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("%s:%s: %v, want %s", kind, word, err, want)
+				}
+				if e, err := Parse(kind + ":" + word + ":unix-us"); err != nil || e.String() != kind+":"+word+":unix-us" { // the way out
+					t.Errorf("%s:%s with its format written out: %v, %v", kind, word, e, err)
+				}
+			}
+		}
+	}
+}
+
+// TestRefusalsNameTheFormat: what does not fit a format but another one says which.
+func TestRefusalsNameTheFormat(t *testing.T) {
+	for _, c := range []struct{ format, value, want string }{
+		{"unix-ms", be(1763700000123), `with 8 bytes that are not text is neither decimal milliseconds nor RFC 3339 (read as unix-ms; as int64-be it would fit)`},
+		{"rfc3339", be(1763700000123), `as int64-be it would fit`},
+		{"unix-ms", "\x00\x00\x00\x00\x00\x00\x00\x01", `nor RFC 3339 (read as unix-ms)`}, // 1970
+		{"unix-ms", "1763700000123456", `with a number of 16 digits is outside the years 1678 to 2262 (read as unix-ms; as unix-us it would fit)`},
+		{"unix-ms", "1763700000123456789", `as unix-ns it would fit`},
+		{"unix-s", "1763700000123", `as unix-ms it would fit`},
+		{"unix-ns", "1763700000.123", `with a number of 10 digits and 3 behind the point is not a decimal number (read as unix-ns; as unix-s it would fit)`},
+		{"rfc3339", "1763700000", `is not RFC 3339 (like 2006-01-02T15:04:05.999Z) (read as rfc3339; as unix-s it would fit)`},
+		{"rfc3339", "1763700000.123", `as unix-s it would fit`},
+		{"rfc3339", "1763700000123", `as unix-ms it would fit`},
+		{"local:UTC", "1763700000123", `(read as local:UTC; as unix-ms it would fit)`},
+		{"unix-s", "2025-11-21T04:40:00Z", `with text of 20 bytes is not a decimal number (read as unix-s; as rfc3339 it would fit)`},
+		{"int64-be", "2025-11-21T04:40:00Z", `is not 8 bytes long (read as int64-be; as rfc3339 it would fit)`},
+		{"int64-be", "1763700000123", `as unix-ms it would fit`},
+		{"unix-ms", "2025-11-21T04:40:00", `does not say of which time zone it is (read as unix-ms; local:ZONE says which, like local:Europe/Paris or local:UTC)`},
+		{"unix-s", "2025-11-21 04:40", `local:ZONE says which`},
+		{"rfc3339", "2025-11-21T04:40:00+24:00", `with text of 25 bytes has an impossible offset from UTC (read as rfc3339)`},
+		{"unix-ms", "1763700000123\n", `it has spaces or line breaks around it`},
+		{"rfc3339", " 2025-11-21T04:40:00Z", `it has spaces or line breaks around it`},
+		{"unix-ms", "soon", `with text of 4 bytes is neither decimal milliseconds nor RFC 3339 (read as unix-ms)`},
+		{"unix-ms", `"soon"`, `with text of 4 bytes is neither`},
+		{"unix-ms", `""`, `is empty`},
+	} {
+		_, err := mustParse(t, "header:a:"+c.format).Extract(record(7, "a", c.value))
+		if err == nil || !strings.HasSuffix(err.Error(), c.want) && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q as %s: %v, want %s", c.value, c.format, err, c.want)
+		}
+	}
+}
+
+// TestQuotes: what Spring's serializer for headers makes of text.
+func TestQuotes(t *testing.T) {
+	for value, want := range map[string]int64{
+		`"2025-11-21T04:40:00Z"`: 1763700000e9, `"1763700000123"`: 1763700000123e6, `1763700000123`: 1763700000123e6,
+	} {
+		if got, err := mustParse(t, "header:a").Extract(record(7, "a", value)); err != nil || int64(got) != want {
+			t.Errorf("%s: %d, %v", value, got, err)
+		}
+		var h Header
+		if err := h.UnmarshalText([]byte("a")); err != nil {
+			t.Fatal(err)
+		}
+		if got, _, err := h.Time(record(7, "a", value)); err != nil || int64(got) != want {
+			t.Errorf("a marker %s: %d, %v", value, got, err)
+		}
+	}
+	for _, value := range []string{`""2025-11-21T04:40:00Z""`, `"2025-11-21T04:40:00Z`, `'2025-11-21T04:40:00Z'`, `"`} {
+		if got, err := mustParse(t, "header:a").Extract(record(7, "a", value)); err == nil {
+			t.Errorf("%s: %d", value, got)
+		}
+	}
+	quotes := int64(binary.BigEndian.Uint64([]byte{'"', 0, 0, 0, 0, 0, 0, '"'})) // of eight bytes each is one
+	if _, err := mustParse(t, "header:a:int64-be").Extract(record(7, "a", be(quotes))); err == nil || !strings.Contains(err.Error(), "outside the years") {
+		t.Error(err)
+	}
+}
+
 func TestFingerprint(t *testing.T) {
 	distinct := []string{
 		"timestamp", "header:x", "header:x:rfc3339", "header:y", "header:x,timestamp", "timestamp,header:x", "header:x,header:y",
-		"json:x", "json:x:unix-s", "avro:x", "avro:x:unix-ms", "protobuf:x",
+		"json:x", "json:x:unix-s", "json:x:local:Europe/Paris", "json:x:local:Europe/Rome", "json:x:local:UTC", "avro:x", "avro:x:unix-ms", "protobuf:x",
 	}
 	seen := map[[4]byte]string{}
 	for _, spec := range distinct {
@@ -167,7 +282,7 @@ func TestFingerprint(t *testing.T) {
 	}
 	// It is in the commits of running groups: a change makes them refuse to
 	// start. If that is meant, raise parserVersion and write it down here.
-	if got, want := mustParse(t, "header:event-time,timestamp").Fingerprint(), [4]byte{0x34, 0xeb, 0x7d, 0x18}; got != want {
+	if got, want := mustParse(t, "header:event-time,timestamp").Fingerprint(), [4]byte{0x73, 0x14, 0x61, 0x97}; got != want {
 		t.Errorf("the default's fingerprint became %#v", got)
 	}
 }
@@ -192,6 +307,9 @@ func TestExtractDoesNotAllocate(t *testing.T) {
 		"header:a:rfc3339":   record(7, "a", "2023-11-14T22:13:20.123456789Z"),
 		"header:a,timestamp": record(7, "x", "1"),
 		"header:a:unix-ms":   record(7, "a", "2023-11-14T14:13:20-08:00"),
+
+		"header:a:local:Europe/Paris": record(7, "a", `"2023-11-14 14:13:20.5"`),
+		"header:b,header:a:rfc3339":   record(7, "a", "2023-11-14T14:13+05:30[Asia/Kolkata]"),
 	} {
 		e := mustParse(t, name)
 		allocs := testing.AllocsPerRun(100, func() {

@@ -164,7 +164,7 @@ func SchemaID(value []byte) (id uint32, ok bool) {
 const idHeader = "__value_schema_id"
 
 func (f *field) noSchema(r *kgo.Record) error {
-	why := fmt.Sprintf("the value %s does not begin with the id of a schema (a 0 and four bytes)", quoted(r.Value))
+	why := fmt.Sprintf("the value (%s) does not begin with the id of a schema (a 0 and four bytes)", kindOf(r.Value))
 	if lastHeader(r.Headers, idHeader) != nil {
 		why = "the schema's id is in the header " + idHeader + ", where it is not looked for: have the producers put it before the value"
 	}

@@ -5,8 +5,11 @@ import (
 	"encoding/binary"
 	"math"
 	"math/bits"
-	"time"
+	"strings"
+	"sync"
+	"sync/atomic"
 
+	"github.com/tidemarkhq/tidemark/emit/zone"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
@@ -22,13 +25,16 @@ type format string
 const (
 	unwritten   format = "" // of a field with a schema: what that does not say is unix-ms
 	unixSeconds format = "unix-s"
-	unixMillis  format = "unix-ms" // RFC 3339 text is recognised too
+	unixMillis  format = "unix-ms" // text as in rfc3339 is recognised too
 	unixMicros  format = "unix-us"
 	unixNanos   format = "unix-ns"
 	rfc3339     format = "rfc3339"
 	// int64BE is 8 bytes, the most significant first: ms since the epoch, as
 	// ByteBuffer.putLong and Kafka's own LongSerializer write them.
 	int64BE format = "int64-be"
+	// localPrefix is that of a format which is followed by a time zone: text as in
+	// rfc3339, and what has no zone is of this one.
+	localPrefix = "local:"
 )
 
 var formats = []format{unixMillis, unixSeconds, unixMicros, unixNanos, rfc3339, int64BE}
@@ -39,10 +45,52 @@ const (
 	whyNotDecimal = "is not a decimal number"
 	whyNotMillis  = "is neither decimal milliseconds nor RFC 3339"
 	whyNotRFC3339 = "is not RFC 3339 (like 2006-01-02T15:04:05.999Z)"
+	whyNoZone     = "does not say of which time zone it is"
+	whyOffset     = "has an impossible offset from UTC"
 	whyNot8Bytes  = "is not 8 bytes long"
 	whyOutside    = "is outside the years 1678 to 2262"
-	whyNumber     = "is a number"
+	whyNumber     = "is not text"
 )
+
+// zones are those that formats have named, by their names. They are loaded when a
+// format is parsed, and none is ever forgotten: there are 600.
+var (
+	zones     atomic.Pointer[map[string]*zone.Zone]
+	loadZones sync.Mutex
+)
+
+// zoneNamed returns a zone of the database, or nil.
+func zoneNamed(name string) *zone.Zone {
+	if known := zones.Load(); known != nil && (*known)[name] != nil {
+		return (*known)[name]
+	}
+	z := zone.Load(name)
+	if z == nil {
+		return nil
+	}
+	loadZones.Lock()
+	defer loadZones.Unlock()
+	more := map[string]*zone.Zone{name: z}
+	if known := zones.Load(); known != nil {
+		for n, other := range *known {
+			more[n] = other
+		}
+	}
+	zones.Store(&more)
+	return z
+}
+
+// zone returns the time zone that the format names, if it does.
+func (f format) zone() (z *zone.Zone, local bool) {
+	name, local := strings.CutPrefix(string(f), localPrefix)
+	if !local {
+		return nil, false
+	}
+	if z = zoneNamed(name); z == nil {
+		panic("timestamp: unknown zone " + name)
+	}
+	return z, true
+}
 
 // places says of a number in this format that its unit is 10^places ns.
 func (f format) places() (places int, ok bool) {
@@ -100,19 +148,17 @@ func (f format) time(value []byte) (t watermark.Time, why string) {
 		return decimal(value, 3)
 	case unixNanos:
 		return decimal(value, 0)
-	case rfc3339:
-		return text(value)
 	case int64BE:
 		return bigEndian(value)
 	}
-	panic("timestamp: unknown format " + string(f))
+	return f.text(value)
 }
 
-// millisOrText reads decimal milliseconds, and RFC 3339 if that is what the
-// value looks like: the T stands where no decimal number has one.
+// millisOrText reads decimal milliseconds, and text if that is what the value looks
+// like: behind the date stands what no decimal number has.
 func millisOrText(value []byte) (watermark.Time, string) {
-	if len(value) > 10 && value[10] == 'T' {
-		return text(value)
+	if len(value) > 10 && (value[10]|0x20 == 't' || value[10] == ' ') {
+		return unixMillis.text(value)
 	}
 	t, why := decimal(value, 6)
 	if why == whyNotDecimal {
@@ -242,22 +288,6 @@ func nanos(point []byte, places int, negative bool) (n uint64, ok bool) {
 		n++
 	}
 	return n, len(rest)+len(rest2) == 0
-}
-
-// text reads RFC 3339 as time.Parse does, with the two liberties that takes: a
-// comma before the fraction, and an hour of one digit. Digits beyond a
-// nanosecond are cut off. A leap second (:60) is refused, for Unix time has no
-// room for it. Nothing is allocated unless the zone is off by a part of an hour.
-func text(value []byte) (watermark.Time, string) {
-	var t time.Time
-	if t.UnmarshalText(value) != nil {
-		return watermark.None, whyNotRFC3339
-	}
-	ns := t.UnixNano() // turns round outside its range, so that the way back leads elsewhere
-	if !time.Unix(0, ns).Equal(t) || ns == int64(watermark.None) {
-		return watermark.None, whyOutside
-	}
-	return watermark.Time(ns), ""
 }
 
 func bigEndian(value []byte) (watermark.Time, string) {

@@ -2,12 +2,17 @@ package timestamp
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
+	"errors"
 	"math"
 	"math/big"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -42,7 +47,10 @@ func TestFormats(t *testing.T) {
 		{unixMillis, "18446744073709551616", 0, whyOutside},
 		{unixMillis, strings.Repeat("9", 500), 0, whyOutside},
 		{unixMillis, "2023-11-14T22:13:20Z", 1700000000 * sec, ""},
-		{unixMillis, "2023-11-14T22:13Z", 0, whyNotRFC3339},
+		{unixMillis, "2023-11-14T22:13Z", 1699999980 * sec, ""},
+		{unixMillis, "2023-11-14 22:13:20Z", 1700000000 * sec, ""},
+		{unixMillis, "2023-11-14t22:13:20z", 1700000000 * sec, ""},
+		{unixMillis, "2023-11-14T22:13:20", 0, whyNoZone},
 		{unixMillis, "", 0, whyEmpty},
 		{unixMillis, " 1700000000123", 0, whyNotMillis},
 		{unixMillis, "1700000000123\n", 0, whyNotMillis},
@@ -86,21 +94,92 @@ func TestFormats(t *testing.T) {
 		{rfc3339, "1969-12-31T23:59:59.999999999Z", -1, ""},
 		{rfc3339, "2024-02-29T00:00:00Z", 1709164800 * sec, ""},
 		{rfc3339, "2023-02-29T00:00:00Z", 0, whyNotRFC3339},
-		{rfc3339, "2016-12-31T23:59:60Z", 0, whyNotRFC3339}, // a leap second
+		{rfc3339, "2016-12-31T23:59:60Z", 1483228800 * sec, ""}, // a leap second is the next one
+		{rfc3339, "2016-12-31T23:59:60.5Z", 1483228800*sec + sec/2, ""},
+		{rfc3339, "2017-01-01T00:59:60+01:00", 1483228800 * sec, ""},
+		{rfc3339, "2016-12-31T23:59:61Z", 0, whyNotRFC3339},
+		{rfc3339, "2262-04-11T23:47:15.999999999Z", 9223372035*sec + 999999999, ""},
+		{rfc3339, "2262-04-11T23:47:17Z", 0, whyOutside},
+		{rfc3339, "1677-09-21T00:12:44Z", -9223372036 * sec, ""},
+		{rfc3339, "1677-09-21T00:12:43.2Z", math.MinInt64 + 1 + 54775807, ""},
+		{rfc3339, "1677-09-21T00:12:42.999999999Z", 0, whyOutside},
 		{rfc3339, "2262-04-11T23:47:16.854775807Z", math.MaxInt64, ""},
 		{rfc3339, "2262-04-11T23:47:16.854775808Z", 0, whyOutside},
 		{rfc3339, "1677-09-21T00:12:43.145224193Z", math.MinInt64 + 1, ""},
 		{rfc3339, "1677-09-21T00:12:43.145224192Z", 0, whyOutside},
 		{rfc3339, "9999-12-31T23:59:59Z", 0, whyOutside},
 		{rfc3339, "0001-01-01T00:00:00Z", 0, whyOutside},
-		{rfc3339, "2023-11-14T22:13:20", 0, whyNotRFC3339}, // no zone: whose clock?
-		{rfc3339, "2023-11-14 22:13:20Z", 0, whyNotRFC3339},
-		{rfc3339, "2023-11-14t22:13:20z", 0, whyNotRFC3339},
+		{rfc3339, "2023-11-14T22:13:20", 0, whyNoZone}, // whose clock?
+		{rfc3339, "2023-11-14T22:13", 0, whyNoZone},
+		{rfc3339, "2023-11-14 22:13:20.5", 0, whyNoZone},
+		{rfc3339, "2023-11-14T22:13:20[Europe/Paris]", 0, whyNoZone}, // which of two, where the clock is set back?
+		{rfc3339, "2023-11-14 22:13:20Z", 1700000000 * sec, ""},
+		{rfc3339, "2023-11-14t22:13:20z", 1700000000 * sec, ""},
+		{rfc3339, "2023-11-14t22:13:20.25z", 1700000000*sec + sec/4, ""},
+		{rfc3339, "2023-11-14  22:13:20Z", 0, whyNotRFC3339},
+		{rfc3339, "2023-11-14_22:13:20Z", 0, whyNotRFC3339},
+		{rfc3339, "2023-11-14T22:13Z", 1699999980 * sec, ""}, // java.time leaves out zeros
+		{rfc3339, "2023-11-14T22:13+00:00", 1699999980 * sec, ""},
+		{rfc3339, "2023-11-14T22Z", 0, whyNotRFC3339},
+		{rfc3339, "2023-11-14T22:13:Z", 0, whyNotRFC3339},
+		{rfc3339, "2023-11-14T22:13.5Z", 0, whyNotRFC3339},
+		{rfc3339, "2023-11-14Z", 0, whyNotRFC3339},
+		{rfc3339, "2023-11-14", 0, whyNotRFC3339},
+		{rfc3339, "20231114T221320Z", 0, whyNotRFC3339},
+		{rfc3339, "2023-11-14 22:13:20+00", 1700000000 * sec, ""}, // Postgres
+		{rfc3339, "2023-11-15T03:43:20+0530", 1700000000 * sec, ""},
+		{rfc3339, "2023-11-14T14:13:20-08", 1700000000 * sec, ""},
+		{rfc3339, "2023-11-14 22:13:20 +0000", 1700000000 * sec, ""}, // Ruby
+		{rfc3339, "2023-11-14 22:13:20 UTC", 1700000000 * sec, ""},
+		{rfc3339, "2023-11-14 22:13:20UTC", 0, whyNotRFC3339},
+		{rfc3339, "2023-11-14 22:13:20 CET", 0, whyNotRFC3339},
+		{rfc3339, "2023-11-14 22:13:20 ", 0, whyNotRFC3339},
+		{rfc3339, "2023-11-14T22:13:20-00:00", 1700000000 * sec, ""},
+		{rfc3339, "2023-11-14T22:22:41+00:09:21", 1700000000 * sec, ""}, // java.time, before zones had hours
+		{rfc3339, "2023-11-14T23:13:20+01:00[Europe/Paris]", 1700000000 * sec, ""},
+		{rfc3339, "2023-11-14T22:13:20Z[UTC]", 1700000000 * sec, ""},
+		{rfc3339, "2023-11-14T23:13:20+01:00[Europe/Paris][u-ca=iso8601]", 1700000000 * sec, ""},
+		{rfc3339, "2023-11-14T23:13:20+01:00[America/Havana]", 1700000000 * sec, ""}, // the offset decides
+		{rfc3339, "2023-11-14T23:13:20+01:00[!Europe/Paris]", 0, whyNotRFC3339},
+		{rfc3339, "2023-11-14T23:13:20+01:00[]", 0, whyNotRFC3339},
+		{rfc3339, "2023-11-14T23:13:20+01:00[Europe/Paris", 0, whyNotRFC3339},
+		{rfc3339, "2023-11-14T23:13:20+01:00[Europe/Paris]x", 0, whyNotRFC3339},
+		{rfc3339, "2023-11-14T23:13:20[x]Z", 0, whyNotRFC3339},
+		{rfc3339, "2023-11-14T22:13:20+24:00", 0, whyOffset},
+		{rfc3339, "2023-11-14T22:13:20+01:60", 0, whyOffset},
+		{rfc3339, "2023-11-14T22:13:20-99:00", 0, whyOffset},
+		{rfc3339, "2023-11-14T22:13:20+23:59", 1699913660 * sec, ""},
+		{rfc3339, "2023-11-14T22:13:20+1:00", 0, whyNotRFC3339},
+		{rfc3339, "2023-11-14T22:13:20+010", 0, whyNotRFC3339},
+		{rfc3339, "2023-11-14T22:13:20+01:0", 0, whyNotRFC3339},
+		{rfc3339, "2023-11-14T22:13:20+01:", 0, whyNotRFC3339},
+		{rfc3339, "2023-11-14T22:13:20+", 0, whyNotRFC3339},
+		{rfc3339, "2023-11-14T24:00:00Z", 0, whyNotRFC3339},
+		{rfc3339, "2023-11-14T22:60:20Z", 0, whyNotRFC3339},
+		{rfc3339, "2023-13-14T22:13:20Z", 0, whyNotRFC3339},
+		{rfc3339, "2023-00-14T22:13:20Z", 0, whyNotRFC3339},
+		{rfc3339, "2023-11-00T22:13:20Z", 0, whyNotRFC3339},
+		{rfc3339, "2023-11-31T22:13:20Z", 0, whyNotRFC3339},
+		{rfc3339, "+2023-11-14T22:13:20Z", 0, whyNotRFC3339},
 		{rfc3339, "2023-11-14T22:13:20,5Z", 1700000000*sec + sec/2, ""},
 		{rfc3339, "2023-11-14T2:13:20Z", 1699928000 * sec, ""},
-		{rfc3339, "2023-11-14T22:13:20+99:00", 0, whyNotRFC3339},
 		{rfc3339, "1700000000123", 0, whyNotRFC3339},
 		{rfc3339, "", 0, whyEmpty},
+
+		{"local:Europe/Paris", "2023-11-14T23:13:20", 1700000000 * sec, ""},
+		{"local:Europe/Paris", "2023-11-14 23:13:20.123456789", 1700000000*sec + 123456789, ""},
+		{"local:Europe/Paris", "2023-11-14T23:13", 1699999980 * sec, ""},
+		{"local:Europe/Paris", "2023-11-14T22:13:20Z", 1700000000 * sec, ""},        // it says so itself
+		{"local:Europe/Paris", "2025-03-30T02:30:00.5", 1743298200*sec + sec/2, ""}, // never shown: half an hour behind the change
+		{"local:Europe/Paris", "2025-10-26T02:30:00.5", 1761438600*sec + sec/2, ""}, // shown twice: the first
+		{"local:Europe/Paris", "1969-12-31T23:59:59.999999999", -3600*sec - 1, ""},
+		{"local:Europe/Paris", "2262-04-12T01:47:16.854775807", math.MaxInt64, ""},
+		{"local:Europe/Paris", "2262-04-12T01:47:16.854775808", 0, whyOutside},
+		{"local:UTC", "2016-12-31T23:59:60", 1483228800 * sec, ""},
+		{"local:Etc/GMT+5", "2023-11-14T17:13:20", 1700000000 * sec, ""},
+		{"local:Europe/Paris", "2023-11-14T23:13:20[Europe/Rome]", 1700000000 * sec, ""},
+		{"local:Europe/Paris", "2023-11-14", 0, whyNotRFC3339},
+		{"local:Europe/Paris", "1700000000123", 0, whyNotRFC3339},
 
 		{int64BE, be(1700000000123), 1700000000123 * ms, ""},
 		{int64BE, be(-1), -ms, ""},
@@ -173,25 +252,99 @@ func FuzzDecimalRoundTrip(f *testing.F) {
 	})
 }
 
-// FuzzRFC3339 holds the reading of text against time.Parse: both take the same
-// values for the same instants, but for those outside the range.
+// FuzzRFC3339 holds our grammar against package time: what that takes we take for the same
+// instant, but for impossible offsets; and whatever else we take, it takes once the liberties
+// are mended.
 func FuzzRFC3339(f *testing.F) {
 	for _, s := range []string{
-		"2023-11-14T22:13:20Z", "2023-11-15T03:43:20.123456789+05:30", "2023-11-14T22:13:20,5Z",
+		"2023-11-14T22:13:20Z", "2023-11-15T03:43:20.123456789+05:30", "2023-11-14T22:13:20,5Z", "2023-11-14T22:13Z",
 		"2016-12-31T23:59:60Z", "2262-04-11T23:47:16.854775808Z", "2023-11-14T2:13:20Z", "2023-11-14T22:13:20+24:00",
+		"2023-11-14 22:13:20 UTC", "2023-11-14t22:13:20.5z", "2023-11-14 22:13:20+00", "2023-11-14T22:13:20-0830",
+		"2023-11-14T23:13:20+01:00[Europe/Paris]", "2023-11-14T22:13:20+00:09:21", "2023-11-14T22:13:20",
+		"1677-09-21T00:12:43.145224193Z", "0000-01-01T00:00:00Z",
 	} {
 		f.Add(s)
 	}
 	first, last := time.Unix(0, math.MinInt64+1), time.Unix(0, math.MaxInt64)
 	f.Fuzz(func(t *testing.T, value string) {
-		got, why := text([]byte(value))
+		got, why := rfc3339.time([]byte(value))
+		if len(value) == 0 {
+			return
+		}
 		want, err := time.Parse(time.RFC3339, value)
+		if err == nil && impossible.MatchString(value) {
+			if why != whyOffset {
+				t.Fatalf("%q: %q", value, why)
+			}
+			return
+		}
+		if err != nil {
+			if want, err = twinOfText(value); (err == nil) != (why == "" || why == whyOutside) {
+				t.Fatalf("%q: %q, the twin says %v, %v", value, why, want, err)
+			}
+		}
 		outside := err == nil && (want.Before(first) || want.After(last))
 		switch {
-		case (why == whyNotRFC3339) != (err != nil), (why == whyOutside) != outside:
-			t.Fatalf("%q: %q, time.Parse says %v, %v", value, why, want, err)
+		case (why == whyOutside) != outside, err == nil && why != "" && !outside:
+			t.Fatalf("%q: %q, package time says %v, %v", value, why, want, err)
 		case why == "" && !time.Unix(0, int64(got)).Equal(want):
-			t.Fatalf("%q = %d, time.Parse says %v", value, got, want)
+			t.Fatalf("%q = %d, package time says %v", value, got, want)
+		}
+	})
+}
+
+var (
+	impossible = regexp.MustCompile(`[+-](24:\d\d|\d\d:60)$`)
+	liberties  = regexp.MustCompile(`^(\d{4}-\d\d-\d\d)[Tt ](\d{1,2}:\d\d)(?:(:\d\d)((?:[.,]\d+)?))?(?:( UTC)| ?(?:[Zz]|([+-][01]\d|[+-]2[0-3])(?::?([0-5]\d)(?::([0-5]\d))?)?)(?:\[[\w/+=.:~-]+\])*)$`)
+)
+
+// twinOfText puts a text into the one shape that package time takes.
+func twinOfText(value string) (time.Time, error) {
+	m := liberties.FindStringSubmatch(value)
+	if m == nil {
+		return time.Time{}, errors.New("not in the grammar")
+	}
+	date, clock, second, fraction, hours, minutes, seconds := m[1], m[2], m[3], m[4], m[6], m[7], m[8]
+	leap := time.Duration(0)
+	switch second {
+	case "":
+		second = ":00"
+	case ":60":
+		second, leap = ":59", time.Second
+	}
+	offset, err := time.ParseDuration(cmp.Or(hours, "+00") + "h" + cmp.Or(minutes, "0") + "m" + cmp.Or(seconds, "0") + "s")
+	if err != nil {
+		return time.Time{}, err
+	}
+	t, err := time.Parse(time.RFC3339, date+"T"+clock+second+fraction+"Z")
+	return t.Add(leap - offset), err
+}
+
+// TestTextTwin does the same for texts that are put together of pieces, most of which fit.
+func TestTextTwin(t *testing.T) {
+	pieces := [][]string{
+		{"2023-11-14", "2024-02-29", "2023-02-29", "2262-04-11", "1677-09-21", "1969-12-31", "0000-01-01", "2023-1-14", "2023-00-10", "9999-12-31"},
+		{"T", "t", " ", "", "_", "  "},
+		{"22:13", "2:13", "23:59", "24:00", "00:12", "23:60", "22", "23:47"},
+		{":20", ":60", ":61", "", ":43", ":16", ":", ":7"},
+		{"", ".5", ",5", ".123456789", ".1234567899", ".854775807", ".854775808", ".145224193", ".145224192", ".", ".x"},
+		{"Z", "z", "", " ", " Z", " UTC", "UTC", "+00", "+0530", "-08:00", " +0100", "+23:59", "+24:00", "+01:60", "+1:00", "-00:09:21", "+", "+01:"},
+		{"", "", "", "[Europe/Paris]", "[UTC]", "[Europe/Paris][u-ca=iso8601]", "[]", "[!x]", "x", "["},
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		value := ""
+		for _, some := range pieces {
+			value += rapid.SampledFrom(some).Draw(t, "piece")
+		}
+		got, why := rfc3339.time([]byte(value))
+		want, err := twinOfText(value)
+		switch {
+		case err != nil && (why == "" || why == whyOutside), err == nil && why != "" && why != whyOutside:
+			t.Fatalf("%q: %q, the twin says %v, %v", value, why, want, err)
+		case why == "" && !time.Unix(0, int64(got)).Equal(want):
+			t.Fatalf("%q = %d, the twin says %v", value, got, want)
+		case why == whyOutside && want.Year() > 1677 && want.Year() < 2262:
+			t.Fatalf("%q is outside", value)
 		}
 	})
 }

@@ -32,11 +32,21 @@ func (h header) value(r *kgo.Record) (t watermark.Time, present bool, err error)
 	if found == nil {
 		return watermark.None, false, nil
 	}
-	t, why := h.format.time(found.Value)
+	value := h.unquoted(found.Value)
+	t, why := h.format.time(value)
 	if why != "" {
-		return watermark.None, true, fmt.Errorf("header %q with %s %s (read as %s)", h.name, quoted(found.Value), why, h.format)
+		return watermark.None, true, fmt.Errorf("header %q %s", h.name, h.format.refusal(value, why))
 	}
 	return t, true, nil
+}
+
+// unquoted leaves out a pair of double quotes: serializers for JSON, as Spring has them for
+// headers, put text into one.
+func (h header) unquoted(value []byte) []byte {
+	if n := len(value); h.format != int64BE && n >= 2 && value[0] == '"' && value[n-1] == '"' {
+		return value[1 : n-1]
+	}
+	return value
 }
 
 func lastHeader(headers []kgo.RecordHeader, name string) *kgo.RecordHeader {

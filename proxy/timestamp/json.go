@@ -100,7 +100,7 @@ func (j *jsonField) time(r *kgo.Record) (t watermark.Time, present bool, err err
 	// No copy: nothing of it is kept, and nothing changes the value meanwhile.
 	text := unsafe.String(unsafe.SliceData(value), len(value))
 	if !gjson.Valid(text) {
-		return watermark.None, true, fmt.Errorf("%w: the value %s is not JSON (looked for %s)", ErrInvalid, quoted(value), j.path)
+		return watermark.None, true, fmt.Errorf("%w: the value (%s) is not JSON (looked for %s)", ErrInvalid, kindOf(value), j.path)
 	}
 	for _, name := range j.names {
 		text = member(text, name)
@@ -111,16 +111,32 @@ func (j *jsonField) time(r *kgo.Record) (t watermark.Time, present bool, err err
 	case gjson.Null: // or not there
 		return watermark.None, false, nil
 	case gjson.Number:
-		t, why = j.format.number(unsafe.Slice(unsafe.StringData(found.Raw), len(found.Raw)))
+		number := unsafe.Slice(unsafe.StringData(found.Raw), len(found.Raw))
+		if t, why = j.format.number(number); why != "" {
+			why = j.format.refusal(number, why)
+		}
 	case gjson.String:
-		t, why = j.format.time(unsafe.Slice(unsafe.StringData(found.Str), len(found.Str)))
+		text := unsafe.Slice(unsafe.StringData(found.Str), len(found.Str))
+		if t, why = j.format.time(text); why != "" {
+			why = j.format.refusal(text, why)
+		}
 	default:
-		why = "is neither a number nor a string"
+		why = "is " + kindOfJSON(found) + ", and neither a number nor text"
 	}
 	if why != "" {
-		return watermark.None, true, fmt.Errorf("%w: field %s with %s %s (read as %s)", ErrInvalid, j.path, quoted([]byte(found.Raw)), why, j.format)
+		return watermark.None, true, fmt.Errorf("%w: field %s %s", ErrInvalid, j.path, why)
 	}
 	return t, true, nil
+}
+
+func kindOfJSON(found gjson.Result) string {
+	switch {
+	case found.IsObject():
+		return "an object"
+	case found.IsArray():
+		return "an array"
+	}
+	return "true or false"
 }
 
 // member returns a member of an object or an element of an array as it is

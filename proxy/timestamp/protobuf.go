@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -318,12 +319,12 @@ func (f *protoFound) time(s *protoStep) (t watermark.Time, why string) {
 		return f.timestamp()
 	case protoreflect.StringKind, protoreflect.BytesKind:
 		if t, why = s.unit.time(f.text); why != "" {
-			why = fmt.Sprintf("with %s %s", quoted(f.text), why)
+			why = s.unit.refusal(f.text, why)
 		}
 		return t, why
 	case protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
 		if n = int64(f.number); n < 0 {
-			return watermark.None, fmt.Sprintf("with %d %s", f.number, whyOutside)
+			return watermark.None, s.unit.refusal(strconv.AppendUint(nil, f.number, 10), whyOutside)
 		}
 	case protoreflect.Sint64Kind:
 		n = protowire.DecodeZigZag(f.number)
@@ -337,7 +338,7 @@ func (f *protoFound) time(s *protoStep) (t watermark.Time, why string) {
 		n = int64(f.number)
 	}
 	if t, why = s.unit.integer(n); why != "" {
-		why = fmt.Sprintf("with %d %s", n, why)
+		why = s.unit.refusalOf(n, why)
 	}
 	return t, why
 }
@@ -347,11 +348,11 @@ func (f *protoFound) time(s *protoStep) (t watermark.Time, why string) {
 func (f *protoFound) timestamp() (watermark.Time, string) {
 	seconds, nanos := int64(f.number), int32(f.nanos)
 	if nanos < 0 || nanos > 999_999_999 {
-		return watermark.None, fmt.Sprintf("with nanos %d %s", nanos, whyTimestampOff)
+		return watermark.None, "with nanos below 0 or above 999999999 " + whyTimestampOff
 	}
 	const most = 1 << 34 // s; far outside, and far from overflow
 	if seconds < -most || seconds > most {
-		return watermark.None, fmt.Sprintf("with seconds %d %s", seconds, whyOutside)
+		return watermark.None, whyOutside
 	}
 	t, why := unixSeconds.integer(seconds)
 	if seconds < 0 { // the smallest second may begin outside
@@ -360,7 +361,7 @@ func (f *protoFound) timestamp() (watermark.Time, string) {
 		}
 	}
 	if why != "" || int64(t) > int64(watermark.Max)-int64(nanos) {
-		return watermark.None, fmt.Sprintf("with seconds %d %s", seconds, whyOutside)
+		return watermark.None, whyOutside
 	}
 	return t + watermark.Time(nanos), ""
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/agext/levenshtein"
+
+	"github.com/tidemarkhq/tidemark/emit/zone"
 )
 
 // Parse reads a comma-separated list of sources, asked in this order:
@@ -18,7 +20,8 @@ import (
 //	timestamp                the record's own timestamp
 //
 // FORMAT is a known word after the last colon, so that a name may contain
-// colons: unix-ms (the default), unix-s, unix-us, unix-ns, rfc3339 or int64-be.
+// colons: unix-ms (the default), unix-s, unix-us, unix-ns, rfc3339, int64-be, or
+// local:ZONE with a zone of the time zone database.
 // The error joins one error for every source that is wrong.
 func Parse(spec string) (*Extractor, error) {
 	var e Extractor
@@ -88,13 +91,23 @@ func parseSource(text string) (source, error) {
 // cutFormat splits what follows the kind of a source into name and format.
 func cutFormat(text, rest, what string, otherwise format) (name string, f format, err error) {
 	name, f = rest, otherwise
-	if i := strings.LastIndexByte(rest, ':'); i >= 0 {
-		word := rest[i+1:]
-		if slices.Contains(formats, format(word)) {
-			name, f = rest[:i], format(word)
-		} else if meant, ok := misspelt(word); ok {
-			return "", "", fmt.Errorf("%s: %q is not a format; %s is (a %s that is really called %q needs its format written out)", text, word, meant, what, rest)
+	at := strings.LastIndexByte(rest, ':')
+	word := rest[at+1:]
+	local := strings.LastIndex(":"+rest, ":"+localPrefix)
+	switch {
+	case at >= 0 && slices.Contains(formats, format(word)):
+		name, f = rest[:at], format(word)
+	case local >= 0:
+		name, word = (":" + rest)[:local], rest[local+len(localPrefix):]
+		name, f = strings.TrimPrefix(name, ":"), format(localPrefix+word)
+		if zoneNamed(word) == nil {
+			return "", "", fmt.Errorf("%s: %q is not a time zone; %s", text, word, zoneHint(word))
 		}
+	case at >= 0:
+		err = notAFormat(text, rest, what, word)
+	}
+	if err != nil {
+		return "", "", err
 	}
 	if name == "" {
 		return "", "", fmt.Errorf("%s: the name of the %s is missing", text, what)
@@ -102,16 +115,102 @@ func cutFormat(text, rest, what string, otherwise format) (name string, f format
 	return name, f, nil
 }
 
-// misspelt finds the format that word was probably meant to be. Taken as part
-// of the name, a slip of the finger would leave the header or field absent
-// from every record, and the next source would be used unnoticed.
-func misspelt(word string) (format, bool) {
-	const slips = 2
+// notAFormat refuses what was probably meant for a format: taken as a part of the name, it
+// would leave the header or field absent from every record, and the next source would be
+// used unnoticed. Whoever means the name writes a format behind it.
+func notAFormat(text, rest, what, word string) error {
+	wayOut := fmt.Sprintf("a %s that is really called %q needs its format written out: %s:%s", what, rest, text, unixMillis)
+	if first, _, _ := strings.Cut(rest, ":"); slices.Contains(formats, format(first)) {
+		return fmt.Errorf("%s: the format %s stands before the name and belongs behind it (%s)", text, first, wayOut)
+	}
+	if meant := misspelt(word); len(meant) > 0 {
+		return fmt.Errorf("%s: %q is not a format; %s is (%s)", text, word, strings.Join(meant, " or "), wayOut)
+	}
+	return nil
+}
+
+// misspelt finds the formats that word was probably meant to be: the nearest of ours, or
+// those for which others use it.
+func misspelt(word string) (meant []string) {
 	word = strings.ToLower(word)
+	if meant = foreign(word); meant != nil {
+		return meant
+	}
+	const slips = 2
+	fewest := slips
+	word = strings.NewReplacer("_", "-", " ", "-").Replace(word)
 	for _, f := range formats {
-		if levenshtein.Distance(word, string(f), nil) <= slips {
-			return f, true
+		switch d := levenshtein.Distance(word, string(f), nil); {
+		case d < fewest:
+			meant, fewest = []string{string(f)}, d
+		case d == fewest:
+			meant = append(meant, string(f))
 		}
 	}
-	return "", false
+	return meant
+}
+
+// units are what others call the units of a number.
+var units = map[format][]string{
+	unixSeconds: {"s", "sec", "secs", "second", "seconds"},
+	unixMillis:  {"ms", "msec", "msecs", "milli", "millis", "millisecond", "milliseconds"},
+	unixMicros:  {"us", "µs", "μs", "usec", "usecs", "micro", "micros", "microsecond", "microseconds"},
+	unixNanos:   {"ns", "nsec", "nsecs", "nano", "nanos", "nanosecond", "nanoseconds"},
+}
+
+// others are what else stands for a format elsewhere.
+var others = map[string][]string{
+	string(rfc3339): {
+		"iso", "iso8601", "isoinstant", "isodatetime", "isooffsetdatetime", "rfc3339nano", "rfc9557", "datetime", "instant",
+		"offsetdatetime", "zoneddatetime", "timestamptz", "w3cdtf", "xsddatetime",
+	},
+	string(int64BE): {"int64", "int64be", "long", "longbe", "be", "bigendian", "longserializer", "uint64be"},
+	localPrefix + "ZONE (like " + localPrefix + "Europe/Paris)": {"local", "localtime", "localdatetime", "localtimestamp"},
+}
+
+// foreign finds the formats that others call so: epoch_millis, seconds, ISO-8601.
+func foreign(word string) (meant []string) {
+	word = strings.NewReplacer("_", "", "-", "", " ", "", ".", "").Replace(word)
+	for name, words := range others {
+		if slices.Contains(words, word) {
+			return []string{name}
+		}
+	}
+	unit := word
+	for _, since := range []string{"unix", "epoch", "posix"} {
+		unit = strings.TrimPrefix(unit, since)
+	}
+	if long, is := strings.CutPrefix(strings.TrimPrefix(unit, "time"), "stamp"); is && len(long) > 1 { // "timestamps" are none
+		unit = long
+	}
+	for f, words := range units {
+		if slices.Contains(words, unit) {
+			return []string{string(f)}
+		}
+	}
+	if slices.Contains([]string{"unix", "epoch", "posix", "unixtime", "unixepoch", "epochtime", "posixtime", "unixtimestamp", "epochtimestamp"}, word) {
+		return []string{string(unixSeconds), string(unixMillis)} // seconds to most, but not to all
+	}
+	return nil
+}
+
+// zoneHint says what may have been meant for a time zone.
+func zoneHint(word string) string {
+	best, fewest := "", 1+len(word)/4
+	for _, name := range zone.Names() {
+		d := levenshtein.Distance(strings.ToLower(word), strings.ToLower(name), nil)
+		if _, city, _ := strings.Cut(name, "/"); word != "" && strings.EqualFold(city, word) {
+			d = 0
+		}
+		if d < fewest {
+			best, fewest = name, d
+		}
+	}
+	switch {
+	case best != "":
+		return best + " is"
+	case word != "" && strings.ContainsAny(word[:1], "+-0123456789"):
+		return "a fixed offset has a name with the sign turned round: " + localPrefix + "Etc/GMT-1 is one hour ahead of UTC"
+	}
+	return "it takes a name of the time zone database, like " + localPrefix + "Europe/Berlin"
 }
