@@ -180,6 +180,7 @@ func (s *session) resume(r *recovery.Resumption) {
 	default:
 		p.since = s.now()
 		p.work(s.line, s.engine.Assign(snap, p.since), p.since)
+		p.path.Earlier = r.Earlier
 		s.install(p)
 		delete(s.suspended, p.Source)
 		s.reporter.Logger.Debug("partition assigned", "topic", p.Topic, "partition", p.Partition, "committed_offset", snap.Low,

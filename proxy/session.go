@@ -132,7 +132,7 @@ func newSession(cfg config.Config, adm *kadm.Client, topics map[string]preflight
 	extract := proc.extractor(cfg)
 	s.admin = &group.Admin{Config: cfg, Kadm: adm, Reporter: s.reporter, Topics: topics, Atomic: cfg.Delivery == config.ExactlyOnce}
 	s.member = group.NewMember(s.admin)
-	s.loader = &recovery.Loader{Admin: s.admin, Cluster: s.cluster, Fingerprint: extract.Fingerprint(), WallClock: s.wallClock}
+	s.loader = &recovery.Loader{Admin: s.admin, Cluster: s.cluster, Fingerprint: extract.Fingerprint(), Earlier: extract.Earlier(), WallClock: s.wallClock}
 	s.stopAt(context.Background())
 	s.rivals = &group.Rivals{Admin: s.admin, Cluster: s.cluster, Now: s.now, EndWith: s.endWith}
 	s.watcher = group.NewWatcher(s.now, s.reporter, s.member.Wake)

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -103,6 +104,7 @@ type Partition struct {
 	Ledger  *status.Ledger
 	Clocks  clocks.Gathering
 	Gate    Gate    // nil: none
+	Earlier bool    // it replays a commit of a version that read some event times otherwise
 	AtEnd   bool    // reading had reached the end of the log at the last poll
 	Dropped int64   // duplicates since the last commit; the caller resets it
 	Asked   Outcome // what the last Kind is about; the next call changes it
@@ -149,10 +151,14 @@ func (p *Partition) Lost(err error) error {
 // begins. A release that was interrupted may be finished now: see Release.
 func (p *Partition) EndReplay(logEnd int64) (lost bool, err error) {
 	had := p.State.Owed()
-	accept := p.line.Config.OnDataLoss == config.LossContinues
+	accept := p.line.Config.OnDataLoss == config.LossContinues && !p.Earlier
 	loss := p.State.EndReplay(logEnd, accept)
 	if loss == nil {
 		return false, nil
+	}
+	if p.Earlier {
+		return false, fault.Usage(fmt.Errorf("replay %s partition %d: %w: %w", p.Topic, p.Partition, loss, errEarlier),
+			"run the version of before until nothing is held (stop the producers until the lag is 0), then this one; or begin a new epoch (see Updating in docs/operations.md)")
 	}
 	if accept {
 		p.Ledger.Lose(int64(had - p.State.Owed()))
@@ -163,6 +169,9 @@ func (p *Partition) EndReplay(logEnd int64) (lost bool, err error) {
 	p.line.Invalid.Lost += loss.Records()
 	return true, nil
 }
+
+// errEarlier says that an upgrade cannot go on from what was held.
+var errEarlier = errors.New("an earlier version held them, which read some event times otherwise")
 
 // AcceptLoss ends the replay of a partition whose log ends at an offset, and returns how many
 // records are missing. The caller has reported them, and counts them.

@@ -23,7 +23,9 @@ type Loader struct {
 	Admin       *group.Admin
 	Cluster     *preflight.Cluster
 	Fingerprint [4]byte // of the event-time sources
-	WallClock   func() time.Time
+	// Earlier are those that earlier versions of Tidemark gave the same sources.
+	Earlier   [][4]byte
+	WallClock func() time.Time
 
 	abortedAt time.Time
 	listed    listings                        // during a Load
@@ -42,6 +44,9 @@ type Resumption struct {
 	Uncommitted bool
 	// NoOutput says that the outputs have no such partition yet.
 	NoOutput bool
+	// Earlier says that the commit was written by a version that read some event times
+	// otherwise. What it holds has to be found again by this one, or it cannot go on.
+	Earlier bool
 	// Away says why nothing is known yet but the offset of the commit: the leader of the
 	// partition, or of its outputs, does not answer.
 	Away error
@@ -117,6 +122,9 @@ func (l *Loader) resume(ctx context.Context, t preflight.Topic, n int32, was gro
 			p.Snapshot, p.Uncommitted = snap, p.adopt(was.Metadata)
 			return p, nil
 		}
+		if errors.Is(err, reorder.ErrFingerprint) && l.takeEarlier(&p, was) {
+			return p, nil
+		}
 		if !errors.Is(err, reorder.ErrRecreated) {
 			return p, l.refuse(&p, was, err)
 		}
@@ -129,6 +137,19 @@ func (l *Loader) resume(ctx context.Context, t preflight.Topic, n int32, was gro
 	p.Snapshot.Known = known
 	p.Begins, p.Uncommitted = true, true
 	return p, err
+}
+
+// takeEarlier takes up a commit of an earlier version, if it is one for the same sources.
+func (l *Loader) takeEarlier(p *Resumption, was group.Commit) bool {
+	for _, fingerprint := range l.Earlier {
+		scope := p.Scope
+		scope.Fingerprint = fingerprint
+		if snap, err := reorder.Decode(was.Metadata, was.Offset, was.LeaderEpoch, scope); err == nil {
+			p.Snapshot, p.Uncommitted, p.Earlier = snap, p.adopt(was.Metadata), true
+			return true
+		}
+	}
+	return false
 }
 
 // adopt compares the topic ids of a commit that was taken up and of the topic, and

@@ -74,14 +74,23 @@ func (e *Extractor) String() string {
 	return strings.Join(names, ",")
 }
 
+// Earlier returns the fingerprints that earlier versions of the parser gave the same sources.
+// What they made of bytes is another time for none; but some that were invalid are a time now,
+// or the reverse.
+func (e *Extractor) Earlier() [][4]byte {
+	means := e.meaning()
+	var all [][4]byte
+	for _, version := range []string{"1"} {
+		all = append(all, fingerprint(version, means))
+	}
+	return all
+}
+
 // Fingerprint identifies what turns bytes into event times: the sources, their
 // order and formats, time zones as the database has them, and the version of the parser. Two extractors with the
 // same fingerprint give every record the same event time.
 func (e *Extractor) Fingerprint() [4]byte {
-	means := e.String()
-	if e.UsesOnlyTimestamp() {
-		means += " of its producer" // see recordTimestamp
-	}
+	means := e.meaning()
 	if e.NeedsSchemas() {
 		means += " schemas " + schemaVersion
 	}
@@ -90,7 +99,18 @@ func (e *Extractor) Fingerprint() [4]byte {
 			means += fmt.Sprint(z.Eras) // another database may have other ones under the name
 		}
 	}
-	sum := sha256.Sum256([]byte("event time " + parserVersion + " " + means))
+	return fingerprint(parserVersion, means)
+}
+
+func (e *Extractor) meaning() string {
+	if e.UsesOnlyTimestamp() {
+		return e.String() + " of its producer" // see recordTimestamp
+	}
+	return e.String()
+}
+
+func fingerprint(version, means string) [4]byte {
+	sum := sha256.Sum256([]byte("event time " + version + " " + means))
 	return [4]byte(sum[:4])
 }
 
