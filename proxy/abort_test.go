@@ -206,6 +206,95 @@ func TestCoordinatorsMove(t *testing.T) {
 	}
 }
 
+// TestOffsetsWaitForTransactionBefore: brokers complete a transaction after they have answered
+// its end, which takes a while on a loaded machine. Until then they refuse the offsets that
+// the next one begins with if nothing has come out, and the client aborts it. To go back to
+// the commit then, and to try again at once, is a circle.
+func TestOffsetsWaitForTransactionBefore(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		s := c.start(topic, noDrain, "TIDEMARK_MAX_OUT_OF_ORDERNESS=10m", "TIDEMARK_COMMIT_INTERVAL=20ms")
+		var ended atomic.Pointer[time.Time]
+		completing := func() bool { at := ended.Load(); return at != nil && time.Since(*at) < 300*time.Millisecond }
+		c.fake.ControlKey(int16(kmsg.EndTxn), func(kmsg.Request) (kmsg.Response, error, bool) {
+			c.fake.KeepControl()
+			now := time.Now()
+			ended.Store(&now)
+			return nil, nil, false
+		})
+		asked := atomic.Int64{}
+		c.fake.ControlKey(int16(kmsg.DescribeTransactions), func(r kmsg.Request) (kmsg.Response, error, bool) {
+			c.fake.KeepControl()
+			asked.Add(1)
+			if !completing() {
+				return nil, nil, false
+			}
+			resp := r.ResponseKind().(*kmsg.DescribeTransactionsResponse)
+			state := kmsg.NewDescribeTransactionsResponseTransactionState()
+			state.TransactionalID, state.State = s.cfg.TransactionalID(), "PrepareCommit"
+			resp.TransactionStates = append(resp.TransactionStates, state)
+			return resp, nil, true
+		})
+		refused := c.fake.Fault(kfake.Fault{
+			Keys: []kmsg.Key{kmsg.TxnOffsetCommit}, Group: s.cfg.Group, Err: kerr.ConcurrentTransactions, Count: -1,
+			When: func(kmsg.Request) bool { return completing() },
+		})
+		base := time.Now().Add(-time.Hour).UnixMilli()
+		for ms := range int64(50) { // nothing of it comes out
+			c.produce(c.cl, record(topic, 0, base+ms, ""))
+			time.Sleep(50 * time.Millisecond)
+		}
+		c.awaitRead(s)
+		if n := s.proc.reporter.Snapshot().Aborts; n > 0 || refused.Hits() > 0 {
+			t.Errorf("%d commits were refused, %d aborted", refused.Hits(), n)
+		}
+		if ended.Load() == nil || asked.Load() < 10 {
+			t.Errorf("asked %d times whether the transaction before is over", asked.Load())
+		}
+		s.stop()
+	})
+}
+
+// TestAbortedCommitTellsWhy: the client hides why it aborted a commit, and the log has it
+// all the same.
+func TestAbortedCommitTellsWhy(t *testing.T) {
+	for _, test := range []struct {
+		key  kmsg.Key
+		err  *kerr.Error
+		want string
+	}{
+		{kmsg.TxnOffsetCommit, kerr.UnknownServerError, "it accepts heartbeats, so it refused the offsets"},
+		{kmsg.Heartbeat, kerr.IllegalGeneration, "ILLEGAL_GENERATION"},
+	} {
+		t.Run(test.key.Name(), func(t *testing.T) {
+			onFake(t, func(t *testing.T, c *cluster) {
+				topic := c.topic(1)
+				s := c.start(topic, noDrain)
+				base := time.Now().Add(-time.Hour).UnixMilli()
+				c.produce(c.cl, record(topic, 0, base, "first"))
+				c.awaitRead(s)
+				committing := atomic.Bool{}
+				c.fake.ControlKey(int16(kmsg.TxnOffsetCommit), func(kmsg.Request) (kmsg.Response, error, bool) {
+					c.fake.KeepControl()
+					committing.Store(true)
+					return nil, nil, false
+				})
+				c.fake.Fault(kfake.Fault{
+					Keys: []kmsg.Key{test.key}, Group: s.cfg.Group, Err: test.err, Count: 2,
+					When: func(kmsg.Request) bool { return test.key == kmsg.TxnOffsetCommit || committing.Load() },
+				})
+				c.produce(c.cl, record(topic, 0, base+10_000, "second"))
+				c.awaitRead(s)
+				if told := s.voice.heard("a commit was aborted"); len(told) == 0 || !strings.Contains(told[0], test.want) {
+					t.Errorf("the log says %q", told)
+				}
+				s.stop()
+				c.verify(s.cfg)
+			})
+		})
+	}
+}
+
 // The group throws the sidecar out while a commit waits for its records: the
 // commit fails, in bounded time, and the sidecar joins again.
 func TestThrownOutDuringCommit(t *testing.T) {

@@ -158,7 +158,7 @@ func (w *writer) transact(ctx, hard context.Context, shares []*Share) error {
 	}
 	w.doubtful = nil
 	if !committed {
-		return fault.ErrOffsetsRefused
+		return txn.WhyAborted(ctx, w.gts.Client(), w.cfg)
 	}
 	return nil
 }

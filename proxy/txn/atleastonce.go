@@ -24,7 +24,7 @@ type atLeastOnce struct {
 func (*atLeastOnce) Atomic() bool { return false }
 
 // Begin implements Committer. There is nothing to begin.
-func (*atLeastOnce) Begin(context.Context) error { return nil }
+func (*atLeastOnce) Begin(context.Context, bool) error { return nil }
 
 // Forget implements Committer. There is nothing to forget.
 func (*atLeastOnce) Forget(context.Context) error { return nil }

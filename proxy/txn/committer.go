@@ -7,8 +7,9 @@ import (
 
 // Committer commits: exactly once or at least once.
 type Committer interface {
-	// Begin opens a transaction, where there are transactions.
-	Begin(ctx context.Context) error
+	// Begin opens a transaction, where there are transactions. records: it begins with a
+	// record; otherwise, there are only offsets to commit.
+	Begin(ctx context.Context, records bool) error
 	// End ends what is open, after all records were acknowledged. With commit it commits
 	// offsets together with the records; without, it aborts them, as far as possible.
 	End(ctx context.Context, offsets []Offset, commit bool) (Result, error)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -29,20 +31,25 @@ type Membership struct {
 type exactlyOnce struct {
 	cfg      config.Config
 	gts      *kgo.GroupTransactSession
+	admin    *kadm.Client
 	group    Membership
 	reporter *fault.Reporter
 	limits   *Limits
 	retry    *retry
 
-	beginning, ending fault.Wait
-	doubted           int // large commits in a row that were aborted for an unknown reason
+	completing, beginning, ending fault.Wait
+
+	doubted int // large commits in a row that were aborted for an unknown reason
 }
 
 // Atomic implements Committer.
 func (*exactlyOnce) Atomic() bool { return true }
 
 // Begin implements Committer.
-func (c *exactlyOnce) Begin(context.Context) error {
+func (c *exactlyOnce) Begin(ctx context.Context, records bool) error {
+	if !records {
+		c.awaitCompletion(ctx)
+	}
 	defer c.reporter.Waits.Begin(c.beginning)()
 	if err := c.gts.Begin(); err != nil {
 		return fmt.Errorf("begin a transaction as %q: %w", c.cfg.TransactionalID(), err)
@@ -77,7 +84,7 @@ func (c *exactlyOnce) End(ctx context.Context, offsets []Offset, commit bool) (R
 		return Aborted, fault.Uncommittable(c.cfg, fmt.Errorf("end the transaction of %q: %w", c.cfg.TransactionalID(), err))
 	case !committed && !empty:
 		if try == kgo.TryCommit {
-			c.onAbort(len(offsets), size)
+			c.onAbort(ctx, len(offsets), size)
 		}
 		return Aborted, nil
 	}
@@ -85,16 +92,63 @@ func (c *exactlyOnce) End(ctx context.Context, offsets []Offset, commit bool) (R
 	return Committed, nil
 }
 
-// onAbort handles a commit that the client aborted. The client hides the reason: refused
-// offsets, UNKNOWN_SERVER_ERROR, or a refused heartbeat afterwards.
-func (c *exactlyOnce) onAbort(offsets, size int) {
-	c.reporter.Warn("a commit was aborted; going back to the last commit", fault.ErrOffsetsRefused, "group", c.cfg.Group)
+// awaitCompletion waits until brokers have completed the transaction before, which they go
+// on with after they have answered its end. Until then they refuse whatever a new one begins
+// with: CONCURRENT_TRANSACTIONS. The client sends records again until they are accepted, but
+// takes refused offsets for a reason to abort. Since Kafka 4 (transactions of version 2) the
+// offsets are what a transaction without records begins with; before, it is a request that
+// the client tries again, and there is nothing to wait for.
+//
+// If brokers do not tell, the commit is tried.
+func (c *exactlyOnce) awaitCompletion(ctx context.Context) {
+	defer c.reporter.Waits.Begin(c.completing)()
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.TransactionTimeout)
+	defer cancel()
+	pause := fault.Backoff{First: 5 * time.Millisecond, Longest: 200 * time.Millisecond}
+	for !completed(c.admin.DescribeTransactions(ctx, c.cfg.TransactionalID())) && pause.Wait(ctx) == nil {
+		c.reporter.Waits.Answered(kerr.ConcurrentTransactions)
+	}
+}
+
+func completed(ts kadm.DescribedTransactions, err error) bool {
+	for _, t := range ts {
+		if err == nil && t.Err == nil && (t.State == "PrepareCommit" || t.State == "PrepareAbort") {
+			return false
+		}
+	}
+	return true
+}
+
+// onAbort handles a commit that the client aborted.
+func (c *exactlyOnce) onAbort(ctx context.Context, offsets, size int) {
+	err := WhyAborted(ctx, c.gts.Client(), c.cfg)
+	c.reporter.Warn("a commit was aborted; going back to the last commit", err, "group", c.cfg.Group)
 	c.retry.pending = true
 	if size > doubtfulBytes {
 		if c.doubted++; c.doubted > 1 {
-			_ = c.limits.CommitRefused(c.reporter, c.cfg, offsets, size, fault.ErrOffsetsRefused)
+			_ = c.limits.CommitRefused(c.reporter, c.cfg, offsets, size, err)
 		}
 	}
+}
+
+// WhyAborted returns why the client aborted a transaction that was to be committed. The
+// client hides the coordinator's error, be it about the offsets or about the heartbeat that
+// it sends after them. Nearly all are about our membership and the coordinator itself, so
+// another heartbeat has the same answer. If it is accepted, the offsets were refused.
+func WhyAborted(ctx context.Context, cl *kgo.Client, cfg config.Config) error {
+	ctx, cancel := context.WithTimeout(ctx, EndPatience)
+	defer cancel()
+	req := kmsg.NewPtrHeartbeatRequest()
+	req.Group, req.InstanceID = cfg.Group, &cfg.Instance
+	req.MemberID, req.Generation = cl.GroupMetadata()
+	resp, err := req.RequestWith(ctx, cl)
+	if err == nil {
+		err = kerr.ErrorForCode(resp.ErrorCode)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: its answer to a heartbeat: %w", fault.ErrOffsetsRefused, err)
+	}
+	return fmt.Errorf("%w: it accepts heartbeats, so it refused the offsets", fault.ErrOffsetsRefused)
 }
 
 // end ends the transaction. If the group has thrown us out, the client waits for a heartbeat

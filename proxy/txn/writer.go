@@ -82,9 +82,10 @@ func New(o Options) *Writer {
 		w.committer = &atLeastOnce{OffsetCommitter: w.Offsets, retry: &w.retry}
 	} else {
 		w.committer = &exactlyOnce{
-			cfg: o.Config, gts: o.Session, group: o.Group, reporter: o.Reporter, limits: o.Limits, retry: &w.retry,
-			beginning: fault.TransactionWait(t, "a producer id for the next transaction", time.Second),
-			ending:    fault.TransactionWait(t, "the end of our transaction", EndPatience),
+			cfg: o.Config, gts: o.Session, admin: o.Admin, group: o.Group, reporter: o.Reporter, limits: o.Limits, retry: &w.retry,
+			completing: fault.TransactionWait(t, "the end of the transaction before", time.Second),
+			beginning:  fault.TransactionWait(t, "a producer id for the next transaction", time.Second),
+			ending:     fault.TransactionWait(t, "the end of our transaction", EndPatience),
 		}
 	}
 	w.atomic = w.committer.Atomic()
@@ -164,7 +165,7 @@ func (w *Writer) Write(ctx context.Context, s *Source, r Record) error {
 	if w.mustRollBack() {
 		return ErrRollback
 	}
-	if err := w.begin(ctx); err != nil {
+	if err := w.begin(ctx, true); err != nil {
 		return err
 	}
 	w.volume.add(r.Record)
@@ -201,12 +202,12 @@ var ErrRollback = errors.New("a record was refused")
 func (w *Writer) mustRollBack() bool { return !w.Atomic() && w.failures.any() }
 
 // begin opens a transaction if there is none.
-func (w *Writer) begin(ctx context.Context) error {
+func (w *Writer) begin(ctx context.Context, records bool) error {
 	if !w.began.IsZero() {
 		return nil
 	}
 	w.began = time.Now()
-	return w.committer.Begin(ctx)
+	return w.committer.Begin(ctx, records)
 }
 
 // SetMost sets how many bytes quotas allow until the next commit. Slow brokers may lower it
@@ -268,7 +269,7 @@ func (w *Writer) Commit(ctx context.Context, offsets []Offset) (Result, error) {
 }
 
 func (w *Writer) commit(ctx context.Context, offsets []Offset) (Result, error) {
-	if err := w.begin(ctx); err != nil { // nothing was written, but there are offsets
+	if err := w.begin(ctx, false); err != nil { // nothing was written, but there are offsets
 		return Aborted, err
 	}
 	waiting := time.Now()
