@@ -95,7 +95,7 @@ func stopsAtRefused(t *testing.T, c *cluster, refusal *kerr.Error, delivery stri
 	if snap := c.commits(s.cfg)[0]; late && snap.Next != bad || !late && snap.Low != bad {
 		t.Errorf("it stands at %+v, want %d", snap, bad)
 	}
-	if lines := s.voice.heard("a partition is suspended"); len(lines) != 1 || !hasAll(lines[0], "the record at offset "+strconv.Itoa(bad)+" to "+out, refusal.Message, "hint=") {
+	if lines := s.voice.heard("a partition is suspended"); len(lines) != 1 || !hasAll(lines[0], "the record at offset "+strconv.Itoa(bad)+" to "+out, refusal.Message, "hint=", fmt.Sprintf("%s partition 0 offset %d: ", topic, bad)) {
 		t.Errorf("told: %q", lines)
 	}
 	c.await("the others to go on", func() bool { return len(c.contents(ordered)[2]) >= each-2 })

@@ -99,6 +99,29 @@ func (m *mending) published() (n int64) {
 	return n
 }
 
+// TestRepairTellsWhatHadNoRoomForHeaders: a late record that was too large for headers is
+// not called somebody else's, and the setting is named that lets the next ones keep theirs.
+func TestRepairTellsWhatHadNoRoomForHeaders(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		c.create(topic+".late", 1, "max.message.bytes=20000")
+		bare := record(topic+".late", 0, time.Now().UnixMilli(), "bare")
+		bare.Value = make([]byte, 19_500)
+		c.produce(c.cl, bare, record(topic+".late", 0, time.Now().UnixMilli(), "a stranger"))
+		m := c.mend(topic, nil)
+		<-m.done
+		if told := m.voice.heard("had to go without headers"); len(told) != 1 || !hasAll(told[0], "offset=0", "20000", "max.message.bytes=2") {
+			t.Errorf("told %q", told)
+		}
+		if told := m.voice.heard("cannot be read as one of Tidemark's"); len(told) != 1 || !hasAll(told[0], "offset=1") {
+			t.Errorf("told %q", told)
+		}
+		if r := m.reports[0]; m.err != nil || r.Read != 2 || r.Unreadable != 2 {
+			t.Errorf("%+v, %v", r, m.err)
+		}
+	})
+}
+
 // lateRecord is a record as a sidecar puts it on the late topic.
 func lateRecord(topic string, partition int32, at, offset int64, why reorder.Verdict, put time.Time) *kgo.Record {
 	return routed(sourceRecord(topic, partition, at, offset), at, why, put)

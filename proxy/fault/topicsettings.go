@@ -5,6 +5,7 @@ const (
 	CleanupPolicy   = "cleanup.policy"
 	TimestampType   = "message.timestamp.type"
 	MaxMessageBytes = "max.message.bytes"
+	SegmentBytes    = "segment.bytes"
 	RetentionMs     = "retention.ms"
 	RetentionBytes  = "retention.bytes"
 	TimestampBefore = "message.timestamp.before.max.ms"

@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/group"
@@ -256,7 +257,7 @@ func (p *repairRun) session(ctx, hard context.Context, first, admin *kgo.Client)
 	}
 	if p.opts.DryRun {
 		p.report = NewReport(true) // nothing is kept of a session that failed
-		return p.read(ctx, admin, stretches, func(_ context.Context, shares []*Share) error {
+		return p.read(ctx, admin, topics, stretches, func(_ context.Context, shares []*Share) error {
 			p.report.Add(shares)
 			return nil
 		})
@@ -274,7 +275,7 @@ func (p *repairRun) session(ctx, hard context.Context, first, admin *kgo.Client)
 	}
 	if err == nil {
 		p.doubtful = nil
-		err = p.read(ctx, admin, stretches, func(ctx context.Context, shares []*Share) error { return w.publish(ctx, hard, shares) })
+		err = p.read(ctx, admin, topics, stretches, func(ctx context.Context, shares []*Share) error { return w.publish(ctx, hard, shares) })
 	}
 	overtaken := group.Overtaken(ctx, err, w.gts.Client(), adm, p.cfg, p.Reporter)
 	group.CloseClient(w.gts.Client(), w.die)
@@ -298,11 +299,32 @@ func (p *repairRun) awaitGroup(ctx context.Context, adm *kadm.Client) error {
 	})
 }
 
+// unreadable returns what tells of late records that are not corrected because they do not
+// say what they are. Such a record may be one of ours that was so large that it had to go
+// without headers: then it has no room for them.
+func (p *repairRun) unreadable(topics []preflight.Corrections) func(*kgo.Record, error) {
+	limits := map[string]int32{}
+	for _, t := range topics {
+		limits[t.Late] = t.LateMax
+	}
+	return func(r *kgo.Record, err error) {
+		where := []any{"topic", r.Topic, "partition", r.Partition, "offset", r.Offset}
+		size, limit := emit.WireSize(r), int(limits[r.Topic])
+		if errors.Is(err, emit.ErrNotRouted) && limit > 0 && size+preflight.HeaderRoom > limit {
+			p.Reporter.Warn("a late record had to go without headers, because it was too large with them; it is not corrected",
+				fmt.Errorf("%w: it has %d bytes before compression, and %s of the topic is %d", err, size, fault.MaxMessageBytes, limit),
+				append(where, "hint", "for records still to come, raise the limit: "+fault.CommandsFor(p.cfg).Set(r.Topic, fault.MaxMessageBytes, fmt.Sprint(size+preflight.HeaderRoom)))...)
+			return
+		}
+		p.Reporter.Warn("a late record cannot be read as one of Tidemark's; it is not corrected", err, where...)
+	}
+}
+
 // progressStep is how many offsets are worth a word.
 const progressStep = 1000
 
 // read goes through the stretches.
-func (p *repairRun) read(ctx context.Context, cl *kgo.Client, stretches []Stretch, publish func(context.Context, []*Share) error) error {
+func (p *repairRun) read(ctx context.Context, cl *kgo.Client, topics []preflight.Corrections, stretches []Stretch, publish func(context.Context, []*Share) error) error {
 	ctx, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
 	eventTime, done, err := config.EventTimes(ctx, p.cfg, giveUp)
@@ -315,9 +337,7 @@ func (p *repairRun) read(ctx context.Context, cl *kgo.Client, stretches []Stretc
 			Prefix: p.cfg.HeaderPrefix, EventTime: eventTime, Reasons: p.opts.Reasons, TTL: p.opts.TTL, Now: p.now,
 		},
 		Limit: p.limit, Most: p.Limits.Offsets(txn.OffsetBytes),
-		Unreadable: func(r *kgo.Record, err error) {
-			p.Reporter.Warn("a late record cannot be read as one of Tidemark's; it is not corrected", err, "topic", r.Topic, "partition", r.Partition, "offset", r.Offset)
-		},
+		Unreadable: p.unreadable(topics),
 		Split: func(s Stretch) {
 			p.Reporter.Logger.Warn("the corrections of a partition do not fit into memory; writing them in several transactions, each in order by itself",
 				"topic", s.Late, "partition", s.Partition, "memory", config.ByteSize(p.limit).String())

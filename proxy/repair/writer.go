@@ -273,21 +273,12 @@ func (w *writer) blame(ctx context.Context, r *refusal, shares []*Share) error {
 			return err
 		}
 		if culprit != nil {
-			w.owe(s, culprit.Offset, fmt.Errorf("write the correction of %s partition %d offset %d to %s: %w: %w", s.Late, s.Partition, culprit.Offset, s.To, txn.ErrForGood, culprit.Err), w.cure(s.To, culprit))
+			w.owe(s, culprit.Offset, fmt.Errorf("write the correction of %s partition %d offset %d to %s: %w: %w", s.Late, s.Partition, culprit.Offset, s.To, txn.ErrForGood, culprit.Err),
+				txn.Cure(fault.CommandsFor(w.cfg), culprit.Record.Record, culprit.Err))
 			return errOwed
 		}
 	}
 	return fmt.Errorf("write to %s partition %d: %w", r.topic, r.partition, r.err) // this time it was accepted
-}
-
-// cure says how to get a correction accepted.
-func (w *writer) cure(topic string, h *txn.Handed) string {
-	t := fault.CommandsFor(w.cfg)
-	if txn.TooLarge(h.Err) {
-		n := emit.WireSize(h.Record.Record)
-		return fmt.Sprintf("the correction has %d bytes, more than the topic accepts; raise the limit: %s", n, t.Set(topic, fault.MaxMessageBytes, fmt.Sprint(n+preflight.HeaderRoom)))
-	}
-	return txn.Cure(t, topic, h.Err, h.Key == nil)
 }
 
 // owe makes the run stop at an offset of a partition of a late topic.

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 )
 
@@ -193,12 +195,10 @@ func (r *Refused) Unwrap() error { return r.Why }
 
 // refusedRecord is a record that brokers refuse: it does not fit, or is refused for good.
 type refusedRecord struct {
-	offset  int64
-	held    bool // it was being released from the buffer
-	topic   string
-	keyless bool
-	err     error
-	retry   bool // try it again
+	offset int64
+	held   bool // it was being released from the buffer
+	halt   Halt
+	retry  bool // try it again
 }
 
 // refuse records that a source partition has to be suspended before a record: at once (drop)
@@ -210,13 +210,16 @@ func (w *Writer) refuse(s *Source, h *Handed, drop bool) error {
 	if TooLarge(h.Err) {
 		kind = errBare
 	}
-	s.refused = &refusedRecord{offset: h.Offset, held: h.Held, topic: h.Topic, keyless: h.Key == nil, err: fmt.Errorf("%w: %w", kind, h.Err)}
+	s.refused = &refusedRecord{offset: h.Offset, held: h.Held, halt: Halt{
+		Why:  fmt.Errorf("write the record at offset %d to %s: %w: %w", h.Offset, h.Topic, kind, h.Err),
+		Hint: fmt.Sprintf("%s partition %d offset %d: %s", s.Topic, s.Partition, h.Offset, Cure(fault.CommandsFor(w.Config), h.Record.Record, h.Err)),
+	}}
 	if !drop {
 		w.failures.add(&failure{topic: h.Topic, partition: h.Partition, err: fmt.Errorf("%w: %w", errKnown, h.Err)})
 		return ErrRollback
 	}
 	w.unwrite(s)
-	return &Refused{Source: s, Record: h.Record, Halt: w.haltAt(s.refused)}
+	return &Refused{Source: s, Record: h.Record, Halt: s.refused.halt}
 }
 
 // errKnown says that the record at which a partition will be suspended is known.
@@ -235,7 +238,7 @@ func (w *Writer) Halt(s *Source) (halt Halt, again bool) {
 		s.suspect = &suspect{left: 1, alone: true}
 		return halt, true
 	}
-	return w.haltAt(s.refused), false
+	return s.refused.halt, false
 }
 
 // HaltsAt reports whether the partition has to be suspended before the record at an offset:
@@ -254,30 +257,31 @@ func (s *Source) TryAgain() {
 	}
 }
 
-// haltAt returns why a partition is suspended at a record.
-func (w *Writer) haltAt(at *refusedRecord) Halt {
-	t := fault.CommandsFor(w.Config)
-	h := Halt{Why: fmt.Errorf("write the record at offset %d to %s: %w", at.offset, at.topic, at.err)}
+// Cure says how to get a record accepted that was refused for its size or for good, by the
+// setting of its topic that is in the way.
+func Cure(t fault.Commands, r *kgo.Record, err error) string {
 	switch {
-	case RefusedForGood(at.err):
-		h.Hint = Cure(t, at.topic, at.err, at.keyless)
-	case errors.Is(at.err, kerr.RecordListTooLarge):
-		h.Hint = "raise the limit: " + t.Set(at.topic, "segment.bytes", "BYTES")
-	default:
-		h.Hint = "raise the limit: " + t.Set(at.topic, fault.MaxMessageBytes, "BYTES")
+	case TooLarge(err):
+		// Brokers count what they get, which may be compressed; this is enough in any case,
+		// with the headers that had to be left out.
+		key, size := fault.MaxMessageBytes, emit.WireSize(r)
+		if errors.Is(err, kerr.RecordListTooLarge) {
+			key = fault.SegmentBytes
+		}
+		return fmt.Sprintf("it has %d bytes before compression, more than %s accepts; raise the limit: %s", size, r.Topic, t.Set(r.Topic, key, fmt.Sprint(size+shedRoom)))
+	case errors.Is(err, kerr.InvalidTimestamp):
+		key, where := fault.TimestampBefore, "in the past"
+		if r.Timestamp.After(time.Now()) {
+			key, where = fault.TimestampAfter, "in the future"
+		}
+		return fmt.Sprintf("its timestamp %s is too far %s for %s, which its source does not mind; raise the limit: %s (before Kafka 3.6 it is %s)",
+			r.Timestamp.UTC().Format(time.RFC3339), where, r.Topic, t.Set(r.Topic, key, "9223372036854775807"), fault.TimestampEither)
+	case r.Key == nil:
+		return "it has no key, and a compacted topic accepts no such record: " + t.Set(r.Topic, fault.CleanupPolicy, "delete") +
+			"; if " + r.Topic + " is not compacted, see the brokers' logs for the reason"
 	}
-	return h
+	return "see the brokers' logs for the reason, and remove it, such as a schema validation on " + r.Topic
 }
 
-// Cure says how to get a record accepted that is refused for good.
-func Cure(t fault.Commands, topic string, err error, keyless bool) string {
-	switch {
-	case errors.Is(err, kerr.InvalidTimestamp):
-		return "the topic refuses timestamps that its source accepted: " +
-			t.Set(topic, fault.TimestampBefore, "9223372036854775807") + "; and " + t.Set(topic, fault.TimestampAfter, "9223372036854775807")
-	case keyless:
-		return "a compacted topic accepts no record without a key: " + t.Set(topic, "cleanup.policy", "delete") +
-			"; if it is not compacted, see the brokers' logs for the reason"
-	}
-	return "see the brokers' logs for the reason, and remove it, such as a schema validation on " + topic
-}
+// shedRoom is room for the headers that a record had to go without, in bytes.
+const shedRoom = 4 << 10
