@@ -30,6 +30,9 @@ var LogKeys = []LogKey{
 	{"memory", "bytes, with unit", "the budget for held records"},
 	{"transactional_id", "name", "of the transaction"},
 	{"producer_id", "number", "that brokers gave the producer"},
+	{"since", "RFC 3339", "when the transaction began"},
+	{"first_offset", "offset", "of the open transaction: readers of committed records wait there"},
+	{"behind", "offsets", "that readers do not see until the transaction ends"},
 
 	{"waiting_for", "text", "what the brokers have not answered yet"},
 	{"waited", "duration", "for how long so far"},

@@ -1,0 +1,60 @@
+package fault
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// OpenTransaction is a transaction of somebody else that holds a partition open: readers of
+// committed records see nothing from its first record on until it ends.
+type OpenTransaction struct {
+	Topic     string
+	Partition int32
+	Output    bool // the topic is an output of ours; else it is a source
+	Sibling   bool // an instance of our group left it open
+
+	Offset int64     // of the first record that readers do not see: the last stable offset
+	Behind int64     // offsets from there to the end of the log
+	Seen   time.Time // when the partition was first seen to be held open
+
+	ProducerID      int64     // -1: not known
+	TransactionalID string    // "": not known
+	Since           time.Time // when it began; zero: not known
+	Unknown         error     // why it is not known whose it is; nil: it is, or nobody hides it
+}
+
+// String says who holds which partition open, since when, and what follows.
+func (o OpenTransaction) String() string {
+	who := "an unknown transaction"
+	switch {
+	case o.TransactionalID != "" && (o.Sibling || !o.Output):
+		who = fmt.Sprintf("transactional id %q", o.TransactionalID)
+	case o.TransactionalID != "":
+		who = fmt.Sprintf("unknown transactional id %q", o.TransactionalID)
+	case o.ProducerID >= 0:
+		who = fmt.Sprintf("a transaction of producer id %d", o.ProducerID)
+	}
+	since := "since " + o.Since.UTC().Format(time.RFC3339)
+	if o.Since.IsZero() {
+		since = "since " + o.Seen.UTC().Format(time.RFC3339) + " or before"
+	}
+	words := fmt.Sprintf("%s holds %s-%d open %s; readers wait at offset %d until it ends, with %d offsets behind it", who, o.Topic, o.Partition, since, o.Offset, o.Behind)
+	if o.Unknown != nil {
+		words += fmt.Sprintf(" (cannot see whose it is: %v)", o.Unknown)
+	}
+	return words
+}
+
+// Cure says how to find the owner, and what ends the transaction.
+func (o OpenTransaction) Cure(t Commands) string {
+	topic, partition := o.Topic, strconv.Itoa(int(o.Partition))
+	producers := t.Line("kafka-transactions", "describe-producers", "--topic", topic, "--partition", partition)
+	abort := t.Line("kafka-transactions", "abort", "--topic", topic, "--partition", partition, "--start-offset", strconv.FormatInt(o.Offset, 10))
+	if o.TransactionalID != "" {
+		return "look at it: " + t.Line("kafka-transactions", "describe", "--transactional-id", o.TransactionalID) +
+			"; stop its program, or start it again: then the transaction ends, by its own timeout at the latest"
+	}
+	return "find its producer: " + producers + "; the transactional ids of all producers: " + t.Line("kafka-transactions", "list") +
+		"; stop that program, or start it again; if no program has it, end it: " + abort
+}
