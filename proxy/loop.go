@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/group"
 	"github.com/tidemarkhq/tidemark/proxy/pipeline"
@@ -180,7 +181,7 @@ func (s *session) watcherFault() error {
 	return nil
 }
 
-// shareOutputs tells the watcher of rivals which partitions are ours, once a second.
+// shareOutputs tells the watchers of outputs which partitions are ours, once a second.
 func (s *session) shareOutputs() {
 	now := s.now()
 	if s.seen.outputs != 0 && now.Sub(s.seen.outputs) < time.Second {
@@ -188,11 +189,17 @@ func (s *session) shareOutputs() {
 	}
 	s.seen.outputs = now
 	var all []group.WatchedOutputs
+	var sources []emit.Source
 	s.each(func(p *partition) {
+		sources = append(sources, p.Source)
 		begun, ok := s.begun[p.Source]
 		all = append(all, group.WatchedOutputs{Source: p.Source, Since: p.since, Young: ok && time.Since(begun) < group.YoungFor})
 	})
+	for src := range s.suspended {
+		sources = append(sources, src)
+	}
 	s.rivals.SetOurs(all)
+	s.open.SetOurs(sources)
 }
 
 // maxPoll bounds the records of one poll, and with them the time until the

@@ -150,7 +150,7 @@ func (r *runner) outcome(err error) (over bool, _ error) {
 		return false, nil
 	}
 	r.reporter.Warn("starting over from the last commit", err)
-	r.publisher.SetStage(fmt.Sprintf("starting over from the last commit: %v", err))
+	r.publisher.SetTrouble(fmt.Sprintf("starting over from the last commit: %v", err))
 	return false, nil
 }
 
@@ -163,6 +163,7 @@ type process struct {
 	producers *clocks.Producers
 	publisher *status.Publisher
 	ledgers   status.Ledgers
+	shown     []status.Partition // in the status made last
 	latency   status.Histogram
 	schemas   *registry.Registry // nil where nothing needs it
 	transport http.RoundTripper  // to it; nil: the network

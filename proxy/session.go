@@ -135,6 +135,7 @@ func newSession(cfg config.Config, adm *kadm.Client, topics map[string]preflight
 	s.loader = &recovery.Loader{Admin: s.admin, Cluster: s.cluster, Fingerprint: extract.Fingerprint(), Earlier: extract.Earlier(), WallClock: s.wallClock}
 	s.stopAt(context.Background())
 	s.rivals = &group.Rivals{Admin: s.admin, Cluster: s.cluster, Now: s.now, EndWith: s.endWith}
+	s.open = &group.OpenTransactions{Admin: s.admin}
 	s.watcher = group.NewWatcher(s.now, s.reporter, s.member.Wake)
 	s.ledgers.Abort()
 	s.line = pipeline.New(pipeline.Options{
@@ -183,11 +184,13 @@ func (s *session) run(ctx, hard context.Context) error {
 	if s.watcher.Client == nil {
 		s.watcher.Client = s.cl
 	}
+	s.open.Client = s.watcher.Client
 	s.watcher.Decompress, _ = s.cl.OptValue(kgo.WithDecompressor).(kgo.Decompressor)
 	go func() {
 		defer close(done)
 		var beside sync.WaitGroup
 		beside.Go(func() { s.rivals.Watch(watching) })
+		beside.Go(func() { s.open.Watch(watching) })
 		s.watcher.Watch(watching)
 		beside.Wait()
 	}()
@@ -222,6 +225,7 @@ type session struct {
 	member  *group.Member
 	watcher *group.Watcher
 	rivals  *group.Rivals
+	open    *group.OpenTransactions
 	loader  *recovery.Loader
 	engine  *reorder.Engine
 	line    *pipeline.Pipeline
@@ -262,7 +266,7 @@ func (s *session) now() watermark.Instant { return watermark.Instant(time.Since(
 // are gone, or are our own of an earlier version that are being replaced, we can go on.
 func (r *runner) awaitGroup(adm *kadm.Client) {
 	_ = group.AwaitGroup(r.ctx, adm, r.reporter, r.cfg, func(others error) error {
-		r.publisher.SetStage(others.Error())
+		r.publisher.SetTrouble(others.Error())
 		return nil
 	})
 }

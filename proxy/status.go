@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
@@ -31,9 +32,10 @@ const (
 func (s *session) status() *status.Status {
 	now := s.now()
 	st := &status.Status{
-		At: s.wallClock(), NotReady: s.notReady(), Latency: s.latency, Slowest: s.alignment.slowest, Fetches: s.trips.Spread(now),
+		At: s.wallClock(), Blocked: s.open.Seen(), Restamped: s.open.AppendTimes(), Latency: s.latency, Slowest: s.alignment.slowest, Fetches: s.trips.Spread(now),
 		Disorder: s.ledgers.Disorder(), Bytes: s.engine.Bytes(), ShortOfMemory: s.seen.relieved != 0 && now.Sub(s.seen.relieved) < time.Minute,
 	}
+	st.NotReady, st.OutputsMissing = s.notReady()
 	if r := s.rivals.Seen.Load(); r != nil {
 		st.Rival = r.String()
 	}
@@ -43,6 +45,7 @@ func (s *session) status() *status.Status {
 		n += len(ps)
 	}
 	st.Partitions = make([]status.Partition, 0, n)
+	others := status.Others{Slowest: s.alignment.slowest, Throttled: st.Throttled}
 	slack, look := s.cfg.ClockSlack(), max(lookAtMost/max(n, 1), lookAtLeast)
 	s.each(func(p *partition) {
 		evidence := p.path.Clocks.Evidence(now)
@@ -52,17 +55,18 @@ func (s *session) status() *status.Status {
 			Committed: p.committed, End: p.High, Stable: p.Stable,
 			Totals: a.Committed, Uncommitted: a.Pending.Ordered - a.Committed.Ordered, Disorder: a.Disorder,
 			Density: p.state.Held(look), Paused: p.paused, Clocks: evidence, Finding: evidence.Finding(slack),
+			Recent: a.Recent(), Blocked: blockerOf(st.Blocked, p.Source), Age: now.Sub(p.since), Silent: now.Sub(max(p.heard, p.since)),
 		}
 		shown.SetRates(a, time.Now())
 		shown.State = s.stateOf(p, &shown)
-		shown.Hold = status.HoldOf(s.cfg, &shown, s.alignment.slowest, st.At)
+		shown.Hold = status.HoldOf(s.cfg, &shown, others, st.At)
 		st.Partitions = append(st.Partitions, shown)
 	})
 	for src, why := range s.suspended {
 		a := s.ledgers[src]
 		shown := status.Partition{
 			Topic: src.Topic, Partition: src.Partition, State: why.state, Status: why.last,
-			Committed: why.committed, End: why.High, Stable: why.Stable, Totals: a.Committed, Disorder: a.Disorder,
+			Committed: why.committed, End: why.High, Stable: why.Stable, Totals: a.Committed, Disorder: a.Disorder, Recent: a.Recent(),
 			Hold:    status.Hold{Words: why.why + "; " + why.hint, Event: watermark.None},
 			Density: reorder.Held{From: watermark.None, To: watermark.None},
 		}
@@ -70,10 +74,46 @@ func (s *session) status() *status.Status {
 		shown.SetRates(a, time.Now())
 		st.Partitions = append(st.Partitions, shown)
 	}
+	st.Partitions = append(st.Partitions, s.notTakenUp(st.Partitions)...)
 	slices.SortFunc(st.Partitions, func(a, b status.Partition) int {
 		return cmp.Or(strings.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 	})
+	s.shown = st.Partitions
 	return st
+}
+
+// blockerOf returns the transaction that holds up reading a partition, nil if there is none.
+func blockerOf(all []fault.OpenTransaction, src emit.Source) *fault.OpenTransaction {
+	for i := range all {
+		if o := &all[i]; o.Topic == src.Topic && o.Partition == src.Partition {
+			return o
+		}
+	}
+	return nil
+}
+
+// notTakenUp returns the partitions that were shown last and, as far as is known, are ours
+// still, but are not taken up again yet, as after a session has ended: what was held is
+// owed, and what was counted is.
+func (s *session) notTakenUp(there []status.Partition) (missing []status.Partition) {
+	mine := s.member.Assigned()
+	for _, p := range s.shown {
+		known := slices.ContainsFunc(there, func(q status.Partition) bool { return q.Topic == p.Topic && q.Partition == p.Partition })
+		if known || mine != nil && !s.member.Has(p.Topic, p.Partition) {
+			continue
+		}
+		a := s.ledgers[s.source(p.Topic, p.Partition)]
+		if a == nil {
+			continue
+		}
+		p.State, p.Totals, p.Disorder, p.Uncommitted = status.Recovering, a.Committed, a.Disorder, 0
+		p.Hold = status.Hold{Words: "is to be taken up again from the last commit", Event: watermark.None}
+		p.Density = reorder.Held{From: watermark.None, To: watermark.None}
+		p.Records, p.Bytes, p.Owed, p.Paused, p.Blocked = 0, 0, int(a.Committed.Held), false, nil
+		p.SetRates(a, time.Now())
+		missing = append(missing, p)
+	}
+	return missing
 }
 
 func (s *session) stateOf(p *partition, now *status.Partition) status.PartitionState {
@@ -93,12 +133,12 @@ func (s *session) stateOf(p *partition, now *status.Partition) status.PartitionS
 }
 
 // notReady tells, in words, what is missing before all partitions of ours are worked
-// on; "" if nothing is. One that waits for somebody to mend a record does not count:
+// on; "" if nothing is. outputsMissing: nothing but outputs is. One that waits for somebody to mend a record does not count:
 // where a pod is taken out of service for not being ready, that would mend nothing.
-func (s *session) notReady() string {
+func (s *session) notReady() (words string, outputsMissing bool) {
 	mine := s.member.Assigned()
 	if mine == nil {
-		return "the group has not been joined yet"
+		return "the group has not been joined yet", false
 	}
 	taking, again, waiting := 0, 0, 0
 	for topic, ps := range *mine {
@@ -125,7 +165,7 @@ func (s *session) notReady() string {
 			why = append(why, fmt.Sprintf("%d partitions are %s", c.n, c.what))
 		}
 	}
-	return strings.Join(why, ", ")
+	return strings.Join(why, ", "), waiting > 0 && taking+again == 0
 }
 
 // source returns a partition of a topic, and where its records go.

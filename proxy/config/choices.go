@@ -55,6 +55,30 @@ func (s *Share) UnmarshalText(text []byte) error {
 // String returns the share as UnmarshalText reads it.
 func (s Share) String() string { return strconv.FormatFloat(float64(s)/1e6, 'f', -1, 64) }
 
+// LateLimit is the share of late records above which that is a problem, in millionths. 0:
+// it never is.
+type LateLimit int
+
+// UnmarshalText reads a number from 0 to 1.
+func (l *LateLimit) UnmarshalText(text []byte) error {
+	f, err := strconv.ParseFloat(string(text), 64)
+	if err != nil || !(f >= 0 && f <= 1) {
+		return problem{fmt.Sprintf("%q is not a number from 0 to 1", text), "0.05 is one in twenty; 0 turns it off"}
+	}
+	*l = LateLimit(math.Round(f * 1e6))
+	return nil
+}
+
+// String returns the share as UnmarshalText reads it.
+func (l LateLimit) String() string { return Share(l).String() }
+
+// Exceeded reports whether so many late records of all are more than the limit. Of less
+// than twenty records it is not said, or a single late one might do.
+func (l LateLimit) Exceeded(late, of int64) bool {
+	const least = 20
+	return l > 0 && of >= least && float64(late) > float64(of)*float64(l)/1e6
+}
+
 // Delivery says how often a record may appear in the outputs.
 type Delivery string
 

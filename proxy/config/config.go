@@ -154,6 +154,10 @@ type Config struct {
 	AdminPassword Secret `env:"ADMIN_PASSWORD"`
 	// File with that password. A newline at its end is ignored.
 	AdminPasswordFile string `env:"ADMIN_PASSWORD_FILE"`
+	// Which share of the records may be late before the [state](operations.md#health-status-metrics)
+	// is `DEGRADED`, by partition and over the last minute in which it had records.
+	// Duplicates do not count. From 0 to 1; 0: never.
+	LateLimit LateLimit `env:"LATE_LIMIT" envDefault:"0.05"`
 
 	// Least important message to log: `debug`, `info`, `warn` or `error`.
 	LogLevel LogLevel `env:"LOG_LEVEL" envDefault:"info" group:"Logs"`

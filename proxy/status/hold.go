@@ -18,9 +18,41 @@ type Hold struct {
 	At time.Time
 }
 
-// HoldOf returns what holds a partition back at the wall clock's now. slowest is the
-// watermark that faster partitions wait for.
-func HoldOf(cfg config.Config, p *Partition, slowest watermark.Time, now time.Time) Hold {
+// Others are what partitions wait for beside their own records.
+type Others struct {
+	Slowest   watermark.Time // that faster partitions wait for
+	Throttled string         // which requests quotas hold back, in words
+}
+
+// HoldOf returns what holds a partition back at the wall clock's now.
+func HoldOf(cfg config.Config, p *Partition, others Others, now time.Time) Hold {
+	h := holdOf(cfg, p, others.Slowest, now)
+	switch {
+	case p.State != Active && p.State != Idle || p.Uncommitted > 0 && h.Event == watermark.None:
+	case p.heldOpen():
+		h.At = time.Time{} // of what is behind the transaction nobody knows when it comes
+		blocker := "a producer's transaction is open"
+		if p.Blocked != nil {
+			blocker = p.Blocked.String()
+		}
+		if h.Event == watermark.None {
+			h.Words = "nothing is held; new records cannot be read: " + blocker
+		} else {
+			h.Words = "waits for newer records, which cannot be read: " + blocker
+		}
+	case others.Throttled != "" && p.Backlog() > 0:
+		h.At = time.Time{}
+		h.Words += fmt.Sprintf("; %s, %d records behind", others.Throttled, p.Backlog())
+	}
+	return h
+}
+
+// heldOpen reports whether everything has been read that may be, and there is more.
+func (p *Partition) heldOpen() bool {
+	return p.Stable >= 0 && p.Next >= p.Stable && p.Stable < p.End
+}
+
+func holdOf(cfg config.Config, p *Partition, slowest watermark.Time, now time.Time) Hold {
 	h := Hold{Event: p.Density.From}
 	if h.Event != watermark.None && p.Watermark != watermark.None {
 		h.Lacks = max(h.Event.Since(p.Watermark), 0)
@@ -35,8 +67,6 @@ func HoldOf(cfg config.Config, p *Partition, slowest watermark.Time, now time.Ti
 		h.Words = fmt.Sprintf("%d records are released and wait for the commit", p.Uncommitted)
 	case h.Event == watermark.None && p.State == Paused:
 		h.Words = pausedWords(cfg, p, slowest)
-	case h.Event == watermark.None && p.Next == p.Stable && p.Stable < p.End:
-		h.Words = "nothing is held; new records cannot be read until a producer ends its transaction"
 	case h.Event == watermark.None && p.End < 0:
 		h.Words = "nothing is held; the end of the log is not known yet"
 	case h.Event == watermark.None:
@@ -46,8 +76,12 @@ func HoldOf(cfg config.Config, p *Partition, slowest watermark.Time, now time.Ti
 		h.Words = fmt.Sprintf("nothing new for %s; what is held is released by the clock", rounded(p.Quiet))
 	case p.State == Paused:
 		h.Words = pausedWords(cfg, p, slowest)
-	case p.Quiet > 0 && cfg.IdleTimeout == 0:
-		h.Words = "waits for newer records without limit: there is no idle timeout"
+	case p.Quiet == 0 && p.Silent >= silentAfter && p.Backlog() > 0:
+		h.Words = fmt.Sprintf("waits for newer records; %d are still to be read, and nothing has been read for %s", p.Backlog(), rounded(p.Silent))
+	case p.Silent >= silentAfter && cfg.IdleTimeout == 0:
+		h.Words = fmt.Sprintf("waits for newer records without limit: there is no idle timeout (TIDEMARK_IDLE_TIMEOUT=0), and nothing has been read for %s", rounded(p.Silent))
+	case p.Quiet == 0 && p.Silent >= max(silentAfter, 2*cfg.IdleTimeout):
+		h.Words = fmt.Sprintf("waits for newer records; nothing has been read for %s, and the brokers do not tell whether there is anything", rounded(p.Silent))
 	case p.Quiet > 0:
 		h.At = now.Add(silence + h.Lacks)
 		h.Words = fmt.Sprintf("waits for newer records, or for the idle timeout of %s, which ends in %s", cfg.IdleTimeout, rounded(silence))
@@ -64,6 +98,10 @@ func HoldOf(cfg config.Config, p *Partition, slowest watermark.Time, now time.Ti
 	}
 	return h
 }
+
+// silentAfter is when a partition of which nothing is read is no longer expected to go on
+// as fast as the clock.
+const silentAfter = 5 * time.Second
 
 func pausedWords(cfg config.Config, p *Partition, slowest watermark.Time) string {
 	return fmt.Sprintf("is %s of event time ahead of the slowest partition and waits for it (TIDEMARK_MAX_DRIFT=%s)",

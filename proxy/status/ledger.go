@@ -50,6 +50,7 @@ type Ledger struct {
 	Disorder  Histogram // how far behind the newest event time records came; committed
 
 	pendingDisorder Histogram
+	recent          recent
 
 	marked  time.Time // when rates were last computed,
 	at      Totals    // and from what
@@ -59,6 +60,7 @@ type Ledger struct {
 
 // Commit moves everything counted so far to Committed.
 func (l *Ledger) Commit() {
+	l.recent.commit(time.Now(), &l.Committed, &l.Pending)
 	if l.Committed.Read != l.Pending.Read { // it is large, and changes only with Read
 		l.Disorder = l.pendingDisorder
 	}
@@ -100,6 +102,48 @@ func (l *Ledger) rates(now time.Time) (ordered float64, late [reorder.Duplicate 
 		l.marked, l.at = now, l.Committed
 	}
 	return l.ordered, l.late
+}
+
+// recent is what became of records lately.
+type recent struct {
+	judged time.Time // when the last records were read
+	began  time.Time // when the last mark was made
+	marks  [2]Totals // of half a window ago, and of the one before
+	moved  time.Time // when records came out last, or nothing was held
+}
+
+// half is half of the window that recent has at the most. It goes on only while records
+// are read: after a silence it still shows the records before.
+const half = 30 * time.Second
+
+func (r *recent) commit(now time.Time, was, is *Totals) {
+	if is.Read != was.Read {
+		if r.judged = now; now.Sub(r.began) >= half {
+			r.began, r.marks = now, [2]Totals{*was, r.marks[0]}
+		}
+	}
+	if is.Ordered != was.Ordered || was.Held == 0 || is.Held == 0 || r.moved.IsZero() {
+		r.moved = now
+	}
+}
+
+// Recent is what became of the records of a partition lately.
+type Recent struct {
+	Read int64                        // in the last minute in which there were any
+	Late [reorder.Duplicate + 1]int64 // of these; what was late and held before is among them
+
+	Judged time.Time // when the last of them was committed
+	Moved  time.Time // when records came out last, or nothing was held
+}
+
+// Recent returns what became of records lately.
+func (l *Ledger) Recent() Recent {
+	from := &l.recent.marks[1]
+	r := Recent{Read: l.Committed.Read - from.Read, Judged: l.recent.judged, Moved: l.recent.moved}
+	for v := range r.Late {
+		r.Late[v] = l.Committed.Late[v] - from.Late[v]
+	}
+	return r
 }
 
 // Ledgers are the ledgers of all partitions that the process has ever owned.

@@ -2,6 +2,7 @@ package status
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/tidemarkhq/tidemark/emit"
@@ -65,4 +66,52 @@ func (as Ledgers) keep() {
 	for _, a := range as {
 		a.Commit()
 	}
+}
+
+// The recent share of late records is that of the last minute in which there were any; what
+// was before is forgotten, and an abort counts for nothing.
+func TestRecent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := Ledgers{}.Open(emit.Source{}, 0)
+		read := func(ordered, late int64) {
+			l.Pending.Read += ordered + late
+			l.Pending.Ordered += ordered
+			l.Pending.Late[reorder.BehindWatermark] += late
+		}
+		for range 120 { // two minutes in which all is late
+			time.Sleep(time.Second)
+			read(0, 10)
+			l.Commit()
+		}
+		r := l.Recent()
+		if late := r.Late[reorder.BehindWatermark]; late != r.Read || late < 300 || late > 610 {
+			t.Errorf("all was late: %+v", r)
+		}
+		if moved := time.Since(r.Moved); moved > time.Second {
+			t.Errorf("nothing is held, and it has moved %v ago", moved)
+		}
+		read(0, 1000)
+		l.Abort()
+		time.Sleep(time.Hour)
+		if again := l.Recent(); again != r {
+			t.Errorf("nothing has come, and %+v is %+v now", r, again)
+		}
+		for range 120 {
+			time.Sleep(time.Second)
+			read(10, 0)
+			l.Pending.Held = 5
+			l.Commit()
+		}
+		if r := l.Recent(); r.Late[reorder.BehindWatermark] != 0 || r.Read < 300 || time.Since(r.Judged) > time.Second {
+			t.Errorf("all was in order: %+v", r)
+		}
+		for range 60 { // nothing comes out
+			time.Sleep(time.Second)
+			l.Pending.Read, l.Pending.Held = l.Pending.Read+1, l.Pending.Held+1
+			l.Commit()
+		}
+		if r := l.Recent(); time.Since(r.Moved) != time.Minute {
+			t.Errorf("nothing has come out for a minute: %v", time.Since(r.Moved))
+		}
+	})
 }

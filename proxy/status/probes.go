@@ -59,6 +59,7 @@ func (p *Publisher) probe(ctx context.Context, cfg config.Config) {
 		}
 		select {
 		case <-time.After(pause):
+		case <-p.kick:
 		case <-ctx.Done():
 			return
 		}
@@ -92,7 +93,9 @@ func (p *Publisher) probeOnce(ctx context.Context, cfg config.Config) (asked boo
 			return false // the session ended meanwhile, which says nothing about the brokers
 		}
 	}
-	p.probes.Store(&Probes{metadata, admin})
+	if p.probes.Swap(&Probes{metadata, admin}).Metadata.At.IsZero() {
+		close(p.probed)
+	}
 	return true
 }
 

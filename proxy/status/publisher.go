@@ -19,11 +19,15 @@ type Publisher struct {
 	version string
 	started time.Time
 
-	watched atomic.Bool // somebody has asked; from then on the brokers are probed
+	watched atomic.Bool   // somebody has asked; from then on the brokers are probed
+	ready   atomic.Bool   // a status has said so
+	kick    chan struct{} // probe now
+	probed  chan struct{} // closed after the first probe
 	asks    chan chan<- *Status
-	wake    atomic.Pointer[func()] // makes the loop end its turn
-	last    atomic.Pointer[Status] // made by the loop; nil between sessions
-	stage   atomic.Pointer[string] // what the process does between sessions
+	wake    atomic.Pointer[func()]    // makes the loop end its turn
+	opened  atomic.Pointer[time.Time] // when the session's loop began
+	last    atomic.Pointer[Status]    // made by the loop of this session, or of the last
+	stage   atomic.Pointer[stage]     // what the process does between sessions
 	facts   atomic.Pointer[Facts]
 	sources atomic.Pointer[Sources]
 	adm     atomic.Pointer[kadm.Client] // to probe the brokers with
@@ -32,7 +36,7 @@ type Publisher struct {
 
 // NewPublisher returns a publisher for a process of the given version.
 func NewPublisher(version string) *Publisher {
-	p := &Publisher{version: version, started: time.Now(), asks: make(chan chan<- *Status, 16)}
+	p := &Publisher{version: version, started: time.Now(), asks: make(chan chan<- *Status, 16), kick: make(chan struct{}, 1), probed: make(chan struct{})}
 	p.SetStage("starting")
 	p.facts.Store(&Facts{})
 	p.sources.Store(&Sources{
@@ -50,15 +54,24 @@ func (p *Publisher) Watched() bool { return p.watched.Load() }
 // and short enough for a readiness probe.
 const loopPatience = 500 * time.Millisecond
 
+// firstProbe is how long the first status waits for the brokers to be probed. With
+// loopPatience it is less than the second that readiness probes wait by default.
+const firstProbe = 300 * time.Millisecond
+
 // Status returns the present status, not older than PublishEvery unless the loop waits for
 // brokers; see Status.At. The caller must not change it.
 func (p *Publisher) Status(ctx context.Context) *Status {
-	p.watched.Store(true)
+	if !p.watched.Swap(true) {
+		p.awaitProbe(ctx)
+	}
 	st := Status{At: time.Now()}
-	if seen := p.latest(ctx); seen != nil {
-		st = *seen
-	} else {
-		st.NotReady = *p.stage.Load()
+	seen, running := p.latest(ctx), false
+	if seen != nil {
+		st, running = *seen, p.wake.Load() != nil && p.ofSession(seen)
+	}
+	if !running {
+		is := p.stage.Load()
+		st.NotReady, st.Trouble, st.OutputsMissing = is.words, is.trouble, false
 	}
 	from := p.sources.Load()
 	st.Facts, st.Counts, st.Probes = *p.facts.Load(), from.Counters.Snapshot(), *p.probes.Load()
@@ -68,17 +81,44 @@ func (p *Publisher) Status(ctx context.Context) *Status {
 		st.Waits = it.Describe(time.Now())
 	}
 	st.Counts.Throttled = from.Throttled()
-	st.judge()
+	st.WasReady = p.ready.Load()
+	switch _, failed := st.Probes.verdict(); {
+	case !running:
+		st.withoutDue(st.NotReady)
+	case len(failed) == 2:
+		st.withoutDue("waits for the brokers, none of which answers")
+	case time.Since(st.At) >= staleAfter:
+		st.withoutDue(st.Waits)
+	}
+	st.judge(time.Now())
+	if st.Ready {
+		p.ready.Store(true)
+	}
 	return &st
+}
+
+// awaitProbe has the brokers probed now, and waits for that.
+func (p *Publisher) awaitProbe(ctx context.Context) {
+	if p.adm.Load() == nil {
+		return // between sessions there is nobody to ask
+	}
+	p.kick <- struct{}{}
+	late := time.NewTimer(firstProbe)
+	defer late.Stop()
+	select {
+	case <-p.probed:
+	case <-late.C:
+	case <-ctx.Done():
+	}
 }
 
 // latest returns the last status of the loop, and asks for a new one if that is too old.
 func (p *Publisher) latest(ctx context.Context) *Status {
 	wake := p.wake.Load()
 	if wake == nil {
-		return nil
+		return p.last.Load()
 	}
-	if last := p.last.Load(); last != nil && time.Since(last.made) < PublishEvery {
+	if last := p.last.Load(); last != nil && p.ofSession(last) && time.Since(last.made) < PublishEvery {
 		return last
 	}
 	answer := make(chan *Status, 1) // buffered: the loop must not wait
@@ -118,6 +158,7 @@ func (p *Publisher) Start(ctx context.Context, cfg config.Config, from Sources) 
 	go func() { defer close(ended); p.probe(ctx, cfg) }()
 	return func() {
 		p.SetStage("stopped")
+		p.last.Store(nil)
 		cancel()
 		<-ended
 	}
@@ -129,7 +170,7 @@ func (p *Publisher) Answer(makeStatus func() *Status) {
 	for {
 		select {
 		case ask := <-p.asks:
-			if last := p.last.Load(); last == nil || time.Since(last.made) >= PublishEvery {
+			if last := p.last.Load(); last == nil || !p.ofSession(last) || time.Since(last.made) >= PublishEvery {
 				st := makeStatus()
 				st.made = time.Now()
 				p.last.Store(st)
@@ -141,16 +182,35 @@ func (p *Publisher) Answer(makeStatus func() *Status) {
 	}
 }
 
+// stage is what the process does while no session runs.
+type stage struct {
+	words   string
+	trouble bool // because something is wrong
+}
+
 // SetStage sets what the process does while no session runs, in words.
-func (p *Publisher) SetStage(stage string) { p.stage.Store(&stage) }
+func (p *Publisher) SetStage(words string) { p.stage.Store(&stage{words: words}) }
+
+// SetTrouble does the same for what keeps it from running a session.
+func (p *Publisher) SetTrouble(words string) { p.stage.Store(&stage{words, true}) }
 
 // Open announces that a session's loop runs. wake makes it call Answer soon.
-func (p *Publisher) Open(wake func()) { p.wake.Store(&wake) }
+func (p *Publisher) Open(wake func()) {
+	now := time.Now()
+	p.opened.Store(&now)
+	p.wake.Store(&wake)
+}
 
-// Close announces that it has ended.
+// ofSession reports whether a status is one of the session that was opened last.
+func (p *Publisher) ofSession(st *Status) bool {
+	opened := p.opened.Load()
+	return opened == nil || !st.made.Before(*opened)
+}
+
+// Close announces that it has ended. What its loop has told last is shown until another
+// begins.
 func (p *Publisher) Close() {
 	p.wake.Store(nil)
-	p.last.Store(nil)
 	for {
 		select {
 		case ask := <-p.asks:

@@ -1,7 +1,6 @@
 package status
 
 import (
-	"errors"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -35,27 +34,4 @@ func TestLookDoesNotHang(t *testing.T) {
 			t.Errorf("it goes on, and what is shown is %v old: %+v", time.Since(st.made), st)
 		}
 	})
-}
-
-// Both probes are weighed.
-func TestStateIsWeighed(t *testing.T) {
-	ok, bad := Probe{At: time.Now()}, Probe{At: time.Now(), Err: errors.New("away")}
-	for _, c := range []struct {
-		metadata, admin Probe
-		notReady        string
-		want            State
-	}{
-		{ok, ok, "", Healthy},
-		{ok, ok, "joining", Degraded},
-		{bad, ok, "", Degraded},
-		{ok, bad, "", Degraded},
-		{bad, bad, "", Unreachable},
-		{bad, bad, "joining", Unreachable},
-		{Probe{}, Probe{}, "", Degraded},
-	} {
-		st := Status{Probes: Probes{c.metadata, c.admin}, NotReady: c.notReady}
-		if st.judge(); st.State != c.want || (st.State == Healthy) != (st.Reason == "") || st.Ready != (c.notReady == "") {
-			t.Errorf("%+v: %s, %s", c, st.State, st.Reason)
-		}
-	}
 }

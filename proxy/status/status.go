@@ -18,23 +18,31 @@ type Status struct {
 	Started time.Time // of the process
 	Cluster string    // its id; "" as long as it is not known
 
-	At     time.Time // when the partitions were as shown, by the wall clock
-	made   time.Time // the same, by the monotonic clock
-	State  State
-	Reason string // in words, why it is not Healthy
+	At      time.Time // when the partitions were as shown, by the wall clock
+	made    time.Time // the same, by the monotonic clock
+	State   State
+	Reasons []string // in words, why it is not Healthy, the most important first
+	Reason  string   // the same in one sentence
 
 	Ready    bool   // joined, and all partitions of ours recovered
 	NotReady string // in words, why not
-	Waits    string // in words, what has been awaited from brokers for long; empty: nothing
+	WasReady bool   // it has been before, in the life of the process
+	Trouble  bool   // it is not because something is wrong
+
+	OutputsMissing bool // all that is not ready are partitions that are suspended for want of outputs
+
+	Waits string // in words, what has been awaited from brokers for long; empty: nothing
 
 	Counts        fault.Counts
 	Probes        Probes
-	Latency       Histogram             // from the poll that released a record to the end of the commit
-	Disorder      map[string]*Histogram // by topic, over all partitions that this process has had
-	Bytes         int64                 // memory that held records take
-	ShortOfMemory bool                  // lately, records had to be released early
-	Throttled     string                // which requests quotas hold back, in words
-	Rival         string                // who else writes to an output of ours, in words
+	Latency       Histogram               // from the poll that released a record to the end of the commit
+	Disorder      map[string]*Histogram   // by topic, over all partitions that this process has had
+	Bytes         int64                   // memory that held records take
+	ShortOfMemory bool                    // lately, records had to be released early
+	Throttled     string                  // which requests quotas hold back, in words
+	Rival         string                  // who else writes to an output of ours, in words
+	Blocked       []fault.OpenTransaction // outputs and sources that transactions of others hold open
+	Restamped     []string                // outputs that replace timestamps with the time of arrival
 	Slowest       watermark.Time
 	Fetches       clocks.Spread // how long they took, the broker's wait for records included
 	Partitions    []Partition
@@ -49,12 +57,13 @@ type Facts struct {
 	Bound           time.Duration // Adaptive: the largest, see Partition.Bound; WindowMin: window plus lateness
 	IdleTimeout     time.Duration
 	Memory          int64 // the budget, in bytes
+	LateLimit       config.LateLimit
 }
 
 func factsOf(cfg config.Config) *Facts {
 	f := &Facts{
 		Instance: cfg.Instance, Group: cfg.Group, Topics: cfg.Topics, Delivery: cfg.Delivery,
-		Strategy: cfg.Watermark, Bound: cfg.MaxOutOfOrderness, IdleTimeout: cfg.IdleTimeout, Memory: int64(cfg.Memory),
+		Strategy: cfg.Watermark, Bound: cfg.MaxOutOfOrderness, IdleTimeout: cfg.IdleTimeout, Memory: int64(cfg.Memory), LateLimit: cfg.LateLimit,
 	}
 	switch cfg.Watermark {
 	case config.WindowMin:
@@ -78,8 +87,10 @@ type Partition struct {
 	End       int64 // the end offset of the log (high watermark); -1: not known
 	Stable    int64 // the last stable offset, below which no transaction is open; -1: not known
 
-	Totals            // what became of its records, by the last commit
-	Uncommitted int64 // written to the ordered topic since
+	Totals                             // what became of its records, by the last commit
+	Recent      Recent                 // the same, lately
+	Blocked     *fault.OpenTransaction // that holds up reading; nil: none is known
+	Uncommitted int64                  // written to the ordered topic since
 	OrderedRate float64
 	LateRate    float64                        // records per second, since the last request
 	LateRates   [reorder.Duplicate + 1]float64 // the same, by reason
@@ -88,6 +99,8 @@ type Partition struct {
 	Paused      bool                           // it waits for slower ones
 	Clocks      clocks.Evidence
 	Finding     clocks.Finding // what the evidence points to
+	Age         time.Duration  // since it was taken up
+	Silent      time.Duration  // since records of it were read, or it was taken up
 }
 
 // SetRates takes the rates from the partition's ledger.

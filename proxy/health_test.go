@@ -1,0 +1,311 @@
+package proxy
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemarkhq/tidemark/proxy/status"
+	"github.com/tidemarkhq/tidemark/reorder"
+)
+
+// The first look at a process that has nothing wrong with it says so, or that it starts;
+// it is never a fault that nobody has looked before.
+func TestFirstLookIsNoFault(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(3)
+		s := c.start(topic)
+		for range 200 {
+			if st := s.status(); st.State != status.Healthy && st.State != status.Starting || st.State == status.Healthy && !st.Ready {
+				t.Fatalf("while it starts it is %s: %s", st.State, st.Reason)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		if st := s.status(); st.State != status.Healthy {
+			t.Errorf("%s: %s", st.State, st.Reason)
+		}
+		s.stop()
+	})
+}
+
+// Records without a usable event time, and too many late ones, are a reason, which goes away
+// a minute after the cause has.
+func TestLatenessIsAReason(t *testing.T) {
+	for _, x := range []struct {
+		name  string
+		env   []string
+		bad   func(topic string, base time.Time, i int) *kgo.Record
+		worst reorder.Verdict
+		want  string
+	}{
+		{"no event times", nil, func(topic string, base time.Time, i int) *kgo.Record {
+			r := timed(topic, base, i, nil)
+			r.Headers = []kgo.RecordHeader{{Key: "event-time", Value: []byte("yesterday")}}
+			return r
+		}, reorder.InvalidTime, "none of the last"},
+		{"mostly late", nil, func(topic string, base time.Time, i int) *kgo.Record {
+			if i%20 == 0 {
+				return timed(topic, base, i, nil)
+			}
+			return timed(topic, base.Add(-time.Hour), i, nil)
+		}, reorder.BehindWatermark, "of the last"},
+		{"from the future", nil, func(topic string, base time.Time, i int) *kgo.Record {
+			if i%2 == 0 {
+				return timed(topic, base, i, nil)
+			}
+			return timed(topic, base.Add(48*time.Hour), i, nil)
+		}, reorder.Future, "mostly future"},
+		{"limit raised", []string{"TIDEMARK_LATE_LIMIT=0.6"}, func(topic string, base time.Time, i int) *kgo.Record {
+			if i%2 == 0 {
+				return timed(topic, base, i, nil)
+			}
+			return timed(topic, base.Add(-time.Hour), i, nil)
+		}, reorder.BehindWatermark, ""},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			onFake(t, func(t *testing.T, c *cluster) {
+				topic := c.topic(1)
+				s := c.start(topic, x.env...)
+				c.awaitRead(s)
+				base := time.Now().Add(-time.Hour)
+				for i := range 100 {
+					c.produce(c.cl, x.bad(topic, base, i))
+					time.Sleep(100 * time.Millisecond)
+				}
+				c.awaitRead(s)
+				time.Sleep(2 * time.Second)
+				st := s.status()
+				if p := s.of(topic, 0); p.Late[x.worst] < 40 {
+					t.Fatalf("late are %v", p.Late)
+				}
+				if x.want == "" {
+					if st.State != status.Healthy {
+						t.Errorf("less than the limit is late, and it is %s: %s", st.State, st.Reason)
+					}
+				} else if st.State != status.Degraded || len(st.Reasons) != 1 || !strings.Contains(st.Reason, topic+" partition 0: ") || !strings.Contains(st.Reason, x.want) || !st.Ready {
+					t.Errorf("%s, ready %v: %q", st.State, st.Ready, st.Reasons)
+				}
+				for i := range 1000 {
+					c.produce(c.cl, timed(topic, base, 200+i, nil))
+					time.Sleep(100 * time.Millisecond)
+				}
+				c.awaitRead(s)
+				time.Sleep(time.Second)
+				if st := s.status(); st.State != status.Healthy {
+					t.Errorf("the last minutes were in order, and it is %s: %s", st.State, st.Reason)
+				}
+				s.stop()
+			})
+		})
+	}
+}
+
+// A partition of which nothing comes out is a reason, with what it waits for.
+func TestNothingComesOut(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		s := c.start(topic, "TIDEMARK_IDLE_TIMEOUT=0")
+		c.awaitRead(s)
+		base := time.Now().Add(-time.Hour)
+		c.produce(c.cl, timed(topic, base, 0, nil))
+		time.Sleep(time.Minute)
+		if st := s.status(); st.State != status.Healthy {
+			t.Errorf("after a minute it is %s: %s", st.State, st.Reason)
+		}
+		time.Sleep(2 * time.Minute)
+		if st := s.status(); st.State != status.Degraded || !says(st.Reason, "nothing has come out for 3m", "1 records are held", "nothing has been read for 3m", "TIDEMARK_IDLE_TIMEOUT=0") {
+			t.Errorf("after three minutes it is %s: %s", st.State, st.Reason)
+		}
+		c.produce(c.cl, timed(topic, base, 9, nil))
+		time.Sleep(3 * time.Second)
+		if st := s.status(); st.State != status.Healthy {
+			t.Errorf("the next has come, and it is %s: %s", st.State, st.Reason)
+		}
+		s.stop()
+	})
+}
+
+// While brokers are away, and while a session begins anew, what is held and what was late
+// stays on show, nothing is due, and the reason is said once.
+func TestBrokersAwayIsShown(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(2)
+		s := c.start(topic, "TIDEMARK_IDLE_TIMEOUT=1h")
+		c.awaitRead(s)
+		base := time.Now().Add(-time.Hour)
+		for i := range 10 {
+			c.produce(c.cl, timed(topic, base, i, nil))
+		}
+		c.produce(c.cl, timed(topic, base.Add(-time.Hour), 0, nil))
+		c.awaitRead(s)
+		time.Sleep(2 * time.Second)
+		was := sum(s.status())
+		if was.Held == 0 || was.Late[reorder.BehindWatermark] == 0 {
+			t.Fatalf("%+v", was)
+		}
+		s.link.leave()
+		for i := range 300 {
+			time.Sleep(time.Second)
+			st := s.status()
+			if is := sum(st); is.Held != was.Held || is.Late != was.Late || len(st.Partitions) != 2 {
+				t.Fatalf("after %d s %+v is %+v, in session %d: %s", i, was, is, st.Counts.Sessions, st.Reason)
+			}
+			if i < 15 {
+				continue
+			}
+			if st.State != status.Unreachable && st.State != status.Degraded || strings.Count(st.Reason, "no answer within") > 2 {
+				t.Errorf("after %d s it is %s: %s", i, st.State, st.Reason)
+			}
+			for _, p := range st.Partitions {
+				if !p.Hold.At.IsZero() || p.Hold.Words == "" {
+					t.Errorf("after %d s the next record is due at %v: %s", i, p.Hold.At, p.Hold.Words)
+				}
+			}
+		}
+		s.link.comeBack()
+		time.Sleep(time.Minute)
+		if st := s.status(); st.State != status.Healthy {
+			t.Errorf("the brokers are back, and it is %s: %s", st.State, st.Reason)
+		}
+		s.stop()
+	})
+}
+
+// A transaction that a producer leaves open before what we read is told with what holds it,
+// and nothing is due meanwhile.
+func TestKafkaOpenTransactionOnSource(t *testing.T) {
+	onKafka(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		s := c.start(topic)
+		c.awaitRead(s)
+		base := time.Now().Add(-time.Hour)
+		id := "upstream-" + topic
+		tx := c.leaveOpen(id, timed(topic, base, 0, nil))
+		defer tx.Close()
+		c.produce(c.cl, timed(topic, base, 1, nil), timed(topic, base, 2, nil))
+		c.await("it to be told", func() bool { return len(s.voice.heard("an open transaction holds up a source partition")) > 0 })
+		line := s.voice.heard("an open transaction holds up a source partition")[0]
+		if !says(line, "topic="+topic, "partition=0", "first_offset=0", "transactional_id="+id, "producer_id=", "since=", "kafka-transactions", "describe --transactional-id "+id) {
+			t.Error(line)
+		}
+		c.await("it to be a reason", func() bool {
+			st := s.status()
+			return st.State == status.Degraded && says(st.Reason, fmt.Sprintf("transactional id %q holds %s-0 open since 20", id, topic), "with 3 offsets behind it")
+		})
+		if p := s.of(topic, 0); !says(p.Hold.Words, "cannot be read", id) || !p.Hold.At.IsZero() {
+			t.Errorf("%+v", p.Hold)
+		}
+		if n := len(s.status().Reasons); n != 1 {
+			t.Errorf("%q", s.status().Reasons)
+		}
+		c.wrote(tx.EndTransaction(c.ctx, kgo.TryCommit))
+		c.await("its end to be told", func() bool { return len(s.voice.heard("the open transaction has ended")) == 1 })
+		c.awaitDrained(s)
+		c.await("it to be healthy", func() bool { return s.status().State == status.Healthy })
+		s.stop()
+	})
+}
+
+// The same on an output, of which readers see nothing, although we put out what comes.
+func TestKafkaOpenTransactionOnOutput(t *testing.T) {
+	for _, delivery := range []string{"exactly-once", "at-least-once"} {
+		t.Run(delivery, func(t *testing.T) {
+			onKafka(t, func(t *testing.T, c *cluster) {
+				topic := c.topic(1)
+				s := c.start(topic, "TIDEMARK_DELIVERY="+delivery)
+				c.awaitRead(s)
+				id := "stranger-" + topic
+				tx := c.leaveOpen(id, &kgo.Record{Topic: s.cfg.OrderedTopic(topic), Value: []byte("v")})
+				defer tx.Close()
+				w := workload{seed: 44, records: 300, pause: 100 * time.Millisecond, plain: true}
+				written := c.writing(topic, &w)
+				const told = "an unknown open transaction holds up readers of an output"
+				c.await("it to be told", func() bool { return len(s.voice.heard(told)) > 0 })
+				if line := s.voice.heard(told)[0]; !says(line, "topic="+topic+".ordered", "partition=0", "first_offset=", "transactional_id="+id, "since=", "kafka-transactions") {
+					t.Error(line)
+				}
+				st := s.status()
+				if st.State != status.Degraded || !st.Ready || !says(st.Reasons[0], fmt.Sprintf("unknown transactional id %q holds %s.ordered-0 open since 20", id, topic)) {
+					t.Errorf("%s, ready %v: %q", st.State, st.Ready, st.Reasons)
+				}
+				<-written
+				c.wrote(tx.EndTransaction(c.ctx, kgo.TryAbort))
+				c.await("it not to be a reason", func() bool { return len(s.status().Blocked) == 0 })
+				s.stop()
+			})
+		})
+	}
+}
+
+// leaveOpen writes records in a transaction of somebody else, and leaves it open.
+func (c *cluster) leaveOpen(id string, records ...*kgo.Record) *kgo.Client {
+	c.t.Helper()
+	tx := c.client(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.TransactionalID(id), kgo.TransactionTimeout(10*time.Minute))
+	if err := tx.BeginTransaction(); err != nil {
+		c.t.Fatal(err)
+	}
+	c.produce(tx, records...)
+	return tx
+}
+
+// Where brokers do not say whose transaction it is, that is said, and nothing is guessed.
+func TestOpenTransactionOfUnknown(t *testing.T) {
+	for _, x := range []struct {
+		name string
+		key  kmsg.Key
+		err  *kerr.Error
+		want string
+	}{
+		{"the producers may not be seen", kmsg.DescribeProducers, kerr.TopicAuthorizationFailed, "an unknown transaction holds"},
+		{"the transactions may not be seen", kmsg.ListTransactions, kerr.TransactionalIDAuthorizationFailed, "a transaction of producer id"},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			onFake(t, func(t *testing.T, c *cluster) {
+				topic := c.topic(1)
+				s := c.start(topic)
+				c.awaitRead(s)
+				c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{x.key}, Err: x.err, Count: -1})
+				tx := c.leaveOpen("upstream-"+topic, timed(topic, time.Now().Add(-time.Hour), 0, nil))
+				defer tx.Close()
+				time.Sleep(time.Minute)
+				if st := s.status(); st.State != status.Degraded || !says(st.Reason, x.want, "cannot see whose it is") || strings.Contains(st.Reason, "upstream-") {
+					t.Errorf("%s: %s", st.State, st.Reason)
+				}
+				lines := s.voice.heard("an open transaction holds up a source partition")
+				if n := len(lines); n < 1 || n > 3 || !says(lines[0], "describe-producers --topic "+topic+" --partition 0", "abort --topic "+topic, "--start-offset 0") {
+					t.Errorf("in a minute it has said %d times: %q", n, lines)
+				}
+				s.stop()
+			})
+		})
+	}
+}
+
+// An output that begins to replace timestamps while we run is told of.
+func TestKafkaOutputReplacesTimestamps(t *testing.T) {
+	onKafka(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		s := c.start(topic)
+		c.awaitRead(s)
+		out := s.cfg.LateTopic(topic)
+		c.set(out, "message.timestamp.type", "LogAppendTime")
+		const told = "an output replaces the timestamps of its records"
+		c.await("it to be told", func() bool { return len(s.voice.heard(told)) > 0 })
+		if line := s.voice.heard(told)[0]; !says(line, "topic="+out, "kafka-configs", "message.timestamp.type=CreateTime") {
+			t.Error(line)
+		}
+		c.await("it to be a reason", func() bool {
+			st := s.status()
+			return st.State == status.Degraded && says(st.Reason, out+" replaces the timestamps")
+		})
+		c.set(out, "message.timestamp.type", "CreateTime")
+		c.await("it to be healthy", func() bool { return s.status().State == status.Healthy })
+		s.stop()
+	})
+}

@@ -1,0 +1,138 @@
+package status
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/reorder"
+)
+
+// Both probes are weighed, and a start is not a fault unless it goes on, or comes after one.
+func TestStateIsWeighed(t *testing.T) {
+	now := time.Now()
+	ok, bad := Probe{At: now}, Probe{At: now, Err: errors.New("away")}
+	for _, c := range []struct {
+		metadata, admin Probe
+		notReady        string
+		change          func(*Status)
+		want            State
+	}{
+		{ok, ok, "", nil, Healthy},
+		{ok, ok, "joining", nil, Starting},
+		{Probe{}, Probe{}, "", nil, Starting},
+		{Probe{}, Probe{}, "joining", nil, Starting},
+		{ok, ok, "joining", func(st *Status) { st.WasReady = true }, Degraded},
+		{ok, ok, "somebody else is in the group", func(st *Status) { st.Trouble = true }, Degraded},
+		{ok, ok, "joining", func(st *Status) { st.Started = now.Add(-2 * startingFor) }, Degraded},
+		{ok, ok, "joining", func(st *Status) { st.Waits = "waiting for the brokers for 5s: a place in the group" }, Degraded},
+		{bad, ok, "", nil, Degraded},
+		{ok, bad, "", nil, Degraded},
+		{bad, bad, "", nil, Unreachable},
+		{bad, bad, "joining", nil, Unreachable},
+	} {
+		st := Status{At: now, Started: now, Probes: Probes{c.metadata, c.admin}, NotReady: c.notReady}
+		if c.change != nil {
+			c.change(&st)
+		}
+		if st.judge(now); st.State != c.want || (st.State == Healthy) != (st.Reason == "") || st.Ready != (c.notReady == "") {
+			t.Errorf("%+v: %s, %s", c, st.State, st.Reason)
+		}
+	}
+}
+
+// What is in the way of what users came for is a reason, and the most important is the first.
+func TestReasons(t *testing.T) {
+	now := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+	lately := func(read int64, late map[reorder.Verdict]int64) func(*Status) {
+		return func(st *Status) {
+			r := &st.Partitions[0].Recent
+			r.Read, r.Judged = read, now
+			for v, n := range late {
+				r.Late[v] = n
+			}
+		}
+	}
+	foreign := fault.OpenTransaction{Topic: "raw.ordered", Output: true, Offset: 7, Behind: 120, TransactionalID: "x", ProducerID: 3, Since: now.Add(-time.Minute)}
+	upstream := fault.OpenTransaction{Topic: "raw", Offset: 9, Behind: 1, TransactionalID: "y", ProducerID: 4, Since: now.Add(-time.Minute)}
+	for _, c := range []struct {
+		name   string
+		change func(*Status)
+		want   []string // what reasons begin with; none: it is healthy
+	}{
+		{"nothing is wrong", func(*Status) {}, nil},
+		{"no event times", lately(3, map[reorder.Verdict]int64{reorder.InvalidTime: 3}), []string{"raw partition 0: none of the last 3 records had a usable event time"}},
+		{"no event times, though any share may be late", func(st *Status) {
+			lately(100, map[reorder.Verdict]int64{reorder.InvalidTime: 100})(st)
+			st.LateLimit = 0
+		}, []string{"raw partition 0: none of the last 100 records"}},
+		{"mostly late", lately(1000, map[reorder.Verdict]int64{reorder.BehindWatermark: 900, reorder.Future: 40}), []string{"raw partition 0: 94 % of the last 1000 records were late, mostly behind-watermark"}},
+		{"at the limit", lately(1000, map[reorder.Verdict]int64{reorder.BehindWatermark: 50}), nil},
+		{"above the limit", lately(1000, map[reorder.Verdict]int64{reorder.Overflow: 51}), []string{"raw partition 0: 5.1 % of the last 1000 records were late, mostly overflow (TIDEMARK_MEMORY"}},
+		{"one of few", lately(19, map[reorder.Verdict]int64{reorder.BehindWatermark: 1}), nil},
+		{"duplicates", lately(100, map[reorder.Verdict]int64{reorder.Duplicate: 90}), nil},
+		{"any share may be late", func(st *Status) {
+			lately(100, map[reorder.Verdict]int64{reorder.BehindWatermark: 99})(st)
+			st.LateLimit = 0
+		}, nil},
+		{"late long ago", func(st *Status) {
+			lately(1000, map[reorder.Verdict]int64{reorder.BehindWatermark: 900})(st)
+			st.Partitions[0].Recent.Judged = now.Add(-2 * lateMemory)
+		}, nil},
+		{"nothing comes out", func(st *Status) {
+			p := &st.Partitions[0]
+			p.Totals.Held, p.Recent.Moved, p.Hold.Words = 5, now.Add(-3*time.Minute), "waits for the watermark, which has 5s to go"
+		}, []string{"raw partition 0: nothing has come out for 3m0s, and 5 records are held: waits for the watermark"}},
+		{"nothing can have come out yet", func(st *Status) {
+			p := &st.Partitions[0]
+			p.Totals.Held, p.Recent.Moved, st.Bound = 5, now.Add(-3*time.Minute), time.Hour
+		}, nil},
+		{"nothing is held", func(st *Status) { st.Partitions[0].Recent.Moved = now.Add(-time.Hour) }, nil},
+		{"stale", func(st *Status) { st.At = now.Add(-13 * time.Second) }, []string{"this is how things were 13s ago"}},
+		{"stale, and it is known why", func(st *Status) {
+			st.At, st.Waits = now.Add(-13*time.Second), "waiting for the brokers for 13s: acknowledgements"
+		}, []string{"waiting for the brokers for 13s"}},
+		{"an output is held open", func(st *Status) { st.Blocked = []fault.OpenTransaction{foreign} }, []string{`unknown transactional id "x" holds raw.ordered-0 open since 2026-11-20T11:59:00Z; readers wait`}},
+		{"a source is held open", func(st *Status) { st.Blocked = []fault.OpenTransaction{upstream} }, []string{`transactional id "y" holds raw-0 open`}},
+		{"outputs without partitions", func(st *Status) {
+			p := &st.Partitions[0]
+			p.State, p.Hold.Words = WaitingForOutputs, "its outputs have too few partitions"
+			st.NotReady, st.OutputsMissing = "1 partitions are without a partition in the outputs", true
+		}, []string{"raw partition 0 is suspended: its outputs have too few partitions"}},
+		{"timestamps replaced", func(st *Status) { st.Restamped = []string{"raw.ordered"} }, []string{"raw.ordered replaces the timestamps"}},
+		{"an end that is not known at once", func(st *Status) { st.Partitions[0].End = -1 }, nil},
+		{"an end that is not known", func(st *Status) { st.Partitions[0].End, st.Partitions[0].Age = -1, time.Minute }, []string{"end offsets of 1 partitions"}},
+		{"throttled", func(st *Status) { st.Throttled = "throttled by a quota" }, []string{"throttled by a quota, 3 records behind"}},
+		{"the worst first", func(st *Status) {
+			lately(100, map[reorder.Verdict]int64{reorder.Overflow: 50})(st)
+			st.ShortOfMemory, st.Rival, st.Blocked = true, "somebody writes", []fault.OpenTransaction{upstream, foreign}
+			st.Probes.Admin.Err, st.NotReady, st.WasReady = errors.New("no answer within 5s"), "3 partitions are to be taken up", true
+		}, []string{"the group's coordinator", "unknown transactional id", "transactional id", "raw partition 0: 50 %", "somebody writes", "memory is short", "3 partitions"}},
+		{"said once", func(st *Status) {
+			st.Waits, st.NotReady, st.Trouble = "waiting for the brokers for 9s: offsets", "waiting for the brokers for 9s: offsets", true
+		}, []string{"waiting for the brokers for 9s: offsets"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			st := Status{At: now, Started: now.Add(-time.Hour), Probes: Probes{Probe{At: now}, Probe{At: now}}, Partitions: make([]Partition, 1)}
+			st.LateLimit = 50_000
+			st.Partitions[0] = Partition{Topic: "raw", State: Active, End: 10, Stable: 10}
+			st.Partitions[0].Next = 7
+			c.change(&st)
+			st.judge(now)
+			if len(st.Reasons) != len(c.want) || (st.State == Healthy) != (len(c.want) == 0) || strings.Join(st.Reasons, "; ") != st.Reason {
+				t.Fatalf("%s: %q", st.State, st.Reasons)
+			}
+			for i, want := range c.want {
+				if !strings.HasPrefix(st.Reasons[i], want) {
+					t.Errorf("%q, and it should begin with %q", st.Reasons[i], want)
+				}
+			}
+			if sorted := slices.Clone(st.Reasons); len(slices.Compact(sorted)) != len(st.Reasons) {
+				t.Errorf("said twice: %q", st.Reasons)
+			}
+		})
+	}
+}
