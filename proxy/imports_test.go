@@ -18,10 +18,10 @@ import (
 func TestImports(t *testing.T) {
 	const module = "github.com/tidemarkhq/tidemark/"
 	never := map[string][]string{ // packages, below them too
-		"proxy/pipeline":  {"proxy/group", "proxy/txn", "proxy/recovery"},
-		"proxy/txn":       {"proxy/group", "proxy/pipeline", "proxy/recovery", "proxy/status"},
-		"proxy/group":     {"proxy/txn", "proxy/pipeline", "proxy/recovery", "proxy/status"},
-		"proxy/recovery":  {"proxy/pipeline", "proxy/status"},
+		"proxy/pipeline":  {"proxy/group", "proxy/txn", "proxy/recovery", "proxy/position"},
+		"proxy/txn":       {"proxy/group", "proxy/pipeline", "proxy/recovery", "proxy/status", "proxy/position"},
+		"proxy/group":     {"proxy/txn", "proxy/pipeline", "proxy/recovery", "proxy/status", "proxy/position"},
+		"proxy/recovery":  {"proxy/pipeline", "proxy/status", "proxy/position"},
 		"proxy/status":    {"proxy/preflight", "proxy/group", "proxy/txn", "proxy/pipeline", "proxy/recovery"},
 		"proxy/fault":     {"proxy/status", "proxy/preflight", "proxy/group", "proxy/txn", "proxy/pipeline", "proxy/recovery"},
 		"proxy/preflight": {"proxy/status", "proxy/group", "proxy/txn", "proxy/pipeline", "proxy/recovery"},

@@ -112,18 +112,9 @@ func (s *session) explainFence(err error) error {
 }
 
 func newSession(cfg config.Config, adm *kadm.Client, topics map[string]preflight.Topic, proc *process) *session {
-	opts := reorder.Options{
-		Strategy: cfg.Watermark.Law(),
-		Bound:    cfg.MaxOutOfOrderness, Floor: cfg.MinOutOfOrderness, TargetLate: int(cfg.TargetLate),
-		Window: cfg.WatermarkWindow, Lateness: cfg.WatermarkLateness,
-		IdleTimeout: cfg.IdleTimeout, MaxFuture: cfg.MaxFuture, ReanchorAfter: cfg.ReanchorAfter,
-	}
-	if cfg.Dedup.On() {
-		opts.Identity = cfg.Dedup.Identity
-	}
 	s := &session{
 		process: proc, cfg: cfg, topics: topics, adm: adm, start: time.Now(),
-		engine:    reorder.NewEngine(opts, int64(cfg.Memory)),
+		engine:    reorder.NewEngine(cfg.Laws(), int64(cfg.Memory)),
 		parts:     map[string]map[int32]*partition{},
 		suspended: map[emit.Source]*suspension{},
 		alignment: alignment{slowest: watermark.None},

@@ -41,6 +41,33 @@ func (w past) next(now time.Time) uint32 {
 	return uint32(min(next, math.MaxUint32))
 }
 
+// EpochAfter returns the number of an epoch that begins now. committed: a commit says that
+// the last one was before, and it knows best.
+func (l *Loader) EpochAfter(ctx context.Context, src emit.Source, committed bool, before uint32) (uint32, error) {
+	w := past{epoch: before, any: committed}
+	for _, topic := range []string{src.Ordered, src.Late} {
+		if src.Partition >= l.Admin.Topics[src.Topic].Usable {
+			continue // it has no such partition yet
+		}
+		_, end, err := Bounds(ctx, topic, src.Partition, l.Admin.Kadm.ListStartOffsets, l.Admin.Kadm.ListEndOffsets)
+		if err != nil {
+			return 0, err
+		}
+		if end.Offset == 0 {
+			continue
+		}
+		epoch, silent, err := l.LastEpoch(ctx, topic, src.Partition)
+		if err != nil {
+			return 0, err
+		}
+		w.any, w.epoch, w.silent = true, max(w.epoch, epoch), w.silent || silent && !committed
+	}
+	if !w.any {
+		return 0, nil
+	}
+	return w.next(l.WallClock()), nil
+}
+
 // outputs looks at the outputs of a partition, at their records only if a new epoch
 // may begin.
 func (l *Loader) outputs(ctx context.Context, p *Resumption) (w past, err error) {

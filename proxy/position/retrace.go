@@ -1,0 +1,336 @@
+package position
+
+import (
+	"math"
+
+	"github.com/tidemarkhq/tidemark/reorder"
+	"github.com/tidemarkhq/tidemark/watermark"
+)
+
+// sourceRecord is what a retracing is told of a record of the source.
+type sourceRecord struct {
+	Offset      int64
+	LeaderEpoch int32
+	Time        watermark.Time
+	Invalid     bool
+	Outside     bool           // that it is Invalid is an outside service's word
+	Stamp       watermark.Time // the record's own timestamp
+	Marker      watermark.Time // of the punctuated strategy; None if it has none
+	ID          uint64         // hash of what it is known by, where repeats are told apart; 0: none
+}
+
+// owedRecord is a record that came out nowhere.
+type owedRecord struct {
+	reorder.Position
+	leaderEpoch int32
+	id          uint64
+}
+
+// retracing goes through the source once more and finds the position at which everything
+// that is in the outputs had come out, and nothing else. docs/design/position.md has the
+// argument.
+//
+//	source   o o l . o l . . o o l . | . . . . X . . .      o, l  in .ordered, in .late
+//	                        highest ─┘         │            .     in neither
+//	                                           └─ with this record W came to where it
+//	                                              releases what came out last
+//
+// Everything up to X has been read, and what of it is in neither output is held.
+type retracing struct {
+	origin  int64
+	run     []*stretch // of one generation, ascending
+	now     *stretch   // the last of them; nil: nothing has come out
+	last    reorder.Position
+	any     bool  // something is in .ordered, in this epoch: last
+	highest int64 // source offset that came out
+	gone    gone
+	repeats bool           // repeats are told apart: they come out behind their original
+	dropped bool           // and go to no output
+	skew    watermark.Time // of the future guard, 0: off
+	wall    watermark.Time // now
+
+	law     *reorder.Partition // judges what is read again as a run without a break would
+	epoch   uint32             // that it began with
+	at      reorder.Snapshot   // of the law, where reading had passed highest
+	passed  bool               // at is known
+	reached bool               // the law's watermark has come to the last ordered record
+	done    bool
+	end     int64 // H, when done
+	leader  int32 // the highest leader epoch below H
+
+	owed       []owedRecord
+	pending    int64           // the last repeat that was set aside and is not out, 0: none
+	original   int64           // the lowest offset of the ordered records at last.Time, -1
+	originalIn int32           // its leader epoch
+	group      map[uint64]bool // what the ordered records at last.Time are known by
+	repeated   []owedRecord    // those in no output that have to repeat an ordered one
+}
+
+// gone is what retention has taken of the outputs.
+type gone struct {
+	ordered bool
+	before  reorder.Position // of .ordered: in the epoch of first
+	first   uint32           // the epoch of the first record that is left
+	late    bool
+	below   int64 // source offset: of .late
+}
+
+// covers reports whether a record may have come out and be gone since.
+func (g gone) covers(at reorder.Position, now *stretch) bool {
+	switch {
+	case g.late && at.Offset < g.below:
+		return true
+	case !g.ordered:
+		return false
+	case now != nil && g.first < now.epoch:
+		return at.Offset < now.from
+	}
+	return at.Before(g.before)
+}
+
+// begin sets up the law.
+func (t *retracing) begin(laws reorder.Options) {
+	laws.IdleTimeout, laws.MaxFuture, laws.Identity = 0, 0, nil // records alone decide here
+	e := reorder.NewEngine(laws, math.MaxInt64)
+	t.law = e.Assign(reorder.Fresh(t.origin, -1, t.epoch), 0)
+	t.original, t.leader, t.end, t.group = -1, -1, t.origin, map[uint64]bool{}
+	t.passed = t.highest < t.origin
+	if t.passed {
+		t.at, t.reached, t.done = t.law.Snapshot(), true, true
+	}
+}
+
+func (t *retracing) out(offset int64) bool {
+	for _, s := range t.run {
+		if s.out(offset) {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *retracing) unjudged(offset int64) bool {
+	for _, s := range t.run {
+		if s.unjudged.has(offset) {
+			return true
+		}
+	}
+	return false
+}
+
+// behind reports whether a record that is held, or was not read, cannot have this place: it
+// is behind what came out.
+func (t *retracing) behind(r *sourceRecord) bool {
+	switch {
+	case r.Invalid:
+		return true
+	case t.now == nil:
+		return false
+	case t.any && (reorder.Position{Time: r.Time, Offset: r.Offset}).Before(t.last):
+		return true
+	}
+	return r.Time <= t.now.floor
+}
+
+// step takes the next record of the source, until done.
+func (t *retracing) step(r sourceRecord) error {
+	if r.Offset > t.highest {
+		t.pass()
+		if t.done {
+			return nil
+		}
+		switch {
+		case t.setAside(&r):
+			t.pending = r.Offset
+			t.hold(r)
+		case !t.behind(&r) && !t.doubtful(&r):
+			t.hold(r)
+		case !r.Invalid && t.dropped && r.ID != 0 && r.Time > t.law.Watermark():
+			t.repeated = append(t.repeated, owedRecord{reorder.Position{Time: r.Time, Offset: r.Offset}, r.LeaderEpoch, r.ID})
+		default: // it has not been read, so what came out last did so by the clock
+			t.giveUp()
+			return nil
+		}
+		t.judge(&r)
+		t.end = r.Offset + 1
+		if t.law.Watermark() >= t.last.Time {
+			t.reached, t.done = true, true
+		}
+		return nil
+	}
+	t.leader = max(t.leader, r.LeaderEpoch)
+	if t.out(r.Offset) {
+		if t.any && r.Time == t.last.Time && !r.Invalid && t.now.ordered.has(r.Offset) {
+			t.inGroup(&r)
+		}
+		t.judge(&r)
+		return nil
+	}
+	at := reorder.Position{Time: r.Time, Offset: r.Offset}
+	switch {
+	case !t.behind(&r):
+		if t.gone.late && r.Offset < t.gone.below && t.doubtful(&r) {
+			return notKnown("source offset %d is in neither output, and from the future: it may be held, or have been late with that reason and be gone from %s", r.Offset, "the late topic")
+		}
+		t.hold(r)
+	case t.setAside(&r):
+		t.pending = r.Offset
+		t.hold(r)
+	case t.gone.covers(at, t.now):
+	case !r.Invalid && t.dropped && r.ID != 0:
+		t.repeated = append(t.repeated, owedRecord{at, r.LeaderEpoch, r.ID})
+	default:
+		return notKnown("source offset %d is in neither output, and what came out later is behind it: the group began after it (say where with --origin), or it was lost", r.Offset)
+	}
+	t.judge(&r)
+	return nil
+}
+
+// doubtful reports whether the guard may have refused a record as one from the future. What
+// the wall clock was then is not known.
+func (t *retracing) doubtful(r *sourceRecord) bool {
+	return t.skew > 0 && (r.Time > r.Stamp+t.skew || r.Time > t.wall)
+}
+
+// giveUp settles for the position right behind what came out: the clock, or memory, or a
+// record that nobody can judge now, had moved the watermark.
+func (t *retracing) giveUp() { t.end, t.reached, t.done = t.highest+1, false, true }
+
+// pass takes note that everything up to highest has been read.
+func (t *retracing) pass() {
+	if t.passed {
+		return
+	}
+	t.passed, t.at, t.end = true, t.law.Snapshot(), t.highest+1
+	if !t.any || t.at.W >= t.last.Time {
+		t.reached, t.done = true, true
+	}
+}
+
+// finish ends the retracing where the source ends.
+func (t *retracing) finish() {
+	t.pass()
+	if !t.reached {
+		t.giveUp()
+	}
+	t.done = true
+}
+
+func (t *retracing) hold(r sourceRecord) {
+	t.owed = append(t.owed, owedRecord{reorder.Position{Time: r.Time, Offset: r.Offset}, r.LeaderEpoch, r.ID})
+}
+
+// inGroup takes note of a record that came out in order, with the event time of the last.
+func (t *retracing) inGroup(r *sourceRecord) {
+	if t.original < 0 {
+		t.original, t.originalIn = r.Offset, r.LeaderEpoch
+	}
+	if r.ID != 0 {
+		t.group[r.ID] = true
+	}
+}
+
+// setAside reports whether a record repeats one that has come out, and comes out next: the
+// header of that one says nothing of its repeats, for they are not in order.
+func (t *retracing) setAside(r *sourceRecord) bool {
+	at := reorder.Position{Time: r.Time, Offset: r.Offset}
+	return t.any && !r.Invalid && r.Time == t.last.Time && t.last.Before(at) && r.Time <= t.now.floor && t.group[r.ID]
+}
+
+// judge lets the law judge a record. What comes out of it is of no interest.
+func (t *retracing) judge(r *sourceRecord) {
+	var rel reorder.Release
+	release := func() {
+		for t.law.Next(&rel) {
+		}
+	}
+	in := reorder.Record{Offset: r.Offset, LeaderEpoch: r.LeaderEpoch, Time: r.Time, Invalid: r.Invalid}
+	if t.unjudged(r.Offset) {
+		if !r.Invalid {
+			t.law.Skip(r.Offset+1, r.LeaderEpoch) // from the future
+			t.law.Mark(r.Marker, r.Marker)
+			release()
+			return
+		}
+	}
+	v, _ := t.law.Step(in, 0)
+	if v == reorder.Flush {
+		release()
+		t.law.Step(in, 0)
+	}
+	if r.Marker != watermark.None {
+		t.law.Mark(r.Marker, r.Marker)
+	}
+	release()
+}
+
+// exact reports whether the position is that of a run without a break: records alone have
+// moved the watermark.
+func (t *retracing) exact() bool {
+	s := t.snapshotOfLaw()
+	return t.reached && len(t.run) > 0 && s.Epoch == t.now.epoch && s.W >= t.now.floor
+}
+
+func (t *retracing) snapshotOfLaw() reorder.Snapshot {
+	if t.end > t.highest+1 {
+		return t.law.Snapshot()
+	}
+	return t.at
+}
+
+// snapshot returns the position that was found, but for what is settled.
+func (t *retracing) snapshot(known int32) reorder.Snapshot {
+	if len(t.run) == 0 {
+		s := reorder.Fresh(t.origin, -1, t.epoch)
+		s.Known = known
+		return s
+	}
+	law := t.snapshotOfLaw()
+	s := reorder.Fresh(t.origin, t.leader, t.now.epoch)
+	s.Known, s.Next, s.Low, s.Disorder = known, t.end, t.end, law.Disorder
+	if law.Epoch == t.now.epoch {
+		s.W, s.Natural, s.Max, s.LateRun = law.W, law.Natural, law.Max, law.LateRun
+	}
+	for _, o := range t.owed {
+		if o.Offset < t.end {
+			s.Max, s.NextEpoch = max(s.Max, o.Time), max(s.NextEpoch, o.leaderEpoch)
+		}
+	}
+	w := t.now.floor
+	if t.any {
+		s.Max = max(s.Max, t.last.Time)
+		if !t.reached || law.Epoch != t.now.epoch {
+			w = max(w, t.last.Time)
+		}
+	}
+	if w > s.W {
+		s.W, s.Natural = w, w
+		s.Max = max(s.Max, w)
+	}
+	s.LowEpoch = s.NextEpoch
+	t.takeOwed(&s)
+	return s
+}
+
+// takeOwed sets what is owed by a snapshot.
+func (t *retracing) takeOwed(s *reorder.Snapshot) {
+	for _, o := range t.owed {
+		if o.Offset >= t.end {
+			continue
+		}
+		if s.Count == 0 {
+			s.Low, s.LowEpoch = o.Offset, o.leaderEpoch
+		}
+		s.Count++
+		s.Sum += reorder.OffsetHash(o.Offset)
+		if o.Time <= s.W && (!s.Releasing || o.Position.Before(s.Frontier)) {
+			s.Releasing, s.Frontier = true, o.Position
+		}
+	}
+	if t.repeats && s.Releasing && s.Frontier.Time == t.last.Time && t.any {
+		s.Repeats = t.pending
+		if t.original >= 0 && t.original < s.Low {
+			s.Low, s.LowEpoch = t.original, t.originalIn // its repeats are still to come
+		}
+	}
+}
