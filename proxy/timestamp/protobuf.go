@@ -2,7 +2,6 @@ package timestamp
 
 import (
 	"encoding/binary"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
