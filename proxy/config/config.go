@@ -36,7 +36,8 @@ type Config struct {
 	// `json:PATH[:FORMAT]`, `avro:FIELD[:FORMAT]` and `protobuf:FIELD[:FORMAT]` are
 	// fields of the value, `timestamp` the record's own timestamp. FORMAT is
 	// `unix-ms` (the default; RFC 3339 text is recognised too), `unix-s`,
-	// `unix-us`, `unix-ns`, `rfc3339` or `int64-be` (8 bytes, big-endian, ms). A
+	// `unix-us`, `unix-ns`, `rfc3339`, `local:ZONE` (text without a zone, like
+	// `local:Europe/Paris`) or `int64-be` (8 bytes, big-endian, ms). A
 	// record whose source is present but unusable goes to the late topic. More:
 	// [event-time.md](event-time.md).
 	EventTime *timestamp.Extractor `env:"EVENT_TIME" envDefault:"header:event-time,timestamp" group:"Event time and order"`
@@ -110,8 +111,8 @@ type Config struct {
 	// most that brokers accept by default (transaction.max.timeout.ms).
 	TransactionTimeout time.Duration `env:"TRANSACTION_TIMEOUT" envDefault:"10s"`
 	// Where to begin in a topic for which the group has no offset: `earliest`,
-	// `latest`, a time (RFC 3339, or ms since 1970: the first record whose timestamp
-	// is not before it), or `group:NAME` for the offsets of another group.
+	// `latest`, a time (like `2025-11-21T04:40Z`, or ms since 1970: the first record
+	// whose timestamp is not before it), or `group:NAME` for the offsets of another group.
 	Start Start `env:"START" envDefault:"earliest"`
 	// When the group's offsets are gone or were reset while an output has records:
 	// `fail` stops, `new-epoch` begins anew and marks what follows as a new epoch.

@@ -22,6 +22,7 @@ func Load(environ []string) (Config, error) {
 	vars := env.ToMap(environ)
 	var c Config
 	f := newFaults()
+	f.tidy(vars)
 	f.parsing(env.ParseWithOptions(&c, env.Options{Environment: vars, Prefix: Prefix, FuncMap: parsers}))
 	c.fill(vars, f)
 	c.validate(f)
@@ -30,6 +31,35 @@ func Load(environ []string) (Config, error) {
 		return Config{}, err
 	}
 	return c, nil
+}
+
+// tidy leaves out what files of variables put around a value and nobody sees: the CR of
+// a file from Windows, spaces. A secret keeps its spaces, which may be its own. Quotes
+// are refused where they come as part of the value, which not all that read such files
+// leave them in: without them, the group and its offsets would be others.
+func (f *faults) tidy(vars map[string]string) {
+	for _, s := range settings {
+		text, given := vars[s.key]
+		if !given {
+			continue
+		}
+		hint := "leave them out: docker run --env-file and kubectl --from-env-file take them for a part of the value"
+		if s.secret() {
+			text = strings.TrimRight(text, "\r\n")
+			hint += "; a secret that has them is read from a file"
+		} else {
+			text = strings.TrimSpace(text)
+		}
+		if vars[s.key] = text; quoted(text) {
+			f.broken(s.key, problem{"the value is in quotes", hint})
+			delete(vars, s.key)
+		}
+	}
+}
+
+func quoted(text string) bool {
+	n := len(text)
+	return n > 1 && text[0] == text[n-1] && (text[0] == '"' || text[0] == '\'')
 }
 
 // defaults are the values of what is not set, where they are fixed.
@@ -54,7 +84,7 @@ var parsers = map[reflect.Type]env.ParserFunc{
 func parseDuration(text string) (any, error) {
 	d, err := time.ParseDuration(text)
 	if err != nil {
-		return nil, problem{fmt.Sprintf("%q is not a duration", text), "a number with its unit, like 5s, 100ms or 1m30s"}
+		return nil, problem{fmt.Sprintf("%q is not a duration", text), "a number with its unit (ms, s, m or h), like 5s, 100ms or 1m30s; at most 292 years"}
 	}
 	return d, nil
 }
@@ -62,7 +92,7 @@ func parseDuration(text string) (any, error) {
 func parseInt(text string) (any, error) {
 	n, err := strconv.Atoi(text)
 	if err != nil {
-		return nil, problem{fmt.Sprintf("%q is not a whole number", text), ""}
+		return nil, problem{fmt.Sprintf("%q is not a whole number", text), "digits alone, like 100000"}
 	}
 	return n, nil
 }

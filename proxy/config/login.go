@@ -144,7 +144,8 @@ const (
 )
 
 func awsFrom(vars map[string]string) awsCredentials {
-	return awsCredentials{vars[keyAWSAccessKey], NewSecret(vars[keyAWSSecretKey]), NewSecret(vars[keyAWSSessionToken])}
+	value := func(key string) string { return strings.TrimRight(vars[key], "\r\n") } // see tidy
+	return awsCredentials{value(keyAWSAccessKey), NewSecret(value(keyAWSSecretKey)), NewSecret(value(keyAWSSessionToken))}
 }
 
 // InClear reports whether the password or the token can be read by whoever sees the

@@ -86,6 +86,11 @@ type setting struct {
 	group    string // heading, on the first of a group
 }
 
+// secret reports whether the value is never shown.
+func (s setting) secret() bool {
+	return reflect.TypeFor[Config]().Field(s.field).Type == reflect.TypeFor[Secret]()
+}
+
 // settings are the fields of Config in their order.
 var settings = declared()
 
@@ -189,7 +194,8 @@ func comments() map[string]string {
 const preface = `# Configuration
 
 Tidemark is configured by environment variables. A variable that is set to
-nothing counts as not set. Durations are written as in Go (` + "`100ms`, `5s`, `1m30s`" + `),
+nothing counts as not set. Spaces around a value are left out, and so is the CR at the end
+of a line from Windows; quotes around it are refused. Durations are written as in Go (` + "`100ms`, `5s`, `1m30s`" + `),
 sizes with their unit (` + "`256MiB`" + `). All faults are reported at once, and an unknown
 variable that begins with ` + "`TIDEMARK_`" + ` is one, unless Kubernetes sets it for a
 Service called tidemark. ` + "`tidemark config`" + ` prints what is in effect.

@@ -1,11 +1,15 @@
 package config
 
 import (
+	"errors"
 	"fmt"
+	"math"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
@@ -47,22 +51,60 @@ func (s *Start) UnmarshalText(text []byte) error {
 	return nil
 }
 
+var number = regexp.MustCompile(`^[+-]?\d+(\.\d*)?$`)
+
 // parseTime keeps to milliseconds, the unit in which brokers search. Negative
 // ones mean other things to them.
 func (s *Start) parseTime(word string) error {
-	ms, err := strconv.ParseInt(word, 10, 64)
-	if err != nil {
-		var t time.Time
-		if t, err = time.Parse(time.RFC3339, word); err != nil {
-			return problem{fmt.Sprintf("%q is no place to start", word), "known: earliest, latest, a time (like 2006-01-02T15:04:05Z, or ms since 1970), group:NAME"}
-		}
-		ms = t.UnixMilli()
+	if !number.MatchString(word) {
+		return s.parseText(word)
 	}
-	t, ok := watermark.FromMillis(ms)
-	if !ok || ms < 0 {
+	ms, _ := strconv.ParseFloat(word, 64) // exact up to the year 287396
+	t, ok := watermark.FromMillis(int64(max(min(ms, 1e18), -1e18)))
+	switch unit := likelyUnit(ms); {
+	case unit != 0:
+		meant := time.UnixMilli(int64(math.Round(ms * unit))).UTC()
+		return problem{
+			fmt.Sprintf("%q is no time of Kafka's in milliseconds since 1970, but one in another unit", word),
+			fmt.Sprintf("if it is meant for %s, write that, or %d", meant.Format(time.RFC3339Nano), meant.UnixMilli()),
+		}
+	case !ok || ms < 0:
 		return problem{fmt.Sprintf("%q is outside the years 1970 to 2262", word), "numbers are milliseconds"}
+	case ms != math.Trunc(ms):
+		return problem{fmt.Sprintf("%q is not a whole number of milliseconds", word), ""}
 	}
 	*s = Start{Kind: StartTime, Time: t}
+	return nil
+}
+
+// likelyUnit returns by what a number has to be multiplied to be a time of today in ms, if it
+// is none as it stands: seconds, microseconds and nanoseconds are told by their size. Nobody
+// starts by records that Kafka would have kept in 1970; earliest does.
+func likelyUnit(n float64) float64 {
+	const first, last = 631_152_000_000, 4_102_444_800_000 // ms, from 1990 up to 2100
+	for _, unit := range []float64{1000, 1e-3, 1e-6} {
+		if n*unit >= first && n*unit < last {
+			return unit
+		}
+	}
+	return 0
+}
+
+// parseText reads a time as text, as event times are read.
+func (s *Start) parseText(word string) error {
+	t, err := timestamp.ParseText(word)
+	switch {
+	case errors.Is(err, timestamp.ErrNoZone):
+		return problem{fmt.Sprintf("%q %s", word, err), "write it behind the time: Z for UTC, or an offset like +01:00"}
+	case err == nil && t < 0:
+		return problem{fmt.Sprintf("%q is outside the years 1970 to 2262", word), ""}
+	case err != nil && len(word) > 10 && word[4] == '-':
+		return problem{fmt.Sprintf("%q %s", word, err), "like 2006-01-02T15:04:05Z"}
+	case err != nil:
+		return problem{fmt.Sprintf("%q is no place to start", word), "known: earliest, latest, a time (like 2006-01-02T15:04:05Z, or ms since 1970), group:NAME"}
+	}
+	at, _ := watermark.FromMillis(t.Millis())
+	*s = Start{Kind: StartTime, Time: at}
 	return nil
 }
 

@@ -16,7 +16,7 @@ func (c *Config) validateTopics(f *faults) {
 	}
 	for _, topic := range c.Topics {
 		if why := illegal(topic); why != "" {
-			f.add(keyTopics, fmt.Sprintf("%q %s", topic, why), "")
+			f.add(keyTopics, fmt.Sprintf("%q %s", topic, why), hintList(topic, ""))
 		} else if output := c.longestOutput(topic); len(output) > longestTopic {
 			f.add(keyTopics, fmt.Sprintf("the output %q is longer than %d characters", output, longestTopic), "")
 		}

@@ -42,7 +42,11 @@ func (c *Config) validate(f *faults) {
 	c.validateTimes(f)
 	c.validateDedup(f)
 	if f.read(keyMemory) && c.Memory < leastMemory {
-		f.add(keyMemory, fmt.Sprintf("%s is less than %s", c.Memory, leastMemory), "write the unit, like 256MiB")
+		hint := "write the unit, like 256MiB"
+		if c.Memory >= leastMemory/2 { // it has one
+			hint = "MB is 10^6 bytes, MiB is 2^20: write 1MiB, or more"
+		}
+		f.add(keyMemory, fmt.Sprintf("%s is less than %s", c.Memory, leastMemory), hint)
 	}
 	c.validateTLS(f)
 	c.validateSASL(f)
@@ -65,9 +69,17 @@ func (c *Config) validateBrokers(f *faults) {
 			// Not quoted: what stands before an @ may be a password.
 			f.add(keyBrokers, "a broker is written as a URL", "host:port alone; TLS and login have settings of their own")
 		} else if !isHostPort(b) {
-			f.add(keyBrokers, fmt.Sprintf("%q is not host:port", b), "like kafka-1:9092")
+			f.add(keyBrokers, fmt.Sprintf("%q is not host:port", b), hintList(b, "like kafka-1:9092"))
 		}
 	}
+}
+
+// hintList says how to separate the entries of a list, if one looks like several.
+func hintList(entry, otherwise string) string {
+	if strings.ContainsAny(entry, " ;") {
+		return "separate entries by commas"
+	}
+	return otherwise
 }
 
 // isHostPort accepts a host alone too, to which the client adds port 9092.
@@ -84,8 +96,8 @@ func isHostPort(b string) bool {
 }
 
 func (c *Config) validateNames(f *faults) {
-	if strings.TrimSpace(c.Group) != c.Group || strings.ContainsFunc(c.Group, unicode.IsControl) {
-		f.add(keyGroup, fmt.Sprintf("%q has spaces around it or control characters in it", c.Group), "")
+	if strings.ContainsFunc(c.Group, unicode.IsControl) {
+		f.add(keyGroup, fmt.Sprintf("%q has control characters in it", c.Group), "")
 	}
 	if why := illegal(c.Instance); why != "" && f.read(keyInstance) {
 		f.add(keyInstance, fmt.Sprintf("%q %s", c.Instance, why), "it becomes the static member id, and GROUP/INSTANCE the transactional id")

@@ -2,6 +2,7 @@ package timestamp
 
 import (
 	"bytes"
+	"errors"
 	"math"
 	"strings"
 	"time"
@@ -52,6 +53,22 @@ func (f format) text(value []byte) (watermark.Time, string) {
 	}
 	return atSecond(z.Instant(clock*1000)/1000, nanos)
 }
+
+// ParseText reads a time as text, as event times are read. The error is the rest of a sentence
+// that begins with the text.
+func ParseText(text string) (watermark.Time, error) {
+	t, why := rfc3339.text([]byte(text))
+	switch why {
+	case "":
+		return t, nil
+	case whyNoZone:
+		return t, ErrNoZone
+	}
+	return t, errors.New(why)
+}
+
+// ErrNoZone says that a time as text does not say of which time zone it is.
+var ErrNoZone = errors.New(whyNoZone)
 
 // atSecond returns a time, unless it is outside.
 func atSecond(seconds, nanos int64) (watermark.Time, string) {
