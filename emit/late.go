@@ -54,7 +54,7 @@ func (l *LateReader) Read(r *kgo.Record) (Late, error) {
 	case !has:
 		return late, fmt.Errorf("%w: no header %s", ErrNotRouted, l.reader.Name(WordLateAt))
 	case err != nil || at <= 0:
-		return late, fmt.Errorf("%w: header %s is %.40q, and not a time in ms", ErrNotRouted, l.reader.Name(WordLateAt), p.Value(WordLateAt))
+		return late, fmt.Errorf("%w: header %s is %s, and not a time in ms", ErrNotRouted, l.reader.Name(WordLateAt), Shown(p.Value(WordLateAt)))
 	}
 	late.AtMs = at
 	return late, nil

@@ -1,6 +1,7 @@
 package emit
 
 import (
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -80,13 +81,17 @@ func (p *Parts) Value(word string) []byte {
 	return nil
 }
 
+var errNotNumber = errors.New("not a number")
+
 // Number returns the value of a header as a number, whether the header is there, and
 // what is wrong with the number.
 func (p *Parts) Number(word string) (v int64, has bool, err error) {
 	if !p.Has(word) {
 		return 0, false, nil
 	}
-	v, err = strconv.ParseInt(string(p.Value(word)), 10, 64)
+	if v, err = strconv.ParseInt(string(p.Value(word)), 10, 64); err != nil {
+		err = errNotNumber // without the value
+	}
 	return v, true, err
 }
 

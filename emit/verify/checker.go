@@ -632,7 +632,7 @@ func (c *Checker) Ordered(r *kgo.Record) {
 func (c *Checker) truth(t watermark.Time) {
 	o, ms := &c.out, t.Millis()
 	if v, has, err := o.Number(emit.WordEventTime); has && (err != nil || v != ms) {
-		c.faultf(KindChanged, "event-time header is %q, the event time is %d ms", o.Value(emit.WordEventTime), ms)
+		c.faultf(KindChanged, "event-time header is %s, the event time is %d ms", emit.Shown(o.Value(emit.WordEventTime)), ms)
 	}
 	if wrong := c.wrongWindows(t); wrong != "" {
 		c.faultf(KindChanged, "%s", wrong)
@@ -654,7 +654,7 @@ func (c *Checker) watermark() (w int64, ok bool) {
 	case !has || !c.rules.Required.Watermark && !o.proven:
 		return 0, false // nobody knows whether it is the source's
 	case err != nil:
-		c.faultf(KindWatermarkLie, "watermark %q is no number", o.Value(emit.WordWatermark))
+		c.faultf(KindWatermarkLie, "watermark (%s) is no number", emit.KindOf(o.Value(emit.WordWatermark)))
 		return 0, false
 	case s.lines > 0 && w < s.mark:
 		c.faultf(KindWatermarkLie, "watermark %d follows watermark %d", w, s.mark)

@@ -98,17 +98,17 @@ func (c *Checker) judgeLate(elsewhere bool) {
 		c.markByTheCommit(w, elsewhere)
 	}
 	if _, has, err := o.Number(emit.WordLateAt); !has || err != nil {
-		c.faultf(KindWrongLate, "says that it was written here at %q", o.Value(emit.WordLateAt))
+		c.faultf(KindWrongLate, "says that it was written here at %s", emit.Shown(o.Value(emit.WordLateAt)))
 	}
 	if why == "unknown" {
-		c.faultf(KindWrongLate, "reason %q does not exist", o.Value(emit.WordLateReason))
+		c.faultf(KindWrongLate, "its reason (%s) does not exist", emit.KindOf(o.Value(emit.WordLateReason)))
 		return
 	}
-	if v := string(o.Value(emit.WordSourceTopic)); v != c.rules.Topic {
-		c.faultf(KindWrongLate, "source topic is %q", v)
+	if v := o.Value(emit.WordSourceTopic); string(v) != c.rules.Topic {
+		c.faultf(KindWrongLate, "source topic is another one (%s)", emit.KindOf(v))
 	}
 	if !o.Has(emit.WordSourcePartition) || string(o.Value(emit.WordSourcePartition)) != strconv.Itoa(int(c.rules.Partition)) {
-		c.faultf(KindWrongLate, "source partition is %q", o.Value(emit.WordSourcePartition))
+		c.faultf(KindWrongLate, "source partition is %s", emit.Shown(o.Value(emit.WordSourcePartition)))
 	}
 	t, gap, err := c.eventTime(&o.Source, o.SourceOffset)
 	if gap != "" {
@@ -133,7 +133,7 @@ func (c *Checker) judgeLate(elsewhere bool) {
 	case behind[why]:
 		c.judgeBehind(why, t, w, marked)
 	case o.Has(emit.WordLateByMs):
-		c.faultf(KindWrongLate, "%s, but late by %q", why, o.Value(emit.WordLateByMs))
+		c.faultf(KindWrongLate, "%s, but late by %s", why, emit.Shown(o.Value(emit.WordLateByMs)))
 	case why == "duplicate":
 		c.claimDuplicate(t)
 	}
@@ -156,7 +156,7 @@ func (c *Checker) judgeSchema(why string) (unknown bool) {
 			ours = ok && says == int64(id)
 		}
 		if !ours {
-			c.faultf(KindWrongLate, "%s for schema %q, which is not that of its value", why, o.Value(word))
+			c.faultf(KindWrongLate, "%s for schema %s, which is not that of its value", why, emit.Shown(o.Value(word)))
 			continue
 		}
 		unknown = unknown || word == emit.WordUnknownSchema
@@ -173,7 +173,7 @@ func (c *Checker) judgeBehind(why string, t watermark.Time, w int64, marked bool
 	case t.Millis() > w:
 		c.faultf(KindWrongLate, "%s, but its event time %d ms is above watermark %d", why, t.Millis(), w)
 	case !has || err != nil || by != w-t.Millis():
-		c.faultf(KindWrongLate, "late by %q, which is %d ms", c.out.Value(emit.WordLateByMs), w-t.Millis())
+		c.faultf(KindWrongLate, "late by %s, which is %d ms", emit.Shown(c.out.Value(emit.WordLateByMs)), w-t.Millis())
 	}
 }
 
@@ -187,7 +187,7 @@ func (c *Checker) lateMark(elsewhere bool) (w int64, ok bool) {
 	case !has:
 		return 0, false
 	case err != nil:
-		c.faultf(KindWrongLate, "watermark %q is no number", c.out.Value(emit.WordWatermark))
+		c.faultf(KindWrongLate, "watermark (%s) is no number", emit.KindOf(c.out.Value(emit.WordWatermark)))
 		return 0, false
 	case elsewhere && c.rules.AtLeastOnce:
 		return w, true

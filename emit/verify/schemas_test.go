@@ -38,10 +38,10 @@ func TestCheckerOfSchemas(t *testing.T) {
 		{"known", emit.Lateness{Verdict: reorder.InvalidTime, Schema: emit.KnownSchema, SchemaID: 7}, unreadable, true, "", 0},
 		{"known, and yet read", emit.Lateness{Verdict: reorder.InvalidTime, Schema: emit.KnownSchema, SchemaID: 7}, readable, true, "invalid-time, but its event time is 5 ms", 0},
 		{"nothing said, and read", emit.Lateness{Verdict: reorder.InvalidTime}, readable, true, "invalid-time, but its event time is 5 ms", 0},
-		{"another schema", emit.Lateness{Verdict: reorder.InvalidTime, Schema: emit.UnknownSchema, SchemaID: 8}, readable, true, `for schema "8", which is not that of its value`, 0},
-		{"another known one", emit.Lateness{Verdict: reorder.InvalidTime, Schema: emit.KnownSchema, SchemaID: 8}, unreadable, true, `for schema "8"`, 0},
-		{"nothing needs schemas", emit.Lateness{Verdict: reorder.InvalidTime, Schema: emit.UnknownSchema, SchemaID: 7}, readable, false, `for schema "7"`, 0},
-		{"another reason", emit.Lateness{Verdict: reorder.Future, Time: 5e6, Schema: emit.UnknownSchema, SchemaID: 7}, readable, true, `future for schema "7"`, 0},
+		{"another schema", emit.Lateness{Verdict: reorder.InvalidTime, Schema: emit.UnknownSchema, SchemaID: 8}, readable, true, `for schema 8, which is not that of its value`, 0},
+		{"another known one", emit.Lateness{Verdict: reorder.InvalidTime, Schema: emit.KnownSchema, SchemaID: 8}, unreadable, true, `for schema 8`, 0},
+		{"nothing needs schemas", emit.Lateness{Verdict: reorder.InvalidTime, Schema: emit.UnknownSchema, SchemaID: 7}, readable, false, `for schema 7`, 0},
+		{"another reason", emit.Lateness{Verdict: reorder.Future, Time: 5e6, Schema: emit.UnknownSchema, SchemaID: 7}, readable, true, `future for schema 7`, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			raw := &kgo.Record{Topic: testTopic, Value: []byte{0, 0, 0, 0, 7, 1}, Timestamp: time.UnixMilli(9)}

@@ -23,7 +23,7 @@ func (c *Checker) wrongWindows(t watermark.Time) string {
 		w.windows, _ = reader.Family(h.Key).Append(w.windows[:0], t)
 		w.text = emit.AppendWindows(w.text[:0], w.windows)
 		if string(w.text) != string(h.Value) {
-			return fmt.Sprintf("%s is %q, and at %d ms it is %q", h.Key, h.Value, t.Millis(), w.text)
+			return fmt.Sprintf("%s is not what it is at %d ms, %q", h.Key, t.Millis(), w.text)
 		}
 	}
 	return ""

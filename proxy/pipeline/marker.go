@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -21,8 +20,8 @@ func (p *Partition) mark(r *kgo.Record) {
 		return
 	}
 	if err == nil && !p.State.Mark(w, l.wall) {
-		err = fmt.Errorf("header %q holds %s, which is further ahead of the wall clock than TIDEMARK_MAX_FUTURE=%v allows",
-			l.Config.WatermarkHeader, time.Unix(0, int64(w)).UTC().Format(time.RFC3339Nano), l.Config.MaxFuture)
+		err = fmt.Errorf("header %q is further ahead of the wall clock than TIDEMARK_MAX_FUTURE=%v allows",
+			l.Config.WatermarkHeader, l.Config.MaxFuture)
 	}
 	if err != nil {
 		l.Invalid.Markers.add(r, fmt.Errorf("%w: %w", fault.ErrNoWatermark, err))

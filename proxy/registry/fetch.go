@@ -10,6 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/sr"
 
+	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 )
 
@@ -117,7 +118,14 @@ func explain(id uint32, reference string, err error) error {
 		// A schema registry has error codes for this. Something else answered.
 		return fmt.Errorf("%s: %w", doing, &RefusedError{answer.StatusCode, "schema registries do not answer like this; check the URL in TIDEMARK_SCHEMA_REGISTRY"})
 	}
-	return fmt.Errorf("%s: %w", doing, &RefusedError{answer.StatusCode, short(answer.Error())})
+	said := "no reason given"
+	switch {
+	case answer.Message != "":
+		said = short(answer.Message)
+	case len(answer.Raw) > 0: // a page of something in between
+		said = emit.KindOf(answer.Raw)
+	}
+	return fmt.Errorf("%s: %w", doing, &RefusedError{answer.StatusCode, said})
 }
 
 func isNotFound(err error) bool { return errors.Is(err, timestamp.ErrUnknownSchema) }

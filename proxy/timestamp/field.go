@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
@@ -164,7 +165,7 @@ func SchemaID(value []byte) (id uint32, ok bool) {
 const idHeader = "__value_schema_id"
 
 func (f *field) noSchema(r *kgo.Record) error {
-	why := fmt.Sprintf("the value (%s) does not begin with the id of a schema (a 0 and four bytes)", kindOf(r.Value))
+	why := fmt.Sprintf("the value (%s) does not begin with the id of a schema (a 0 and four bytes)", emit.KindOf(r.Value))
 	if lastHeader(r.Headers, idHeader) != nil {
 		why = "the schema's id is in the header " + idHeader + ", where it is not looked for: have the producers put it before the value"
 	}

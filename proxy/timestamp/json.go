@@ -10,6 +10,7 @@ import (
 	"github.com/tidwall/gjson"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
@@ -100,7 +101,7 @@ func (j *jsonField) time(r *kgo.Record) (t watermark.Time, present bool, err err
 	// No copy: nothing of it is kept, and nothing changes the value meanwhile.
 	text := unsafe.String(unsafe.SliceData(value), len(value))
 	if !gjson.Valid(text) {
-		return watermark.None, true, fmt.Errorf("%w: the value (%s) is not JSON (looked for %s)", ErrInvalid, kindOf(value), j.path)
+		return watermark.None, true, fmt.Errorf("%w: the value (%s) is not JSON (looked for %s)", ErrInvalid, emit.KindOf(value), j.path)
 	}
 	for _, name := range j.names {
 		text = member(text, name)

@@ -3,9 +3,8 @@ package timestamp
 import (
 	"bytes"
 	"fmt"
-	"unicode"
-	"unicode/utf8"
 
+	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
@@ -19,7 +18,7 @@ func (f format) refusal(value []byte, why string) string {
 	if why == whyEmpty {
 		return fmt.Sprintf("%s (read as %s)", why, f.shown())
 	}
-	return fmt.Sprintf("with %s %s (read as %s%s)", kindOf(value), why, f.shown(), f.advice(value))
+	return fmt.Sprintf("with %s %s (read as %s%s)", emit.KindOf(value), why, f.shown(), f.advice(value))
 }
 
 // refusalOf is refusal of a number that is not text.
@@ -33,38 +32,6 @@ func (f format) shown() format {
 		return unixMillis
 	}
 	return f
-}
-
-// kindOf says what a value is without a word of it.
-func kindOf(value []byte) string {
-	whole, fraction, point := bytes.Cut(bytes.TrimPrefix(value, []byte("-")), []byte("."))
-	switch {
-	case len(value) == 0:
-		return "nothing"
-	case allDigits(whole) && !point:
-		return "a number of " + counted(len(whole), "digit")
-	case allDigits(whole) && allDigits(fraction):
-		return fmt.Sprintf("a number of %s and %d behind the point", counted(len(whole), "digit"), len(fraction))
-	case !isText(value):
-		return counted(len(value), "byte") + " that are not text"
-	}
-	return "text of " + counted(len(value), "byte")
-}
-
-func counted(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
-
-func allDigits(text []byte) bool {
-	_, rest := leadingDigits(text)
-	return len(text) > 0 && len(rest) == 0
-}
-
-func isText(value []byte) bool {
-	return utf8.Valid(value) && bytes.IndexFunc(value, func(r rune) bool { return unicode.IsControl(r) && !unicode.IsSpace(r) }) < 0
 }
 
 // advice names the format that would fit a value which this one does not.
@@ -88,7 +55,7 @@ func (f format) advice(value []byte) string {
 func (f format) fits(value []byte) bool {
 	const first, last = 631_152_000_000, 4_102_444_800_000 // ms, from 1990 up to 2100
 	t, why := f.time(value)
-	if why != "" || f == int64BE && isText(value) {
+	if why != "" || f == int64BE && emit.IsText(value) {
 		return false
 	}
 	return t >= watermark.Time(first*1_000_000) && t < watermark.Time(last*1_000_000)
