@@ -29,6 +29,7 @@ type arena struct {
 	first  uint32
 	bytes  int64 // of all chunks
 	left   int64 // payloads not taken, with their marks
+	tags   int   // bytes behind each payload for the partition's own use; see previous.go
 
 	older *arena
 	moved map[uint64]uint64 // what has been copied: where it was, where it is there
@@ -46,7 +47,7 @@ const (
 	markSize = 16
 	goneBit  = 1 << 31
 	// MaxPayload is the largest payload that can be held, in bytes.
-	MaxPayload = goneBit - 1 - markSize
+	MaxPayload = goneBit - 1 - markSize - tagSize
 
 	minChunk = 4 << 10
 	maxChunk = 256 << 10
@@ -60,6 +61,8 @@ const (
 
 // add makes room for a payload and returns where it is and the bytes to fill.
 func (a *arena) add(offset int64, leaderEpoch int32, size int) (ref uint64, body []byte) {
+	n := size
+	size += a.tags
 	c := a.tail(markSize + size)
 	at := len(c.buf)
 	c.buf = c.buf[:at+markSize+size]
@@ -69,7 +72,18 @@ func (a *arena) add(offset int64, leaderEpoch int32, size int) (ref uint64, body
 	binary.LittleEndian.PutUint32(m[12:], uint32(size))
 	c.left++
 	a.left += int64(markSize + size)
-	return uint64(a.first+uint32(len(a.chunks)-1))<<32 | uint64(at), m[markSize : markSize+size : markSize+size]
+	return uint64(a.first+uint32(len(a.chunks)-1))<<32 | uint64(at), m[markSize : markSize+n : markSize+n]
+}
+
+// tag returns the bytes behind a payload that has not been taken.
+func (a *arena) tag(ref uint64) []byte {
+	i, here := a.chunkOf(ref)
+	if !here {
+		return a.older.tag(a.moved[ref])
+	}
+	m := a.chunks[i].buf[uint32(ref):]
+	end := markSize + int(binary.LittleEndian.Uint32(m[12:]))
+	return m[end-a.tags : end]
 }
 
 // look returns a payload that has not been taken.
@@ -79,8 +93,18 @@ func (a *arena) look(ref uint64) []byte {
 		return a.older.look(a.moved[ref])
 	}
 	m := a.chunks[i].buf[uint32(ref):]
-	size := binary.LittleEndian.Uint32(m[12:])
-	return m[markSize : markSize+size : markSize+size]
+	end := markSize + int(binary.LittleEndian.Uint32(m[12:])) - a.tags
+	return m[markSize:end:end]
+}
+
+// offset returns the offset of a record whose payload has not been taken.
+func (a *arena) offset(ref uint64) int64 {
+	i, here := a.chunkOf(ref)
+	if !here {
+		return a.older.offset(a.moved[ref])
+	}
+	offset, _ := readMark(a.chunks[i].buf[uint32(ref):])
+	return offset
 }
 
 // take marks a payload as gone and returns it. The bytes stay as they are
@@ -103,7 +127,8 @@ func (a *arena) take(ref uint64) []byte {
 	for a.wasteful() {
 		a.evacuate()
 	}
-	return m[markSize : markSize+size : markSize+size]
+	end := markSize + int(size) - a.tags
+	return m[markSize:end:end]
 }
 
 // chunkOf returns the chunk that a payload is in, unless it has been copied to
@@ -137,7 +162,7 @@ func (a *arena) wasteful() bool {
 // evacuate copies what is left in the oldest chunk, and retires it.
 func (a *arena) evacuate() {
 	if a.older == nil {
-		a.older, a.moved = &arena{pool: a.pool}, map[uint64]uint64{}
+		a.older, a.moved = &arena{pool: a.pool, tags: a.tags}, map[uint64]uint64{}
 	}
 	c := a.chunks[0]
 	for at := c.scan; c.left > 0; {
@@ -145,8 +170,9 @@ func (a *arena) evacuate() {
 		size := binary.LittleEndian.Uint32(m[12:])
 		if size&goneBit == 0 {
 			offset, leaderEpoch := readMark(m)
-			there, body := a.older.add(offset, leaderEpoch, int(size))
+			there, body := a.older.add(offset, leaderEpoch, int(size)-a.tags)
 			copy(body, m[markSize:])
+			copy(a.older.tag(there), m[markSize+len(body):])
 			a.moved[uint64(a.first)<<32|uint64(at)] = there
 			a.left -= markSize + int64(size)
 			c.left--

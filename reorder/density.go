@@ -23,7 +23,7 @@ type Held struct {
 func (p *Partition) Held(most int) Held {
 	h := Held{From: watermark.None, To: watermark.None}
 	if p.queue.n > 0 {
-		h.From, h.To = p.queue.oldest(most), p.clock.Max
+		h.From, h.To = p.queue.oldest(most), p.newest()
 		p.queue.spread(&h, most)
 	}
 	return h

@@ -22,6 +22,11 @@ import "github.com/tidemarkhq/tidemark/watermark"
 //	                                epoch elsewhere
 //	the guard refused a record      accept it, and learn another       see refuse
 //	                                bound from it
+//	a record without a time took    find that out, or the edge at      it comes out
+//	one from another, or at the     another place, for the clock has
+//	edge of the watermark           moved on: its time is a later one
+//	it found none                   find one, for the clock has made   anything comes out
+//	                                a watermark
 //
 // In each case the watermark of the second run would be the lower one somewhere, or a
 // record would stand in order that had not. Where it is only higher nothing is lost:
@@ -29,10 +34,17 @@ import "github.com/tidemarkhq/tidemark/watermark"
 // when a refused record is accepted, but for the bound that is learned: nothing at or
 // after its event time can have come out, unless the limit has been raised.
 type doubts struct {
-	moved   bool           // the watermark, the limit or the epoch, not by the log alone
-	word    bool           // a verdict was an outside service's
-	refused bool           // one was the guard's,
-	time    watermark.Time // and from here on another bound might matter
+	moved bool           // the watermark, the limit or the epoch, not by the log alone
+	word  bool           // a verdict was an outside service's, or that there is no time
+	timed bool           // one was the guard's, or gave a record its time,
+	time  watermark.Time // and from here on another might matter
+}
+
+// from says that another verdict might matter from an event time on.
+func (d *doubts) from(t watermark.Time) {
+	if !d.timed || t < d.time {
+		d.timed, d.time = true, t
+	}
 }
 
 // refuse takes note of an event time that the guard has refused. Were it accepted, the
@@ -41,10 +53,7 @@ func (p *Partition) refuse(t watermark.Time) {
 	if p.opts.Strategy != watermark.Adaptive {
 		return
 	}
-	d := &p.doubts
-	if t = t.Sub(p.opts.Bound); !d.refused || t < d.time {
-		d.refused, d.time = true, t
-	}
+	p.doubts.from(t.Sub(p.opts.Bound))
 }
 
 // CommitFirst reports whether, if what comes out is not hidden until the commit, a
@@ -52,7 +61,7 @@ func (p *Partition) refuse(t watermark.Time) {
 // would rest on what reading again may decide otherwise.
 func (p *Partition) CommitFirst() bool {
 	d := &p.doubts
-	if d.moved || !d.word && !d.refused {
+	if d.moved || !d.word && !d.timed {
 		return d.moved
 	}
 	at, due := p.Peek()

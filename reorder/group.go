@@ -93,11 +93,11 @@ func (p *Partition) duplicate(out *Release) bool {
 	e := g.aside[g.head]
 	g.head++
 	*out = Release{Position: e.Position, Epoch: p.epoch, Duplicate: true}
-	if e.known {
+	if e.known || p.lent(e.ref) {
 		g.out = append(g.out, e.ref)
 		out.Body = p.store.look(e.ref)
 	} else {
-		out.Body = p.store.take(e.ref)
+		out.Body = p.take(e.ref)
 	}
 	p.dirty = true
 	p.endGroup()
@@ -111,16 +111,16 @@ func (p *Partition) inGroup(e entry) (body []byte) {
 	g := p.group
 	if !g.open {
 		if next, ok := p.queue.peek(p.clock.W); !ok || next.Time != e.Time {
-			return p.store.take(e.ref) // alone at its time, as most are
+			return p.take(e.ref) // alone at its time, as most are
 		}
 		g.open, g.time = true, e.Time
 		g.named = g.add(&p.store, e.ref) == original
 	}
-	if g.named {
+	if g.named || p.lent(e.ref) {
 		g.out = append(g.out, e.ref)
 		body = p.store.look(e.ref)
 	} else {
-		body = p.store.take(e.ref)
+		body = p.take(e.ref)
 	}
 	p.lookAhead()
 	return body
@@ -160,13 +160,13 @@ func (p *Partition) endGroup() {
 		return
 	}
 	for _, ref := range g.out {
-		p.store.take(ref)
+		p.take(ref)
 	}
 	g.open, g.out = false, g.out[:0]
 	g.aside, g.head = g.aside[:0], 0
 	g.forget()
 	p.account()
-	if g.of == (nobody{}) {
+	if g.of == (nobody{}) && p.lenders == nil {
 		p.group = nil
 	}
 }
@@ -187,7 +187,7 @@ func (p *Partition) remembers(r Record) bool {
 
 // remember keeps a record that came out before the commit that cut its group.
 func (p *Partition) remember(r Record) (body []byte) {
-	ref, body := p.store.add(r.Offset, r.LeaderEpoch, r.Size)
+	ref, body := p.keep(r)
 	p.group.out = append(p.group.out, ref)
 	p.account()
 	return body
@@ -201,19 +201,20 @@ func (p *Partition) resumeGroup(s *Snapshot) {
 	case g == nil:
 		return
 	case len(g.out) == 0 && s.Repeats == 0:
-		if g.of == (nobody{}) {
+		if g.of == (nobody{}) && p.lenders == nil {
 			p.group = nil
 		}
 		return
 	}
 	g.open, g.time = true, s.Frontier.Time
+	all := g.of == (nobody{}) && (s.Repeats != 0 || p.store.offset(g.out[0]) == s.Low)
 	n := 0
 	for _, ref := range g.out {
-		if g.of == (nobody{}) || g.add(&p.store, ref) == original {
+		if all || g.add(&p.store, ref) == original || p.lent(ref) {
 			g.out[n] = ref
 			n++
 		} else {
-			p.store.take(ref)
+			p.take(ref)
 		}
 	}
 	g.out = g.out[:n]
@@ -236,7 +237,7 @@ func (p *Partition) rewindGroup(end int64) {
 		return
 	}
 	for i := len(g.aside); i > g.head && g.aside[i-1].Offset >= end; i-- {
-		p.store.take(g.aside[i-1].ref)
+		p.take(g.aside[i-1].ref)
 		p.drop(g.aside[i-1].Offset)
 		g.aside = g.aside[:i-1]
 	}
@@ -246,6 +247,9 @@ func (p *Partition) rewindGroup(end int64) {
 // add takes up a record that is not taken from the arena yet, unless it is a
 // repeat or has no identity.
 func (g *group) add(store *arena, ref uint64) relation {
+	if isPrevious(store, ref) {
+		return nameless // its time is not its own
+	}
 	id := g.of.Of(store.look(ref))
 	if len(id) == 0 {
 		return nameless

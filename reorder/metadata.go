@@ -28,6 +28,8 @@ import (
 //	d   disorder seen, base64        f  fingerprint of what makes event times
 //	s   spans settled on an outside service's word:
 //	    distance from the one before, or L, length, ...
+//	x   from where on records without a time are owed at the watermark's edge,
+//	    offset - L, if any is
 //	c   CRC-32C of all before it and of group, partition and L
 //
 // L itself is the committed offset. Since the checksum covers it and where it
@@ -114,6 +116,9 @@ func (s *Snapshot) Encode(at Scope) string {
 		b = append(strconv.AppendInt(b, g.From-end, 10), ',')
 		b = strconv.AppendInt(b, g.To-g.From, 10)
 		end = g.To
+	}
+	if s.Edge != 0 {
+		b = field(b, "x", s.Edge-s.Low)
 	}
 	b = append(field(b, "b", int64(s.Count)), ',')
 	b = fmt.Appendf(b, "%08x;f=%x", s.Sum, at.Fingerprint)
@@ -223,6 +228,9 @@ func (s *Snapshot) read(fields map[string]string, at *Scope) error {
 	}
 	if list, ok := fields["s"]; ok {
 		s.Settled = p.spans(list, s.Low, s.Next)
+	}
+	if x, ok := fields["x"]; ok {
+		s.Edge = s.Low + p.int(x, 64)
 	}
 	count, sum, _ := strings.Cut(fields["b"], ",")
 	s.Count = uint32(p.int(count, 64))

@@ -223,7 +223,7 @@ func everything() Snapshot {
 	s := Snapshot{
 		Origin: lowest, Known: math.MinInt32, Next: math.MaxInt64, NextEpoch: math.MinInt32,
 		W: 1, Natural: watermark.None, Max: watermark.None, Epoch: math.MaxUint32, LateRun: lowest,
-		Releasing: true, Frontier: Position{watermark.None, lowest}, Repeats: lowest, Count: math.MaxUint32, Sum: math.MaxUint32,
+		Releasing: true, Frontier: Position{watermark.None, lowest}, Repeats: lowest, Edge: lowest, Count: math.MaxUint32, Sum: math.MaxUint32,
 	}
 	for range watermark.MaxSteps {
 		s.Steps = append(s.Steps, watermark.Step{Offset: lowest, Limit: watermark.None})

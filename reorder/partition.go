@@ -20,6 +20,7 @@ type Options struct {
 	MaxFuture     time.Duration // skew the future guard allows; 0: off
 	ReanchorAfter int           // consecutive late records that start a new epoch; 0: off
 	Identity      Identity      // by which repeats are known; nil: nobody asks
+	Previous      bool          // records may take the time of one before them; see Record
 }
 
 // Record is what a partition is told of a record of the source topic.
@@ -30,6 +31,11 @@ type Record struct {
 	Invalid     bool // there is no usable event time
 	Outside     bool // that it is Invalid is an outside service's word; see Settles
 	Size        int  // bytes to keep for it while it is held
+
+	// Previous: it has no time of its own, and takes one from what is held; see
+	// previous.go. Key says which records it may take it from.
+	Previous bool
+	Key      uint64 // a hash of the record's key; looked at if Options.Previous
 }
 
 // Verdict is what becomes of a record.
@@ -107,6 +113,10 @@ type Partition struct {
 	group *group // nil: repeats are not told apart
 	eng   *Engine
 
+	lenders map[uint64]lender // Options.Previous: of each key that is held, the newest
+	most    int               // keys there have been in it
+	edge    Position          // Options.Previous: the last time given at the watermark's edge, and to whom first
+
 	disorder *watermark.Disorder // Adaptive
 	window   window              // WindowMin
 
@@ -166,7 +176,7 @@ func (p *Partition) Next(out *Release) bool {
 	p.dirty = true
 	out.Position, out.Epoch, out.Duplicate = e.Position, p.epoch, false
 	if p.group == nil {
-		out.Body = p.store.take(e.ref)
+		out.Body = p.take(e.ref)
 	} else {
 		out.Body = p.inGroup(e)
 	}
@@ -197,6 +207,9 @@ func (p *Partition) Step(r Record, wall watermark.Time) (Verdict, []byte) {
 		panic(fmt.Sprintf("reorder: no room to remember offset %d, which is invalid on an outside service's word", r.Offset))
 	}
 	p.dirty = true
+	if r.Previous {
+		return p.stepPrevious(r)
+	}
 	limit := p.guard.Limit()
 	v := p.judge(r, wall)
 	p.doubts.moved = p.doubts.moved || p.guard.Limit() != limit
@@ -243,20 +256,21 @@ func (p *Partition) judge(r Record, wall watermark.Time) Verdict {
 	case !p.flushed:
 		// The clock jumped back. What is held comes out first, so that
 		// the old epoch ends whole.
-		p.clock.AdvanceTo(p.clock.Max)
+		p.clock.AdvanceTo(p.newest())
 		p.flushed, p.doubts.moved = true, true
 		return Flush
 	}
 	p.epoch++
 	p.doubts.moved = true
 	p.clock, p.window = watermark.NewClock(), newWindow()
+	p.edge = Position{}
 	p.queue.rewind()
 	return OnTime
 }
 
 func (p *Partition) hold(r Record) []byte {
-	ref, body := p.store.add(r.Offset, r.LeaderEpoch, r.Size)
-	p.enqueue(entry{Position: Position{r.Time, r.Offset}, ref: ref})
+	ref, body := p.keep(r)
+	p.enqueue(entry{Position: Position{r.Time, r.Offset}, ref: ref}, r.Previous)
 	p.held = r.Offset
 	p.count++
 	p.sum += OffsetHash(r.Offset)
@@ -265,9 +279,12 @@ func (p *Partition) hold(r Record) []byte {
 }
 
 // enqueue puts a record that is held where it comes out of, and where the strategy
-// looks for it.
-func (p *Partition) enqueue(e entry) {
+// looks for it, unless it has no time of its own.
+func (p *Partition) enqueue(e entry, previous bool) {
 	p.queue.push(e)
+	if previous {
+		return
+	}
 	if p.opts.Strategy == watermark.WindowMin {
 		p.window.add(e.Time)
 	}
@@ -281,7 +298,7 @@ func (p *Partition) drop(offset int64) {
 
 // account tells the engine what holding the records costs.
 func (p *Partition) account() {
-	bytes := p.store.held() + int64(p.count)*p.entry
+	bytes := p.store.held() + int64(p.count)*p.entry + int64(len(p.lenders))*lenderSize
 	p.eng.bytes += bytes - p.bytes
 	p.bytes = bytes
 }
@@ -314,7 +331,7 @@ func (p *Partition) Observe(heard watermark.Stretch) {
 		if oldest, _ := p.queue.peek(watermark.Max); p.clock.W == watermark.None {
 			p.clock.AdvanceTo(oldest.Time.Sub(1)) // no marker has come; there is nothing else to begin from
 		}
-		p.clock.Drain(step)
+		p.clock.Drain(step, p.newest())
 		p.dirty, p.doubts.moved = true, true
 	}
 }
@@ -329,7 +346,7 @@ func (p *Partition) force() {
 	if !ok {
 		return
 	}
-	span := uint64(p.clock.Max) - uint64(oldest.Time)
+	span := uint64(p.newest()) - uint64(oldest.Time)
 	p.clock.ForceTo(oldest.Time.Add(time.Duration(span / 16)))
 	p.dirty, p.doubts.moved = true, true
 }

@@ -67,9 +67,10 @@ func (p *Partition) begin(e *Engine, s Snapshot, now watermark.Instant) {
 	switch {
 	case e.opts.Identity != nil:
 		p.group = &group{of: e.opts.Identity}
-	case s.Repeats != 0:
+	case s.Repeats != 0 || e.opts.Previous:
 		p.group = &group{of: nobody{}}
 	}
+	p.beginPrevious(&s)
 	p.guard.Restore(s.Steps)
 	p.idle.Restart(now)
 	p.queue.skipTo(s.W)
@@ -98,7 +99,13 @@ func (p *Partition) again(r Record) (Verdict, []byte) {
 	if r.Outside {
 		panic(fmt.Sprintf("reorder: offset %d was no outside service's to judge", r.Offset))
 	}
-	if r.Invalid || p.guard.Recall(r.Offset, r.Time) {
+	if r.Previous {
+		t, ok := p.borrowAgain(r)
+		if !ok {
+			return Settled, nil
+		}
+		r.Time = t
+	} else if r.Invalid || p.guard.Recall(r.Offset, r.Time) {
 		return Settled, nil
 	}
 	if !p.replay.owed(Position{r.Time, r.Offset}) {
@@ -109,7 +116,9 @@ func (p *Partition) again(r Record) (Verdict, []byte) {
 	}
 	// Nothing owed is newer than what was seen, unless the log is another
 	// one now. Should that be accepted, it has to be flushed and drained too.
-	p.clock.Max = max(p.clock.Max, r.Time)
+	if !r.Previous {
+		p.clock.Max = max(p.clock.Max, r.Time)
+	}
 	return OnTime, p.hold(r)
 }
 
@@ -175,6 +184,7 @@ func (p *Partition) EndReplay(end int64, accept bool) *Loss {
 		p.next = min(p.next, p.parted)
 	}
 	if loss != nil {
+		p.rewindEdge(p.next)
 		p.guard.Rewind(p.next)
 		p.settled.rewind(p.next)
 	}
@@ -191,8 +201,10 @@ func (p *Partition) Rewind(end int64) {
 		return
 	}
 	p.next, p.dirty = end, true
+	p.rewindEdge(end)
 	p.guard.Rewind(end)
 	p.settled.rewind(end)
+	clear(p.lenders)
 	all := p.queue
 	p.queue, p.window = newCalendar(), newWindow()
 	for {
@@ -202,9 +214,10 @@ func (p *Partition) Rewind(end int64) {
 		}
 		all.pop()
 		if e.Offset < end {
-			p.enqueue(e)
+			p.enqueue(e, isPrevious(&p.store, e.ref))
+			p.mayLend(e.ref, e.Time)
 		} else {
-			p.store.take(e.ref)
+			p.take(e.ref)
 			p.drop(e.Offset)
 		}
 	}

@@ -22,14 +22,16 @@ var rewrite = flag.Bool("rewrite", false, "write what the scenarios put out into
 // 1970, the times of answers in seconds of the process.
 //
 //	start OPTIONS         an engine with one partition; bound=5ms idle=1s
-//	                      future=40ms reanchor=3 memory=1000 (bytes) dedup; strategies:
+//	                      future=40ms reanchor=3 memory=1000 (bytes) dedup
+//	                      previous; strategies:
 //	                      window=5ms lateness=1ms, markers, or adaptive=100000
 //	                      (late in a million) floor=1ms, with bound the ceiling
 //	partition N           go on with another partition of the same engine
 //	wall T                the wall clock, for the records that follow
 //	read T..              write records and read them; T may be "invalid",
-//	                      T=a for one that is known by a, T@M for one that
-//	                      carries the watermark M, or ?T: an outside service
+//	                      T=a for one that is known by a, T/k for one with
+//	                      the key k, -/k for one without a time, T@M for one
+//	                      that carries the watermark M, or ?T: an outside service
 //	                      cannot tell T, and can when the record is read again
 //	step T..              the same, without taking what comes due
 //	next N                take up to N records that are due
@@ -118,6 +120,7 @@ func (s *stage) do(args []string) {
 	switch cmd {
 	case "start":
 		s.world = world{eng: s.engine(args)}
+		s.opts = s.eng.opts
 		s.all = map[int]*world{}
 		s.partition(0)
 	case "partition":
@@ -169,6 +172,9 @@ func (s *stage) do(args []string) {
 		}
 		for _, g := range c.Steps {
 			s.say("  from #%d the guard's limit is %s", g.Offset, ms(g.Limit))
+		}
+		if c.Edge != 0 {
+			s.say("  at the edge from #%d", c.Edge)
 		}
 		for _, g := range c.Settled {
 			s.say("  settled from #%d to #%d", g.From, g.To-1)
@@ -233,6 +239,8 @@ func (s *stage) engine(args []string) *Engine {
 			o.Floor = d
 		case "memory":
 			budget = number(value)
+		case "previous":
+			o.Previous = true
 		case "dedup":
 			o.Identity = firstByte{}
 		default:
@@ -275,7 +283,16 @@ func (s *stage) write(t string) {
 	if known {
 		s.ids[s.end] = id[0]
 	}
-	if t == "invalid" {
+	t, key, _ := strings.Cut(t, "/")
+	if s.opts.Previous {
+		r.Key = 1 << 20
+		for _, c := range key {
+			r.Key = uint64(c) << 8
+		}
+	}
+	if t == "-" {
+		r.Previous, r.Time = true, watermark.None
+	} else if t == "invalid" {
 		r.Invalid, r.Time = true, watermark.None
 	} else if later, ok := strings.CutPrefix(t, "?"); ok {
 		r.Invalid, r.Outside, r.doubtful, r.Time = true, true, true, millis(later)

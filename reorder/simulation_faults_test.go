@@ -99,11 +99,17 @@ func (m *simulation) prepare(k *member) (s Snapshot, text string, ok bool) {
 	}
 	s, text = k.world.prepare()
 	want := k.state(s.Steps)
-	want.Settled = s.Settled
+	want.Settled, want.Edge = s.Settled, s.Edge
 	if !same(s, want) {
 		k.failf("snapshot = %+v,\nwant %+v", s, want)
 	}
 	k.settles(s)
+	if edges := k.edges(s); edges {
+		m.saw["commit with records at the edge"]++
+		if s.Releasing {
+			m.saw["commit inside a release, with records at the edge"]++
+		}
+	}
 	if s.Releasing {
 		m.saw["commit inside a release"]++
 		if s.Repeats != 0 {
@@ -132,6 +138,18 @@ func (k *member) settles(s Snapshot) {
 			k.failf("#%d is owed, and settled: %v", at.Offset, s.Settled)
 		}
 	}
+}
+
+// edges reports whether a record at the edge is owed, and checks that a snapshot says so.
+func (k *member) edges(s Snapshot) (some bool) {
+	for _, at := range k.twin.owed(k.good) {
+		if k.twin.atEdge(at.Offset) {
+			if some = true; s.Edge == 0 || s.Edge > at.Offset || s.Edge < s.Low {
+				k.failf("#%d is owed at the edge, and the commit has %d", at.Offset, s.Edge)
+			}
+		}
+	}
+	return some
 }
 
 // isCommitted reports whether a snapshot says what is committed, but for the

@@ -69,6 +69,28 @@ func TestSimulation(t *testing.T) {
 	}
 }
 
+// featuresOfPrevious are those that only records without a time bring.
+var featuresOfPrevious = []string{
+	"the time of its key", "at the edge", "at the edge, ahead of all that was seen", "nothing to take a time from",
+	"commit with records at the edge", "commit inside a release, with records at the edge",
+	"without a time, and not owed", "at the edge again", "the lender is out",
+	"as without incident, with records without a time",
+}
+
+// TestSimulationOfPrevious is the simulation with records that take the time of one
+// before them.
+func TestSimulationOfPrevious(t *testing.T) {
+	saw := coverage{}
+	hunt(t, 6000, func(s source, trace *strings.Builder) { simulatePrevious(s, trace, saw) })
+	from, to := histories(6000)
+	for _, name := range featuresOfPrevious {
+		if to-from >= 5000 && saw[name] == 0 {
+			t.Errorf("%q never happened", name)
+		}
+		t.Logf("%9d %s", saw[name], name)
+	}
+}
+
 // TestSimulationSeeds: histories in which something was found once. Each was an engine,
 // a law or a twin that was wrong; they say something as long as the generators are the
 // same.
@@ -168,17 +190,28 @@ type member struct {
 }
 
 func simulate(s source, trace *strings.Builder, saw coverage) {
-	m := newSimulation(s, trace, saw)
+	newSimulation(s, trace, saw, false).run()
+}
+
+// simulatePrevious has records that take the time of one before them.
+func simulatePrevious(s source, trace *strings.Builder, saw coverage) {
+	newSimulation(s, trace, saw, true).run()
+}
+
+func (m *simulation) run() {
 	for m.moves < m.most && m.busy() {
 		m.move()
 	}
 	m.end()
 }
 
-func newSimulation(s source, trace *strings.Builder, saw coverage) *simulation {
+func newSimulation(s source, trace *strings.Builder, saw coverage, previous bool) *simulation {
 	m := &simulation{
 		s: s, trace: trace, saw: saw, most: 600, often: 10, opts: s.options(), rate: oneOf(s, 12, 30, 80),
 		alike: s.maybe(2), clock: !s.maybe(3), memory: s.maybe(3), jumpy: s.maybe(2), losses: s.maybe(4), vague: s.maybe(3),
+	}
+	if m.opts.Previous = previous; previous {
+		m.losses = false // who has lost the record that lent it its time may be lost too
 	}
 	steep := s.maybe(80)
 	if steep {
@@ -197,7 +230,7 @@ func newSimulation(s source, trace *strings.Builder, saw coverage) *simulation {
 	m.toggle = !steep && !doubtful && !m.fickle && s.maybe(150)
 	if m.toggle {
 		m.opts.Bound, m.opts.Strategy = time.Minute, oneOf(s, watermark.Bounded, watermark.Punctuated)
-		m.alike, m.clock, m.memory, m.losses, m.jumpy = false, false, false, s.maybe(3), false
+		m.alike, m.clock, m.memory, m.losses, m.jumpy = false, false, false, s.maybe(3) && !previous, false
 		m.rate, m.most = 200, 1500
 	}
 	m.eager = !steep && !doubtful && !m.fickle && !m.toggle && s.maybe(3)
@@ -248,6 +281,9 @@ func newSimulation(s source, trace *strings.Builder, saw coverage) *simulation {
 			t.log = s.behind(m.opts)
 		} else {
 			t.log = m.log(25)
+		}
+		if previous {
+			s.forget(t.log)
 		}
 		m.place(t)
 		m.topic = append(m.topic, t)
@@ -429,6 +465,7 @@ func (m *simulation) boot(p *process) {
 		o.Identity = oneOf[Identity](m.s, nil, firstByte{}, firstByte{}, secondByte{})
 	case !m.alike:
 		o = m.s.options()
+		o.Previous = m.opts.Previous // the commit's fingerprint has seen to it
 	}
 	if p.eng != nil && o != p.eng.opts {
 		m.saw["options changed"]++
@@ -738,6 +775,10 @@ func (m *simulation) read(k *member, r logged) {
 		k.of.crowded = true
 		m.saw["guard full"]++
 	}
+	if r.Previous {
+		m.readPrevious(k, r, v, w)
+		return
+	}
 	if late := v == BehindWatermark || v == Overflow; late && r.Time > w || v == OnTime && k.p.Epoch() == epoch && r.Time <= w {
 		k.failf("#%d t=%s is %v, W was %s", r.Offset, ms(r.Time), v, ms(w))
 	}
@@ -777,6 +818,33 @@ func (m *simulation) read(k *member, r logged) {
 	}
 	if len(k.p.guard.Steps()) > steps {
 		m.saw["guard step"]++
+	}
+}
+
+// readPrevious goes on with a record without a time.
+func (m *simulation) readPrevious(k *member, r logged, v Verdict, w watermark.Time) {
+	if now := k.p.Watermark(); now != w && r.marker == watermark.None || v != OnTime && v != InvalidTime {
+		k.failf("#%d has no time, and is %v; W=%s, was %s", r.Offset, v, ms(now), ms(w))
+	}
+	k.twin.read(r, k.proc.now)
+	k.twin.waits = k.waits(r.Offset + 1)
+	if full := k.disbelieved && len(k.p.guard.Steps()) >= watermark.MaxSteps; full {
+		k.twin.full, k.of.crowded = true, true
+	}
+	k.twin.mark(r)
+	k.twin.full = false
+	k.twin.release()
+	k.agree()
+	switch {
+	case v == InvalidTime:
+		m.saw["nothing to take a time from"]++
+	case k.twin.atEdge(r.Offset):
+		m.saw["at the edge"]++
+		if k.p.edge.Time > k.p.clock.Max {
+			m.saw["at the edge, ahead of all that was seen"]++
+		}
+	default:
+		m.saw["the time of its key"]++
 	}
 }
 
@@ -824,7 +892,7 @@ func (m *simulation) again(k *member, r logged) {
 		}
 	}
 	future := k.p.guard.WasFuture(r.Offset, r.Time)
-	if now := k.opts.MaxFuture > 0 && r.Time > m.wall(k, r).Add(k.opts.MaxFuture); !r.Invalid && !lost && now != future {
+	if now := k.opts.MaxFuture > 0 && r.Time > m.wall(k, r).Add(k.opts.MaxFuture); !r.Invalid && !r.Previous && !lost && now != future {
 		if now {
 			m.saw["verdict would be another now: future"]++
 		} else {
@@ -841,6 +909,15 @@ func (m *simulation) again(k *member, r logged) {
 	}
 	if v == Remembered {
 		m.saw["group taken up again"]++
+	}
+	switch lender, held := k.twin.lenders[r.Offset], v == OnTime; {
+	case !r.Previous:
+	case !held && v == Settled:
+		m.saw["without a time, and not owed"]++
+	case held && lender == r.Offset:
+		m.saw["at the edge again"]++
+	case held && !k.owes(lender):
+		m.saw["the lender is out"]++
 	}
 	if k.eng.Crowded() {
 		m.saw["memory needed while replaying"]++
@@ -1053,6 +1130,9 @@ func (m *simulation) compare(t *shared) {
 		failf("partition %d put out:\n%swithout incident:\n%s", t.at.Partition, list(t.out), list(want))
 	}
 	m.saw["as without incident"]++
+	if slices.ContainsFunc(t.log, func(r logged) bool { return r.Previous }) {
+		m.saw["as without incident, with records without a time"]++
+	}
 	if t.last != nil && t.last.epoch > t.epoch {
 		m.saw["as without incident, with new epochs"]++
 	}

@@ -26,6 +26,7 @@ type Snapshot struct {
 	Steps     []watermark.Step
 	Disorder  []byte // of the adaptive strategy; see watermark.Disorder
 	Settled   []Span // of [Low, Next), on an outside service's word
+	Edge      int64  // the first that has the time at the watermark's edge, or is before it; 0: none is owed; see previous.go
 	Count     uint32 // records buffered
 	Sum       uint32 // of OffsetHash over their offsets
 }
@@ -63,5 +64,6 @@ func (p *Partition) Snapshot() Snapshot {
 		s.Releasing, s.Frontier = true, at
 	}
 	s.Repeats = p.lastAside()
+	s.Edge = p.edgeFrom(&s)
 	return s
 }

@@ -33,6 +33,7 @@ type twin struct {
 	waits  bool    // it has been switched on, and has no room to begin
 	word   []int64 // offsets that were invalid on an outside service's word
 
+	lenders   map[int64]int64       // by the offset of a record without a time: that of whom it has its time from, or its own
 	disorders map[time.Duration]int // by the end of their class
 	before    []output              // of a group that was cut: what came out of it before, and is known
 	from      int                   // in out: what came out since
@@ -100,7 +101,7 @@ func (t *twin) happen(e event) {
 		for _, r := range t.held {
 			oldest = min(oldest, r.Time)
 		}
-		span := uint64(newest(t.seen)) - uint64(oldest)
+		span := uint64(t.newest()) - uint64(oldest)
 		t.moves = append(t.moves, move{oldest + watermark.Time(span/16), watermark.None})
 	}
 	t.release()
@@ -111,6 +112,11 @@ func (t *twin) read(r logged, now watermark.Instant) {
 		t.out = append(t.out, output{Position{r.Time, r.Offset}, v, t.epoch, int64(t.w())})
 	}
 	switch {
+	case r.Previous:
+		if !t.borrow(r) {
+			late(InvalidTime)
+		}
+		return
 	case r.Invalid:
 		late(InvalidTime)
 		if r.Outside {
@@ -146,6 +152,53 @@ func (t *twin) read(r logged, now watermark.Instant) {
 	}
 }
 
+// borrow holds a record without a time with that of one of its key, or with the first
+// that is not late, and reports whether there is any.
+func (t *twin) borrow(r logged) bool {
+	r.Time = t.w().Next()
+	lender := r.Offset
+	for _, h := range t.held {
+		if keyOf(h.Offset) == keyOf(r.Offset) && (lender == r.Offset || h.Time > r.Time || h.Time == r.Time && h.Offset < lender) {
+			r.Time, lender = h.Time, h.Offset
+		}
+	}
+	if lender == r.Offset && (t.w() == watermark.None || t.w() == watermark.Max) {
+		return false
+	}
+	t.held, t.lenders = append(t.held, r), maps.Clone(t.lenders)
+	if t.lenders == nil {
+		t.lenders = map[int64]int64{}
+	}
+	t.lenders[r.Offset] = lender
+	return true
+}
+
+// previous reports whether a record that came out, or is held, had no time.
+func (t *twin) previous(offset int64) bool {
+	_, is := t.lenders[offset]
+	return is
+}
+
+// atEdge reports whether it had none from its key either.
+func (t *twin) atEdge(offset int64) bool {
+	lender, is := t.lenders[offset]
+	return is && lender == offset
+}
+
+// known is what a record is known by; one without a time by nothing.
+func (t *twin) known(by Identity, offset int64) byte {
+	if t.previous(offset) {
+		return 0
+	}
+	return idOf(by, offset)
+}
+
+// keyOf is the hash of a record's key.
+func keyOf(offset int64) uint64 { return uint64(OffsetHash(offset*31+7)%3) << 8 }
+
+// newest is the largest event time seen or held.
+func (t *twin) newest() watermark.Time { return max(newest(t.seen), newest(t.held)) }
+
 // follow is where the strategy wants the watermark, if it says.
 func (t *twin) follow() watermark.Time {
 	top := newest(t.seen)
@@ -157,7 +210,7 @@ func (t *twin) follow() watermark.Time {
 	case watermark.WindowMin:
 		oldest, some := watermark.Max, false
 		for _, r := range t.held {
-			if r.Time >= top.Sub(t.o.Window) {
+			if r.Time >= top.Sub(t.o.Window) && !t.previous(r.Offset) {
 				oldest, some = min(oldest, r.Time), true
 			}
 		}
@@ -273,7 +326,7 @@ var disorderClasses = func() (ends []time.Duration) {
 
 // flush puts out all that is held.
 func (t *twin) flush() {
-	top := newest(t.seen)
+	top := t.newest()
 	t.moves = append(t.moves, move{top, top})
 	t.release()
 }
@@ -314,9 +367,16 @@ func (t *twin) group(n int) (of []output) {
 	if t.o.Identity != nil {
 		all = append(slices.Clip(t.before), t.out[t.from:n]...)
 	}
+	among := func(o output) bool {
+		return (o.verdict == OnTime || o.verdict == Duplicate) && o.epoch == t.epoch && o.Time == t.out[n].Time
+	}
 	for _, o := range all {
-		out := o.verdict == OnTime || o.verdict == Duplicate
-		if out && o.epoch == t.epoch && o.Time == t.out[n].Time && (t.o.Identity == nil || idOf(t.o.Identity, o.Offset) != 0) {
+		if among(o) && (t.o.Identity == nil || t.known(t.o.Identity, o.Offset) != 0) {
+			of = append(of, o)
+		}
+	}
+	for _, o := range t.out[:n] { // and those that others have their time from
+		if among(o) && slices.ContainsFunc(slices.Collect(maps.Keys(t.lenders)), func(offset int64) bool { return offset != o.Offset && t.lenders[offset] == o.Offset }) {
 			of = append(of, o)
 		}
 	}
@@ -340,12 +400,12 @@ func (t *twin) repeats(r logged, before []logged) bool {
 		return true
 	}
 	by := t.o.Identity
-	id := idOf(by, r.Offset)
+	id := t.known(by, r.Offset)
 	if by == nil || id == 0 {
 		return false
 	}
-	return slices.ContainsFunc(before, func(b logged) bool { return b.Time == r.Time && idOf(by, b.Offset) == id }) ||
-		slices.ContainsFunc(t.before, func(b output) bool { return b.epoch == t.epoch && b.Time == r.Time && idOf(by, b.Offset) == id })
+	return slices.ContainsFunc(before, func(b logged) bool { return b.Time == r.Time && t.known(by, b.Offset) == id }) ||
+		slices.ContainsFunc(t.before, func(b output) bool { return b.epoch == t.epoch && b.Time == r.Time && t.known(by, b.Offset) == id })
 }
 
 // owed is what is held, or due and not among the first n outputs.
@@ -480,7 +540,7 @@ func (t *twin) observe(now watermark.Instant, replies []reply, position int64) {
 			}
 			t.moves = append(t.moves, move{oldest - 1, oldest - 1})
 		}
-		top := newest(t.seen)
+		top := t.newest()
 		t.moves = append(t.moves, move{min(t.w().Add(d), top), min(t.natural().Add(d), top)})
 	}
 }
@@ -614,9 +674,17 @@ func (w *world) told(e event) {
 }
 
 // compareTwin runs one history through both.
-func compareTwin(s source, trace *strings.Builder) {
+func compareTwin(s source, trace *strings.Builder) { compareTwinOf(s, trace, false) }
+
+func compareTwinOfPrevious(s source, trace *strings.Builder) { compareTwinOf(s, trace, true) }
+
+func compareTwinOf(s source, trace *strings.Builder, previous bool) {
 	o := s.options()
 	log := s.log(o, 30)
+	if previous {
+		o.Previous = true
+		s.forget(log)
+	}
 	w := newWorld(NewEngine(o, 0), log)
 	w.trace = trace
 	w.tracef("%+v", o)
@@ -656,6 +724,9 @@ func TestTwin(t *testing.T) {
 // TestTwinHistories has no such manners, but tries more.
 func TestTwinHistories(t *testing.T) { hunt(t, 8000, compareTwin) }
 
+// TestTwinOfPrevious: the same where some records have no time of their own.
+func TestTwinOfPrevious(t *testing.T) { hunt(t, 4000, compareTwinOfPrevious) }
+
 // FuzzPartition makes a history of any bytes: what the engine puts out must be
 // what the twin does, in the simulation too.
 func FuzzPartition(f *testing.F) {
@@ -664,7 +735,9 @@ func FuzzPartition(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for _, history := range []func(source, *strings.Builder){
 			compareTwin,
+			compareTwinOfPrevious,
 			func(s source, trace *strings.Builder) { simulate(s, trace, coverage{}) },
+			func(s source, trace *strings.Builder) { simulatePrevious(s, trace, coverage{}) },
 		} {
 			var trace strings.Builder
 			if err := try(func() { history(fromBytes(b), &trace) }); err != nil {

@@ -35,6 +35,22 @@ type logged struct {
 	doubtful bool
 }
 
+// forget takes their times from some records of a log.
+func (s source) forget(log []logged) {
+	often := oneOf(s, 2, 4, 8)
+	for i := range log {
+		if r := &log[i]; !r.Invalid && s.maybe(often) {
+			r.Previous = true
+		}
+	}
+}
+
+// previous reports whether a record of the log has no time of its own.
+func (d *durable) previous(offset int64) bool {
+	i := d.pick(offset)
+	return i < len(d.log) && d.log[i].Offset == offset && d.log[i].Previous
+}
+
 // told returns the record as it is once the service can tell.
 func (r logged) told() logged {
 	if r.doubtful {
@@ -141,6 +157,14 @@ func (w *world) size(offset int64) int {
 
 // id is what the record at an offset is known by, by an identity; 0: nothing.
 func (d *durable) id(by Identity, offset int64) byte {
+	if d.previous(offset) {
+		return 0
+	}
+	return d.written(by, offset)
+}
+
+// written is what stands in its payload for that.
+func (d *durable) written(by Identity, offset int64) byte {
 	if d.ids != nil {
 		return d.ids[offset]
 	}
@@ -181,7 +205,7 @@ func (w *world) fill(body []byte, offset int64) {
 		body[i] = byte(offset)
 	}
 	if w.opts.Identity != nil {
-		body[0], body[1] = w.id(firstByte{}, offset), idOf(secondByte{}, offset)
+		body[0], body[1] = w.written(firstByte{}, offset), idOf(secondByte{}, offset)
 	}
 }
 
@@ -220,6 +244,7 @@ func (w *world) more() bool { return w.pick(w.p.Position()) < len(w.log) }
 func (w *world) read() Verdict { return w.step(w.log[w.pick(w.p.Position())]) }
 
 func (w *world) step(r logged) Verdict {
+	w.key(&r)
 	r.Size, w.disbelieved = w.size(r.Offset), false
 	for r.Outside && !w.p.Settles(r.Offset) {
 		w.tracef("no room to settle #%d", r.Offset)
@@ -245,6 +270,13 @@ func (w *world) step(r logged) Verdict {
 	}
 	w.due = true
 	return v
+}
+
+// key says what a record's key is, where that is left to chance.
+func (w *world) key(r *logged) {
+	if w.opts.Previous && r.Key == 0 {
+		r.Key = keyOf(r.Offset)
+	}
 }
 
 // next takes one record of the release under way.
@@ -405,7 +437,7 @@ func (w *world) enter(o *output, lost bool) {
 	switch {
 	case w.put[o.Offset]:
 		w.failf("#%d came out twice", o.Offset)
-	case !lost && (i == len(w.log) || w.log[i].Offset != o.Offset || w.log[i].Time != o.Time):
+	case !lost && (i == len(w.log) || w.log[i].Offset != o.Offset || w.log[i].Time != o.Time && !w.log[i].Previous):
 		w.failf("#%d t=%s is not in the log", o.Offset, ms(o.Time))
 	case o.verdict == BehindWatermark && int64(o.Time) > o.watermark:
 		w.failf("#%d is called late, but is ahead of W", o.Offset)
@@ -508,6 +540,7 @@ func (w *world) again() {
 }
 
 func (w *world) againOne(r logged) Verdict {
+	w.key(&r)
 	r.Size = w.size(r.Offset)
 	if r.Offset%2 == 0 {
 		w.p.Skip(r.Offset, r.LeaderEpoch)

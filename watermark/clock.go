@@ -44,9 +44,9 @@ func (c *Clock) AdvanceTo(w Time) {
 
 // Drain moves both watermarks forward by d, each from where it stands, but not
 // beyond the newest event time: there is nothing left to wait for.
-func (c *Clock) Drain(d time.Duration) {
-	c.Natural = max(c.Natural, min(c.Natural.Add(d), c.Max))
-	c.W = max(c.W, min(c.W.Add(d), c.Max))
+func (c *Clock) Drain(d time.Duration, newest Time) {
+	c.Natural = max(c.Natural, min(c.Natural.Add(d), newest))
+	c.W = max(c.W, min(c.W.Add(d), newest))
 }
 
 // ForceTo moves only the judging watermark, because what it covers had to go

@@ -46,16 +46,16 @@ func TestForcedAndDrained(t *testing.T) {
 	if want := (Clock{30, 10, 50}); c != want {
 		t.Fatalf("forced: %+v, want %+v", c, want)
 	}
-	c.Drain(5)
+	c.Drain(5, c.Max)
 	if want := (Clock{35, 15, 50}); c != want {
 		t.Fatalf("drained: %+v, want %+v", c, want)
 	}
-	c.Drain(30)
+	c.Drain(30, c.Max)
 	if want := (Clock{50, 45, 50}); c != want {
 		t.Fatalf("drained to the newest: %+v, want %+v", c, want)
 	}
 	c.ForceTo(60)
-	c.Drain(100)
+	c.Drain(100, c.Max)
 	if want := (Clock{60, 50, 50}); c != want {
 		t.Fatalf("nothing to wait for: %+v, want %+v", c, want)
 	}
@@ -88,7 +88,7 @@ func TestClockNeverGoesBack(t *testing.T) {
 			case 2:
 				c.ForceTo(m.T)
 			case 3:
-				c.Drain(d)
+				c.Drain(d, c.Max)
 			}
 			if c.W < was.W || c.Natural < was.Natural || c.Max < was.Max || c.Natural > c.W {
 				return false
