@@ -116,6 +116,7 @@ func (c *cluster) findings(cfg config.Config) verify.Report {
 	topic := cfg.Topics[0]
 	eventTime, done := c.eventTimes(cfg)
 	defer done()
+	eventTime = verify.UnknownWhere(eventTime, timestamp.ErrPrevious)
 	var schemaID func([]byte) (uint32, bool)
 	if cfg.EventTime.NeedsSchemas() {
 		schemaID = timestamp.SchemaID

@@ -79,6 +79,8 @@ type Release struct {
 	// Duplicate says that the record repeats one of the same event time that
 	// came out before it, and has no place in the order.
 	Duplicate bool
+	// Previous says that its event time is that of another; see Record.
+	Previous bool
 	// Body is the payload; it stays as it is until its flight has landed.
 	Body []byte
 }
@@ -175,6 +177,7 @@ func (p *Partition) Next(out *Release) bool {
 	p.queue.pop()
 	p.dirty = true
 	out.Position, out.Epoch, out.Duplicate = e.Position, p.epoch, false
+	out.Previous = isPrevious(&p.store, e.ref)
 	if p.group == nil {
 		out.Body = p.take(e.ref)
 	} else {

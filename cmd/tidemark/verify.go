@@ -104,6 +104,7 @@ func verifyOutputs(ctx context.Context, cfg config.Config) ([]verify.Report, err
 		return nil, err
 	}
 	defer done()
+	eventTime = verify.UnknownWhere(eventTime, timestamp.ErrPrevious)
 	o := verify.Options{
 		Group: cfg.Group, Prefix: cfg.HeaderPrefix, AtLeastOnce: cfg.Delivery == config.AtLeastOnce,
 		Required: emit.Headers{

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -33,6 +34,19 @@ func (g Gap) Why() string { return gapWhy[g] }
 // ErrTimeUnknown is what Rules.EventTime wraps where a record had an event time that
 // cannot be made again from the record alone.
 var ErrTimeUnknown = errors.New("the event time cannot be made again from the record alone")
+
+// UnknownWhere returns a reading of event times that wraps ErrTimeUnknown where read returns
+// an error that wraps unknown.
+func UnknownWhere(read func(*kgo.Record) (watermark.Time, error), unknown error) func(*kgo.Record) (watermark.Time, error) {
+	found := fmt.Errorf("%w: %w", ErrTimeUnknown, unknown)
+	return func(r *kgo.Record) (watermark.Time, error) {
+		t, err := read(r)
+		if errors.Is(err, unknown) {
+			err = found
+		}
+		return t, err
+	}
+}
 
 // skip counts an output that is not judged in full.
 func (c *Checker) skip(g Gap) { c.report.Unjudged[g]++ }

@@ -9,6 +9,7 @@ func (c *Config) Laws() reorder.Options {
 		Bound:    c.MaxOutOfOrderness, Floor: c.MinOutOfOrderness, TargetLate: int(c.TargetLate),
 		Window: c.WatermarkWindow, Lateness: c.WatermarkLateness,
 		IdleTimeout: c.IdleTimeout, MaxFuture: c.MaxFuture, ReanchorAfter: c.ReanchorAfter,
+		Previous: c.EventTime.UsesPrevious(),
 	}
 	if c.Dedup.On() {
 		laws.Identity = c.Dedup.Identity

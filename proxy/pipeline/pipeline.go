@@ -3,6 +3,8 @@ package pipeline
 import (
 	"errors"
 	"fmt"
+	"hash"
+	"hash/fnv"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -44,12 +46,16 @@ type Pipeline struct {
 	polled     watermark.Time // the wall clock when the present records were polled
 	prompt     bool           // they had not waited in the client for long; see PromptPoll
 	released   *released
+	previous   bool        // records may take the time of one before them
+	keys       hash.Hash64 // of records' keys
 	reports    producerReports
 }
 
 // New returns the pipeline of a session.
 func New(o Options) *Pipeline {
-	return &Pipeline{Options: o, timestamps: o.Config.EventTime.UsesTimestamp(), released: newReleased(o.Config)}
+	return &Pipeline{Options: o, timestamps: o.Config.EventTime.UsesTimestamp(), released: newReleased(o.Config),
+		previous: o.Config.EventTime.UsesPrevious(), keys: fnv.New64a(),
+	}
 }
 
 // SetClock sets the wall clock and the clock of the session.

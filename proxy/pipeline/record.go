@@ -167,9 +167,13 @@ func (p *Partition) step(t watermark.Time, invalid error) Kind {
 		Offset: r.Offset, LeaderEpoch: r.LeaderEpoch, Time: t, Size: emit.BodySize(r),
 		Invalid: invalid != nil, Outside: errors.Is(invalid, timestamp.ErrUnknownSchema),
 	}
+	if l.previous {
+		in.Key, in.Previous = l.hashKey(r.Key), errors.Is(invalid, timestamp.ErrPrevious)
+		in.Invalid = in.Invalid && !in.Previous
+	}
 	first, newest := in.Offset >= p.State.NextOffset(), p.State.Newest()
 	verdict, body := p.State.Step(in, l.wall)
-	if p.Clocks.Due() && !in.Invalid && verdict != reorder.Settled {
+	if p.Clocks.Due() && invalid == nil && verdict != reorder.Settled {
 		p.gatherClock(r, t)
 	}
 	if verdict == reorder.Flush {
@@ -194,7 +198,11 @@ func (p *Partition) judgeInNewEpoch() Kind {
 func (p *Partition) conclude(j *judging, newest watermark.Time, verdict reorder.Verdict, body []byte) Kind {
 	r, l, t := p.record, p.line, j.in.Time
 	p.stage = judged
-	if j.first {
+	switch {
+	case !j.first:
+	case j.in.Previous:
+		p.Ledger.JudgedUntimed()
+	default:
 		p.Ledger.Judged(newest, t, verdict)
 	}
 	w := p.State.Watermark()
@@ -260,7 +268,9 @@ func (p *Partition) release(due *reorder.Release) Kind {
 	kind, o := Write, Outcome{Offset: due.Offset, Held: true}
 	switch {
 	case !due.Duplicate:
-		l.released.add(p, due)
+		if !due.Previous {
+			l.released.add(p, due)
+		}
 		p.Ledger.Pending.Ordered++
 		l.Latency.Released()
 		o.Record = l.Outbox().Ordered(p.Source, due)

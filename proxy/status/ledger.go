@@ -92,6 +92,10 @@ func (l *Ledger) Judged(newest, t watermark.Time, v reorder.Verdict) {
 	}
 }
 
+// JudgedUntimed counts a record without an event time of its own, judged for the first
+// time. It says nothing of disorder.
+func (l *Ledger) JudgedUntimed() { l.Pending.Read++ }
+
 // rates returns records per second since it was last computed, at most once per PublishEvery.
 func (l *Ledger) rates(now time.Time) (ordered float64, late [reorder.Duplicate + 1]float64) {
 	if since := now.Sub(l.marked); since >= PublishEvery {

@@ -157,6 +157,16 @@ func TestParse(t *testing.T) {
 		{"avro:", "", "name of the field is missing"},
 		{"protobuf:a..b", "", "a name in the path is empty"},
 		{"avro:a,avro:a:unix-s", "", "avro:a:unix-s is never reached, because avro:a comes before it"},
+		{"json:a,previous", "json:a:unix-ms,previous", ""},
+		{"header:a,avro:b,previous", "header:a:unix-ms,avro:b,previous", ""},
+		{"previous", "", "previous is the only source"},
+		{"timestamp,previous", "", "previous is never reached, because timestamp comes before it"},
+		{"json:a,timestamp,previous", "", "previous is never reached, because timestamp comes before it"},
+		{"json:a,previous,timestamp", "", "timestamp is never reached, because previous comes before it"},
+		{"previous,json:a", "", "json:a:unix-ms is never reached, because previous comes before it"},
+		{"json:a,previous,previous", "", "previous is never reached, because previous comes before it"},
+		{"json:a,previous:unix-ms", "", `"previous:unix-ms" is not a source`},
+		{"header:previous", "header:previous:unix-ms", ""},
 		{"jsn:a", "", `"jsn:a" is not a source: known are header:NAME[:FORMAT], json:PATH`},
 		{"timestamp,header:a,timestamp", "", "timestamp is never reached"},
 		{"header:a,header:a:rfc3339", "", "header:a:rfc3339 is never reached, because header:a:unix-ms comes before it"},
@@ -268,6 +278,7 @@ func TestFingerprint(t *testing.T) {
 	distinct := []string{
 		"timestamp", "header:x", "header:x:rfc3339", "header:y", "header:x,timestamp", "timestamp,header:x", "header:x,header:y",
 		"json:x", "json:x:unix-s", "json:x:local:Europe/Paris", "json:x:local:Europe/Rome", "json:x:local:UTC", "avro:x", "avro:x:unix-ms", "protobuf:x",
+		"json:x,previous", "json:x,timestamp",
 	}
 	seen := map[[4]byte]string{}
 	for _, spec := range distinct {
@@ -295,6 +306,9 @@ func TestUses(t *testing.T) {
 		if got := [2]bool{e.UsesTimestamp(), e.UsesOnlyTimestamp()}; got != want {
 			t.Errorf("%s: uses, uses only = %v, want %v", spec, got, want)
 		}
+		if e.UsesPrevious() || !mustParse(t, "header:b,previous").UsesPrevious() {
+			t.Errorf("%s: uses previous: %v", spec, e.UsesPrevious())
+		}
 	}
 }
 
@@ -320,6 +334,24 @@ func TestExtractDoesNotAllocate(t *testing.T) {
 		if allocs != 0 {
 			t.Errorf("%s: %v allocations a record", name, allocs)
 		}
+	}
+}
+
+// TestPrevious: only a record without a time takes that of another.
+func TestPrevious(t *testing.T) {
+	e := mustParse(t, "header:a,previous")
+	if at, err := e.Extract(record(7, "a", "1700000000123")); err != nil || at.Millis() != 1_700_000_000_123 {
+		t.Errorf("with a time: %v, %v", at, err)
+	}
+	if _, err := e.Extract(record(7, "a", "noon")); !errors.Is(err, ErrInvalid) || errors.Is(err, ErrPrevious) {
+		t.Errorf("with one that is unusable: %v", err)
+	}
+	none := record(7, "b", "1700000000123")
+	if _, err := e.Extract(none); !errors.Is(err, ErrPrevious) || !errors.Is(err, ErrInvalid) {
+		t.Errorf("without one: %v", err)
+	}
+	if n := testing.AllocsPerRun(100, func() { _, _ = e.Extract(none) }); n != 0 {
+		t.Errorf("%v allocations a record", n)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 //	avro:FIELD[:FORMAT]      a field of a value in Avro, its schema in a registry
 //	protobuf:FIELD[:FORMAT]  a field of a value in Protobuf, likewise
 //	timestamp                the record's own timestamp
+//	previous                 that of the record before it; see ErrPrevious
 //
 // FORMAT is a known word after the last colon, so that a name may contain
 // colons: unix-ms (the default), unix-s, unix-us, unix-ns, rfc3339, int64-be, or
@@ -35,8 +36,11 @@ func Parse(spec string) (*Extractor, error) {
 			faults = append(faults, err)
 		}
 	}
-	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
+	if len(faults) == 0 {
+		faults = append(faults, e.checkPrevious())
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
 	}
 	if len(e.sources) == 1 && isTimestamp(e.sources[0]) {
 		e.sources[0] = recordTimestamp{alone: true}
@@ -56,7 +60,7 @@ func (e *Extractor) add(s source) error {
 	return nil
 }
 
-const known = "header:NAME[:FORMAT], json:PATH[:FORMAT], avro:FIELD[:FORMAT], protobuf:FIELD[:FORMAT] and timestamp"
+const known = "header:NAME[:FORMAT], json:PATH[:FORMAT], avro:FIELD[:FORMAT], protobuf:FIELD[:FORMAT], timestamp and previous"
 
 func parseSource(text string) (source, error) {
 	kind, rest, _ := strings.Cut(text, ":")
@@ -68,6 +72,10 @@ func parseSource(text string) (source, error) {
 	case "timestamp":
 		if text == kind {
 			return recordTimestamp{}, nil
+		}
+	case "previous":
+		if text == kind {
+			return previous{}, nil
 		}
 	case "header":
 		name, f, err := cutFormat(text, rest, "header", unixMillis)
