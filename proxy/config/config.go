@@ -34,7 +34,8 @@ type Config struct {
 	// Where to find the event time of a record: comma-separated sources, of
 	// which the first that is present decides. `header:NAME[:FORMAT]` is a header,
 	// `json:PATH[:FORMAT]`, `avro:FIELD[:FORMAT]` and `protobuf:FIELD[:FORMAT]` are
-	// fields of the value, `timestamp` the record's own timestamp. FORMAT is
+	// fields of the value, `timestamp` the record's own timestamp, `previous` (the
+	// last) the event time of the record before, for tombstones. FORMAT is
 	// `unix-ms` (the default; RFC 3339 text is recognised too), `unix-s`,
 	// `unix-us`, `unix-ns`, `rfc3339`, `local:ZONE` (text without a zone, like
 	// `local:Europe/Paris`) or `int64-be` (8 bytes, big-endian, ms). A

@@ -53,7 +53,8 @@ type Pipeline struct {
 
 // New returns the pipeline of a session.
 func New(o Options) *Pipeline {
-	return &Pipeline{Options: o, timestamps: o.Config.EventTime.UsesTimestamp(), released: newReleased(o.Config),
+	return &Pipeline{
+		Options: o, timestamps: o.Config.EventTime.UsesTimestamp(), released: newReleased(o.Config),
 		previous: o.Config.EventTime.UsesPrevious(), keys: fnv.New64a(),
 	}
 }
