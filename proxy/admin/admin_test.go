@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -62,7 +63,11 @@ func example() *status.Status {
 			Strategy: config.Bounded, Bound: 5 * time.Second, IdleTimeout: 5 * time.Second, Memory: 256 << 20,
 		},
 		Version: "v1.2.3", Started: noon.Add(-time.Hour), Cluster: "q1Zm8XQ1T8qPzJmPV9uIaw", At: noon,
-		State: status.Degraded, Reason: "orders partition 1 is suspended: it does not fit", Ready: true, Bytes: 4096,
+		State: status.Degraded, Reason: "orders partition 1 is suspended: it does not fit", Reasons: []string{"orders partition 1 is suspended: it does not fit"}, Ready: true, Bytes: 4096,
+		Blocked: []fault.OpenTransaction{
+			{Topic: "orders", Offset: 125, Behind: 5, Seen: noon, ProducerID: -1, Unknown: errors.New("describe its producers: TOPIC_AUTHORIZATION_FAILED")},
+			{Topic: "orders.ordered", Output: true, Offset: 90, Behind: 7, Seen: noon, ProducerID: 3, TransactionalID: "import", Since: noon.Add(-time.Minute)},
+		},
 		Counts: fault.Counts{Broker: 1, Network: 2, Record: 3, Sessions: 4, Commits: 5, Aborts: 6, Rebalances: 7, Fencings: 8, Lost: 11, Shed: 9, Pauses: 10, Throttled: fault.Throttled{Produce: 1500 * time.Millisecond, Fetch: 2 * time.Second}},
 		Probes: status.Probes{
 			Metadata: status.Probe{At: noon.Add(-time.Second), Took: 1500 * time.Microsecond},
@@ -95,6 +100,42 @@ func example() *status.Status {
 	st.Disorder = map[string]*status.Histogram{"orders": h, "returns": &st.Partitions[2].Disorder}
 	st.Latency.Zero, st.Latency.Classes[10], st.Latency.Seconds = 50, 50, 0.3
 	return st
+}
+
+// Every key of /status is in operations.md, between the heading of /status and the next.
+func TestStatusKeysAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, found := strings.Cut(string(text), "### The keys of /status")
+	section, _, ends := strings.Cut(section, "\n## ")
+	if !found || !ends {
+		t.Fatal("operations.md has no section about the keys of /status")
+	}
+	keys := 0
+	var look func(of reflect.Type)
+	look = func(of reflect.Type) {
+		switch of.Kind() {
+		case reflect.Pointer, reflect.Slice, reflect.Map:
+			look(of.Elem())
+		case reflect.Struct:
+			for f := range of.Fields() {
+				name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+				if name == "" {
+					continue // of a type of others, such as a time
+				}
+				if keys++; !strings.Contains(section, "`"+name+"`") {
+					t.Errorf("`%s` is a key of /status, and not in operations.md", name)
+				}
+				look(f.Type)
+			}
+		}
+	}
+	look(reflect.TypeFor[statusJSON]())
+	if keys < 50 {
+		t.Errorf("looked at %d keys", keys)
+	}
 }
 
 func load(t *testing.T, env ...string) config.Config {

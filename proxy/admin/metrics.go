@@ -60,8 +60,8 @@ var families = []family{
 	{"tidemark_build_info", gauge, "Always 1; the version of Tidemark and of Go.", []string{"version", "go_version"}, func(s *sampling) {
 		s.add(1, s.Version, runtime.Version())
 	}},
-	{"tidemark_state", gauge, "1 for the state that Tidemark is in, by both probes and the partitions: HEALTHY, DEGRADED or UNREACHABLE; else 0.", []string{"state"}, func(s *sampling) {
-		for _, state := range []status.State{status.Healthy, status.Degraded, status.Unreachable} {
+	{"tidemark_state", gauge, "1 for the state that Tidemark is in, see operations.md: HEALTHY, STARTING, DEGRADED or UNREACHABLE; else 0.", []string{"state"}, func(s *sampling) {
+		for _, state := range status.States {
 			s.add(truth(s.State == state), string(state))
 		}
 	}},
@@ -101,6 +101,12 @@ var families = []family{
 		s.each(func(p *status.Partition) (float64, bool) {
 			return float64(max(p.End-p.Stable, 0)), p.End >= 0 && p.Stable >= 0
 		})
+	}},
+
+	{"tidemark_held_open_records", gauge, "Offsets of a source or an output that readers of committed records do not see, because a transaction of another program has been open for some seconds. Absent where there is none.", ofPartition, func(s *sampling) {
+		for _, o := range s.Blocked {
+			s.add(float64(o.Behind), o.Topic, number(o.Partition))
+		}
 	}},
 
 	{"tidemark_watermark_seconds", gauge, "The watermark, as an event time: seconds since 1970. Absent until there is one.", ofPartition, func(s *sampling) {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
@@ -16,6 +17,7 @@ import (
 type statusJSON struct {
 	State     status.State `json:"state"`
 	Reason    string       `json:"reason"`
+	Reasons   []string     `json:"reasons"` // the same, one by one, the most important first
 	Ready     bool         `json:"ready"`
 	NotReady  string       `json:"not_ready,omitempty"`
 	Instance  string       `json:"instance"`
@@ -38,8 +40,22 @@ type statusJSON struct {
 	Rebalances int64            `json:"rebalances"`
 	Errors     map[string]int64 `json:"errors"` // by class
 
-	Probes     map[string]*probeJSON `json:"probes"`
-	Partitions []partitionJSON       `json:"partitions"`
+	OpenTransactions []transactionJSON     `json:"open_transactions"` // of others, that hold up us or readers of outputs
+	Probes           map[string]*probeJSON `json:"probes"`
+	Partitions       []partitionJSON       `json:"partitions"`
+}
+
+// transactionJSON is an open transaction of somebody else and a partition that it holds up.
+type transactionJSON struct {
+	Topic           string     `json:"topic"`
+	Partition       int32      `json:"partition"`
+	Output          bool       `json:"output"`
+	FirstOffset     int64      `json:"first_offset"`
+	Behind          int64      `json:"behind"`
+	ProducerID      *int64     `json:"producer_id"`
+	TransactionalID *string    `json:"transactional_id"`
+	Since           *time.Time `json:"since"`
+	Unknown         string     `json:"unknown,omitempty"`
 }
 
 type probeJSON struct {
@@ -92,17 +108,35 @@ func statusHandler(board Board) http.HandlerFunc {
 
 func toJSON(st *status.Status) statusJSON {
 	j := statusJSON{
-		State: st.State, Reason: st.Reason, Ready: st.Ready, NotReady: st.NotReady,
+		State: st.State, Reason: st.Reason, Reasons: append([]string{}, st.Reasons...), Ready: st.Ready, NotReady: st.NotReady,
 		Instance: st.Instance, Group: st.Group, ClusterID: st.Cluster, Version: st.Version, StartedAt: st.Started.UTC(), At: st.At.UTC(),
 		Topics: st.Topics, Delivery: string(st.Delivery), Watermark: string(st.Strategy),
 		BoundMs: st.Bound.Milliseconds(), IdleTimeoutMs: st.IdleTimeout.Milliseconds(), MemoryBytes: st.Memory, BufferedBytes: st.Bytes,
 		Commits: st.Counts.Commits, Aborts: st.Counts.Aborts, Rebalances: st.Counts.Rebalances,
 		Errors:     map[string]int64{"broker": st.Counts.Broker, "network": st.Counts.Network, "record": st.Counts.Record},
 		Probes:     map[string]*probeJSON{"metadata": probe(st.Probes.Metadata), "admin": probe(st.Probes.Admin)},
-		Partitions: make([]partitionJSON, 0, len(st.Partitions)),
+		Partitions: make([]partitionJSON, 0, len(st.Partitions)), OpenTransactions: make([]transactionJSON, 0, len(st.Blocked)),
+	}
+	for _, o := range st.Blocked {
+		j.OpenTransactions = append(j.OpenTransactions, transaction(o))
 	}
 	for i := range st.Partitions {
 		j.Partitions = append(j.Partitions, partition(&st.Partitions[i]))
+	}
+	return j
+}
+
+func transaction(o fault.OpenTransaction) transactionJSON {
+	j := transactionJSON{Topic: o.Topic, Partition: o.Partition, Output: o.Output, FirstOffset: o.Offset, Behind: o.Behind, ProducerID: known(o.ProducerID)}
+	if o.TransactionalID != "" {
+		j.TransactionalID = &o.TransactionalID
+	}
+	if !o.Since.IsZero() {
+		since := o.Since.UTC()
+		j.Since = &since
+	}
+	if o.Unknown != nil {
+		j.Unknown = o.Unknown.Error()
 	}
 	return j
 }
