@@ -188,7 +188,7 @@ func (s *session) run(ctx, hard context.Context) error {
 	s.publisher.Open(s.member.Wake)
 	err := s.loop(ctx, hard)
 	s.joined()
-	s.publisher.Close()
+	s.publisher.Close(s.status)
 	stop()
 	<-done
 	group.CloseClient(s.cl, s.member.Cancel)

@@ -26,24 +26,43 @@ type OpenTransaction struct {
 
 // String says who holds which partition open, since when, and what follows.
 func (o OpenTransaction) String() string {
-	who := "an unknown transaction"
-	switch {
-	case o.TransactionalID != "" && (o.Sibling || !o.Output):
-		who = fmt.Sprintf("transactional id %q", o.TransactionalID)
-	case o.TransactionalID != "":
-		who = fmt.Sprintf("unknown transactional id %q", o.TransactionalID)
-	case o.ProducerID >= 0:
-		who = fmt.Sprintf("a transaction of producer id %d", o.ProducerID)
+	behind := "1 offset"
+	if o.Behind != 1 {
+		behind = fmt.Sprintf("%d offsets", o.Behind)
 	}
-	since := "since " + o.Since.UTC().Format(time.RFC3339)
-	if o.Since.IsZero() {
-		since = "since " + o.Seen.UTC().Format(time.RFC3339) + " or before"
-	}
-	words := fmt.Sprintf("%s holds %s-%d open %s; readers wait at offset %d until it ends, with %d offsets behind it", who, o.Topic, o.Partition, since, o.Offset, o.Behind)
+	words := fmt.Sprintf("%s holds %s-%d open %s; readers wait at offset %d until it ends, with %s behind it", o.who(), o.Topic, o.Partition, o.since(), o.Offset, behind)
 	if o.Unknown != nil {
 		words += fmt.Sprintf(" (cannot see whose it is: %v)", o.Unknown)
 	}
 	return words
+}
+
+// Until says what has to happen before readers go on.
+func (o OpenTransaction) Until() string {
+	who := o.who()
+	if o.TransactionalID != "" {
+		who = "the transaction of " + who
+	}
+	return fmt.Sprintf("until %s ends, which is open %s", who, o.since())
+}
+
+func (o OpenTransaction) who() string {
+	switch {
+	case o.TransactionalID != "" && (o.Sibling || !o.Output):
+		return fmt.Sprintf("transactional id %q", o.TransactionalID)
+	case o.TransactionalID != "":
+		return fmt.Sprintf("unknown transactional id %q", o.TransactionalID)
+	case o.ProducerID >= 0:
+		return fmt.Sprintf("a transaction of producer id %d", o.ProducerID)
+	}
+	return "an unknown transaction"
+}
+
+func (o OpenTransaction) since() string {
+	if o.Since.IsZero() {
+		return "since " + o.Seen.UTC().Format(time.RFC3339) + " or before"
+	}
+	return "since " + o.Since.UTC().Format(time.RFC3339)
 }
 
 // Cure says how to find the owner, and what ends the transaction.

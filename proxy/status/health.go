@@ -39,7 +39,7 @@ const (
 func (st *Status) judge(now time.Time) {
 	st.Ready = st.NotReady == ""
 	var why reasons
-	asked, failed := st.Probes.verdict()
+	failed, unreachable, asked := st.Probes.verdict()
 	why.add(failed...)
 	if st.Waits != "" {
 		why.add(st.Waits)
@@ -66,7 +66,7 @@ func (st *Status) judge(now time.Time) {
 		why.add("memory is short: records are released early, and more of them are late (TIDEMARK_MEMORY)")
 	}
 	switch {
-	case len(failed) == 2:
+	case unreachable:
 		st.State = Unreachable
 	case len(why) > 0, st.NotReady != "" && (st.Trouble || st.WasReady || now.Sub(st.Started) > startingFor):
 		st.State = Degraded
@@ -75,7 +75,7 @@ func (st *Status) judge(now time.Time) {
 	default:
 		st.State = Healthy
 	}
-	if st.NotReady != "" && !st.OutputsMissing {
+	if st.NotReady != "" && !st.OutputsMissing && !(unreachable && st.Trouble) {
 		why.add(st.NotReady)
 	}
 	if !asked && st.State == Starting && len(why) == 0 {
@@ -200,10 +200,10 @@ func (st *Status) behind() (offsets int64, unknown int) {
 func (st *Status) withoutDue(words string) {
 	st.Partitions = slices.Clone(st.Partitions)
 	for i := range st.Partitions {
-		h := &st.Partitions[i].Hold
-		h.At = time.Time{}
-		if !st.Partitions[i].State.StandsStill() {
-			h.Words = cmp.Or(words, h.Words)
+		p := &st.Partitions[i]
+		p.Hold.At = time.Time{}
+		if !p.State.StandsStill() {
+			p.Hold.Words = cmp.Or(words, p.Hold.Words)
 		}
 	}
 }

@@ -111,6 +111,10 @@ func TestReasons(t *testing.T) {
 			st.ShortOfMemory, st.Rival, st.Blocked = true, "somebody writes", []fault.OpenTransaction{upstream, foreign}
 			st.Probes.Admin.Err, st.NotReady, st.WasReady = errors.New("no answer within 5s"), "3 partitions are to be taken up", true
 		}, []string{"the group's coordinator", "unknown transactional id", "transactional id", "raw partition 0: 50 %", "somebody writes", "memory is short", "3 partitions"}},
+		{"nobody is there", func(st *Status) {
+			st.Probes.Metadata.Err, st.Probes.Admin.Err = errors.New("connection refused"), errors.New("connection refused")
+			st.NotReady, st.Trouble = "starting over from the last commit: connection refused", true
+		}, []string{"no broker answers: connection refused"}},
 		{"said once", func(st *Status) {
 			st.Waits, st.NotReady, st.Trouble = "waiting for the brokers for 9s: offsets", "waiting for the brokers for 9s: offsets", true
 		}, []string{"waiting for the brokers for 9s: offsets"}},

@@ -31,14 +31,14 @@ func HoldOf(cfg config.Config, p *Partition, others Others, now time.Time) Hold 
 	case p.State != Active && p.State != Idle || p.Uncommitted > 0 && h.Event == watermark.None:
 	case p.heldOpen():
 		h.At = time.Time{} // of what is behind the transaction nobody knows when it comes
-		blocker := "a producer's transaction is open"
+		until := "until a producer ends its transaction"
 		if p.Blocked != nil {
-			blocker = p.Blocked.String()
+			until = p.Blocked.Until()
 		}
 		if h.Event == watermark.None {
-			h.Words = "nothing is held; new records cannot be read: " + blocker
+			h.Words = "nothing is held; new records cannot be read " + until
 		} else {
-			h.Words = "waits for newer records, which cannot be read: " + blocker
+			h.Words = "waits for newer records, which cannot be read " + until
 		}
 	case others.Throttled != "" && p.Backlog() > 0:
 		h.At = time.Time{}

@@ -36,17 +36,19 @@ type Probes struct {
 	Metadata, Admin Probe
 }
 
-// verdict returns which probes failed, and whether both have been made.
-func (p Probes) verdict() (asked bool, failed []string) {
-	for _, probe := range []struct {
-		Probe
-		what string
-	}{{p.Metadata, "the brokers do not answer a metadata request"}, {p.Admin, "the group's coordinator does not describe the group"}} {
-		if probe.Err != nil {
-			failed = append(failed, fmt.Sprintf("%s: %v", probe.what, probe.Err))
-		}
+// verdict returns what is to be said of failed probes, whether both have failed, and whether
+// both have been made.
+func (p Probes) verdict() (failed []string, both, asked bool) {
+	asked = !p.Metadata.At.IsZero() && !p.Admin.At.IsZero()
+	switch {
+	case p.Metadata.Err != nil && p.Admin.Err != nil:
+		return []string{fmt.Sprintf("no broker answers: %v", p.Metadata.Err)}, true, asked
+	case p.Metadata.Err != nil:
+		return []string{fmt.Sprintf("the brokers do not answer a metadata request: %v", p.Metadata.Err)}, false, asked
+	case p.Admin.Err != nil:
+		return []string{fmt.Sprintf("the group's coordinator does not describe the group: %v", p.Admin.Err)}, false, asked
 	}
-	return !p.Metadata.At.IsZero() && !p.Admin.At.IsZero(), failed
+	return nil, false, asked
 }
 
 // probe probes the brokers every probeEvery until ctx is done, once somebody has asked
@@ -104,6 +106,9 @@ func ask(ctx context.Context, timeout time.Duration, question func(context.Conte
 	asking, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	err := question(asking)
+	if sharded, ok := errors.AsType[*kadm.ShardErrors](err); ok && len(sharded.Errs) > 0 {
+		err = sharded.Errs[0].Err // one broker was asked
+	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("no answer within %v", timeout)
 	}

@@ -82,10 +82,15 @@ func (p *Publisher) Status(ctx context.Context) *Status {
 	}
 	st.Counts.Throttled = from.Throttled()
 	st.WasReady = p.ready.Load()
-	switch _, failed := st.Probes.verdict(); {
+	switch _, unreachable, _ := st.Probes.verdict(); {
 	case !running:
-		st.withoutDue(st.NotReady)
-	case len(failed) == 2:
+		st.withoutDue(takenUpAgain)
+		for i := range st.Partitions {
+			if p := &st.Partitions[i]; !p.State.StandsStill() {
+				p.State = Recovering
+			}
+		}
+	case unreachable:
 		st.withoutDue("waits for the brokers, none of which answers")
 	case time.Since(st.At) >= staleAfter:
 		st.withoutDue(st.Waits)
@@ -207,9 +212,17 @@ func (p *Publisher) ofSession(st *Status) bool {
 	return opened == nil || !st.made.Before(*opened)
 }
 
-// Close announces that it has ended. What its loop has told last is shown until another
-// begins.
-func (p *Publisher) Close() {
+// takenUpAgain is what partitions wait for between sessions.
+const takenUpAgain = "is to be taken up again from the last commit"
+
+// Close announces that it has ended. How makeStatus says things were at its end is shown
+// until another begins.
+func (p *Publisher) Close(makeStatus func() *Status) {
+	if p.Watched() {
+		st := makeStatus()
+		st.made = time.Now()
+		p.last.Store(st)
+	}
 	p.wake.Store(nil)
 	for {
 		select {

@@ -21,8 +21,8 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/status"
 )
 
-// short is for tests that wait for records to come out.
-var short = []string{"TIDEMARK_MAX_OUT_OF_ORDERNESS=2s", "TIDEMARK_IDLE_TIMEOUT=2s"}
+// short is for tests that wait for records to come out. Many are late with it.
+var short = []string{"TIDEMARK_MAX_OUT_OF_ORDERNESS=2s", "TIDEMARK_IDLE_TIMEOUT=2s", "TIDEMARK_LATE_LIMIT=0"}
 
 // The page shows what goes on, by itself, and leaves alone what somebody reads.
 func TestPageLives(t *testing.T) {

@@ -25,6 +25,7 @@ type served struct {
 	address string
 	silent  chan struct{} // when closed, nothing is answered any more
 	cl      *kgo.Client
+	kafka   *kfake.Cluster
 }
 
 const topic = "payments"
@@ -57,7 +58,7 @@ func sidecar(t *testing.T, partitions int, env ...string) *served {
 			t.Error(err)
 		}
 	})
-	s := &served{t: t, silent: make(chan struct{})}
+	s := &served{t: t, silent: make(chan struct{}), kafka: kafka}
 	answers := admin.Handler(cfg, publisher)
 	port := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {

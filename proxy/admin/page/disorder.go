@@ -52,7 +52,7 @@ func withinWords(h *status.Histogram, share float64) string {
 func disorderWords(h *status.Histogram) string {
 	n := h.Count()
 	if n == 0 {
-		return "No record has been judged yet."
+		return "No record with an event time has been read yet."
 	}
 	return "Of " + plural(int64(n), "record", "records") + ", half came within " + withinWords(h, 0.5) + " of the newest before them, 99 % within " +
 		withinWords(h, 0.99) + ", 99.9 % within " + withinWords(h, 0.999) + "."

@@ -49,14 +49,16 @@ func Write(st *status.Status, now time.Time, shown func(id string) bool) []byte 
 	return d.text
 }
 
-// verdict says how things are, and why.
+// verdicts are the mark and the colour of each state of the process.
+var verdicts = map[status.State]markup{
+	status.Healthy: "healthy", status.Starting: "recovering", status.Degraded: "degraded", status.Unreachable: "unreachable",
+}
+
+// verdict says how things are, and why, the most important first.
 func (d *document) verdict(st *status.Status, now time.Time) {
-	state := markup("unreachable")
-	switch st.State {
-	case status.Healthy:
-		state = "healthy"
-	case status.Degraded:
-		state = "degraded"
+	state, known := verdicts[st.State]
+	if !known {
+		state = "unreachable"
 	}
 	d.add(`<section class="verdict" aria-label="State">
 <p id="state" data-live role="status"><span class="state %s">`, state)
@@ -64,12 +66,16 @@ func (d *document) verdict(st *status.Status, now time.Time) {
 	d.add(`%s</span></p>
 <div id="reason" data-live>
 `, st.State)
-	if st.Reason != "" {
-		d.add("<p class=\"reason\">%s.</p>\n", strings.TrimSuffix(st.Reason, "."))
+	if len(st.Reasons) > 0 {
+		d.add("<ul class=\"reason\">\n")
+		for _, r := range st.Reasons {
+			d.add("<li>%s.</li>\n", strings.TrimSuffix(r, "."))
+		}
+		d.add("</ul>\n")
 	}
 	d.add(`<p class="note">As of %s`, clock(st.At, now))
 	if old := now.Sub(st.At); old > 3*time.Second {
-		d.add(`, <strong>%s ago</strong>: since then Tidemark has been waiting for the brokers`, span(old))
+		d.add(`, <strong>%s ago</strong>`, span(old))
 	}
 	d.add(`.</p>
 </div>

@@ -41,7 +41,7 @@ func oneOfEach() *status.Status {
 			Bound: 5 * time.Second, IdleTimeout: 5 * time.Second, Memory: 256 << 20,
 		},
 		Version: "v1.2.3", Started: noon.Add(-26 * time.Hour), At: noon, State: status.Degraded,
-		Reason: "payments partition 7 is suspended: the record at offset 7 does not fit", Ready: true,
+		Reasons: []string{"payments partition 7 is suspended: the record at offset 7 does not fit", "the group's coordinator does not describe the group: no answer within 5s"}, Ready: true,
 		Counts:  fault.Counts{Commits: 93512, Aborts: 2, Rebalances: 3},
 		Bytes:   12 << 20,
 		Latency: histogram(40, 60, 900, 3),
@@ -201,7 +201,7 @@ func wellFormed(t *testing.T, page []byte) {
 func TestHostileNames(t *testing.T) {
 	const hostile = `"><script>alert(1)</script><img src=x onerror=alert(2)>' & %s %!d`
 	st := oneOfEach()
-	st.Instance, st.Group, st.Version, st.Topics, st.Reason = hostile, hostile, hostile, []string{hostile}, hostile
+	st.Instance, st.Group, st.Version, st.Topics, st.Reasons = hostile, hostile, hostile, []string{hostile}, []string{hostile}
 	st.State, st.Delivery, st.Strategy = hostile, hostile, hostile
 	st.Probes.Admin.Err = errors.New(hostile)
 	for i := range st.Partitions {

@@ -58,7 +58,7 @@ func (d *document) partition(st *status.Status, p *status.Partition, width time.
 	d.cell("ordered/s", perSecond(p.OrderedRate))
 	d.cell("late/s", perSecond(p.LateRate))
 	d.cell("next out", due(&p.Hold, st.At))
-	if trouble(p, st.At) > 0 || p.State == status.Paused || p.State == status.Recovering {
+	if told(p, st.At) {
 		d.add(`<span class="why">%s</span>`, sentence(p.Hold.Words))
 	}
 	d.add("</summary>")
@@ -66,6 +66,11 @@ func (d *document) partition(st *status.Status, p *status.Partition, width time.
 		d.body(st, p, bound)
 	}
 	d.add("</details>\n")
+}
+
+// told reports whether a row says what its partition waits for without being opened.
+func told(p *status.Partition, now time.Time) bool {
+	return trouble(p, now) > 0 || p.State == status.Paused || p.State == status.Recovering
 }
 
 // cell has a number of a row. Its label is seen where there is no head above it.
@@ -102,7 +107,11 @@ func due(h *status.Hold, now time.Time) string {
 
 // body has all there is of a partition.
 func (d *document) body(st *status.Status, p *status.Partition, bound time.Duration) {
-	d.add(`<div class="body"><p class="hold">%s %s</p>`, sentence(p.Hold.Words), releaseWords(&p.Hold, st.At))
+	words := sentence(p.Hold.Words) + " "
+	if told(p, st.At) {
+		words = "" // the row above has them
+	}
+	d.add(`<div class="body"><p class="hold">%s%s</p>`, words, releaseWords(&p.Hold, st.At))
 	d.add("\n" + `<div class="pair"><figure><h3>Event time</h3>`)
 	d.timeline(p, bound, st.At, ownScale(p, watermark.Time(st.At.UnixNano()), bound), large)
 	d.add(`<figcaption>%s.</figcaption></figure>`, capital(timelineWords(p, st.At)))
@@ -119,7 +128,7 @@ func (d *document) body(st *status.Status, p *status.Partition, bound time.Durat
 	d.fact("Held", plural(p.Held, "record", "records")+", "+size(p.Bytes))
 	d.fact("Still to be read", offset(p.Backlog()))
 	if held := p.End - p.Stable; p.End >= 0 && p.Stable >= 0 && held > 0 {
-		d.fact("In open transactions", whole(held)+" of them")
+		d.fact("Behind an open transaction", whole(held)+" of them")
 	}
 	d.fact("Offset committed", offset(p.Committed))
 	d.fact("Next offset", offset(p.Next))

@@ -105,7 +105,7 @@ func (d *document) timeline(p *status.Partition, bound time.Duration, at time.Ti
 	defer d.add(`</svg>`)
 	d.add(`<line class="axis" x1="0" x2="100%%" y1="%d" y2="%d"/>`, f.base, f.base)
 	if p.Newest == watermark.None {
-		d.add(`<text class="note" x="50%%" y="%d" text-anchor="middle">no record yet</text>`, f.base-4)
+		d.add(`<text class="note" x="50%%" y="%d" text-anchor="middle">no event time yet</text>`, f.base-4)
 		return
 	}
 	now, newest := watermark.Time(at.UnixNano()), s.at(p.Newest)
@@ -177,7 +177,7 @@ func (d *document) density(h *reorder.Held, s scale, f form) {
 // timelineWords says what a time line shows.
 func timelineWords(p *status.Partition, now time.Time) string {
 	if p.Newest == watermark.None {
-		return "no record yet"
+		return "no event time yet"
 	}
 	words := "newest event " + distance(ago(p.Newest, now), "ago", "ahead")
 	if p.Watermark != watermark.None {
