@@ -73,10 +73,12 @@ func readBody(b []byte, r *kgo.Record, hs []kgo.RecordHeader) []kgo.RecordHeader
 // there is none: a zero time would be sent as the time of sending.
 func timestamp(r *kgo.Record) time.Time {
 	if r.Timestamp.IsZero() {
-		return time.UnixMilli(-1)
+		return time.UnixMilli(noTimestamp)
 	}
 	return r.Timestamp
 }
+
+const noTimestamp = -1
 
 func headerCount(b []byte) int { return int(binary.LittleEndian.Uint32(b[16:])) }
 

@@ -35,6 +35,7 @@ const (
 	WordEventTime       = "event-time"
 	WordEpoch           = "epoch" // absent in epoch 0, unless the source has it
 	WordLateReason      = "late-reason"
+	WordLateTimestamp   = "late-timestamp"      // invalid-time: the source's timestamp (ms) where it is outside 1678..2262, modulo 2^58
 	WordUnknownSchema   = "late-unknown-schema" // invalid-time: id of a schema that the registry did not have
 	WordSchema          = "late-schema"         // invalid-time: id of the schema by which it is unusable
 	WordLateByMs        = "late-by-ms"          // where behind: floor(W) - floor(t)

@@ -14,7 +14,7 @@ var ErrNotRouted = errors.New("not a record as Tidemark writes them there")
 
 // Late is a record of a late topic, taken apart.
 type Late struct {
-	Source       kgo.Record // as the source had it; topic, partition and offset are those of the late topic
+	Source       kgo.Record // as the source had it, timestamp included; topic, partition and offset are those of the late topic
 	SourceOffset int64
 	Epoch        int64
 	Reason       string
@@ -44,7 +44,9 @@ func (l *LateReader) Read(r *kgo.Record) (Late, error) {
 		return late, fmt.Errorf("%w: no usable header %s", ErrNotRouted, l.reader.Name(WordSourceOffset))
 	}
 	late.Source, late.SourceOffset, late.Epoch = p.Source, p.SourceOffset, p.Epoch
-	late.Source.Timestamp = timestamp(r)
+	if late.Source.Timestamp.IsZero() {
+		late.Source.Timestamp = timestamp(r)
+	}
 	if !p.Has(WordLateReason) {
 		return late, fmt.Errorf("%w: no header %s", ErrNotRouted, l.reader.Name(WordLateReason))
 	}

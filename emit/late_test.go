@@ -25,7 +25,7 @@ func TestLateReader(t *testing.T) {
 		value := rapid.SampledFrom([][]byte{nil, {}, []byte("7"), []byte("x")})
 		name := rapid.SampledFrom([]string{
 			"", "event-time", "tidemark-late-reason", "tidemark-late-at", "tidemark-source-offset",
-			"tidemark-watermark", "tidemark-epoch", "tidemark-window-tumbling:1m",
+			"tidemark-watermark", "tidemark-epoch", "tidemark-late-timestamp", "tidemark-window-tumbling:1m",
 		})
 		in := &kgo.Record{
 			Partition: 3, Offset: rapid.Int64Range(0, 1<<40).Draw(t, "offset"),
@@ -108,5 +108,22 @@ func TestLateReaderRefuses(t *testing.T) {
 	}
 	if _, err := NewLateReader("tidemark-").Read(&kgo.Record{Headers: []kgo.RecordHeader{reason, offset, at}}); err != nil {
 		t.Error(err)
+	}
+}
+
+// A timestamp that cannot be written stands in a header, whatever headers the source has.
+func TestLateTimestamp(t *testing.T) {
+	const micros = 1_796_043_758_084_000
+	in := &kgo.Record{Headers: []kgo.RecordHeader{{Key: "tidemark-late-timestamp", Value: []byte("7")}}}
+	ns := int64(micros)
+	ns *= 1e6 // as the client does
+	in.Timestamp = time.Unix(0, ns)
+	late := NewOutbox(Headers{Prefix: "tidemark-"}).Late(Source{Topic: "raw", Late: "raw.late"}, in, Lateness{Verdict: reorder.InvalidTime, Watermark: watermark.None, AtMs: 5})
+	if late.Timestamp.UnixMilli() != -1 {
+		t.Errorf("its timestamp is %d", late.Timestamp.UnixMilli())
+	}
+	got, err := NewLateReader("tidemark-").Read(late)
+	if err != nil || got.Source.Timestamp.UnixMilli() != micros || !same(got.Source.Headers, in.Headers) {
+		t.Errorf("%+v, %v", got, err)
 	}
 }

@@ -3,6 +3,7 @@ package emit
 import (
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -17,7 +18,7 @@ type Outbox struct {
 	names   struct {
 		watermark, sourceOffset, eventTime, epoch                  string
 		lateReason, lateByMs, sourceTopic, sourcePartition, lateAt string
-		unknownSchema, schema                                      string
+		lateTimestamp, unknownSchema, schema                       string
 		window                                                     string // what the names of windows begin with
 	}
 	own     int // headers of the record made last that are its source's
@@ -46,6 +47,7 @@ func NewOutbox(h Headers) *Outbox {
 	n.eventTime, n.epoch = h.Prefix+WordEventTime, h.Prefix+WordEpoch
 	n.lateReason, n.lateByMs, n.lateAt = h.Prefix+WordLateReason, h.Prefix+WordLateByMs, h.Prefix+WordLateAt
 	n.sourceTopic, n.sourcePartition = h.Prefix+WordSourceTopic, h.Prefix+WordSourcePartition
+	n.lateTimestamp = h.Prefix + WordLateTimestamp
 	n.unknownSchema, n.schema = h.Prefix+WordUnknownSchema, h.Prefix+WordSchema
 	n.window = h.Prefix + wordWindow
 	return o
@@ -85,6 +87,9 @@ type Lateness struct {
 	AtMs      int64 // wall clock
 	Schema    Schema
 	SchemaID  uint32 // where it has one
+
+	outside  bool  // the source's timestamp cannot be written
+	sourceMs int64 // then: what it is
 }
 
 // Schema is what the schema of a value has to do with its invalid time.
@@ -98,9 +103,15 @@ const (
 
 // Late makes the late record of a source record. It keeps nothing of that: one
 // late record would keep the batch that it came in.
+//
+// A timestamp outside 1678..2262 cannot be written: the client would write another. Such a
+// late record has no timestamp, and the source's in a header.
 func (o *Outbox) Late(src Source, in *kgo.Record, why Lateness) *kgo.Record {
 	r := &o.records.take(1)[0]
 	*r = kgo.Record{Topic: src.Late, Partition: src.Partition, Key: o.copied(in.Key), Value: o.copied(in.Value), Timestamp: timestamp(in)}
+	if ms, inside := watermark.KafkaMillis(r.Timestamp); !inside {
+		r.Timestamp, why.outside, why.sourceMs = time.UnixMilli(noTimestamp), true, ms
+	}
 	o.own = len(in.Headers)
 	hs := o.fields.take(o.own + maxAdded + len(o.tags))[:0]
 	for _, h := range in.Headers {
@@ -124,6 +135,9 @@ func (o *Outbox) Duplicate(src Source, rel *reorder.Release, w watermark.Time, a
 // late appends what a late record says of itself.
 func (o *Outbox) late(hs []kgo.RecordHeader, src Source, offset int64, why Lateness) []kgo.RecordHeader {
 	hs = append(hs, kgo.RecordHeader{Key: o.names.lateReason, Value: []byte(Reason(why.Verdict))})
+	if why.outside {
+		hs = o.number(hs, o.names.lateTimestamp, why.sourceMs)
+	}
 	switch why.Schema {
 	case UnknownSchema:
 		hs = o.number(hs, o.names.unknownSchema, int64(why.SchemaID))

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -15,13 +16,13 @@ import (
 var (
 	orderedWords = []string{WordWatermark, WordSourceOffset, WordEventTime, WordEpoch}
 	lateWords    = []string{
-		WordLateReason, WordUnknownSchema, WordSchema, WordLateByMs, WordWatermark, WordSourceTopic,
+		WordLateReason, WordLateTimestamp, WordUnknownSchema, WordSchema, WordLateByMs, WordWatermark, WordSourceTopic,
 		WordSourcePartition, WordSourceOffset, WordLateAt, WordEpoch,
 	}
 )
 
 // maxWords is the length of the longer of the two.
-const maxWords = 10
+const maxWords = 11
 
 // Reader takes records of one output apart again. It is not safe for concurrent use.
 type Reader struct {
@@ -101,6 +102,9 @@ func (r *Reader) Read(rec *kgo.Record, p *Parts) bool {
 	p.words, p.SourceOffset, p.Headers, p.Source = r.words, -1, rec.Headers, *rec
 	p.Source.Headers = rec.Headers[:r.strip(p)]
 	p.Epoch, _, _ = p.Number(WordEpoch)
+	if ms, has, err := p.Number(WordLateTimestamp); has && err == nil {
+		p.Source.Timestamp = time.UnixMilli(ms)
+	}
 	v, has, err := p.Number(WordSourceOffset)
 	if !has || err != nil || v < 0 {
 		return false

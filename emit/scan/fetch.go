@@ -23,11 +23,11 @@ type Fetch struct {
 
 // Answer is what a broker answers to a Fetch.
 type Answer struct {
-	Records          []*kgo.Record
-	Next             int64  // the offset behind all that was sent, with or without records
-	Batches          []byte // as they were sent; empty if the broker has none to send
-	Stable           int64  // the last stable offset
-	PreferredReplica int32  // another broker that is to be asked instead, -1 if none is
+	Records          []*kgo.Record // with their true timestamps, which the client's own need not be
+	Next             int64         // the offset behind all that was sent, with or without records
+	Batches          []byte        // as they were sent; empty if the broker has none to send
+	Stable           int64         // the last stable offset
+	PreferredReplica int32         // another broker that is to be asked instead, -1 if none is
 }
 
 // AnswerError says that an answer is not about the requested partition. A broker that
@@ -55,12 +55,14 @@ func (f *Fetch) From(ctx context.Context, broker *kgo.Broker, unzip kgo.Decompre
 		return Answer{}, &AnswerError{len(answer.Topics)}
 	}
 	part := &answer.Topics[0].Partitions[0]
+	unzipped := &keeping{unzip, map[*byte][]byte{}}
 	got, next := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
 		KeepControlRecords: f.Control, Offset: f.Offset, IsolationLevel: kgo.ReadCommitted(), Topic: f.Topic, Partition: f.Partition,
-	}, part, unzip, nil)
+	}, part, unzipped, nil)
 	if got.Err != nil {
 		return Answer{}, got.Err
 	}
+	correctTimestamps(got.Records, part.RecordBatches, unzipped)
 	return Answer{got.Records, next, part.RecordBatches, got.LastStableOffset, part.PreferredReadReplica}, nil
 }
 

@@ -129,21 +129,17 @@ func (f *fetcher) findLeader(ctx context.Context) error {
 // them or inside. Control records and aborted ones stand in batches as others do;
 // compaction leaves holes. Batches of before Kafka 0.11 do not tell.
 func holed(batches []byte, next int64) bool {
-	const (
-		length, magic, lastDelta, records = 8, 16, 23, 57 // where they stand
-		header                            = 61
-	)
-	for len(batches) >= header {
-		first, size := int64(binary.BigEndian.Uint64(batches)), int(binary.BigEndian.Uint32(batches[length:]))+length+4
-		if batches[magic] < 2 {
+	for len(batches) >= batchHeader {
+		first, size := int64(binary.BigEndian.Uint64(batches)), int(binary.BigEndian.Uint32(batches[atLength:]))+atLength+4
+		if batches[atMagic] < 2 {
 			return true
 		}
-		last, n := int64(binary.BigEndian.Uint32(batches[lastDelta:])), int64(binary.BigEndian.Uint32(batches[records:]))
+		last, n := int64(binary.BigEndian.Uint32(batches[atLastDelta:])), int64(binary.BigEndian.Uint32(batches[atRecords:]))
 		if first > next || n != last+1 {
 			return true
 		}
 		next = first + last + 1
-		if size < header || size > len(batches) {
+		if size < batchHeader || size > len(batches) {
 			break
 		}
 		batches = batches[size:]

@@ -136,6 +136,7 @@ type Checker struct {
 	newer   map[uint64][]int64        // source records from above Next, by hash, as bares seek them
 	lost    int64                     // more of them, above maxSuspects
 	arrived map[int64]kgo.RecordAttrs // of raws: those whose timestamp is when they came
+	outside map[int64]int64           // of raws: timestamps outside 1678..2262, ms
 	repeats repeats
 	report  Report
 
@@ -168,6 +169,7 @@ type suspect struct {
 	hash   uint64
 	others []uint64 // hashes, should some of the headers taken for ours be the source's
 	hole   bool     // there is no source record at its offset
+	ms     int64    // the source's timestamp, as it says
 	why    string
 }
 
@@ -190,6 +192,7 @@ func NewChecker(rules Rules, scope Scope) *Checker {
 		votes:   map[int64]*vote{},
 		repeats: repeats{group: map[uint64]int64{}, claims: map[uint64][]claim{}, quiet: map[int64]quiet{}},
 		arrived: map[int64]kgo.RecordAttrs{},
+		outside: map[int64]int64{},
 		rawNext: scope.RawStart,
 		lowest:  max(scope.RawStart, scope.Origin),
 		epochs:  newEpochs(),
@@ -221,9 +224,10 @@ func (c *Checker) Raw(r *kgo.Record) {
 		c.report.Read++
 	}
 	h := c.hash(r, r.Headers)
+	ms, inside := watermark.KafkaMillis(r.Timestamp)
 	if s, ok := c.outs[r.Offset]; ok {
 		delete(c.outs, r.Offset)
-		if s.is(h) {
+		if s.is(h) && (inside || s.late && s.ms == watermark.NearestMillis(ms)) {
 			c.recent.add(r.Offset, h)
 			c.matched(s.epoch, s.source)
 			return
@@ -243,6 +247,9 @@ func (c *Checker) Raw(r *kgo.Record) {
 		return
 	}
 	c.raws[r.Offset] = p
+	if !inside {
+		c.outside[r.Offset] = ms
+	}
 	if r.Attrs.TimestampType() != 0 { // which its copies do not show
 		c.arrived[r.Offset] = r.Attrs
 	}
@@ -452,7 +459,7 @@ func (c *Checker) match() appearance {
 		}
 		c.outs[o.SourceOffset] = c.suspected()
 		return fresh
-	case ok && (p.hash == o.hash || c.stripLess(p.hash)):
+	case ok && (p.hash == o.hash || c.stripLess(p.hash)) && c.namesTimestamp():
 		o.proven = true
 		if attrs, ok := c.arrived[o.SourceOffset]; ok {
 			o.Source.Attrs = attrs
@@ -475,6 +482,20 @@ func (c *Checker) match() appearance {
 	s := o.suspect()
 	s.kind, s.hole, s.why = KindChanged, true, noSourceWhy
 	return c.mismatch(s)
+}
+
+// namesTimestamp reports whether c.out, whose bytes are those of its source record, says of
+// a timestamp that cannot be written what it is. There was room for all late records say,
+// for it names its source record.
+func (c *Checker) namesTimestamp() bool {
+	o := &c.out
+	ms, outside := c.outside[o.SourceOffset]
+	if !outside {
+		return true
+	}
+	delete(c.outside, o.SourceOffset)
+	says, _ := watermark.KafkaMillis(o.Source.Timestamp)
+	return o.late && says == watermark.NearestMillis(ms)
 }
 
 const (

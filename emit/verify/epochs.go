@@ -171,6 +171,7 @@ func (c *Checker) reread() {
 	from, _ := c.reading()
 	clear(c.raws)
 	clear(c.arrived)
+	clear(c.outside)
 	c.present, c.orphans, c.dubious, c.assumed = present{}, offsets{}, nil, 0
 	c.recent = recent{on: c.rules.AtLeastOnce}
 	c.rawNext, c.lowest = c.scope.RawStart, max(from, c.scope.RawStart)

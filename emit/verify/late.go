@@ -104,6 +104,11 @@ func (c *Checker) judgeLate(elsewhere bool) {
 		c.faultf(KindWrongLate, "its reason (%s) does not exist", emit.KindOf(o.Value(emit.WordLateReason)))
 		return
 	}
+	if says, has, err := o.Number(emit.WordLateTimestamp); has {
+		if _, inside := watermark.FromMillis(says); err != nil || inside {
+			c.faultf(KindWrongLate, "says that its source's timestamp is %s, which could have been written", emit.Shown(o.Value(emit.WordLateTimestamp)))
+		}
+	}
 	if v := o.Value(emit.WordSourceTopic); string(v) != c.rules.Topic {
 		c.faultf(KindWrongLate, "source topic is another one (%s)", emit.KindOf(v))
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/watermark"
 )
 
 // output is a record of .ordered or .late, taken apart.
@@ -25,6 +26,7 @@ func (o *output) suspect() suspect {
 // suspected is the same with the hashes of what else the source record may be.
 func (c *Checker) suspected() suspect {
 	s, o := c.out.suspect(), &c.out
+	s.ms, _ = watermark.KafkaMillis(o.Source.Timestamp)
 	for n := len(o.Source.Headers) + 1; n <= len(o.Headers); n++ {
 		s.others = append(s.others, c.hash(&o.Source, o.Headers[:n]))
 	}
@@ -103,12 +105,17 @@ func (c *Checker) reader(late bool) *emit.Reader {
 var seed = maphash.MakeSeed()
 
 // hash returns the hash of a record's bytes as the contract sees them: key,
-// value, timestamp and these headers, with null apart from empty.
+// value, timestamp and these headers, with null apart from empty. A timestamp
+// outside 1678..2262 counts as none: its copy has none, and names it in a header.
 func (c *Checker) hash(r *kgo.Record, headers []kgo.RecordHeader) uint64 {
 	b := c.buf[:0]
 	b = appendBytes(b, r.Key)
 	b = appendBytes(b, r.Value)
-	b = binary.AppendVarint(b, r.Timestamp.UnixMilli())
+	ms, inside := watermark.KafkaMillis(r.Timestamp)
+	if !inside {
+		ms = noTimestamp
+	}
+	b = binary.AppendVarint(b, ms)
 	b = binary.AppendVarint(b, int64(len(headers)))
 	for _, h := range headers {
 		b = binary.AppendVarint(b, int64(len(h.Key)))
@@ -118,6 +125,8 @@ func (c *Checker) hash(r *kgo.Record, headers []kgo.RecordHeader) uint64 {
 	c.buf = b
 	return maphash.Bytes(seed, b)
 }
+
+const noTimestamp = -1
 
 func appendBytes(b, v []byte) []byte {
 	if v == nil {

@@ -53,9 +53,14 @@ type source interface {
 //
 // An error that is a *Pending is no verdict: a schema has to be known first.
 //
-// r must be as the client fetched it: a timestamp with a fraction of a
-// millisecond, which Kafka cannot hold, is refused.
+// A record whose own timestamp is outside 1678..2262 has none, whatever the sources: the
+// client cannot write that timestamp, so the record cannot be put out as it is. r must be
+// as the client fetched it: of the fraction of a millisecond that it leaves of such a
+// timestamp, Extract knows it.
 func (e *Extractor) Extract(r *kgo.Record) (watermark.Time, error) {
+	if ms, inside := watermark.KafkaMillis(r.Timestamp); !inside && !r.Timestamp.IsZero() {
+		return watermark.None, fmt.Errorf("%w: the record's own timestamp %s (%d ms)", ErrInvalid, whyOutside, ms)
+	}
 	for _, s := range e.sources {
 		if t, present, err := s.time(r); present || err != nil {
 			return t, err
