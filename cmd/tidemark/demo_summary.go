@@ -115,7 +115,7 @@ func (d *demo) proof(reports []verify.Report) {
 			count(d.seen.total-d.seen.out()), count(d.seen.total))))
 	default:
 		var text strings.Builder
-		_ = writeReports(&text, byTopic(reports), false)
+		_ = writeReports(&text, byTopic(reports), &found)
 		s.print("", strings.TrimSpace(text.String()))
 	}
 }

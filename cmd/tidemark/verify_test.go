@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -133,6 +134,48 @@ func TestVerifyCommandDoesNotHold(t *testing.T) {
 	}
 	if got.Holds || len(got.Topics) != 1 || got.Topics[0].Violations["lost"].Total != 1 || len(got.Topics[0].Partitions) != 1 {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestVerifyCommandCannotTell: what may stand behind a stranger's transaction is neither
+// lost nor there.
+func TestVerifyCommandCannotTell(t *testing.T) {
+	verifyCluster(t, false, "1000 1999 0")
+	cl, err := kgo.NewClient(kgo.SeedBrokers(os.Getenv("TIDEMARK_BROKERS")), kgo.TransactionalID("stranger"))
+	if err == nil {
+		t.Cleanup(cl.Close)
+		err = cl.BeginTransaction()
+	}
+	if err == nil {
+		err = cl.ProduceSync(t.Context(), &kgo.Record{Topic: "orders.ordered"}).FirstErr()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := runVerify(t, "--topic", "orders", "--group", "mine")
+	if exitCode(err) != exitFailed || !strings.Contains(hint(err), "describe-producers --topic orders.ordered --partition 0") {
+		t.Errorf("exit %d: %v, hint %q", exitCode(err), err, hint(err))
+	}
+	for _, line := range []string{
+		"  not judged  2  hidden: records read whose output may stand behind an open transaction\n",
+		"orders.ordered partition 0: offsets [1, 2) are hidden by an open transaction\n  transactional id \"stranger\", from offset 1, last written at ",
+		"\nCANNOT TELL: no violation in sight, but 2 records were not judged in full\n",
+	} {
+		if !strings.Contains(out, line) {
+			t.Errorf("%q is not in\n%s", line, out)
+		}
+	}
+	out, _ = runVerify(t, "--topic", "orders", "--group", "mine", "--json")
+	var got struct {
+		Holds   bool
+		Verdict string
+		Topics  []struct {
+			Unjudged map[string]int
+			Hidden   []struct{ Topic string }
+		}
+	}
+	if err := json.Unmarshal([]byte(out), &got); err != nil || got.Holds || got.Verdict != "unknown" || got.Topics[0].Unjudged["hidden"] != 2 || got.Topics[0].Hidden[0].Topic != "orders.ordered" {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 

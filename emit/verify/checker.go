@@ -76,6 +76,10 @@ type Scope struct {
 	// is not there may have been compacted away.
 	RawEnd int64
 
+	// OrderedHidden and LateHidden: what the commit put out may stand behind an open
+	// transaction, where readers do not see it.
+	OrderedHidden, LateHidden bool
+
 	// Epochs says that outputs may be of more than one epoch, so all of them have to be
 	// shown to Foresee first.
 	Epochs bool
@@ -286,7 +290,7 @@ func (p pending) at(offset int64) reorder.Position {
 // look reads the event time of a source record, if it may be held or its output deleted.
 func (c *Checker) look(r *kgo.Record, h uint64) pending {
 	p := pending{hash: h}
-	if r.Offset < c.scope.Committed && c.scope.OrderedStart == 0 {
+	if r.Offset < c.scope.Committed && c.scope.OrderedStart == 0 && !c.scope.OrderedHidden {
 		return p
 	}
 	t, gap, err := c.eventTime(r, r.Offset)
@@ -363,6 +367,8 @@ func (c *Checker) unmatched(offset int64, p pending) {
 		c.report.Replayed-- // it may as well be of this generation
 	case c.mayBeGone(offset, p):
 		c.report.Unproven++
+	case c.mayBeHidden(offset, p):
+		c.skip(GapHidden)
 	case len(c.missing) < maxSuspects || c.rules.Dropped:
 		c.missing[offset] = p.hash
 	default:

@@ -216,6 +216,8 @@ func (c *Checker) settleClaims() {
 		case !s.late && s.proven && c.without(s.source):
 			c.unmiss(s.source)
 			c.report.Dropped++
+		case s.late && !s.proven && !c.originalGone(&s) && c.scope.OrderedHidden:
+			c.skip(GapOriginal)
 		case s.late && !s.proven && !c.originalGone(&s) && c.repeats.untold != "":
 			c.skip(c.repeats.untold)
 		case s.late && !s.proven && !c.originalGone(&s):

@@ -64,7 +64,7 @@ func (r *Range) include(ms int64) {
 // Report is what was found of one partition, or of several. Where the
 // contract holds,
 //
-//	Read + Expired + Replayed + Repeated = Ordered + Late + Dropped + Buffered + Unproven
+//	Read + Expired + Replayed + Repeated = Ordered + Late + Dropped + Buffered + Unproven + Unjudged[GapHidden]
 type Report struct {
 	Topic     string `json:"topic"`
 	Partition int32  `json:"partition"` // -1: all of the topic
@@ -86,16 +86,37 @@ type Report struct {
 	// not have their schema, and could be read now.
 	Registered int64 `json:"registered"`
 
-	// Unjudged is how many records were not judged in full, by reason. They are in the
-	// other counts as well.
+	// Unjudged is how many records were not judged in full, by reason. But for the hidden,
+	// they are in the other counts as well.
 	Unjudged map[Gap]int64 `json:"unjudged"`
+	Hidden   []Hidden      `json:"hidden"` // where the hidden ones are
 
 	Watermark Range           `json:"watermark"` // of the headers of .ordered
 	Faults    map[Kind]Faults `json:"violations"`
 }
 
+// Verdict is what is said of the contract.
+type Verdict string
+
+const (
+	Holds   Verdict = "holds"   // as far as it was judged: see Report.Unjudged
+	Broken  Verdict = "broken"  // there are violations
+	Unknown Verdict = "unknown" // there are none to be seen, but what is to be judged is out of reach
+)
+
+// Verdict returns what can be said.
+func (r Report) Verdict() Verdict {
+	switch {
+	case len(r.Faults) > 0:
+		return Broken
+	case r.Unjudged[GapHidden] > 0, r.Unjudged[GapOriginal] > 0:
+		return Unknown
+	}
+	return Holds
+}
+
 // Holds reports whether the contract holds.
-func (r Report) Holds() bool { return len(r.Faults) == 0 }
+func (r Report) Holds() bool { return r.Verdict() == Holds }
 
 // Add adds the findings of another partition of the same topic.
 func (r *Report) Add(o Report) {
@@ -119,6 +140,7 @@ func (r *Report) Add(o Report) {
 	for gap, n := range o.Unjudged {
 		r.Unjudged[gap] += n
 	}
+	r.Hidden = append(r.Hidden, o.Hidden...)
 	if o.Watermark.Any {
 		r.Watermark.include(o.Watermark.Min)
 		r.Watermark.include(o.Watermark.Max)
@@ -153,6 +175,7 @@ func Reports(checkers []*Checker) []Report {
 		c.settleVotes()
 		c.settleLost()
 		c.settleBuffered()
+		c.noteHidden()
 		reports[i] = c.report
 	}
 	return reports
@@ -231,15 +254,24 @@ func (c *Checker) exact() bool { return c.scope.Quiet && !c.rules.AtLeastOnce }
 func (c *Checker) settleBuffered() {
 	var sum uint32
 	var gone []int64
+	hidden := int64(0)
 	lowest := c.scope.Next
 	for source, p := range c.raws {
 		sum += reorder.OffsetHash(source)
 		lowest = min(lowest, source)
-		if p.timing == timeUnknown || c.lateGone(source) || !c.exact() && c.orderedGone(p.at(source)) {
+		switch {
+		case p.timing == timeUnknown || c.lateGone(source) || !c.exact() && c.orderedGone(p.at(source)):
 			gone = append(gone, source)
+		case c.mayBeHidden(source, p):
+			hidden++
 		}
 	}
-	n, want, doubt := int64(len(c.raws)), c.scope.Buffered, int64(len(gone))
+	n, want := int64(len(c.raws)), c.scope.Buffered
+	if surplus := min(n-want, hidden); surplus > 0 {
+		c.report.Unjudged[GapHidden] += surplus // held by the commit, or out
+		n -= surplus
+	}
+	doubt := int64(len(gone))
 	whole := !c.compacted && c.scope.RawStart <= c.scope.Committed && doubt == 0
 	c.report.Buffered = n
 	if surplus := min(n-want, doubt); surplus > 0 {
@@ -257,7 +289,7 @@ func (c *Checker) settleBuffered() {
 		s.why = fmt.Sprintf("%d records of [%d, %d) are buffered, but only %d are not in an output: the others would be written twice",
 			want, c.scope.Committed, c.scope.Next, n)
 		c.faults(KindDuplicate, s, want-n)
-	case c.exact() && doubt == 0 && !c.guessed && n == want && sum != c.scope.BufferedSum:
+	case c.exact() && doubt == 0 && hidden == 0 && !c.guessed && n == want && sum != c.scope.BufferedSum:
 		s.why = fmt.Sprintf("the %d records of [%d, %d) that are in no output are not those that are buffered",
 			n, c.scope.Committed, c.scope.Next)
 		c.fault(KindLost, s)

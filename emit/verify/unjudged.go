@@ -15,16 +15,22 @@ import (
 type Gap string
 
 const (
+	// GapHidden: a source record whose output may stand behind an open transaction.
+	GapHidden Gap = "hidden"
+	// GapOriginal: a late duplicate whose original may stand there.
+	GapOriginal Gap = "original"
 	// GapEventTime: an output whose event time cannot be made again from the record alone.
 	// Bytes, partition and headers are judged, order and windows are not.
 	GapEventTime Gap = "event-time"
 )
 
 // Gaps are all of them, in the order in which they are shown.
-var Gaps = []Gap{GapEventTime}
+var Gaps = []Gap{GapHidden, GapOriginal, GapEventTime}
 
 // gapWhy says what each of them means.
 var gapWhy = map[Gap]string{
+	GapHidden:    "records read whose output may stand behind an open transaction",
+	GapOriginal:  "late duplicates whose original may stand behind an open transaction",
 	GapEventTime: "outputs whose event time cannot be made again from the record: order, watermark and windows of these are not judged",
 }
 

@@ -134,8 +134,9 @@ func (v *verification) survey(ctx context.Context, t Topic) ([]*verified, error)
 	if err != nil {
 		return nil, err
 	}
+	written := map[string]kadm.ListedOffsets{}
 	for _, out := range []string{t.Ordered, t.Late} {
-		if err := v.settle(ctx, out); err != nil {
+		if written[out], err = v.settle(ctx, out); err != nil {
 			return nil, err
 		}
 	}
@@ -160,6 +161,7 @@ func (v *verification) survey(ctx context.Context, t Topic) ([]*verified, error)
 			t.Source, len(raw), t.Ordered, len(ordered), t.Late, len(late))
 	}
 	most := v.largest(ctx, t)
+	orderedHidden, lateHidden := v.hidden(ctx, written[t.Ordered], ordered), v.hidden(ctx, written[t.Late], late)
 	parts := make([]*verified, len(raw))
 	for i := range raw {
 		commit, ok := commits[int32(i)]
@@ -183,6 +185,7 @@ func (v *verification) survey(ctx context.Context, t Topic) ([]*verified, error)
 		scope.Epochs = scope.Epochs || scope.Epoch > 0
 		scope.RawStart, scope.OrderedStart, scope.LateStart = raw[i].Start, ordered[i].Start, late[i].Start
 		scope.RawEnd = raw[i].End
+		scope.OrderedHidden, scope.LateHidden = orderedHidden[int32(i)] != nil, lateHidden[int32(i)] != nil
 		rules := Rules{
 			Topic: t.Source, Ordered: t.Ordered, Late: t.Late, Partition: int32(i), Prefix: v.Prefix,
 			Required: v.Required, OrderedMax: most[t.Ordered], LateMax: most[t.Late],
@@ -191,6 +194,11 @@ func (v *verification) survey(ctx context.Context, t Topic) ([]*verified, error)
 		parts[i] = &verified{
 			checker: NewChecker(rules, scope), scope: scope,
 			raw: raw[i], ordered: ordered[i], late: late[i],
+		}
+		for _, h := range []*Hidden{orderedHidden[int32(i)], lateHidden[int32(i)]} {
+			if h != nil {
+				parts[i].checker.report.Hidden = append(parts[i].checker.report.Hidden, *h)
+			}
 		}
 		v.total += raw[i].Len() + ordered[i].Len() + late[i].Len()
 	}
@@ -279,16 +287,17 @@ const settleTime = 2 * time.Second
 // settle waits until readers of committed records see all that is in an output
 // now. The end of a transaction is marked on the group's offsets and on the
 // outputs one after the other, so a commit may be seen before what came out with
-// it. A transaction that stays open is another, and lies behind that.
-func (v *verification) settle(ctx context.Context, topic string) error {
-	written, err := listed(ctx, "end offset", topic, v.adm.ListEndOffsets)
+// it. A transaction that stays open is another, and may hide what came out with the
+// commit. It returns where the output ended by the time of the commit.
+func (v *verification) settle(ctx context.Context, topic string) (written kadm.ListedOffsets, err error) {
+	written, err = listed(ctx, "end offset", topic, v.adm.ListEndOffsets)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for began := time.Now(); ; {
 		stable, err := listed(ctx, "last stable offset", topic, v.adm.ListCommittedOffsets)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		behind := false
 		written.Each(func(end kadm.ListedOffset) {
@@ -296,10 +305,10 @@ func (v *verification) settle(ctx context.Context, topic string) error {
 			behind = behind || at.Offset < end.Offset
 		})
 		if !behind || time.Since(began) > settleTime {
-			return nil
+			return written, nil
 		}
 		if err := pause(ctx); err != nil {
-			return err
+			return nil, err
 		}
 	}
 }

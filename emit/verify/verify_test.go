@@ -441,6 +441,83 @@ func TestVerifyStopsBeforeOpenTransactions(t *testing.T) {
 	}
 }
 
+// TestVerifyHidden: what stands behind a stranger's open transaction is hidden and not
+// lost. What is missing before it is lost.
+func TestVerifyHidden(t *testing.T) {
+	for _, tt := range []struct {
+		name          string
+		ordered, late bool // hidden from the middle on
+		lost          int  // of ordered, -1: none
+		want          Verdict
+	}{
+		{"ordered", true, false, -1, Unknown},
+		{"late", false, true, -1, Unknown},
+		{"both", true, true, -1, Unknown},
+		{"lost before it", true, false, 3, Broken},
+		{"lost behind it", true, false, 20, Unknown},
+		{"lost beside it", false, true, 3, Broken},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c := newTestCluster(t, 1)
+			h := mixed(0)
+			c.produce(c.cl, testTopic, 0, h.raw...)
+			hidden := int64(0)
+			write := func(topic string, log []*kgo.Record, at int, hide bool) {
+				c.produce(c.cl, topic, 0, log[:at]...)
+				if !hide {
+					c.produce(c.cl, topic, 0, log[at:]...)
+					return
+				}
+				hidden += int64(len(log) - at)
+				cl := c.client(kgo.TransactionalID("stranger of " + topic))
+				if err := cl.BeginTransaction(); err != nil {
+					t.Fatal(err)
+				}
+				c.produce(cl, topic, 0, &kgo.Record{Value: []byte("never mind")})
+				c.produce(c.cl, topic, 0, log[at:]...)
+			}
+			ordered, out := h.ordered, len(h.ordered)/2
+			if tt.lost >= 0 {
+				ordered = slices.Delete(slices.Clone(ordered), tt.lost, tt.lost+1)
+			}
+			write(testTopic+".ordered", ordered, out, tt.ordered)
+			write(testTopic+".late", h.late, 1, tt.late)
+			c.commit(0, h.scope)
+			reports, err := Run(t.Context(), c.cl, testOptions())
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := reports[0]
+			if tt.want == Broken {
+				if f := r.Faults[KindLost]; len(r.Faults) != 1 || f.Total != 1 {
+					t.Errorf("%+v", r)
+				}
+			} else if len(r.Faults) > 0 {
+				t.Errorf("%+v", r)
+			}
+			if tt.lost >= out {
+				hidden++ // it might be there
+			}
+			if !tt.late && r.Unjudged[GapHidden] != hidden || r.Unjudged[GapHidden] < hidden || r.Verdict() != tt.want {
+				t.Errorf("want %d hidden, %s: %+v", hidden, tt.want, r)
+			}
+			late := int64(0)
+			for _, n := range r.Late {
+				late += n
+			}
+			if in, out := r.Read, r.Ordered+late+r.Buffered+r.Unjudged[GapHidden]; tt.want != Broken && in != out {
+				t.Errorf("%d in, %d out: %+v", in, out, r)
+			}
+			for _, g := range r.Hidden {
+				if len(g.Transactions) != 1 || g.Transactions[0].ID != "stranger of "+g.Topic || g.Transactions[0].From != g.From {
+					t.Errorf("%+v", g)
+				}
+			}
+		})
+	}
+}
+
 // A group that is at work has transactions under way, which hold its offsets for a
 // moment.
 func TestVerifyWaitsForStableOffsets(t *testing.T) {
