@@ -16,9 +16,7 @@ func main() { os.Exit(execute()) }
 func execute() int {
 	root := newRootCommand()
 	started := false
-	for _, cmd := range append(root.Commands(), root) {
-		tidy(cmd, &started)
-	}
+	tidy(root, &started)
 	cmd, err := root.ExecuteC()
 	if err != nil && !started {
 		err = usageError(cmd, err)
@@ -36,7 +34,7 @@ func newRootCommand() *cobra.Command {
 	root.Args = knownCommand
 	root.Version = thisBuild().Version
 	root.SetVersionTemplate(thisBuild().String() + "\n")
-	root.AddCommand(newRunCommand(), newDemoCommand(), newVerifyCommand(), newRepairCommand(), newCheckCommand(), newConfigCommand(), newVersionCommand())
+	root.AddCommand(newRunCommand(), newDemoCommand(), newVerifyCommand(), newRepairCommand(), newPositionCommand(), newCheckCommand(), newConfigCommand(), newVersionCommand())
 	root.SetHelpCommand(newHelpCommand())
 	root.SuggestionsMinimumDistance = 2
 	root.CompletionOptions.HiddenDefaultCmd = true
@@ -56,6 +54,9 @@ func tidy(cmd *cobra.Command, started *bool) {
 			*started = true
 			return run(cmd, args)
 		}
+	}
+	for _, sub := range cmd.Commands() {
+		tidy(sub, started)
 	}
 	cmd.InitDefaultHelpFlag()
 	cmd.Flags().Lookup("help").Usage = "show this help"

@@ -119,7 +119,7 @@ func (t *Tool) PlanRestore(ctx context.Context, f File) (*Plan, error) {
 				src.Topic, src.Partition, src.Ordered, ordered, at.OrderedEnd, src.Late, late, at.LateEnd),
 				"make the position from the outputs: `tidemark position rebuild`")
 		}
-		plan.add(src, v.Snapshot, v.Commit, "")
+		t.add(plan, src, v.Snapshot, v.Commit, "")
 	}
 	return plan, nil
 }

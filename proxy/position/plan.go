@@ -54,8 +54,8 @@ func (t *Tool) begin(ctx context.Context, verb string, of Partitions) (*Plan, er
 	return p, nil
 }
 
-func (p *Plan) add(src emit.Source, s reorder.Snapshot, c group.Commit, note string) {
-	p.Steps = append(p.Steps, Step{Source: src, Snapshot: s, Commit: c, Note: note})
+func (t *Tool) add(p *Plan, src emit.Source, s reorder.Snapshot, c group.Commit, note string) {
+	p.Steps = append(p.Steps, Step{Source: src, Was: t.view(src, p.before[src.Topic][src.Partition]), Snapshot: s, Commit: c, Note: note})
 }
 
 // commitOf returns what is committed for a snapshot.
@@ -172,12 +172,7 @@ func (t *Tool) PlanRebuild(ctx context.Context, w Which, origin int64) (*Plan, e
 		case err != nil:
 			return nil, fmt.Errorf("rebuild %s partition %d: %w", src.Topic, src.Partition, err)
 		}
-		c := t.commitOf(src, &made.Snapshot)
-		plan.add(src, made.Snapshot, c, made.describe())
-	}
-	for i := range plan.Steps {
-		s := &plan.Steps[i]
-		s.Was = t.view(s.Source, plan.before[s.Topic][s.Partition])
+		t.add(plan, src, made.Snapshot, t.commitOf(src, &made.Snapshot), made.describe())
 	}
 	return plan, nil
 }
@@ -221,8 +216,7 @@ func (t *Tool) PlanNewEpoch(ctx context.Context, w Which, from From) (*Plan, err
 		}
 		s := reorder.Fresh(at, -1, epoch)
 		s.Known = t.topics[src.Topic].Partitions
-		plan.add(src, s, t.commitOf(src, &s), effect(&was, at))
-		plan.Steps[len(plan.Steps)-1].Was = was
+		t.add(plan, src, s, t.commitOf(src, &s), effect(&was, at))
 	}
 	return plan, nil
 }

@@ -88,9 +88,8 @@ func (b *rebuild) retracing(o *outputs) (*retracing, error) {
 		case b.Config.Start.Kind != config.StartEarliest:
 			return nil, notKnown("TIDEMARK_START is not earliest, and nothing says where the group began: say where with --origin")
 		}
-		b.origin = b.raw.Start
+		b.origin = 0 // it read all there was, of which retention may have taken the beginning
 	}
-	b.origin = max(b.origin, b.raw.Start)
 	t := &retracing{
 		origin: b.origin, highest: -1, repeats: b.Config.Dedup.On(), dropped: b.Config.Duplicates == config.DropDuplicates && b.Config.Dedup.On(),
 		skew: watermark.Time(b.Config.MaxFuture), wall: watermark.Time(b.WallClock().UnixNano()),
@@ -108,6 +107,7 @@ func (b *rebuild) retracing(o *outputs) (*retracing, error) {
 		if len(run) > 0 {
 			t.epoch = run[len(run)-1].epoch + 1 // what came out before the origin has an order of its own
 		}
+		t.origin = max(t.origin, b.raw.Start) // nothing has come out: it begins
 		t.begin(b.Config.Laws())
 		return t, nil
 	}
