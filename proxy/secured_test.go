@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -28,6 +29,7 @@ import (
 	"github.com/tidemarkhq/tidemark/emit/verify"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/position"
 	"github.com/tidemarkhq/tidemark/proxy/kafkatest"
 	"github.com/tidemarkhq/tidemark/proxy/repair"
 	"github.com/tidemarkhq/tidemark/reorder"
@@ -48,6 +50,7 @@ func TestKafkaSecured(t *testing.T) {
 		{"rights to run", s.rightsToRun},
 		{"rights to repair", s.rightsToRepair},
 		{"rights to verify", s.rightsToVerify},
+		{"rights to change a position", s.rightsToPosition},
 		{"rights withdrawn", s.rightsWithdrawn},
 		{"ways in", s.waysIn},
 		{"refusals", s.refusals},
@@ -74,6 +77,7 @@ const (
 	toRepairWell   = "It warns without these:"
 	toCreateTarget = "To have it create the topic for the corrections:"
 	toVerify       = "`tidemark verify`:"
+	toPosition     = "`tidemark position`:"
 )
 
 // renamed returns rights on things of other names.
@@ -306,6 +310,63 @@ func (s *secured) rightsToVerify() {
 		cfg, _ := config.Load(base(env...))
 		s.cure(fault.ReadHint(cfg, err), name, missing)
 		if err := verify(env); err != nil {
+			s.t.Error(err)
+		}
+	}
+}
+
+func (s *secured) rightsToPosition() {
+	rights := documented(s.t, toPosition)
+	remade := func(env []string) error {
+		cfg, err := config.Load(base(env...))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		opts, err := cfg.ClientOpts(func(err error) { s.t.Error(err) })
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		cl, err := kgo.NewClient(opts...)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		defer cl.Close()
+		tool := &position.Tool{Config: cfg, Client: cl, Reporter: fault.NewReporter(slog.New(slog.DiscardHandler)), WallClock: time.Now}
+		err = tool.Open(s.ctx)
+		if err == nil {
+			_, err = tool.Show(s.ctx)
+		}
+		var plan *position.Plan
+		for _, make := range []func() error{
+			func() (err error) { plan, err = tool.PlanRebuild(s.ctx, position.Which{All: true}, -1); return err },
+			func() (err error) {
+				_, err = tool.PlanNewEpoch(s.ctx, position.Which{All: true}, fromCommitted)
+				return err
+			},
+			func() error { return tool.Apply(s.ctx, plan) },
+		} {
+			if err == nil {
+				err = make()
+			}
+		}
+		if err = tool.Explain(err); err != nil {
+			fmt.Fprintln(&s.heard, err)
+		}
+		return err
+	}
+	_, env := s.next(rights...)
+	if err := remade(env); err != nil {
+		s.t.Error(err)
+	}
+	for i, missing := range rights {
+		name, env := s.next(without(rights, i)...)
+		var f *fault.Fault
+		if err := remade(env); !errors.As(err, &f) || f.Code != 2 {
+			s.t.Errorf("without %v: %v", missing, err)
+			continue
+		}
+		s.cure(f.Advice, name, missing)
+		if err := remade(env); err != nil {
 			s.t.Error(err)
 		}
 	}

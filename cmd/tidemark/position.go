@@ -123,13 +123,10 @@ func (f *positionFlags) with(ctx context.Context, do func(context.Context, *posi
 	if err = t.Open(ctx); err == nil {
 		err = do(ctx, t)
 	}
-	if err == nil || hint(err) != "" || exitCode(err) != exitFailed {
+	if errors.As(err, new(*exitError)) {
 		return err
 	}
-	if f := fault.Forbidden(cfg, err); f != nil {
-		return f
-	}
-	return &exitError{exitFailed, err, fault.ReadHint(cfg, err)}
+	return t.Explain(err)
 }
 
 func newPositionShowCommand() *cobra.Command {

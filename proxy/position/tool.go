@@ -334,6 +334,20 @@ func (t *Tool) commit(ctx context.Context, steps []Step) error {
 	return nil
 }
 
+// Explain adds to an error of the brokers what cures it.
+func (t *Tool) Explain(err error) error {
+	if err == nil || errors.As(err, new(*fault.Fault)) {
+		return err
+	}
+	if f := fault.Forbidden(t.Config, err); f != nil {
+		return f
+	}
+	if errors.Is(err, kerr.TopicAuthorizationFailed) {
+		return fault.Usage(err, fault.ReadHint(t.Config, err))
+	}
+	return fault.Failed(err, fault.ReadHint(t.Config, err))
+}
+
 // loader returns who knows the numbers of epochs.
 func (t *Tool) loader() *recovery.Loader {
 	return &recovery.Loader{Admin: t.admin(), Fingerprint: t.Config.EventTime.Fingerprint(), WallClock: t.WallClock}
