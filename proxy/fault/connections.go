@@ -37,5 +37,5 @@ func (h connectionHook) failed(msg string, broker kgo.BrokerMetadata, err error)
 	}
 	h.Count(c, err)
 	args := []any{"broker", net.JoinHostPort(broker.Host, strconv.Itoa(int(broker.Port))), "err", err}
-	h.Throttle("", slog.LevelWarn, c, msg, append(args, HintArgs(cmp.Or(HandshakeHint(err), EOFHint(err)))...)...)
+	h.Throttle("", slog.LevelWarn, c, msg, append(args, HintArgs(cmp.Or(HandshakeHint(err), ReachHint(err)))...)...)
 }

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -123,12 +125,33 @@ func loginHint(err error) string {
 	return ""
 }
 
-// EOFHint returns what to check when a connection closes without an answer. The cause may
-// also be a load balancer whose broker is down, so callers keep retrying.
-func EOFHint(err error) string {
-	switch {
-	case errors.As(err, new(*kgo.ErrFirstReadEOF)), err != nil && strings.Contains(err.Error(), "appear to be a tls alert"):
-		return "if this persists, check that TIDEMARK_TLS matches the listener on this port, and whether it requires a login (TIDEMARK_SASL_MECHANISM)"
+// ReachHint returns what to check when a broker cannot be reached, or closes the connection
+// without an answer. The cause may also be an outage, or a load balancer whose broker is down,
+// so callers keep retrying.
+func ReachHint(err error) string {
+	if err == nil {
+		return ""
+	}
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
+		if dns.IsNotFound {
+			return fmt.Sprintf("there is no host %q: check TIDEMARK_BROKERS, or advertised.listeners if it is not in there, and the DNS of this machine", dns.Name)
+		}
+		return fmt.Sprintf("the name %q cannot be resolved now: check the DNS of this machine; the name is from TIDEMARK_BROKERS or advertised.listeners", dns.Name)
+	}
+	const matches = "check that TIDEMARK_TLS matches the listener on this port, and whether it requires a login (TIDEMARK_SASL_MECHANISM)"
+	switch text := err.Error(); {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "nothing listens at this address: check whether the brokers run, and host and port in TIDEMARK_BROKERS, or in advertised.listeners if the address is not in there"
+	case strings.Contains(text, "appear to be a tls alert"):
+		return "this port expects TLS: set TIDEMARK_TLS=true, or use the port of a listener without it in TIDEMARK_BROKERS"
+	case strings.Contains(text, "beginning of an HTTP response"):
+		return "this is an HTTP server and no Kafka broker: check the port in TIDEMARK_BROKERS"
+	case strings.Contains(text, "invalid large response size"):
+		return "what answers is no Kafka broker: check the port in TIDEMARK_BROKERS"
+	case errors.As(err, new(*kgo.ErrFirstReadEOF)), errors.Is(err, syscall.ECONNRESET):
+		return "if this persists, check the port in TIDEMARK_BROKERS, " + strings.TrimPrefix(matches, "check ")
+	case TimedOut(err), errors.Is(err, os.ErrDeadlineExceeded):
+		return "nothing answers at this address: check host and port in TIDEMARK_BROKERS, firewalls on the way, and whether it is a Kafka broker; " + matches
 	}
 	return ""
 }

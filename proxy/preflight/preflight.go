@@ -61,7 +61,7 @@ func (p *inspection) patiently(ctx context.Context) (map[string]Topic, error) {
 			return nil, p.final(err)
 		default:
 			pause.Longest = time.Second
-			reporter.Warn("the brokers are not ready; retrying", err, fault.HintArgs(fault.EOFHint(err))...)
+			reporter.Warn("the brokers are not ready; retrying", err, fault.HintArgs(fault.ReachHint(err))...)
 		}
 		if err := pause.Wait(ctx); err != nil {
 			return nil, err

@@ -228,3 +228,72 @@ func TestPreflightAnswers(t *testing.T) {
 		})
 	}
 }
+
+// TestPreflightTellsWhyUnreachable: whoever has a wrong address is told which setting to look
+// at, and what is there instead of a broker.
+func TestPreflightTellsWhyUnreachable(t *testing.T) {
+	for _, test := range []struct {
+		name, says string // what listens there answers; empty: it hangs up
+		at         string // an address where nothing listens
+		want       []string
+	}{
+		{name: "no host", at: "kafka.invalid:9092", want: []string{"kafka.invalid", "TIDEMARK_BROKERS", "DNS"}},
+		{name: "nothing there", at: "127.0.0.1:1", want: []string{"127.0.0.1:1", "nothing listens", "TIDEMARK_BROKERS"}},
+		{name: "HTTP", says: "HTTP/1.1 400 Bad Request\r\n\r\n", want: []string{"HTTP server and no Kafka broker", "port in TIDEMARK_BROKERS"}},
+		{name: "TLS", says: "\x15\x03\x03\x00\x02\x02\x46", want: []string{"set TIDEMARK_TLS=true"}},
+		{name: "something else", says: "SSH-2.0-OpenSSH_9.6\r\n", want: []string{"no Kafka broker", "port in TIDEMARK_BROKERS"}},
+		{name: "hung up", want: []string{"port in TIDEMARK_BROKERS", "TIDEMARK_TLS", "TIDEMARK_SASL_MECHANISM"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if test.at == "" {
+				l, err := net.Listen("tcp", "127.0.0.1:0")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer l.Close()
+				test.at = l.Addr().String()
+				go answerAll(l, test.says)
+			}
+			f := &kafkatest.Fixture{T: t}
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			cfg := f.Config("TIDEMARK_BROKERS=" + test.at)
+			reporter := fault.NewReporter(slog.New(slog.NewTextHandler(told(func(line string) {
+				if !strings.Contains(line, "not ready") {
+					return
+				}
+				for _, want := range test.want {
+					if !strings.Contains(line, want) {
+						t.Errorf("%q does not say %q", line, want)
+					}
+				}
+				cancel()
+			}), nil)))
+			_, err := checkWith(ctx, f.Client(cfg), cfg, cfg.EventTime, reporter, new(Cluster))
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("never told: %v", err)
+			}
+		})
+	}
+}
+
+// answerAll answers the first bytes on each connection.
+func answerAll(l net.Listener, says string) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer conn.Close()
+			if _, err := conn.Read(make([]byte, 1024)); err == nil {
+				_, _ = conn.Write([]byte(says))
+			}
+		}()
+	}
+}
+
+// told gets each line of a log.
+type told func(line string)
+
+func (f told) Write(line []byte) (int, error) { f(string(line)); return len(line), nil }
