@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -16,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemarkhq/tidemark/emit/verify"
+	"github.com/tidemarkhq/tidemark/proxy/admin"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/status"
 )
@@ -38,12 +40,12 @@ holds. It touches nothing else and takes no notice of TIDEMARK_* variables.`,
 			d.events = tellStory(seed)
 			d.screen = newScreen(cmd.OutOrStdout(), cmd.ErrOrStderr())
 			d.log = d.screen.logger(verbose)
-			d.sidecar, d.verify = quietly, verifyOutputs
+			d.sidecar, d.verify = d.shown, verifyOutputs
 			return d.run(ctx)
 		},
 	}
 	cmd.Flags().Uint64Var(&seed, "seed", 1, "tell another story")
-	cmd.Flags().BoolVar(&d.keep, "keep", false, "keep broker and sidecar running until Ctrl-C, to look at them")
+	cmd.Flags().BoolVar(&d.keep, "keep", false, "keep broker, sidecar and its status page running until Ctrl-C, to look at them")
 	cmd.Flags().BoolVar(&verbose, "verbose", false, "show what the sidecar logs, not only errors")
 	return cmd
 }
@@ -57,6 +59,7 @@ type demo struct {
 	sidecar func(context.Context, config.Config, *slog.Logger) error
 	verify  func(context.Context, config.Config) ([]verify.Report, error)
 
+	page         net.Listener // of the status page; nil: there is none
 	cfg          config.Config
 	raw, ordered *billing
 	witness      witness
@@ -73,6 +76,15 @@ func (d *demo) run(ctx context.Context) error {
 	if d.cfg, err = demoConfig(broker); err != nil {
 		return err
 	}
+	if d.keep {
+		d.cfg.Admin = "127.0.0.1:0" // any port that is free
+	}
+	if d.page, err = admin.Listen(d.cfg); err != nil {
+		return err
+	}
+	if d.page != nil {
+		defer d.page.Close()
+	}
 	cast := newCast(ctx)
 	err = d.perform(cast, broker)
 	if failure := cast.stop(); failure != nil {
@@ -84,9 +96,11 @@ func (d *demo) run(ctx context.Context) error {
 	return err
 }
 
-// quietly runs the proxy with nobody to look at it.
-func quietly(ctx context.Context, cfg config.Config, log *slog.Logger) error {
-	return runProxy(ctx, cfg, log, status.NewPublisher(""))
+// shown runs the proxy, with its status page if there is one.
+func (d *demo) shown(ctx context.Context, cfg config.Config, log *slog.Logger) error {
+	board := status.NewPublisher(thisBuild().Version)
+	defer admin.Serve(d.page, cfg, board, log)()
+	return runProxy(ctx, cfg, log, board)
 }
 
 // demoConfig is what a user would set, and nothing of what the user has set.

@@ -61,7 +61,8 @@ func (d *demo) summary(reports []verify.Report) {
 		"  Then let your consumer read "+ordered+". Event times come from the",
 		"  header event-time, or else from Kafka's timestamps, unless told otherwise.")
 	if !d.keep {
-		s.print("  To look around here first, with any Kafka client: tidemark demo --keep")
+		s.print("  To look around here first, with a browser and any Kafka client:",
+			"  tidemark demo --keep")
 	}
 }
 
@@ -123,7 +124,9 @@ func (d *demo) proof(reports []verify.Report) {
 // keeping tells how to look at what is there.
 func (d *demo) keeping(broker string) {
 	d.screen.print("",
-		d.screen.bold("Still running")+" at "+broker+" until Ctrl-C. To look at it:",
+		d.screen.bold("Still running")+" at "+broker+" until Ctrl-C. The sidecar's status page:",
+		"  http://"+d.page.Addr().String()+"/",
+		"To look at its records:",
 		"  kcat -b "+broker+" -C -e -t payments.late -f '%s\\n  %h\\n'",
 		"  kcat -b "+broker+" -C -t payments.ordered -o end -f '%s\\n  %h\\n'",
 		"To send a payment, and see it in payments.ordered three seconds later:",

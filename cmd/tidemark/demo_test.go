@@ -3,8 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
+	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -86,6 +89,58 @@ func TestDemoStops(t *testing.T) {
 	}
 	if took := time.Since(began); took > 3*time.Second {
 		t.Errorf("took %v", took)
+	}
+}
+
+// TestDemoKeepsTheStatusPage: while the demo is kept, its page is where the demo says.
+func TestDemoKeepsTheStatusPage(t *testing.T) {
+	d, out := shortDemo(t)
+	d.keep, d.sidecar = true, d.shown
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- d.run(ctx) }()
+	address := regexp.MustCompile(`http://127\.0\.0\.1:\d+/`)
+	url := ""
+	for url == "" {
+		select {
+		case err := <-ended:
+			t.Fatalf("it ended: %v", err)
+		case <-time.After(50 * time.Millisecond):
+		}
+		d.screen.mu.Lock()
+		url = address.FindString(out.String())
+		d.screen.mu.Unlock()
+	}
+	get := func(path string) string {
+		resp, err := http.Get(url + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatalf("%s%s: %s, %v", url, path, resp.Status, err)
+		}
+		return string(body)
+	}
+	if page := get(""); !strings.Contains(page, "<html") || !strings.Contains(page, storyTopic) {
+		t.Errorf("the page is %s", page)
+	}
+	var st struct {
+		State      string
+		Partitions []struct{ Topic string }
+	}
+	if err := json.Unmarshal([]byte(get("status")), &st); err != nil || len(st.Partitions) != storyPartitions || st.Partitions[0].Topic != storyTopic {
+		t.Errorf("%+v, %v", st, err)
+	}
+	http.DefaultClient.CloseIdleConnections()
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if _, err := http.Get(url); err == nil {
+		t.Error("the page outlives the demo")
 	}
 }
 
