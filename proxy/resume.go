@@ -138,6 +138,7 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (g
 		return nil, err
 	}
 	s.reportBeginnings(all)
+	s.reportUnusedStart(all)
 	s.cl.ResumeFetchPartitions(partitions)
 	at := group.Positions{}
 	taken, begun, replayed := map[string][]int32{}, 0, int64(0)
@@ -204,6 +205,20 @@ func (s *session) reportBeginnings(all []recovery.Resumption) {
 	}
 	if len(begun) > 0 {
 		s.reporter.Progress("the group has no offsets for these partitions and starts them", "cluster_id", s.cluster.ID(), "group", s.cfg.Group, "begins", listBeginnings(begun))
+	}
+}
+
+// reportUnusedStart tells, once, whoever has set TIDEMARK_START that it does not count where
+// the group has offsets.
+func (s *session) reportUnusedStart(all []recovery.Resumption) {
+	if !s.cfg.StartIsSet() {
+		return
+	}
+	for i := range all {
+		if r := &all[i]; !r.Begins && r.Away == nil {
+			s.reporter.InfoOnce(r.Topic, "the group has offsets, so TIDEMARK_START does not count; reading goes on from them",
+				"topic", r.Topic, "group", s.cfg.Group, "start", s.cfg.Start.String())
+		}
 	}
 }
 

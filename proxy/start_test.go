@@ -43,6 +43,31 @@ func TestKafkaStart(t *testing.T) {
 	})
 }
 
+// TestUnusedStartIsTold: TIDEMARK_START counts once. Whoever sets it later is told that it
+// does nothing, and nobody else is.
+func TestUnusedStartIsTold(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(2)
+		told := func(env ...string) int {
+			s := c.start(topic, env...)
+			c.await("both partitions", func() bool { return len(c.owned(s)) == 2 })
+			s.stop()
+			return len(s.voice.heard("TIDEMARK_START does not count"))
+		}
+		if n := told("TIDEMARK_START=latest"); n != 0 {
+			t.Errorf("told %d times when it counts", n)
+		}
+		for _, start := range []string{"latest", "earliest"} {
+			if n := told("TIDEMARK_START=" + start); n != 1 {
+				t.Errorf("%s: told %d times", start, n)
+			}
+		}
+		if n := told(); n != 0 {
+			t.Errorf("told %d times who has not set it", n)
+		}
+	})
+}
+
 // A record that arrives while brokers are asked where to begin is from after a START
 // that all others are from before: it is read.
 func TestStartAtATimeMissesNothing(t *testing.T) {

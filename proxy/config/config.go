@@ -114,6 +114,7 @@ type Config struct {
 	// Where to begin in a topic for which the group has no offset: `earliest`,
 	// `latest`, a time (like `2025-11-21T04:40Z`, or ms since 1970: the first record
 	// whose timestamp is not before it), or `group:NAME` for the offsets of another group.
+	// Once the group has offsets it has no effect, and the log says so.
 	Start Start `env:"START" envDefault:"earliest"`
 	// When the group's offsets are gone or were reset while an output has records:
 	// `fail` stops, `new-epoch` begins anew and marks what follows as a new epoch.

@@ -120,3 +120,6 @@ func (s Start) String() string {
 	}
 	return "earliest"
 }
+
+// StartIsSet reports whether somebody has set where to begin.
+func (c *Config) StartIsSet() bool { return c.origins != nil && c.origins[keyStart] == "" }

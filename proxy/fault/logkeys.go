@@ -27,6 +27,7 @@ var LogKeys = []LogKey{
 	{"delivery", "word", "`TIDEMARK_DELIVERY`"},
 	{"watermark", "word", "`TIDEMARK_WATERMARK`, the strategy"},
 	{"max_out_of_orderness", "duration", "`TIDEMARK_MAX_OUT_OF_ORDERNESS`"},
+	{"start", "text", "`TIDEMARK_START`"},
 	{"memory", "bytes, with unit", "the budget for held records"},
 	{"transactional_id", "name", "of the transaction"},
 	{"producer_id", "number", "that brokers gave the producer"},

@@ -102,14 +102,25 @@ func (r *Reporter) Throttle(about string, level slog.Level, c Class, msg string,
 
 // WarnOnce logs a warning about a subject once in the life of a process.
 func (r *Reporter) WarnOnce(about, msg string, args ...any) {
+	if r.first(about, msg) {
+		r.Logger.Warn(msg, args...)
+	}
+}
+
+// InfoOnce does the same at info level.
+func (r *Reporter) InfoOnce(about, msg string, args ...any) {
+	if r.first(about, msg) {
+		r.Logger.Info(msg, args...)
+	}
+}
+
+func (r *Reporter) first(about, msg string) bool {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	key := msg + "\x00" + about
 	logged := r.once[key]
 	r.once[key] = true
-	r.mu.Unlock()
-	if !logged {
-		r.Logger.Warn(msg, args...)
-	}
+	return !logged
 }
 
 // due reports whether a line is to be logged now, and how many were suppressed since
