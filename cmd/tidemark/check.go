@@ -33,7 +33,11 @@ Exit code 0: it lives. 3: it does not answer, or not as it should. 2: it cannot 
 asked.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !live {
-				return &exitError{exitUsage, errors.New("there is nothing to check"), "add --live"}
+				return &exitError{
+					exitUsage, errors.New("check needs a flag that says what to check"),
+					"tidemark check --live asks the Tidemark that runs on this machine whether it lives; " +
+						"for the settings, see tidemark config; topics and rights are checked by tidemark run when it starts",
+				}
 			}
 			return checkLive(cmd.Context())
 		},
@@ -48,7 +52,7 @@ func checkLive(ctx context.Context) error {
 		return err
 	}
 	if address == "" {
-		return &exitError{exitUsage, errors.New("cannot check: the admin port is off"), "set TIDEMARK_ADMIN"}
+		return &exitError{exitUsage, errors.New("cannot check: the admin port is off"), "set TIDEMARK_ADMIN, for instance to :9840"}
 	}
 	url := liveURL(address, secured)
 	if err := askLive(ctx, url); err != nil {

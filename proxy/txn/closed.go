@@ -15,6 +15,7 @@ import (
 
 // closed is an output partition that accepts no records.
 type closed struct {
+	topic   string
 	err     error
 	visible bool // the brokers say that it has no leader, or too few replicas
 }
@@ -28,7 +29,7 @@ const Patience = 5
 // producer: closing them all would help none, and all would wait for the next try.
 func (w *Writer) tryAgainOrClose(ctx context.Context, all []*failure) error {
 	var about []*Source
-	errs := map[*Source]error{}
+	errs, topics := map[*Source]error{}, map[*Source]string{}
 	apart := w.someAccepted(all)
 	for _, f := range all {
 		s := w.writerOf(f)
@@ -38,7 +39,7 @@ func (w *Writer) tryAgainOrClose(ctx context.Context, all []*failure) error {
 		s.tries = tries{n: s.tries.n + 1, low: s.Low}
 		switch {
 		case apart && AboutPartition(f.err):
-			about, errs[s] = append(about, s), f.err
+			about, errs[s], topics[s] = append(about, s), f.err, f.topic
 		case s.tries.n > Patience:
 			// the client itself may be broken
 			return fmt.Errorf("write to %s partition %d: refused %d times: %w", f.topic, f.partition, s.tries.n, f.err)
@@ -52,11 +53,11 @@ func (w *Writer) tryAgainOrClose(ctx context.Context, all []*failure) error {
 		often := s.tries.n > Patience
 		switch {
 		case why[s.Source] != nil:
-			s.closed = &closed{err: fmt.Errorf("%w: %w", why[s.Source], errs[s]), visible: true}
+			s.closed = &closed{topic: topics[s], err: fmt.Errorf("%w: %w", why[s.Source], errs[s]), visible: true}
 		case often && err != nil:
 			return fmt.Errorf("write to the outputs of %s partition %d: refused %d times: %w", s.Topic, s.Partition, Patience+1, errs[s])
 		case often:
-			s.closed = &closed{err: errs[s]}
+			s.closed = &closed{topic: topics[s], err: errs[s]}
 		}
 	}
 	return nil
@@ -146,8 +147,8 @@ func (s *Source) Closed() (visible, isClosed bool) {
 // HaltClosed returns why a partition is suspended whose output accepts no records.
 func (w *Writer) HaltClosed(s *Source) Halt {
 	return Halt{
-		Why:  fmt.Errorf("write to %s and %s partition %d: %w", s.Ordered, s.Late, s.Partition, s.closed.err),
-		Hint: "check that the partition has a leader and enough replicas in sync: " + fault.CommandsFor(w.Config).Line("kafka-topics", "--describe", "--topic", s.Ordered),
+		Why:  fmt.Errorf("write to %s partition %d: %w", s.closed.topic, s.Partition, s.closed.err),
+		Hint: "check that the partition has a leader and enough replicas in sync: " + fault.CommandsFor(w.Config).Line("kafka-topics", "--describe", "--topic", s.closed.topic),
 	}
 }
 
@@ -168,11 +169,11 @@ func (w *Writer) Reopen(ctx context.Context, sources []*Source) (open []*Source,
 			still = err
 		}
 		if still != nil {
-			s.closed = &closed{err: still, visible: true}
+			s.closed = &closed{topic: s.closed.topic, err: still, visible: true}
 			why[s] = still
 			continue
 		}
-		s.suspect = &suspect{left: 1, alone: true, closed: s.closed.err}
+		s.suspect = &suspect{left: 1, alone: true, closed: s.closed}
 		s.closed = nil
 		open = append(open, s)
 	}

@@ -28,7 +28,7 @@ type suspect struct {
 	left   int       // how many of the next records are suspect
 	alone  bool      // they are sent one by one
 	group  []*Handed // sent, and not yet waited for
-	closed error     // why the output partition accepted none; it is tried again
+	closed *closed   // the output partition accepted none; it is tried again
 }
 
 // Handed is a record that has been handed to the client.
@@ -191,9 +191,9 @@ func (w *Writer) answeredAlone(s *Source, r Record, err error) error {
 	case err != nil && at != nil && at.closed != nil && s.written == 1:
 		w.batch.onAck(r.Record, nil)
 		if !AboutPartition(err) {
-			err = at.closed // the wait was cut short, so err says nothing new
+			err = at.closed.err // the wait was cut short, so err says nothing new
 		}
-		s.suspect, s.closed = nil, &closed{err: err}
+		s.suspect, s.closed = nil, &closed{topic: r.Topic, err: err}
 		w.unwrite(s)
 		return &Refused{Source: s, Record: r, Halt: w.HaltClosed(s)}
 	}
