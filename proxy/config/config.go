@@ -101,8 +101,10 @@ type Config struct {
 	// How often released records are committed. Readers of committed data see them no
 	// sooner. Less than half the transaction timeout.
 	CommitInterval time.Duration `env:"COMMIT_INTERVAL" envDefault:"100ms"`
-	// How batches of the outputs are compressed: `source`, like those of the source;
-	// or `none`, `gzip`, `snappy`, `lz4`, `zstd`.
+	// How batches of the outputs are compressed: `none`, `gzip`, `snappy`, `lz4`, `zstd`;
+	// or `source`, with the codec of the batch that was read last. That is one for all
+	// topics: where they have different codecs, name one. A batch that compression does
+	// not make smaller stays as it is.
 	Compression Compression `env:"COMPRESSION" envDefault:"source"`
 	// How long the group waits for a member that went silent before another
 	// takes its partitions. From 6s to 30m, which is what brokers accept by default

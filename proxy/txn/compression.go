@@ -26,16 +26,27 @@ func CompressionOpt(cfg config.Config, same *SourceCodec) kgo.Opt {
 	return kgo.WithCompressor(same)
 }
 
-// SourceCodec compresses with the codec of the batch that was read last. If the producers
-// of a source use several codecs, its outputs get one or the other.
+// SourceCodec compresses with the codec of the source batch that was read last, from whichever
+// topic: the client does not tell a compressor which topic a batch is for
+// (docs/design/client.md). An uncompressed batch counts only after many others: producers that
+// compress send the batches uncompressed that compression would not make smaller.
 type SourceCodec struct {
 	latest  atomic.Uint32
 	made    [5]atomic.Pointer[kgo.Compressor]
 	current uint8 // latest, as the loop knows it, to store latest only when it changes
+	plain   int   // records in a row that were not compressed
 }
+
+// plainFor is how many records in a row are not compressed until the outputs are not either.
+const plainFor = 10_000
 
 // Saw records the codec of the batch that a record was read from.
 func (c *SourceCodec) Saw(codec uint8) {
+	if codec != uint8(kgo.CodecNone) {
+		c.plain = 0
+	} else if c.plain++; c.plain < plainFor {
+		return
+	}
 	if codec != c.current {
 		c.current = codec
 		c.latest.Store(uint32(codec))
