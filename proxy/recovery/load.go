@@ -145,7 +145,8 @@ func (l *Loader) takeEarlier(p *Resumption, was group.Commit) bool {
 		scope := p.Scope
 		scope.Fingerprint = fingerprint
 		if snap, err := reorder.Decode(was.Metadata, was.Offset, was.LeaderEpoch, scope); err == nil {
-			p.Snapshot, p.Uncommitted, p.Earlier = snap, p.adopt(was.Metadata), true
+			p.adopt(was.Metadata) // written by the next commit: it must not look like one of ours before it is replayed
+			p.Snapshot, p.Earlier = snap, true
 			return true
 		}
 	}

@@ -56,6 +56,7 @@ type avroStep struct {
 	value    *avroType   // of the map
 	branches []*avroStep // of a union
 	unit     format      // of a number
+	clock    format      // what may name the zone of one that a wall clock shows
 	size     int         // of a fixed
 	why      string      // instead: what makes the field unusable
 	absent   bool
@@ -81,7 +82,10 @@ func (c *avroCompiler) step(t *avroType, path []string, logical string) *avroSte
 		if t.logical != "" {
 			logical = t.logical
 		}
-		s.unit, s.why = c.leaf(t.word, validLogical(t.word, logical))
+		logical = validLogical(t.word, logical)
+		if s.unit, s.why = c.leaf(t.word, logical); strings.HasPrefix(logical, "local-") {
+			s.clock = c.format
+		}
 	case s.kind == avroMap:
 		s.key, s.value, s.next = path[0], t.parts[0], c.step(t.parts[0], path[1:], "")
 	case s.kind == avroRecord:
@@ -137,8 +141,8 @@ func (c *avroCompiler) number(kind, logical string) (unit format, why string) {
 	default: // readers ignore a logical type that they do not know
 		return c.format, ""
 	}
-	if local && c.format != unit {
-		return "", fmt.Sprintf("is a %s, whose time zone is not known; the format %s, written out, reads it as UTC", logical, unit)
+	if local && c.format != unit && !c.format.isLocal() {
+		return "", fmt.Sprintf("is a %s, whose time zone is not known; the format %sZONE says which it is", logical, localPrefix)
 	}
 	return unit, ""
 }

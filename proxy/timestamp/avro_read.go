@@ -80,7 +80,10 @@ func (c *avroCursor) leaf(s *avroStep) (t watermark.Time, present bool, why stri
 		if c.why != "" {
 			return watermark.None, true, c.why
 		}
-		if t, why = s.unit.integer(n); why != "" {
+		if t, why = s.unit.integer(n); why == "" {
+			t, why = s.clock.onClock(t)
+		}
+		if why != "" {
 			why = s.unit.refusalOf(n, why)
 		}
 		return t, true, why

@@ -25,7 +25,11 @@ func TestAvroTypes(t *testing.T) {
 		{"avro:ts", `{"type":"long","logicalType":"timestamp-millis"}`, "with a number of 16 digits is outside the years 1678 to 2262 (read as unix-ms; as unix-us it would fit)"},
 		{"avro:ts", `"long","logicalType":"timestamp-micros"`, "1700000000123456000"}, // beside the type
 		{"avro:ts", `["null",{"type":"long","logicalType":"timestamp-micros"}]`, "1700000000123456000"},
-		{"avro:ts", `{"type":"long","logicalType":"local-timestamp-micros"}`, "whose time zone is not known; the format unix-us, written out, reads it as UTC"},
+		{"avro:ts", `{"type":"long","logicalType":"local-timestamp-micros"}`, "whose time zone is not known; the format local:ZONE says which it is"},
+		{"avro:ts:local:Europe/Paris", `{"type":"long","logicalType":"local-timestamp-micros"}`, "1699996400123456000"},
+		{"avro:ts:local:UTC", `{"type":"long","logicalType":"local-timestamp-micros"}`, "1700000000123456000"},
+		{"avro:ts:local:Europe/Paris", `{"type":"long","logicalType":"timestamp-micros"}`, "1700000000123456000"},
+		{"avro:ts:local:Europe/Paris", `"long"`, "is not text (read as local:Europe/Paris; as unix-us it would fit)"},
 		{"avro:ts:unix-ms", `{"type":"long","logicalType":"local-timestamp-micros"}`, "whose time zone is not known"},
 		{"avro:ts:unix-us", `{"type":"long","logicalType":"local-timestamp-micros"}`, "1700000000123456000"},
 		{"avro:ts", `{"type":"long","logicalType":"time-micros"}`, "is of type long (time-micros), which is no point in time"},

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/tidemarkhq/tidemark/emit/zone"
 	"github.com/tidemarkhq/tidemark/watermark"
@@ -90,6 +91,27 @@ func (f format) zone() (z *zone.Zone, local bool) {
 		panic("timestamp: unknown zone " + name)
 	}
 	return z, true
+}
+
+func (f format) isLocal() bool { return strings.HasPrefix(string(f), localPrefix) }
+
+// onClock returns when the clock of the zone that the format names, if it does, shows what
+// that of UTC shows at t.
+func (f format) onClock(t watermark.Time) (watermark.Time, string) {
+	z, local := f.zone()
+	if !local {
+		return t, ""
+	}
+	ms := t.Millis()
+	rest := t % watermark.Time(time.Millisecond)
+	if rest < 0 {
+		rest += watermark.Time(time.Millisecond)
+	}
+	at, ok := watermark.FromMillis(z.Instant(ms))
+	if !ok || at > watermark.Max-rest {
+		return watermark.None, whyOutside
+	}
+	return at + rest, ""
 }
 
 // places says of a number in this format that its unit is 10^places ns.
