@@ -228,6 +228,9 @@ func (h *HeaderSet) UnmarshalText(text []byte) error {
 	for part := range strings.SplitSeq(string(text), ",") {
 		var name headerName
 		part = strings.TrimSpace(part)
+		if strings.EqualFold(part, string(noHeaders)) {
+			return problem{fmt.Sprintf("%q goes with no other", part), "leave it out, or the others"}
+		}
 		if err := choose(&name, []byte(part), headerWatermark, headerSourceOffset, headerEventTime); err != nil {
 			return err
 		}

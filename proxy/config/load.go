@@ -92,7 +92,11 @@ func parseDuration(text string) (any, error) {
 func parseInt(text string) (any, error) {
 	n, err := strconv.Atoi(text)
 	if err != nil {
-		return nil, problem{fmt.Sprintf("%q is not a whole number", text), "digits alone, like 100000"}
+		what := "is not a whole number"
+		if errors.Is(err, strconv.ErrRange) {
+			what = "is too large"
+		}
+		return nil, problem{fmt.Sprintf("%q %s", text, what), "digits alone, like 100000"}
 	}
 	return n, nil
 }

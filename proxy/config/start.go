@@ -62,11 +62,11 @@ func (s *Start) parseTime(word string) error {
 	ms, _ := strconv.ParseFloat(word, 64) // exact up to the year 287396
 	t, ok := watermark.FromMillis(int64(max(min(ms, 1e18), -1e18)))
 	switch unit := likelyUnit(ms); {
-	case unit != 0:
-		meant := time.UnixMilli(int64(math.Round(ms * unit))).UTC()
+	case unit.name != "":
+		meant := time.UnixMilli(int64(math.Round(ms * unit.ms))).UTC()
 		return problem{
-			fmt.Sprintf("%q is no time of Kafka's in milliseconds since 1970, but one in another unit", word),
-			fmt.Sprintf("if it is meant for %s, write that, or %d", meant.Format(time.RFC3339Nano), meant.UnixMilli()),
+			fmt.Sprintf("%q looks like %s, but numbers are milliseconds since 1970", word, unit.name),
+			fmt.Sprintf("for %s write that, or %d", meant.Format(time.RFC3339Nano), meant.UnixMilli()),
 		}
 	case !ok || ms < 0:
 		return problem{fmt.Sprintf("%q is outside the years 1970 to 2262", word), "numbers are milliseconds"}
@@ -77,17 +77,23 @@ func (s *Start) parseTime(word string) error {
 	return nil
 }
 
-// likelyUnit returns by what a number has to be multiplied to be a time of today in ms, if it
-// is none as it stands: seconds, microseconds and nanoseconds are told by their size. Nobody
-// starts by records that Kafka would have kept in 1970; earliest does.
-func likelyUnit(n float64) float64 {
+// unit is one in which a time may be written by mistake.
+type unit struct {
+	name string
+	ms   float64
+}
+
+// likelyUnit returns the unit in which a number is a time of today, if it is none in ms:
+// seconds, microseconds and nanoseconds are told by their size. Nobody starts by records that
+// Kafka would have kept in 1970; earliest does.
+func likelyUnit(n float64) unit {
 	const first, last = 631_152_000_000, 4_102_444_800_000 // ms, from 1990 up to 2100
-	for _, unit := range []float64{1000, 1e-3, 1e-6} {
-		if n*unit >= first && n*unit < last {
-			return unit
+	for _, u := range []unit{{"seconds", 1000}, {"microseconds", 1e-3}, {"nanoseconds", 1e-6}} {
+		if n*u.ms >= first && n*u.ms < last {
+			return u
 		}
 	}
-	return 0
+	return unit{}
 }
 
 // parseText reads a time as text, as event times are read.

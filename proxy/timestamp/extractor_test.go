@@ -167,7 +167,10 @@ func TestParse(t *testing.T) {
 		{"json:a,previous,previous", "", "previous is never reached, because previous comes before it"},
 		{"json:a,previous:unix-ms", "", `"previous:unix-ms" is not a source`},
 		{"header:previous", "header:previous:unix-ms", ""},
-		{"jsn:a", "", `"jsn:a" is not a source: known are header:NAME[:FORMAT], json:PATH`},
+		{"jsn:a", "", `"jsn:a" is not a source; json:a may be meant; known are header:NAME[:FORMAT], json:PATH`},
+		{"HEADER:a", "", `"HEADER:a" is not a source; header:a may be meant;`},
+		{"event-time", "", `"event-time" is not a source; header:event-time or json:event-time may be meant;`},
+		{"Timestamp", "", `"Timestamp" is not a source; timestamp may be meant, which has neither name nor FORMAT;`},
 		{"timestamp,header:a,timestamp", "", "timestamp is never reached"},
 		{"header:a,header:a:rfc3339", "", "header:a:rfc3339 is never reached, because header:a:unix-ms comes before it"},
 	}

@@ -93,7 +93,23 @@ func parseSource(text string) (source, error) {
 		}
 		return parseField(text, family(kind), path, f)
 	}
-	return nil, fmt.Errorf("%q is not a source: known are %s", text, known)
+	return nil, fmt.Errorf("%q is not a source%s; known are %s", text, nearSource(kind, rest), known)
+}
+
+// nearSource says what may have been meant by a source of an unknown kind.
+func nearSource(kind, rest string) string {
+	for _, k := range []string{"header", "json", string(avroFamily), string(protobufFamily)} {
+		if rest != "" && levenshtein.Distance(strings.ToLower(kind), k, nil) <= 1 {
+			return "; " + k + ":" + rest + " may be meant"
+		}
+	}
+	switch {
+	case strings.EqualFold(kind, "timestamp"):
+		return "; timestamp may be meant, which has neither name nor FORMAT"
+	case rest == "":
+		return "; header:" + kind + " or json:" + kind + " may be meant"
+	}
+	return ""
 }
 
 // cutFormat splits what follows the kind of a source into name and format.
