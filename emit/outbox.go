@@ -86,7 +86,7 @@ type Lateness struct {
 	Epoch     uint32
 	AtMs      int64 // wall clock
 	Schema    Schema
-	SchemaID  uint32 // where it has one
+	SchemaID  string // where it has one
 
 	outside  bool  // the source's timestamp cannot be written
 	sourceMs int64 // then: what it is
@@ -140,9 +140,9 @@ func (o *Outbox) late(hs []kgo.RecordHeader, src Source, offset int64, why Laten
 	}
 	switch why.Schema {
 	case UnknownSchema:
-		hs = o.number(hs, o.names.unknownSchema, int64(why.SchemaID))
+		hs = append(hs, kgo.RecordHeader{Key: o.names.unknownSchema, Value: []byte(why.SchemaID)})
 	case KnownSchema:
-		hs = o.number(hs, o.names.schema, int64(why.SchemaID))
+		hs = append(hs, kgo.RecordHeader{Key: o.names.schema, Value: []byte(why.SchemaID)})
 	}
 	if why.Verdict == reorder.BehindWatermark || why.Verdict == reorder.Overflow {
 		hs = o.number(hs, o.names.lateByMs, why.Watermark.Millis()-why.Time.Millis())

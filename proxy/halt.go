@@ -264,7 +264,7 @@ func (s *session) suspendForSchema(ctx context.Context, p *partition, want pipel
 	if err := s.checkpoint(ctx); err != nil {
 		return err
 	}
-	s.suspend(p, suspension{state: status.WaitingForSchema, schema: &want, why: fmt.Sprintf("schema %d, of the record at offset %d: %v", want.ID, want.Offset, want.Why), hint: want.Hint})
+	s.suspend(p, suspension{state: status.WaitingForSchema, schema: &want, why: fmt.Sprintf("schema %s, of the record at offset %d: %v", want.ID, want.Offset, want.Why), hint: want.Hint})
 	reportWanted(s.reporter, p.Source, want)
 	return errSuspended
 }
@@ -276,7 +276,7 @@ func reportWanted(reporter *fault.Reporter, src emit.Source, want pipeline.Wante
 		reporter.Count(c, want.Why)
 	}
 	reporter.Throttle(fmt.Sprint(src.Topic, src.Partition), slog.LevelError, c, "a partition is suspended until its schema is known",
-		"topic", src.Topic, "partition", src.Partition, "offset", want.Offset, "schema", want.ID, "hint", want.Hint, "err", want.Why)
+		"topic", src.Topic, "partition", src.Partition, "offset", want.Offset, "schema", want.ID.String(), "hint", want.Hint, "err", want.Why)
 }
 
 // trySchemas takes up again the partitions whose schemas are known by now.

@@ -117,9 +117,12 @@ func (c *cluster) findings(cfg config.Config) verify.Report {
 	eventTime, done := c.eventTimes(cfg)
 	defer done()
 	eventTime = verify.UnknownWhere(eventTime, timestamp.ErrPrevious)
-	var schemaID func([]byte) (uint32, bool)
+	var schemaID func(*kgo.Record) (string, bool)
 	if cfg.EventTime.NeedsSchemas() {
-		schemaID = timestamp.SchemaID
+		schemaID = func(r *kgo.Record) (string, bool) {
+			id, ok := cfg.EventTime.SchemaOf(r)
+			return id.String(), ok
+		}
 	}
 	reports, err := verify.Run(c.ctx, c.cl, verify.Options{
 		Topics: []verify.Topic{{

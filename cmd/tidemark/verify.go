@@ -108,9 +108,12 @@ func verifyOutputs(ctx context.Context, cfg config.Config) ([]verify.Report, err
 		},
 		Identity: cfg.Dedup.Identity, Dropped: cfg.Duplicates == config.DropDuplicates,
 	}
-	var schemaID func([]byte) (uint32, bool)
+	var schemaID func(*kgo.Record) (string, bool)
 	if cfg.EventTime.NeedsSchemas() {
-		schemaID = timestamp.SchemaID
+		schemaID = func(r *kgo.Record) (string, bool) {
+			id, ok := cfg.EventTime.SchemaOf(r)
+			return id.String(), ok
+		}
 	}
 	for _, t := range cfg.Topics {
 		o.Topics = append(o.Topics, verify.Topic{

@@ -34,9 +34,9 @@ type Rules struct {
 	// had an event time that it cannot make again, its error wraps ErrTimeUnknown.
 	EventTime func(*kgo.Record) (watermark.Time, error)
 
-	// SchemaID returns the id of the schema that a value begins with. It is nil where
+	// SchemaID returns the id of the schema of a value, as text. It is nil where
 	// event times need no schemas.
-	SchemaID func(value []byte) (id uint32, ok bool)
+	SchemaID func(*kgo.Record) (id string, ok bool)
 
 	// Identity is what repeats were told by from originals, and Dropped says that
 	// they are in no output. Without an identity nothing is said of them.
@@ -301,7 +301,7 @@ func (c *Checker) look(r *kgo.Record, h uint64) pending {
 	case err != nil:
 		p.timing = timeInvalid
 		if c.rules.SchemaID != nil {
-			if _, has := c.rules.SchemaID(r.Value); has {
+			if _, has := c.rules.SchemaID(r); has {
 				p.timing = timeUnknown
 			}
 		}

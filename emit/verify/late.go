@@ -154,11 +154,10 @@ func (c *Checker) judgeSchema(why string) (unknown bool) {
 		if !o.Has(word) {
 			continue
 		}
-		says, _, err := o.Number(word)
-		ours := why == "invalid-time" && c.rules.SchemaID != nil && err == nil
+		ours := why == "invalid-time" && c.rules.SchemaID != nil
 		if ours {
-			id, ok := c.rules.SchemaID(o.Source.Value)
-			ours = ok && says == int64(id)
+			id, ok := c.rules.SchemaID(&o.Source)
+			ours = ok && string(o.Value(word)) == id
 		}
 		if !ours {
 			c.faultf(KindWrongLate, "%s for schema %s, which is not that of its value", why, emit.Shown(o.Value(word)))

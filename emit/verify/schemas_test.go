@@ -2,6 +2,7 @@ package verify
 
 import (
 	"encoding/binary"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -13,11 +14,11 @@ import (
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
-func framedID(value []byte) (uint32, bool) {
-	if len(value) < 5 {
-		return 0, false
+func framedID(r *kgo.Record) (string, bool) {
+	if len(r.Value) < 5 {
+		return "", false
 	}
-	return binary.BigEndian.Uint32(value[1:]), true
+	return fmt.Sprint(binary.BigEndian.Uint32(r.Value[1:])), true
 }
 
 // What a registry said once, nobody can check; that the record says so, and names the
@@ -33,15 +34,15 @@ func TestCheckerOfSchemas(t *testing.T) {
 		fault      string
 		registered int64
 	}{
-		{"unknown then, known now", emit.Lateness{Verdict: reorder.InvalidTime, Schema: emit.UnknownSchema, SchemaID: 7}, readable, true, "", 1},
-		{"unknown then and now", emit.Lateness{Verdict: reorder.InvalidTime, Schema: emit.UnknownSchema, SchemaID: 7}, unreadable, true, "", 0},
-		{"known", emit.Lateness{Verdict: reorder.InvalidTime, Schema: emit.KnownSchema, SchemaID: 7}, unreadable, true, "", 0},
-		{"known, and yet read", emit.Lateness{Verdict: reorder.InvalidTime, Schema: emit.KnownSchema, SchemaID: 7}, readable, true, "invalid-time, but its event time is 5 ms", 0},
+		{"unknown then, known now", emit.Lateness{Verdict: reorder.InvalidTime, Schema: emit.UnknownSchema, SchemaID: "7"}, readable, true, "", 1},
+		{"unknown then and now", emit.Lateness{Verdict: reorder.InvalidTime, Schema: emit.UnknownSchema, SchemaID: "7"}, unreadable, true, "", 0},
+		{"known", emit.Lateness{Verdict: reorder.InvalidTime, Schema: emit.KnownSchema, SchemaID: "7"}, unreadable, true, "", 0},
+		{"known, and yet read", emit.Lateness{Verdict: reorder.InvalidTime, Schema: emit.KnownSchema, SchemaID: "7"}, readable, true, "invalid-time, but its event time is 5 ms", 0},
 		{"nothing said, and read", emit.Lateness{Verdict: reorder.InvalidTime}, readable, true, "invalid-time, but its event time is 5 ms", 0},
-		{"another schema", emit.Lateness{Verdict: reorder.InvalidTime, Schema: emit.UnknownSchema, SchemaID: 8}, readable, true, `for schema 8, which is not that of its value`, 0},
-		{"another known one", emit.Lateness{Verdict: reorder.InvalidTime, Schema: emit.KnownSchema, SchemaID: 8}, unreadable, true, `for schema 8`, 0},
-		{"nothing needs schemas", emit.Lateness{Verdict: reorder.InvalidTime, Schema: emit.UnknownSchema, SchemaID: 7}, readable, false, `for schema 7`, 0},
-		{"another reason", emit.Lateness{Verdict: reorder.Future, Time: 5e6, Schema: emit.UnknownSchema, SchemaID: 7}, readable, true, `future for schema 7`, 0},
+		{"another schema", emit.Lateness{Verdict: reorder.InvalidTime, Schema: emit.UnknownSchema, SchemaID: "8"}, readable, true, `for schema 8, which is not that of its value`, 0},
+		{"another known one", emit.Lateness{Verdict: reorder.InvalidTime, Schema: emit.KnownSchema, SchemaID: "8"}, unreadable, true, `for schema 8`, 0},
+		{"nothing needs schemas", emit.Lateness{Verdict: reorder.InvalidTime, Schema: emit.UnknownSchema, SchemaID: "7"}, readable, false, `for schema 7`, 0},
+		{"another reason", emit.Lateness{Verdict: reorder.Future, Time: 5e6, Schema: emit.UnknownSchema, SchemaID: "7"}, readable, true, `future for schema 7`, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			raw := &kgo.Record{Topic: testTopic, Value: []byte{0, 0, 0, 0, 7, 1}, Timestamp: time.UnixMilli(9)}

@@ -100,7 +100,10 @@ func newMaker(seed uint64) *maker {
 		m.steady, m.schemas = true, false
 	}
 	if m.schemas {
-		r.SchemaID = framed
+		r.SchemaID = func(r *kgo.Record) (string, bool) {
+			id, ok := framed(r.Value)
+			return fmt.Sprint(id), ok
+		}
 	}
 	return m
 }
@@ -279,7 +282,7 @@ func (m *maker) step(r *kgo.Record) {
 	default:
 		why := emit.Lateness{Verdict: v, Time: t, Watermark: w, Epoch: epoch, AtMs: 1234}
 		if id, ok := framed(r.Value); v == reorder.InvalidTime && m.schemas && ok {
-			why.Schema, why.SchemaID = emit.KnownSchema, id
+			why.Schema, why.SchemaID = emit.KnownSchema, fmt.Sprint(id)
 			if outside {
 				why.Schema = emit.UnknownSchema
 			}

@@ -37,7 +37,7 @@ var ErrNoIdentity = errors.New("records without a source offset")
 type Topic struct {
 	Source, Ordered, Late string
 	EventTime             func(*kgo.Record) (watermark.Time, error) // called concurrently
-	SchemaID              func(value []byte) (id uint32, ok bool)   // see Rules
+	SchemaID              func(*kgo.Record) (id string, ok bool)    // see Rules
 	Fingerprint           [4]byte                                   // of EventTime, as in the commits
 }
 

@@ -37,7 +37,7 @@ const SchemaPatience = 250 * time.Millisecond
 // Wanted is the schema that a partition waits for before the record at an offset: for an
 // answer from the registry or, if the schema is Lost, for it to be registered again.
 type Wanted struct {
-	ID     uint32
+	ID     timestamp.SchemaID
 	Lost   bool
 	Offset int64
 	Why    error
@@ -86,14 +86,14 @@ func (p *Partition) rememberUnknown() Kind {
 	schema, _ := errors.AsType[*timestamp.SchemaError](j.invalid)
 	if _, replaying := p.State.Replaying(); replaying {
 		return p.suspend(&Wanted{
-			ID: schema.ID, Lost: true, Offset: offset, Why: fmt.Errorf("%w %d", errLostSchema, schema.ID),
+			ID: schema.ID, Lost: true, Offset: offset, Why: fmt.Errorf("%w %s", errLostSchema, schema.ID),
 			Hint: "register it again under its id (mode IMPORT), or point TIDEMARK_SCHEMA_REGISTRY to a registry that has it; no record is lost meanwhile",
 		})
 	}
 	if !p.State.Settles(offset) {
 		p.line.Reporter.Throttle(fmt.Sprint(p.Topic, p.Partition), slog.LevelWarn, fault.None,
 			"too many held records have schemas that the registry does not have; releasing some early",
-			"topic", p.Topic, "partition", p.Partition, "offset", offset, "schema", schema.ID, "hint", "register the schema, or stop the producer that uses it")
+			"topic", p.Topic, "partition", p.Partition, "offset", offset, "schema", schema.ID.String(), "hint", "register the schema, or stop the producer that uses it")
 		p.State.MakeRoom()
 		p.releasing = true
 		return Done
@@ -106,19 +106,19 @@ func (p *Partition) rememberUnknown() Kind {
 var errLostSchema = fault.NewError(fault.Broker, "the record needs its schema again, but the schema registry no longer has schema")
 
 // schemaOf returns what a late record says of its schema.
-func schemaOf(invalid error) (emit.Schema, uint32) {
+func schemaOf(invalid error) (emit.Schema, string) {
 	schema, ok := errors.AsType[*timestamp.SchemaError](invalid)
 	switch {
 	case !ok:
-		return emit.NoSchema, 0
+		return emit.NoSchema, ""
 	case schema.Unknown():
-		return emit.UnknownSchema, schema.ID
+		return emit.UnknownSchema, schema.ID.String()
 	}
-	return emit.KnownSchema, schema.ID
+	return emit.KnownSchema, schema.ID.String()
 }
 
 // awaitSchema waits for a schema for SchemaPatience, then asks to suspend the partition.
-func (p *Partition) awaitSchema(ctx context.Context, offset int64, id uint32) Kind {
+func (p *Partition) awaitSchema(ctx context.Context, offset int64, id timestamp.SchemaID) Kind {
 	wait, cancel := context.WithTimeout(ctx, SchemaPatience)
 	why := p.line.Schemas.Wait(wait, id)
 	cancel()

@@ -33,7 +33,7 @@ func (r *Registry) EventTimes(ctx context.Context, e *timestamp.Extractor, patie
 }
 
 // answer waits for the registry's answer about a schema, through failures, for patience.
-func (r *Registry) answer(ctx context.Context, id uint32, patience time.Duration) error {
+func (r *Registry) answer(ctx context.Context, id timestamp.SchemaID, patience time.Duration) error {
 	q := r.ask(id)
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
@@ -47,5 +47,5 @@ func (r *Registry) answer(ctx context.Context, id uint32, patience time.Duration
 	if told := q.fault.Load(); told != nil {
 		return *told
 	}
-	return fmt.Errorf("ask for schema %d: %w", id, errDown)
+	return fmt.Errorf("ask for schema %s: %w", id, errDown)
 }

@@ -31,8 +31,8 @@ func (e *unusableError) Error() string { return e.why }
 var errTooMuch = errors.New("the schema registry's answer is too large")
 
 // fetch asks for a schema and all that it refers to.
-func fetch(ctx context.Context, cl *sr.Client, id uint32) (timestamp.Schema, error) {
-	s, err := cl.SchemaByID(ctx, int(id))
+func fetch(ctx context.Context, cl *sr.Client, id timestamp.SchemaID) (timestamp.Schema, error) {
+	s, err := byID(ctx, cl, id)
 	if err != nil {
 		return timestamp.Schema{}, explain(id, "", err)
 	}
@@ -43,9 +43,17 @@ func fetch(ctx context.Context, cl *sr.Client, id uint32) (timestamp.Schema, err
 	return timestamp.Schema{Type: s.Type.String(), Text: s.Schema, References: f.all}, err
 }
 
+func byID(ctx context.Context, cl *sr.Client, id timestamp.SchemaID) (sr.Schema, error) {
+	if id.Kind == timestamp.ByGUID {
+		s, err := cl.SchemaByGUID(ctx, id.String())
+		return s.Schema, err
+	}
+	return cl.SchemaByID(ctx, int(id.Number))
+}
+
 type fetching struct {
 	cl   *sr.Client
-	id   uint32
+	id   timestamp.SchemaID
 	seen map[string]bool // by name
 	left int             // bytes
 	all  []timestamp.Reference
@@ -104,8 +112,8 @@ func (e *RefusedError) Denied() bool {
 // explain turns an error of the client into one of three: there is no such schema, the
 // schema cannot be used, or there was no answer. reference names the reference that was
 // asked for, if it was one.
-func explain(id uint32, reference string, err error) error {
-	doing := fmt.Sprintf("ask for schema %d%s", id, reference)
+func explain(id timestamp.SchemaID, reference string, err error) error {
+	doing := fmt.Sprintf("ask for schema %s%s", id, reference)
 	answer, answered := errors.AsType[*sr.ResponseError](err)
 	switch {
 	case errors.Is(err, errTooMuch):
@@ -116,6 +124,9 @@ func explain(id uint32, reference string, err error) error {
 		return fmt.Errorf("%w%s: error %d", timestamp.ErrUnknownSchema, reference, answer.ErrorCode)
 	case answer.StatusCode == http.StatusNotFound:
 		// A schema registry has error codes for this. Something else answered.
+		if id.Kind == timestamp.ByGUID {
+			return fmt.Errorf("%s: %w", doing, &RefusedError{answer.StatusCode, "it knows no GUIDs of schemas; a newer registry does, or check the URL in TIDEMARK_SCHEMA_REGISTRY"})
+		}
 		return fmt.Errorf("%s: %w", doing, &RefusedError{answer.StatusCode, "schema registries do not answer like this; check the URL in TIDEMARK_SCHEMA_REGISTRY"})
 	}
 	said := "no reason given"

@@ -66,18 +66,18 @@ type Registry struct {
 	end     context.CancelFunc
 	asking  sync.WaitGroup
 
-	known  *lru.Cache[uint32, *answer]
+	known  *lru.Cache[timestamp.SchemaID, *answer]
 	latest atomic.Pointer[answer] // usually the one that is needed next
 	down   atomic.Bool            // the last request failed on all servers
 
 	mu        sync.Mutex
-	questions map[uint32]*question
+	questions map[timestamp.SchemaID]*question
 	answered  func()
 }
 
 // answer is what the registry answered about an id.
 type answer struct {
-	id      uint32
+	id      timestamp.SchemaID
 	readers *timestamp.Readers
 	err     error // there is no such schema
 	until   time.Time
@@ -101,7 +101,7 @@ func New(o Options) (*Registry, error) {
 		transport = t
 	}
 	web := &http.Client{Timeout: answerTime, Transport: bounded{transport}, CheckRedirect: keepTLS}
-	r := &Registry{opts: o, questions: map[uint32]*question{}, answered: func() {}}
+	r := &Registry{opts: o, questions: map[timestamp.SchemaID]*question{}, answered: func() {}}
 	for _, url := range o.URLs {
 		opts := append([]sr.ClientOpt{sr.URLs(url), sr.HTTPClient(web), sr.UserAgent("tidemark")}, o.Auth...)
 		cl, err := sr.NewClient(opts...)
@@ -110,7 +110,7 @@ func New(o Options) (*Registry, error) {
 		}
 		r.clients = append(r.clients, cl)
 	}
-	known, err := lru.New[uint32, *answer](remembered)
+	known, err := lru.New[timestamp.SchemaID, *answer](remembered)
 	if err != nil {
 		panic(err) // the size is positive
 	}
@@ -147,7 +147,7 @@ func (r *Registry) Notify(fn func()) {
 }
 
 // Readers implements timestamp.Schemas.
-func (r *Registry) Readers(id uint32) (*timestamp.Readers, error) {
+func (r *Registry) Readers(id timestamp.SchemaID) (*timestamp.Readers, error) {
 	if a := r.latest.Load(); a != nil && a.id == id {
 		return a.readers, nil
 	}
@@ -159,7 +159,7 @@ func (r *Registry) Readers(id uint32) (*timestamp.Readers, error) {
 }
 
 // recall returns what is known about an id, nil for nothing.
-func (r *Registry) recall(id uint32) *answer {
+func (r *Registry) recall(id timestamp.SchemaID) *answer {
 	a, ok := r.known.Get(id)
 	switch {
 	case !ok:
@@ -175,7 +175,7 @@ func (r *Registry) recall(id uint32) *answer {
 
 // Known reports whether Readers would have an answer. If not, it asks the registry, even if
 // the answer was known once: it may have been evicted.
-func (r *Registry) Known(id uint32) bool {
+func (r *Registry) Known(id timestamp.SchemaID) bool {
 	if r.recall(id) != nil {
 		return true
 	}
@@ -185,7 +185,7 @@ func (r *Registry) Known(id uint32) bool {
 
 // Has reports whether the registry is known to have a schema. If not, it asks again, at most
 // every unknownFor.
-func (r *Registry) Has(id uint32) bool {
+func (r *Registry) Has(id timestamp.SchemaID) bool {
 	a := r.recall(id)
 	if a == nil {
 		r.ask(id)
@@ -195,7 +195,7 @@ func (r *Registry) Has(id uint32) bool {
 
 // Wait waits for a schema that Readers has asked for. It gives up when ctx is done, and at
 // once while the registry does not answer; the error says why, if that is known.
-func (r *Registry) Wait(ctx context.Context, id uint32) error {
+func (r *Registry) Wait(ctx context.Context, id timestamp.SchemaID) error {
 	if r.recall(id) != nil {
 		return nil
 	}
@@ -208,7 +208,7 @@ func (r *Registry) Wait(ctx context.Context, id uint32) error {
 		case <-ctx.Done():
 		}
 	}
-	fault := fmt.Errorf("ask for schema %d: %w", id, cmp.Or(context.Cause(ctx), errDown))
+	fault := fmt.Errorf("ask for schema %s: %w", id, cmp.Or(context.Cause(ctx), errDown))
 	if told := q.fault.Load(); told != nil {
 		fault = *told
 	}
@@ -218,7 +218,7 @@ func (r *Registry) Wait(ctx context.Context, id uint32) error {
 var errDown = errors.New("the schema registry does not answer")
 
 // ask asks for a schema, unless that is under way already.
-func (r *Registry) ask(id uint32) *question {
+func (r *Registry) ask(id timestamp.SchemaID) *question {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	q := r.questions[id]
@@ -230,7 +230,7 @@ func (r *Registry) ask(id uint32) *question {
 	return q
 }
 
-func (r *Registry) untilAnswered(id uint32, q *question) {
+func (r *Registry) untilAnswered(id timestamp.SchemaID, q *question) {
 	pause := firstPause
 	for try := 0; ; try++ {
 		a, err := r.try(id, r.clients[try%len(r.clients)])
@@ -270,7 +270,7 @@ func (r *Registry) learn(a *answer, q *question) {
 }
 
 // try asks one server once. An error means that there is no answer.
-func (r *Registry) try(id uint32, cl *sr.Client) (*answer, error) {
+func (r *Registry) try(id timestamp.SchemaID, cl *sr.Client) (*answer, error) {
 	s, err := fetch(r.life, cl, id)
 	a := &answer{id: id}
 	switch unusable, bad := errors.AsType[*unusableError](err); {

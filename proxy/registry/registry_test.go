@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"crypto/tls"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -86,10 +87,14 @@ func inBubble(t *testing.T, spec string, test func(*testing.T, *fake, *Registry,
 // is to it.
 func extract(r *Registry, spec string, id int, body ...byte) (int64, error) {
 	e, _ := timestamp.Parse(spec)
-	e = e.With(r)
 	value, _ := new(sr.ConfluentHeader).AppendEncode(nil, id, nil)
+	return await(r, e, &kgo.Record{Value: append(value, body...)})
+}
+
+func await(r *Registry, e *timestamp.Extractor, rec *kgo.Record) (int64, error) {
+	e = e.With(r)
 	for {
-		t, err := e.Extract(&kgo.Record{Value: append(value, body...)})
+		t, err := e.Extract(rec)
 		var pending *timestamp.Pending
 		if !errors.As(err, &pending) {
 			return int64(t), err
@@ -99,6 +104,8 @@ func extract(r *Registry, spec string, id int, body ...byte) (int64, error) {
 		}
 	}
 }
+
+func numbered(id int) timestamp.SchemaID { return timestamp.SchemaID{Number: uint64(id)} }
 
 const long = `{"type":"record","name":"r","fields":[{"name":"ts","type":"long"}]}`
 
@@ -116,11 +123,46 @@ func TestSchemaIsAskedForOnce(t *testing.T) {
 			}
 		}
 		synctest.Wait() // whoever waits is told first
-		if f.asked.Load() != 1 || woken.Load() != 1 || !r.Known(uint32(id)) {
+		if f.asked.Load() != 1 || woken.Load() != 1 || !r.Known(numbered(id)) {
 			t.Errorf("asked %d times, woken %d times", f.asked.Load(), woken.Load())
 		}
-		if n := testing.AllocsPerRun(100, func() { _, _ = r.Readers(uint32(id)) }); n != 0 {
+		if n := testing.AllocsPerRun(100, func() { _, _ = r.Readers(numbered(id)) }); n != 0 {
 			t.Errorf("%v allocations", n)
+		}
+	})
+}
+
+// A schema by its GUID, which newer serializers put into a header.
+func TestSchemaByGUID(t *testing.T) {
+	inBubble(t, "avro:ts", func(t *testing.T, f *fake, r *Registry, told *trouble) {
+		id, _, err := f.RegisterSchema("x", sr.Schema{Schema: long})
+		if err != nil {
+			t.Fatal(err)
+		}
+		registered, ok := f.GetSchema("x", 1)
+		if !ok {
+			t.Fatal(id)
+		}
+		guid, err := hex.DecodeString(strings.ReplaceAll(registered.GUID, "-", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		read := func(guid []byte) (int64, error) {
+			e, _ := timestamp.Parse("avro:ts")
+			return await(r, e, &kgo.Record{Value: []byte{10}, Headers: []kgo.RecordHeader{{Key: "__value_schema_id", Value: append([]byte{1}, guid...)}}})
+		}
+		for range 3 {
+			if got, err := read(guid); err != nil || got != 5e6 || f.asked.Load() != 1 {
+				t.Error(got, err, f.asked.Load())
+			}
+		}
+		if _, err := read(make([]byte, 16)); !errors.Is(err, timestamp.ErrUnknownSchema) || !strings.Contains(err.Error(), "schema 00000000-0000-0000-0000-000000000000: the schema registry has no such schema") {
+			t.Error(err)
+		}
+		// A registry that is too old for it has no word for a path that it does not know.
+		f.fails(answers(404, `{"error_code":404,"message":"HTTP 404 Not Found"}`))
+		if _, err := read([]byte("0123456789abcdef")); errors.Is(err, timestamp.ErrInvalid) || !strings.Contains(err.Error(), "it knows no GUIDs of schemas; a newer registry does") {
+			t.Error(err)
 		}
 	})
 }
@@ -139,11 +181,11 @@ func TestUnknownSchema(t *testing.T) {
 		if _, err := extract(r, "avro:ts", 1<<31); errors.Is(err, timestamp.ErrUnknownSchema) || !errors.Is(err, timestamp.ErrInvalid) || f.asked.Load() != 1 {
 			t.Errorf("an id that cannot be: %v", err)
 		}
-		if r.Has(7) || f.asked.Load() != 1 {
+		if r.Has(numbered(7)) || f.asked.Load() != 1 {
 			t.Error("has what it does not have, or is asked for it again too soon")
 		}
 		f.SeedSchema("x", 1, 7, sr.Schema{Schema: long})
-		if !r.Known(7) {
+		if !r.Known(numbered(7)) {
 			t.Error("its absence is not known")
 		}
 		time.Sleep(unknownFor - time.Millisecond)
@@ -151,11 +193,11 @@ func TestUnknownSchema(t *testing.T) {
 			t.Error("asked again too soon")
 		}
 		time.Sleep(2 * time.Millisecond)
-		if r.Known(7) { // forgotten, but asked for
+		if r.Known(numbered(7)) { // forgotten, but asked for
 			t.Error("its absence is still known")
 		}
 		synctest.Wait()
-		if !r.Has(7) {
+		if !r.Has(numbered(7)) {
 			t.Error("it was not asked for again")
 		}
 		if got, err := extract(r, "avro:ts", 7, 10); err != nil || got != 5e6 {
@@ -235,14 +277,14 @@ func TestSilence(t *testing.T) {
 			<-req.Context().Done()
 			return nil, req.Context().Err()
 		})
-		_, _ = r.Readers(1)
+		_, _ = r.Readers(numbered(1))
 		ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
 		defer cancel()
 		began := time.Now()
-		if err := r.Wait(ctx, 1); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != 300*time.Millisecond {
+		if err := r.Wait(ctx, numbered(1)); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != 300*time.Millisecond {
 			t.Errorf("after %v: %v", time.Since(began), err)
 		}
-		if err := r.Wait(context.Background(), 1); err == nil || time.Since(began) > 2*answerTime {
+		if err := r.Wait(context.Background(), numbered(1)); err == nil || time.Since(began) > 2*answerTime {
 			t.Errorf("after %v: %v", time.Since(began), err)
 		}
 	})

@@ -9,8 +9,8 @@ import (
 // avroReader reads one field. Nothing in it recurses deeper than the path.
 type avroReader struct{ way *avroStep }
 
-func (a avroReader) read(value []byte) (t watermark.Time, present bool, why string) {
-	c := avroCursor{rest: value}
+func (a avroReader) read(in frame) (t watermark.Time, present bool, why string) {
+	c := avroCursor{rest: in.value}
 	return c.follow(a.way)
 }
 

@@ -201,7 +201,7 @@ func TestAvroTwin(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, present, why := way.read(value)
+		got, present, why := way.read(frame{value: value})
 		if why != "" || present != (want != "absent") || present && fmt.Sprint(got.Millis()) != want {
 			t.Fatalf("%s\n%x: %d %v %s, want %s", text, value, got.Millis(), present, why, want)
 		}
@@ -223,7 +223,7 @@ func FuzzAvro(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, value []byte) {
-		got, present, why := way.read(value)
+		got, present, why := way.read(frame{value: value})
 		if why != "" && got != watermark.None {
 			t.Fatalf("%d beside %s", got, why)
 		}
@@ -262,7 +262,7 @@ func FuzzAvroSchema(f *testing.F) {
 			}
 		}
 		for _, way := range e.Compile(avroSchema(schema)).of {
-			way.read(value)
+			way.read(frame{value: value})
 		}
 	})
 }

@@ -55,7 +55,7 @@ func TestNoPayloadInErrors(t *testing.T) {
 						continue // JSON has no int64-be
 					}
 					schemas.sources = e
-					_, err = e.With(schemas).Extract(&kgo.Record{Key: []byte(canary), Value: value, Headers: []kgo.RecordHeader{{Key: "ts", Value: []byte(canary)}, {Key: idHeader, Value: []byte(canary)}}})
+					_, err = e.With(schemas).Extract(&kgo.Record{Key: []byte(canary), Value: value, Headers: []kgo.RecordHeader{{Key: "ts", Value: []byte(canary)}, {Key: guidHeader, Value: []byte(canary)}}})
 					if err == nil {
 						continue
 					}

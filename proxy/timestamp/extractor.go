@@ -31,7 +31,8 @@ const schemaVersion = "2"
 // Extractor reads event times from an ordered list of sources. It is
 // immutable, and safe for use by several goroutines.
 type Extractor struct {
-	sources []source
+	sources  []source
+	registry RegistryKind
 }
 
 // source is one place to look.
@@ -97,7 +98,7 @@ func (e *Extractor) Earlier() [][4]byte {
 func (e *Extractor) Fingerprint() [4]byte {
 	means := e.meaning()
 	if e.NeedsSchemas() {
-		means += " schemas " + schemaVersion
+		means += " schemas " + schemaVersion + registryNames[e.registry]
 	}
 	for _, s := range e.sources {
 		if z, local := formatOf(s).zone(); local {

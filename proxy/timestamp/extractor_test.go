@@ -291,6 +291,15 @@ func TestFingerprint(t *testing.T) {
 		}
 		seen[f] = spec
 	}
+	for k := Confluent + 1; k <= ApicurioContent; k++ {
+		f := mustParse(t, "avro:x").Asking(k).Fingerprint()
+		if other, ok := seen[f]; ok {
+			t.Errorf("kind %d and %q have the same fingerprint", k, other)
+		}
+		if seen[f] = fmt.Sprint(k); mustParse(t, "header:x").Asking(k).Fingerprint() != mustParse(t, "header:x").Fingerprint() {
+			t.Error("a registry that is not asked changed the fingerprint")
+		}
+	}
 	if mustParse(t, "header:x").Fingerprint() != mustParse(t, " header:x:unix-ms").Fingerprint() {
 		t.Error("another spelling changed the fingerprint")
 	}

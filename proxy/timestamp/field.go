@@ -1,10 +1,8 @@
 package timestamp
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -13,8 +11,8 @@ import (
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
-// A value in Avro or Protobuf begins with the id of the schema that it was
-// written with; a registry has the schemas. They are compiled, once, into readers:
+// A value in Avro or Protobuf names the schema that it was written with (frame.go); a
+// registry has the schemas. They are compiled, once, into readers:
 // ways through a value to the one field that is wanted.
 
 // family is a kind of schema, by the name of its source.
@@ -43,7 +41,7 @@ type Schemas interface {
 	// Readers returns what Compile has made of the schema with an id. It never
 	// waits: the error is a *Pending while the schema is being asked for, and
 	// wraps ErrUnknownSchema where the registry says that there is none.
-	Readers(id uint32) (*Readers, error)
+	Readers(id SchemaID) (*Readers, error)
 }
 
 // ErrUnknownSchema says that the schema registry knows no schema with the id that
@@ -55,7 +53,7 @@ var ErrUnknownSchema = errors.New("the schema registry has no such schema")
 // does not have the schema, and then ErrUnknownSchema is wrapped, or schema and value
 // cannot be used.
 type SchemaError struct {
-	ID  uint32
+	ID  SchemaID
 	err error
 }
 
@@ -69,10 +67,10 @@ func (e *SchemaError) Unknown() bool { return errors.Is(e.err, ErrUnknownSchema)
 
 // Pending says that a record cannot be judged before its schema is known.
 type Pending struct {
-	ID uint32
+	ID SchemaID
 }
 
-func (p *Pending) Error() string { return fmt.Sprintf("schema %d is not known yet", p.ID) }
+func (p *Pending) Error() string { return fmt.Sprintf("schema %s is not known yet", p.ID) }
 
 // Readers are the ways to the fields of one schema, one for each of the
 // extractor's sources that need schemas.
@@ -80,27 +78,28 @@ type Readers struct {
 	of []reader // nil: the schema is not of the source's family
 }
 
-// reader finds the event time in a value, which follows the schema's id. Why says
-// what is wrong with a field that is present.
+// reader finds the event time in a value. Why says what is wrong with a field that is
+// present.
 type reader interface {
-	read(value []byte) (t watermark.Time, present bool, why string)
+	read(in frame) (t watermark.Time, present bool, why string)
 }
 
 // broken is the reader of a schema that cannot be read with.
 type broken struct{ why string }
 
-func (b broken) read([]byte) (watermark.Time, bool, string) { return watermark.None, true, b.why }
+func (b broken) read(frame) (watermark.Time, bool, string) { return watermark.None, true, b.why }
 
 // field is a field of a value with a schema. Absent is a field that the schema does
 // not have or that is null or not set in the value; all fields of a tombstone; and
 // those of a value with a schema of another family.
 type field struct {
-	family  family
-	path    string
-	names   []string
-	format  format
-	index   int // among those that need schemas
-	schemas Schemas
+	family   family
+	path     string
+	names    []string
+	format   format
+	index    int // among those that need schemas
+	schemas  Schemas
+	registry RegistryKind
 }
 
 func parseField(text string, fam family, path string, f format) (source, error) {
@@ -129,14 +128,14 @@ func (f *field) time(r *kgo.Record) (t watermark.Time, present bool, err error) 
 	if r.Value == nil {
 		return watermark.None, false, nil
 	}
-	id, ok := SchemaID(r.Value)
-	if !ok {
-		return watermark.None, true, f.noSchema(r)
+	in, why := f.registry.frameOf(r)
+	if why != "" {
+		return watermark.None, true, f.noSchema(r, why)
 	}
-	readers, err := f.schemas.Readers(id)
+	readers, err := f.schemas.Readers(in.id)
 	switch {
 	case errors.Is(err, ErrUnknownSchema):
-		return watermark.None, true, &SchemaError{id, fmt.Errorf("%w: schema %d: %w (looked for %s)", ErrInvalid, id, err, f.place())}
+		return watermark.None, true, &SchemaError{in.id, fmt.Errorf("%w: schema %s: %w (looked for %s)", ErrInvalid, in.id, err, f.place())}
 	case err != nil:
 		return watermark.None, true, err
 	}
@@ -144,32 +143,25 @@ func (f *field) time(r *kgo.Record) (t watermark.Time, present bool, err error) 
 	if way == nil {
 		return watermark.None, false, nil
 	}
-	t, present, why := way.read(r.Value[schemaHeader:])
+	t, present, why = way.read(in)
 	if why == "" {
 		return t, present, nil
 	}
-	return watermark.None, true, &SchemaError{id, fmt.Errorf("%w: schema %d: %s %s", ErrInvalid, id, f.place(), why)}
+	return watermark.None, true, &SchemaError{in.id, fmt.Errorf("%w: schema %s: %s %s", ErrInvalid, in.id, f.place(), why)}
 }
 
-// SchemaID returns the id of the schema that a value begins with: a 0 and four
-// bytes. Ids are positive where they are given out, in a registry's Java.
-func SchemaID(value []byte) (id uint32, ok bool) {
-	if len(value) < schemaHeader || value[0] != 0 {
-		return 0, false
+// SchemaOf returns the id of the schema that a value was written with, where a source
+// would ask for it.
+func (e *Extractor) SchemaOf(r *kgo.Record) (id SchemaID, ok bool) {
+	if r.Value == nil {
+		return SchemaID{}, false
 	}
-	id = binary.BigEndian.Uint32(value[1:])
-	return id, id <= math.MaxInt32
+	f, why := e.registry.frameOf(r)
+	return f.id, why == ""
 }
 
-// idHeader is the header in which newer serializers can put the schema's id.
-const idHeader = "__value_schema_id"
-
-func (f *field) noSchema(r *kgo.Record) error {
-	why := fmt.Sprintf("the value (%s) does not begin with the id of a schema (a 0 and four bytes)", emit.KindOf(r.Value))
-	if lastHeader(r.Headers, idHeader) != nil {
-		why = "the schema's id is in the header " + idHeader + ", where it is not looked for: have the producers put it before the value"
-	}
-	return fmt.Errorf("%w: %s (looked for %s)", ErrInvalid, why, f.place())
+func (f *field) noSchema(r *kgo.Record, why string) error {
+	return fmt.Errorf("%w: the value (%s) %s (looked for %s)", ErrInvalid, emit.KindOf(r.Value), why, f.place())
 }
 
 // NeedsSchemas reports whether there are sources that cannot do without a schema
@@ -189,18 +181,24 @@ func (e *Extractor) fields() (all []*field) {
 // With returns an extractor that gets its schemas from there. Without it, a source
 // that needs them must not be asked.
 func (e *Extractor) With(schemas Schemas) *Extractor {
-	bound := &Extractor{}
+	bound := &Extractor{registry: e.registry}
 	n := 0
 	for _, s := range e.sources {
 		if f, ok := s.(*field); ok {
 			with := *f
-			with.schemas, with.index = schemas, n
+			with.schemas, with.index, with.registry = schemas, n, e.registry
 			s = &with
 			n++
 		}
 		bound.sources = append(bound.sources, s)
 	}
 	return bound
+}
+
+// Asking returns an extractor for values of the serializers of a kind of registry. By
+// another kind, the same bytes are another schema's, or none's.
+func (e *Extractor) Asking(kind RegistryKind) *Extractor {
+	return &Extractor{sources: e.sources, registry: kind}
 }
 
 // Bounds of a schema. Beyond them it counts as one that cannot be read with.

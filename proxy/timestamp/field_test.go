@@ -16,21 +16,21 @@ import (
 // shelf is a registry without a network: ids are places in it.
 type shelf struct {
 	e    *Extractor
-	made map[uint32]*Readers
+	made map[SchemaID]*Readers
 }
 
 func onShelf(t testing.TB, spec string, schemas ...Schema) *Extractor {
 	t.Helper()
 	e := mustParse(t, spec)
-	s := &shelf{e, map[uint32]*Readers{}}
+	s := &shelf{e, map[SchemaID]*Readers{}}
 	for i, schema := range schemas {
-		s.made[uint32(i+1)] = e.Compile(schema)
+		s.made[SchemaID{Number: uint64(i + 1)}] = e.Compile(schema)
 	}
 	return e.With(s)
 }
 
-func (s *shelf) Readers(id uint32) (*Readers, error) {
-	if id == 99 {
+func (s *shelf) Readers(id SchemaID) (*Readers, error) {
+	if id.Number == 99 {
 		return nil, &Pending{ID: id}
 	}
 	if made := s.made[id]; made != nil {
@@ -91,16 +91,102 @@ func TestWireFormat(t *testing.T) {
 	expect(t, e, framed(3, []int{0}, nil), "absent")
 	expect(t, e, framed(4, nil, value), "schema 4: the schema registry has no such schema (looked for avro:ts)")
 	expect(t, e, record(99), "absent") // a tombstone
-	for _, bare := range []string{"", "x", "\x00\x00\x00\x01", "\x01\x00\x00\x00\x01\x0a", `{"ts":5}`} {
-		r := record(99, idHeader+"s", "x")
-		r.Value = []byte(bare)
-		expect(t, e, r, "does not begin with the id of a schema (a 0 and four bytes) (looked for avro:ts)")
-		r.Headers[0].Key = idHeader
-		expect(t, e, r, "the schema's id is in the header __value_schema_id")
-	}
 	var pending *Pending
-	if _, err := e.Extract(framed(99, nil, value)); !errors.As(err, &pending) || pending.ID != 99 || errors.Is(err, ErrInvalid) {
+	if _, err := e.Extract(framed(99, nil, value)); !errors.As(err, &pending) || pending.ID.Number != 99 || errors.Is(err, ErrInvalid) {
 		t.Errorf("%v", err)
+	}
+}
+
+const guid = "\x01\x24\xa9\xf6\x1a\x00\x01\x40\x02\x80\x03\x00\x00\x00\x00\x00\x07"
+
+// Values are read by the schema that their serializer names, wherever it does. What cannot
+// be read is named for what it is, and no registry is asked.
+func TestFrames(t *testing.T) {
+	byGUID := SchemaID{Kind: ByGUID, GUID: [16]byte([]byte(guid[1:]))}
+	numbered, global, content := SchemaID{Number: 7}, SchemaID{Kind: ByGlobalID, Number: 7}, SchemaID{Kind: ByContentID, Number: 7}
+	const eight, four = "\x00\x00\x00\x00\x00\x00\x00\x00\x07", "\x00\x00\x00\x00\x07"
+	type of map[RegistryKind]SchemaID
+	everywhere := func(id SchemaID) of {
+		return of{Confluent: id, ApicurioCompat: id, ApicurioGlobal: id, ApicurioContent: id}
+	}
+	for name, tt := range map[string]struct {
+		record     *kgo.Record
+		ids        of
+		rest, why  string // why: what is wrong with it elsewhere
+		registered bool
+	}{
+		"Confluent":                           {record: record(1), ids: of{Confluent: numbered, ApicurioCompat: numbered, ApicurioGlobal: global, ApicurioContent: content}, rest: four},
+		"a GUID in a header":                  {record: record(1, guidHeader, guid), ids: everywhere(byGUID)},
+		"an id in a header":                   {record: record(1, guidHeader, four), ids: everywhere(numbered)},
+		"a GUID of the key":                   {record: record(1, "__key_schema_id", guid), why: "does not begin with the id of a schema (a 0 and four bytes)"},
+		"a header of somebody else's":         {record: record(1, guidHeader, "7"), why: "does not begin with the id of a schema (a 0 and four bytes)"},
+		"Apicurio":                            {record: record(1), ids: of{ApicurioCompat: global, ApicurioGlobal: global, ApicurioContent: content}, rest: eight, why: "begins with an id of 8 bytes, as Apicurio's serializers write it: point TIDEMARK_SCHEMA_REGISTRY to Apicurio's API"},
+		"Apicurio's global id in a header":    {record: record(1, globalHeader, eight[1:]), ids: of{ApicurioCompat: global, ApicurioGlobal: global, ApicurioContent: global}, why: "header apicurio.value.globalId, which is Apicurio's"},
+		"Apicurio's content id in a header":   {record: record(1, contentHeader, eight[1:], encodingHeader, "BINARY"), ids: of{ApicurioCompat: content, ApicurioGlobal: content, ApicurioContent: content}, why: "header apicurio.value.contentId, which is Apicurio's"},
+		"Apicurio's id, wrong in a header":    {record: record(1, contentHeader, eight), why: "does not begin with the id of a schema"},
+		"AWS Glue":                            {record: record(1), rest: "\x03\x00" + guid[1:], why: "is framed for AWS Glue Schema Registry, which Tidemark does not read"},
+		"AWS Glue, compressed":                {record: record(1), rest: "\x03\x05" + guid[1:], why: "is framed for AWS Glue Schema Registry"},
+		"three bytes of its kind":             {record: record(1), rest: "\x03\x00\x00", why: "does not begin with the id"},
+		"zeros":                               {record: record(1), rest: "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x05", why: "begins with the id 0, which no schema registry gives out"},
+		"zeros of an id of 8 bytes too large": {record: record(1), rest: "\x00\x00\x00\x00\x00\x80\x00\x00\x00\x05", why: "begins with the id 0"},
+		"a negative id":                       {record: record(1), rest: "\x00\xff\xff\xff\xff", why: "does not begin with the id"},
+		"too short":                           {record: record(1), rest: "\x00\x00\x00\x01", why: "does not begin with the id"},
+		"JSON":                                {record: record(1), rest: `{"ts":5}`, why: "looks like JSON without a schema, which the source json reads"},
+		"an Avro file":                        {record: record(1), rest: "Obj\x01\x04", why: "is an Avro file with its own schema"},
+		"one object in Avro":                  {record: record(1), rest: "\xc3\x0112345678", why: "is in Avro's single-object encoding"},
+		"text":                                {record: record(1), rest: "anna@example.org", why: "does not begin with the id"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := tt.record
+			r.Value = []byte(tt.rest)
+			if tt.rest == "" || len(tt.ids) > 0 {
+				r.Value = append(r.Value, "canary"...)
+			}
+			for k := range RegistryKind(4) {
+				id, can := tt.ids[k]
+				e := mustParse(t, "avro:ts").Asking(k)
+				if got, ok := e.SchemaOf(r); ok != can || ok && got != id {
+					t.Errorf("%d: %v, %v, want %v, %v", k, got, ok, id, can)
+				}
+				if can {
+					if f, _ := k.frameOf(r); string(f.value) != "canary" {
+						t.Errorf("%d: its value is %q", k, f.value)
+					}
+					continue
+				}
+				var schema *SchemaError
+				_, err := e.With(nil).Extract(r) // which would panic if it were asked
+				if !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), tt.why) || errors.As(err, &schema) ||
+					strings.Contains(err.Error(), "canary") || strings.Contains(err.Error(), "anna") {
+					t.Errorf("%d: %v", k, err)
+				}
+			}
+		})
+	}
+	r := record(1, guidHeader, guid)
+	if _, ok := mustParse(t, "avro:ts").SchemaOf(r); ok { // a tombstone
+		t.Error("a tombstone has a schema")
+	}
+	for id, want := range map[SchemaID]string{numbered: "7", byGUID: "24a9f61a-0001-4002-8003-000000000007", global: "globalId 7", content: "contentId 7"} {
+		if id.String() != want {
+			t.Errorf("%s, want %s", id, want)
+		}
+	}
+}
+
+// In Protobuf, the place of the message is where the id is.
+func TestPlaceInHeader(t *testing.T) {
+	e := onShelf(t, "protobuf:ts,timestamp", protoSchema("message A { int64 ts = 1; } message B { int64 ts = 2; }"))
+	for head, want := range map[string]string{
+		"\x00\x00\x00\x00\x01\x00":     "5000000",
+		"\x00\x00\x00\x00\x01\x02\x00": "5000000",
+		"\x00\x00\x00\x00\x01\x02\x02": "6000000",
+		"\x00\x00\x00\x00\x01\x02\x04": "is in a message that the schema does not have",
+		"\x00\x00\x00\x00\x01":         "does not say correctly which message",
+	} {
+		r := record(99, guidHeader, head)
+		r.Value = []byte{1 << 3, 5, 2 << 3, 6}
+		expect(t, e, r, want)
 	}
 }
 

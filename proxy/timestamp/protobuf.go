@@ -163,8 +163,8 @@ func protoWay(l *protoLayout, m *protoType, path []string, f format) *protoStep 
 // protoReader reads one field. Nothing in it recurses deeper than the path.
 type protoReader []*protoMessage
 
-func (p protoReader) read(value []byte) (t watermark.Time, present bool, why string) {
-	way, message, why := p.find(value)
+func (p protoReader) read(in frame) (t watermark.Time, present bool, why string) {
+	way, message, why := p.find(in)
 	if why != "" {
 		return watermark.None, true, why
 	}
@@ -188,9 +188,17 @@ func (p protoReader) read(value []byte) (t watermark.Time, present bool, why str
 	return t, true, why
 }
 
-// find reads the place of the message, a list of indexes, in front of it. The list
-// is most often [0], which is written as an empty one.
-func (p protoReader) find(value []byte) (way *protoStep, message []byte, why string) {
+// find reads the place of the message, a list of indexes, in front of it or in a header.
+// The list is most often [0], which is written as an empty one.
+func (p protoReader) find(in frame) (way *protoStep, message []byte, why string) {
+	if in.place != nil {
+		way, _, why = p.at(in.place)
+		return way, in.value, why
+	}
+	return p.at(in.value)
+}
+
+func (p protoReader) at(value []byte) (way *protoStep, message []byte, why string) {
 	count, n := binary.Varint(value)
 	if n <= 0 || count < 0 {
 		return nil, nil, whyNoIndex

@@ -170,6 +170,24 @@ func TestProtobufMessageIndexes(t *testing.T) {
 	}
 }
 
+// Before Confluent's 5.5.1, serializers wrote the list of indexes without zigzag. A value does not say
+// so, and where it cannot be told it is never taken for a time.
+func TestProtobufIndexesOfOld(t *testing.T) {
+	e := onShelf(t, "protobuf:i64,timestamp", protoSchema(everything))
+	for head, want := range map[string]string{
+		"\x01\x01":         "does not say correctly which message", // [1]
+		"\x01\x02":         "does not say correctly which message", // [2]
+		"\x02\x01\x00":     "is in a message that the schema does not have",
+		"\x02\x00\x00":     "the value is not in Protobuf", // [0, 0]
+		"\x03\x00\x00\x00": "does not say correctly which message",
+		"\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01\x00":     "is in a message that the schema does not have", // 2^63-1 of them
+		"\x02\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01":     "is in a message that the schema does not have",
+		"\x02\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01": "does not say correctly which message",
+	} {
+		expect(t, e, framed(1, nil, append([]byte(head), 1<<3, 5)), want)
+	}
+}
+
 func TestProtobufReferences(t *testing.T) {
 	e := onShelf(t, "protobuf:meta.at,timestamp", protoSchema(`import "common/meta.proto"; import public "more.proto"; message M { common.Meta meta = 1; }`,
 		Reference{"more.proto", `syntax = "proto3"; message More {}`},
@@ -199,7 +217,7 @@ func FuzzProtobuf(f *testing.F) {
 		m := dynamicpb.NewMessage(md)
 		err := proto.Unmarshal(value, m)
 		for path, way := range ways {
-			got, present, why := way.read(append([]byte{0}, value...))
+			got, present, why := way.read(frame{value: append([]byte{0}, value...)})
 			if err != nil {
 				continue // it may be because of fields that we do not look at
 			}
@@ -327,7 +345,7 @@ func FuzzProtobufSchema(f *testing.F) {
 			linked(t, l, files[0].Messages())
 		}
 		for _, way := range e.Compile(Schema{"PROTOBUF", schema, nil}).of {
-			way.read(value)
+			way.read(frame{value: value})
 		}
 	})
 }

@@ -94,13 +94,14 @@ type stage struct {
 
 func tombstone() *kgo.Record { return record(noTimestamp) }
 
-func (s *stage) Readers(id uint32) (*Readers, error) {
+func (s *stage) Readers(of SchemaID) (*Readers, error) {
+	id := uint32(of.Number)
 	schema, ok := s.schemas[id]
 	switch {
 	case ok:
 		return s.sources.Compile(schema), nil
 	case id == s.asked:
-		return nil, &Pending{ID: id}
+		return nil, &Pending{ID: of}
 	}
 	return nil, ErrUnknownSchema
 }
