@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -190,6 +191,52 @@ func TestUnknownSchema(t *testing.T) {
 		}
 		if want := map[[2]string]int{{"77", "-"}: 20, {"-", "-"}: 20, {"-", "1"}: 1}; !maps.Equal(says, want) {
 			t.Errorf("late records say %v, want %v", says, want)
+		}
+	})
+}
+
+// Values that name their schema by a GUID in a header are held and come out in order. Among
+// them are values of other registries, more of them than there would be room for in the
+// commit: they cost neither a question nor a settled offset, which would have released the
+// others early.
+func TestValuesOfOtherRegistries(t *testing.T) {
+	withBooks(t, onFake, func(t *testing.T, c *cluster, b *books) {
+		registered, has := b.GetSchema("payments-value", 1)
+		guid, err := hex.DecodeString(strings.ReplaceAll(registered.GUID, "-", ""))
+		if !has || err != nil {
+			t.Fatal(has, err)
+		}
+		topic := c.topic(1)
+		base := time.Now().Add(-time.Minute).UnixMilli()
+		foreign := [][]byte{
+			append([]byte{3, 0}, guid...),
+			append([]byte{0, 0, 0, 0, 0, 0, 0, 0, 7}, "x"...),
+			make([]byte, 20), []byte(`{"ts":5}`), []byte("Obj\x01"),
+			{},
+		}
+		var all []*kgo.Record
+		for i := range int64(200) {
+			named := valued(topic, 0, inAvro(avroID, base-100*(i%3)+i, "anna@example.org")[5:])
+			named.Headers = []kgo.RecordHeader{{Key: "__value_schema_id", Value: append([]byte{1}, guid...)}}
+			all = append(all, named, valued(topic, 0, foreign[i%int64(len(foreign))]))
+		}
+		c.produce(c.cl, all...)
+		s := c.start(topic, needsBooks, "TIDEMARK_EVENT_TIME=avro:ts", "TIDEMARK_MAX_OUT_OF_ORDERNESS=1m")
+		c.awaitDrained(s)
+		s.stop()
+		if b.asked.Load() != 1 {
+			t.Errorf("the registry was asked %d times", b.asked.Load())
+		}
+		if r := c.verify(s.cfg); r.Read != 400 || r.Ordered != 200 || r.Late["invalid-time"] != 200 || r.Registered != 0 {
+			t.Errorf("%d read, %d ordered, late %v", r.Read, r.Ordered, r.Late)
+		}
+		for _, r := range c.contents(topic + ".late")[0] {
+			if header(r, "tidemark-late-unknown-schema") != "-" || header(r, "tidemark-late-schema") != "-" {
+				t.Errorf("a late record says something of a schema: %v", r.Headers)
+			}
+		}
+		if text := s.voice.String(); !strings.Contains(text, "is framed for AWS Glue Schema Registry") || strings.Contains(text, "anna") {
+			t.Error(text)
 		}
 	})
 }

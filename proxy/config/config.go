@@ -218,7 +218,9 @@ type Config struct {
 
 	// URLs of the schema registry for `avro` and `protobuf` event times,
 	// comma-separated. If one does not answer, the next is asked. While none does,
-	// records whose schema is not known yet wait.
+	// records whose schema is not known yet wait. Apicurio's are told by their path:
+	// `/apis/registry/v2` for global ids, `/apis/registry/v3` for ids of contents,
+	// `/apis/ccompat/v7` for Confluent's protocol.
 	SchemaRegistry []string `env:"SCHEMA_REGISTRY" group:"Schema registry"`
 	// User name for the schema registry.
 	SchemaRegistryUsername string `env:"SCHEMA_REGISTRY_USERNAME"`

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sr"
 
 	"github.com/tidemarkhq/tidemark/watermark"
@@ -282,6 +283,7 @@ func TestFaults(t *testing.T) {
 		{"SASL_MECHANISM=AWS_MSK_IAM", "TIDEMARK_SASL_MECHANISM: AWS_MSK_IAM without TLS\nhint: set TIDEMARK_TLS=true\nAWS_ACCESS_KEY_ID: not set, but TIDEMARK_SASL_MECHANISM is\nhint: the credentials are those of AWS's own variables\nAWS_SECRET_ACCESS_KEY: not set, but TIDEMARK_SASL_MECHANISM is\nhint: the credentials are those of AWS's own variables"},
 		{"EVENT_TIME=avro:ts", "TIDEMARK_SCHEMA_REGISTRY: not set, but a source of TIDEMARK_EVENT_TIME needs schemas\nhint: like TIDEMARK_SCHEMA_REGISTRY=http://schema-registry:8081"},
 		{"SCHEMA_REGISTRY=registry:8081,http://r/?a,ftp://r", `TIDEMARK_SCHEMA_REGISTRY: "registry:8081" is not an http or https URL` + registryHint + `TIDEMARK_SCHEMA_REGISTRY: a query or a fragment is written into a URL` + registryHint + `TIDEMARK_SCHEMA_REGISTRY: "ftp://r" is not an http or https URL` + strings.TrimSuffix(registryHint, "\n")},
+		{"SCHEMA_REGISTRY=http://a/apis/registry/v2,http://b/apis/registry/v3", "TIDEMARK_SCHEMA_REGISTRY: the URLs are those of different APIs\nhint: give all of them the same path, like /apis/registry/v2"},
 		{"SCHEMA_REGISTRY=http://u:hunter2@r", "TIDEMARK_SCHEMA_REGISTRY: a user name or a password is written into a URL" + strings.TrimSuffix(registryHint, "\n")},
 		{"SCHEMA_REGISTRY_USERNAME=u SCHEMA_REGISTRY_PASSWORD=hunter2", "TIDEMARK_SCHEMA_REGISTRY_USERNAME: has no effect without a schema registry\nhint: set TIDEMARK_SCHEMA_REGISTRY\nTIDEMARK_SCHEMA_REGISTRY_PASSWORD: has no effect without a schema registry\nhint: set TIDEMARK_SCHEMA_REGISTRY"},
 		{"SCHEMA_REGISTRY=http://r SCHEMA_REGISTRY_USERNAME=u", "TIDEMARK_SCHEMA_REGISTRY_PASSWORD: not set, but TIDEMARK_SCHEMA_REGISTRY_USERNAME is\nhint: set it, or TIDEMARK_SCHEMA_REGISTRY_PASSWORD_FILE"},
@@ -379,6 +381,12 @@ func TestRegistryOptions(t *testing.T) {
 	o, err := c.RegistryOptions(func(err error) { t.Error(err) })
 	if err != nil || len(o.Auth) != 1 || o.DialTLS == nil || o.ProxiedTLS == nil || !slices.Equal(o.URLs, []string{"https://a/contexts/x", "https://b"}) {
 		t.Errorf("%+v, %v", o, err)
+	}
+	value := &kgo.Record{Value: []byte("\x00\x00\x00\x00\x00\x00\x00\x00\x07x")}
+	for url, want := range map[string]string{"http://a": "0", "http://a/apis/registry/v2,http://b/apis/registry/v2": "globalId 7", "http://a/apis/registry/v3": "contentId 7"} {
+		if id, _ := mustLoad(t, "EVENT_TIME=avro:ts", "SCHEMA_REGISTRY="+url).EventTime.SchemaOf(value); id.String() != want {
+			t.Errorf("%s: the schema is %s", url, id)
+		}
 	}
 	c = mustLoad(t, "SCHEMA_REGISTRY=http://a", "SCHEMA_REGISTRY_USERNAME=u", "SCHEMA_REGISTRY_PASSWORD=p")
 	if o, err := c.RegistryOptions(func(err error) { t.Error(err) }); err != nil || len(o.Auth) != 1 {

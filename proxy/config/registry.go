@@ -48,7 +48,13 @@ func (c *Config) validateRegistry(f *faults) {
 		f.add(keyRegistry, "not set, but a source of "+keyEventTime+" needs schemas", "like "+keyRegistry+"=http://schema-registry:8081")
 	}
 	secure := on
-	for _, u := range c.SchemaRegistry {
+	for i, u := range c.SchemaRegistry {
+		if i == 0 && f.read(keyEventTime) {
+			c.EventTime = c.EventTime.Asking(registry.KindOf(u))
+		}
+		if registry.KindOf(u) != registry.KindOf(c.SchemaRegistry[0]) {
+			f.add(keyRegistry, "the URLs are those of different APIs", "give all of them the same path, like /apis/registry/v2")
+		}
 		why, tls := illegalURL(u)
 		if why != "" {
 			f.add(keyRegistry, why, "like http://schema-registry:8081; user name and password have settings of their own")

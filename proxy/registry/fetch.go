@@ -30,29 +30,70 @@ func (e *unusableError) Error() string { return e.why }
 
 var errTooMuch = errors.New("the schema registry's answer is too large")
 
+// server is one of the servers of a registry.
+type server struct {
+	*sr.Client
+	native *apicurio // Apicurio's own API, where there is one
+}
+
 // fetch asks for a schema and all that it refers to.
-func fetch(ctx context.Context, cl *sr.Client, id timestamp.SchemaID) (timestamp.Schema, error) {
-	s, err := byID(ctx, cl, id)
+func fetch(ctx context.Context, at server, id timestamp.SchemaID) (timestamp.Schema, error) {
+	s, refs, err := at.byID(ctx, id)
 	if err != nil {
 		return timestamp.Schema{}, explain(id, "", err)
 	}
-	f := fetching{cl: cl, id: id, seen: map[string]bool{}, left: timestamp.MaxSchema}
-	if err = f.count(s.Schema); err == nil {
-		err = f.follow(ctx, s.References, 0)
+	f := fetching{id: id, seen: map[string]bool{}, left: timestamp.MaxSchema}
+	if err = f.count(s.Text); err == nil {
+		err = f.follow(ctx, refs, 0)
 	}
-	return timestamp.Schema{Type: s.Type.String(), Text: s.Schema, References: f.all}, err
+	s.References = f.all
+	return s, err
 }
 
-func byID(ctx context.Context, cl *sr.Client, id timestamp.SchemaID) (sr.Schema, error) {
-	if id.Kind == timestamp.ByGUID {
-		s, err := cl.SchemaByGUID(ctx, id.String())
-		return s.Schema, err
+func (at server) byID(ctx context.Context, id timestamp.SchemaID) (timestamp.Schema, []reference, error) {
+	var s sr.Schema
+	var err error
+	switch id.Kind {
+	case timestamp.ByGlobalID, timestamp.ByContentID:
+		if at.native == nil {
+			return timestamp.Schema{}, nil, errNoApicurio
+		}
 	}
-	return cl.SchemaByID(ctx, int(id.Number))
+	switch id.Kind {
+	case timestamp.ByGlobalID:
+		return at.native.byID(ctx, "globalIds", id)
+	case timestamp.ByContentID:
+		return at.native.byID(ctx, "contentIds", id)
+	case timestamp.ByGUID:
+		var of sr.SubjectSchema
+		of, err = at.SchemaByGUID(ctx, id.String())
+		s = of.Schema
+	default:
+		s, err = at.SchemaByID(ctx, int(id.Number))
+	}
+	return timestamp.Schema{Type: s.Type.String(), Text: s.Schema}, at.references(s.References), err
+}
+
+var errNoApicurio = errors.New("the URL in TIDEMARK_SCHEMA_REGISTRY is not that of Apicurio's API")
+
+// reference is a schema that another one refers to.
+type reference struct {
+	name, where string
+	get         func(context.Context) (text string, refs []reference, err error)
+}
+
+func (at server) references(all []sr.SchemaReference) (refs []reference) {
+	for _, ref := range all {
+		refs = append(refs, reference{ref.Name, fmt.Sprintf("subject %s, version %d", ref.Subject, ref.Version), func(ctx context.Context) (string, []reference, error) {
+			// Also a deleted one: the schema was written against it.
+			s, err := at.SchemaByVersion(sr.WithParams(ctx, sr.ShowDeleted), ref.Subject, ref.Version)
+			return s.Schema.Schema, at.references(s.References), err
+		}})
+	}
+	return refs
 }
 
 type fetching struct {
-	cl   *sr.Client
 	id   timestamp.SchemaID
 	seen map[string]bool // by name
 	left int             // bytes
@@ -67,29 +108,28 @@ func (f *fetching) count(text string) error {
 }
 
 // follow fetches references, each after those that it refers to itself.
-func (f *fetching) follow(ctx context.Context, refs []sr.SchemaReference, depth int) error {
+func (f *fetching) follow(ctx context.Context, refs []reference, depth int) error {
 	if depth > deepestReferences {
 		return &unusableError{fmt.Sprintf("its references are nested more than %d times", deepestReferences)}
 	}
 	for _, ref := range refs {
-		if f.seen[ref.Name] {
+		if f.seen[ref.name] {
 			continue
 		}
-		if f.seen[ref.Name] = true; len(f.seen) > mostReferences {
+		if f.seen[ref.name] = true; len(f.seen) > mostReferences {
 			return &unusableError{fmt.Sprintf("it has more than %d references", mostReferences)}
 		}
-		// Also a deleted one: the schema was written against it.
-		s, err := f.cl.SchemaByVersion(sr.WithParams(ctx, sr.ShowDeleted), ref.Subject, ref.Version)
+		text, more, err := ref.get(ctx)
 		if err != nil {
-			return explain(f.id, fmt.Sprintf(": its reference %s (subject %s, version %d)", ref.Name, ref.Subject, ref.Version), err)
+			return explain(f.id, fmt.Sprintf(": its reference %s (%s)", ref.name, ref.where), err)
 		}
-		if err := f.count(s.Schema.Schema); err != nil {
+		if err := f.count(text); err != nil {
 			return err
 		}
-		if err := f.follow(ctx, s.References, depth+1); err != nil {
+		if err := f.follow(ctx, more, depth+1); err != nil {
 			return err
 		}
-		f.all = append(f.all, timestamp.Reference{Name: ref.Name, Text: s.Schema.Schema})
+		f.all = append(f.all, timestamp.Reference{Name: ref.name, Text: text})
 	}
 	return nil
 }
@@ -120,6 +160,8 @@ func explain(id timestamp.SchemaID, reference string, err error) error {
 		return &unusableError{errTooMuch.Error()}
 	case !answered:
 		return fmt.Errorf("%s: %w", doing, err)
+	case answer.StatusCode == http.StatusNotFound && apicurioLacks(answer):
+		return fmt.Errorf("%w%s", timestamp.ErrUnknownSchema, reference)
 	case answer.StatusCode == http.StatusNotFound && answer.ErrorCode/100 == 404:
 		return fmt.Errorf("%w%s: error %d", timestamp.ErrUnknownSchema, reference, answer.ErrorCode)
 	case answer.StatusCode == http.StatusNotFound:

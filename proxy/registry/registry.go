@@ -61,7 +61,7 @@ type Options struct {
 // registry answers is retried, with growing pauses, until there is a schema or none.
 type Registry struct {
 	opts    Options
-	clients []*sr.Client
+	servers []server
 	life    context.Context
 	end     context.CancelFunc
 	asking  sync.WaitGroup
@@ -108,7 +108,11 @@ func New(o Options) (*Registry, error) {
 		if err != nil {
 			return nil, fmt.Errorf("schema registry: %w", err)
 		}
-		r.clients = append(r.clients, cl)
+		native, err := newApicurio(url, opts, *web)
+		if err != nil {
+			return nil, fmt.Errorf("schema registry: %w", err)
+		}
+		r.servers = append(r.servers, server{cl, native})
 	}
 	known, err := lru.New[timestamp.SchemaID, *answer](remembered)
 	if err != nil {
@@ -233,7 +237,7 @@ func (r *Registry) ask(id timestamp.SchemaID) *question {
 func (r *Registry) untilAnswered(id timestamp.SchemaID, q *question) {
 	pause := firstPause
 	for try := 0; ; try++ {
-		a, err := r.try(id, r.clients[try%len(r.clients)])
+		a, err := r.try(id, r.servers[try%len(r.servers)])
 		if err == nil {
 			r.down.Store(false)
 			r.learn(a, q)
@@ -244,9 +248,9 @@ func (r *Registry) untilAnswered(id timestamp.SchemaID, q *question) {
 			return
 		}
 		q.fault.Store(&err)
-		if (try+1)%len(r.clients) == 0 { // all of them have been tried
+		if (try+1)%len(r.servers) == 0 { // all of them have been tried
 			r.down.Store(true)
-			if try+1 == len(r.clients) {
+			if try+1 == len(r.servers) {
 				close(q.tried)
 			}
 			r.opts.Trouble(err)
@@ -270,8 +274,8 @@ func (r *Registry) learn(a *answer, q *question) {
 }
 
 // try asks one server once. An error means that there is no answer.
-func (r *Registry) try(id timestamp.SchemaID, cl *sr.Client) (*answer, error) {
-	s, err := fetch(r.life, cl, id)
+func (r *Registry) try(id timestamp.SchemaID, at server) (*answer, error) {
+	s, err := fetch(r.life, at, id)
 	a := &answer{id: id}
 	switch unusable, bad := errors.AsType[*unusableError](err); {
 	case err == nil:

@@ -77,9 +77,10 @@ var registryNames = [...]string{Confluent: "", ApicurioCompat: " Apicurio, compa
 type frame struct {
 	id    SchemaID
 	value []byte
-	// place is, for Protobuf, the place of the message, if that is not before the value.
+	// place is, for Protobuf, the place of the message, if that is not before the value: a
+	// list of indexes, or Apicurio's name of the message, which is empty for the first.
 	place    []byte
-	apicurio bool // for Protobuf: the name of the message may be before the value
+	apicurio bool
 }
 
 // Headers with the id of the value's schema.
@@ -88,6 +89,7 @@ const (
 	globalHeader    = "apicurio.value.globalId"
 	contentHeader   = "apicurio.value.contentId"
 	encodingHeader  = "apicurio.value.encoding"
+	messageHeader   = "apicurio.protobuf.type"
 	apicurioMissing = "point TIDEMARK_SCHEMA_REGISTRY to Apicurio's API, like http://apicurio:8080/apis/registry/v2"
 )
 
@@ -125,7 +127,11 @@ func (k RegistryKind) frameInHeaders(r *kgo.Record) (f frame, found bool, why st
 		if name == contentHeader {
 			kind = ByContentID
 		}
-		return frame{id: SchemaID{Kind: kind, Number: binary.BigEndian.Uint64(h.Value)}, value: r.Value, apicurio: true}, true, ""
+		f := frame{id: SchemaID{Kind: kind, Number: binary.BigEndian.Uint64(h.Value)}, value: r.Value, apicurio: true, place: []byte{}}
+		if name := lastHeader(r.Headers, messageHeader); name != nil && len(name.Value) > 0 {
+			f.place = name.Value
+		}
+		return f, true, ""
 	}
 	return frame{}, false, ""
 }

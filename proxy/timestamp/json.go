@@ -83,18 +83,25 @@ const longestPath = 32
 // and in Go a stack that is used up ends the process.
 const deepestJSON = 1000
 
-// schemaHeader is how many bytes the serializer for JSON Schema puts before a
-// value: a 0, with which no JSON begins, and the id of the schema.
-const schemaHeader = 5
+// behindID returns a value without the id of its schema: no JSON begins with what a
+// serializer for JSON Schema puts before it (frame.go).
+func behindID(value []byte) []byte {
+	switch {
+	case len(value) >= 9 && string(value[:6]) == "\x00\x00\x00\x00\x00\x00": // Apicurio's
+		return value[9:]
+	case len(value) >= 5 && value[0] == 0:
+		return value[5:]
+	case len(value) >= 18 && value[0] == 3 && value[1] == 0: // AWS Glue's, not compressed
+		return value[18:]
+	}
+	return value
+}
 
 func (j *jsonField) time(r *kgo.Record) (t watermark.Time, present bool, err error) {
 	if r.Value == nil {
 		return watermark.None, false, nil
 	}
-	value := r.Value
-	if len(value) >= schemaHeader && value[0] == 0 {
-		value = value[schemaHeader:]
-	}
+	value := behindID(r.Value)
 	if tooDeep(value, deepestJSON) {
 		return watermark.None, true, fmt.Errorf("%w: the value is nested more than %d times", ErrInvalid, deepestJSON)
 	}

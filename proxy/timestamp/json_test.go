@@ -110,9 +110,7 @@ func FuzzJSON(f *testing.F) {
 		if err != nil && !errors.Is(err, ErrInvalid) {
 			t.Fatal(err)
 		}
-		if len(value) >= schemaHeader && value[0] == 0 {
-			value = value[schemaHeader:]
-		}
+		value = behindID(value)
 		if !json.Valid(value) || bytes.ContainsRune(value, '\ufffd') {
 			// The library has the same opinion but for bytes that are not
 			// UTF-8, which it lets pass.
@@ -179,4 +177,19 @@ func FuzzScientific(f *testing.F) {
 			}
 		}
 	})
+}
+
+// JSON is read behind the id of its schema, whichever registry has that.
+func TestJSONBehindID(t *testing.T) {
+	for name, head := range map[string]string{
+		"none": "", "Confluent's": "\x00\x00\x00\x00\x07", "0": "\x00\x00\x00\x00\x00",
+		"Apicurio's": "\x00\x00\x00\x00\x00\x00\x00\x00\x07", "AWS Glue's": "\x03\x00" + guid[1:],
+	} {
+		r := record(99)
+		r.Value = []byte(head + `{"ts":5}`)
+		t.Run(name, func(t *testing.T) { expect(t, mustParse(t, "json:ts"), r, "5000000") })
+	}
+	r := record(99)
+	r.Value = []byte("\x03\x05" + guid[1:] + `{"ts":5}`)
+	expect(t, mustParse(t, "json:ts"), r, "is not JSON")
 }

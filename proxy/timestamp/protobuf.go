@@ -32,7 +32,7 @@ func compileProtobuf(s Schema, path []string, f format) (reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return protoReader(protoMessages(l, l.main.GetPackage(), l.main.GetMessageType(), path, f)), nil
+	return readerOf(protoMessages(l, l.main.GetPackage(), l.main.GetMessageType(), path, f)), nil
 }
 
 // protoTooDeep does for the text of a .proto file what tooDeep does for JSON.
@@ -74,6 +74,7 @@ func skipPast(text, end string) int {
 // protoMessage is a message type that a value may be of. A value names it by its
 // place: that of a top-level message, that of one declared inside it, and so on.
 type protoMessage struct {
+	name   string // without what is around it
 	way    *protoStep
 	nested []*protoMessage
 }
@@ -82,7 +83,7 @@ func protoMessages(l *protoLayout, scope string, all []*descriptorpb.DescriptorP
 	for _, d := range all {
 		m := l.types[fullName(d.GetName(), scope)]
 		made = append(made, &protoMessage{
-			way: protoWay(l, m, path, f), nested: protoMessages(l, m.name, d.GetNestedType(), path, f),
+			name: d.GetName(), way: protoWay(l, m, path, f), nested: protoMessages(l, m.name, d.GetNestedType(), path, f),
 		})
 	}
 	return made
@@ -161,7 +162,25 @@ func protoWay(l *protoLayout, m *protoType, path []string, f format) *protoStep 
 }
 
 // protoReader reads one field. Nothing in it recurses deeper than the path.
-type protoReader []*protoMessage
+type protoReader struct {
+	messages []*protoMessage
+	names    map[string]*protoMessage // without what is around them; the outermost of a name
+}
+
+func readerOf(messages []*protoMessage) protoReader {
+	p := protoReader{messages, map[string]*protoMessage{}}
+	for level := messages; len(level) > 0; {
+		var next []*protoMessage
+		for _, m := range level {
+			if p.names[m.name] == nil {
+				p.names[m.name] = m
+			}
+			next = append(next, m.nested...)
+		}
+		level = next
+	}
+	return p
+}
 
 func (p protoReader) read(in frame) (t watermark.Time, present bool, why string) {
 	way, message, why := p.find(in)
@@ -191,11 +210,46 @@ func (p protoReader) read(in frame) (t watermark.Time, present bool, why string)
 // find reads the place of the message, a list of indexes, in front of it or in a header.
 // The list is most often [0], which is written as an empty one.
 func (p protoReader) find(in frame) (way *protoStep, message []byte, why string) {
+	if in.apicurio {
+		return p.named(in)
+	}
 	if in.place != nil {
 		way, _, why = p.at(in.place)
 		return way, in.value, why
 	}
 	return p.at(in.value)
+}
+
+// named finds a message as Apicurio's serializers name it: in a message of its own before
+// the value, or in a header. Else the first one is meant, as for its deserializers; but
+// before a value there may be a list of indexes.
+func (p protoReader) named(in frame) (way *protoStep, message []byte, why string) {
+	if name, rest, ok := cutName(in.value); ok && p.names[string(name)] != nil {
+		return p.names[string(name)].way, rest, ""
+	}
+	switch {
+	case in.place == nil:
+		return p.at(in.value)
+	case len(in.place) > 0 && p.names[string(in.place)] != nil:
+		return p.names[string(in.place)].way, in.value, ""
+	case len(in.place) > 0 || len(p.messages) == 0:
+		return nil, nil, whyNoMessage
+	}
+	return p.messages[0].way, in.value, ""
+}
+
+// cutName cuts off a message that has nothing but a name, which is its first field.
+func cutName(value []byte) (name, rest []byte, ok bool) {
+	message, n := protowire.ConsumeBytes(value)
+	if n < 0 || len(message) == 0 {
+		return nil, nil, false
+	}
+	number, wire, field, more := cutField(message)
+	if field == nil || number != 1 || wire != protowire.BytesType || len(more) > 0 {
+		return nil, nil, false
+	}
+	name, _ = protowire.ConsumeBytes(field)
+	return name, value[n:], true
 }
 
 func (p protoReader) at(value []byte) (way *protoStep, message []byte, why string) {
@@ -204,7 +258,7 @@ func (p protoReader) at(value []byte) (way *protoStep, message []byte, why strin
 		return nil, nil, whyNoIndex
 	}
 	value = value[n:]
-	among := []*protoMessage(p)
+	among := p.messages
 	if count == 0 {
 		if len(among) == 0 {
 			return nil, nil, whyNoMessage

@@ -188,6 +188,38 @@ func TestProtobufIndexesOfOld(t *testing.T) {
 	}
 }
 
+// Apicurio's serializers name the message in front of it, or in a header.
+func TestProtobufNamedByApicurio(t *testing.T) {
+	base := mustParse(t, "protobuf:ts,timestamp").Asking(ApicurioGlobal)
+	made := base.Compile(protoSchema("package p; message A { int64 ts = 1; message B { int64 ts = 3; } } message B { int64 ts = 2; message C { int64 ts = 4; } }"))
+	e := base.With(&shelf{base, map[SchemaID]*Readers{{Kind: ByGlobalID, Number: 7}: made}})
+	const message = "\x08\x05\x10\x06\x18\x07\x20\x08"
+	const id = "\x00\x00\x00\x00\x00\x00\x00\x07"
+	for ref, want := range map[string]string{
+		"\x03\x0a\x01A":         "5000000",
+		"\x03\x0a\x01B":         "6000000",
+		"\x03\x0a\x01C":         "8000000", // found although it is inside another
+		"\x03\x0a\x01D":         "does not say correctly which message",
+		"\x05\x0a\x01A\x10\x00": "does not say correctly which message",
+		"\x00":                  "5000000", // or indexes, where producers have both set so
+		"\x02\x02":              "6000000",
+	} {
+		r := record(99)
+		r.Value = []byte("\x00" + id + ref + message)
+		expect(t, e, r, want)
+	}
+	for _, tt := range []struct{ name, ref, want string }{
+		{"B", "", "6000000"}, {"", "", "5000000"}, {"D", "", "is in a message that the schema does not have"}, {"A", "\x03\x0a\x01B", "6000000"},
+	} {
+		r := record(99, globalHeader, id, messageHeader, tt.name)
+		r.Value = []byte(tt.ref + message)
+		expect(t, e, r, tt.want)
+	}
+	r := record(99, globalHeader, id, encodingHeader, "JSON")
+	r.Value = []byte(`{"ts":5}`)
+	expect(t, e, r, "is in Avro's JSON encoding, which is not read")
+}
+
 func TestProtobufReferences(t *testing.T) {
 	e := onShelf(t, "protobuf:meta.at,timestamp", protoSchema(`import "common/meta.proto"; import public "more.proto"; message M { common.Meta meta = 1; }`,
 		Reference{"more.proto", `syntax = "proto3"; message More {}`},
