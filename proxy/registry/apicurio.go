@@ -71,7 +71,7 @@ func (a anyType) RoundTrip(req *http.Request) (*http.Response, error) {
 func (a *apicurio) byID(ctx context.Context, kind string, id timestamp.SchemaID) (timestamp.Schema, []reference, error) {
 	at := fmt.Sprintf("/ids/%s/%d", kind, id.Number)
 	text, refs, err := a.get(ctx, at, at+"/references")
-	return timestamp.Schema{Type: typeOf(text), Text: text}, refs, err
+	return timestamp.Schema{Type: timestamp.TypeOf(text), Text: text}, refs, err
 }
 
 // get returns a text and what it refers to.
@@ -96,22 +96,6 @@ func (a *apicurio) get(ctx context.Context, text, references string) (string, []
 		}})
 	}
 	return string(body), refs, nil
-}
-
-// typeOf tells the type of a schema by its text: version 2 of the API does not say it.
-func typeOf(text string) string {
-	var tree any
-	if json.Unmarshal([]byte(text), &tree) != nil {
-		return sr.TypeProtobuf.String()
-	}
-	if object, is := tree.(map[string]any); is {
-		switch object["type"] {
-		case "record", "error", "enum", "fixed", "map":
-		default:
-			return sr.TypeJSON.String()
-		}
-	}
-	return sr.TypeAvro.String()
 }
 
 // apicurioLacks reports whether an answer is Apicurio's own way of saying that it has no

@@ -92,7 +92,7 @@ func (l *avroLayout) add(text string) (**avroType, error) {
 	if tooDeep([]byte(text), deepestSchema) {
 		return nil, fmt.Errorf("is nested more than %d times", deepestSchema)
 	}
-	d := json.NewDecoder(bytes.NewReader([]byte(text)))
+	d := json.NewDecoder(bytes.NewReader(withoutComments(text)))
 	d.UseNumber()
 	var tree any
 	if err := d.Decode(&tree); err != nil {
@@ -106,6 +106,49 @@ func (l *avroLayout) add(text string) (**avroType, error) {
 		return nil, fmt.Errorf("is no Avro schema: %w", err)
 	}
 	return root, nil
+}
+
+// withoutComments returns JSON with spaces in place of comments, which Java's Avro allows.
+func withoutComments(text string) []byte {
+	plain := []byte(text)
+	for i := 0; i < len(text); i++ {
+		length := 0
+		switch {
+		case text[i] == '"':
+			for i++; i < len(text) && text[i] != '"'; i++ {
+				if text[i] == '\\' {
+					i++
+				}
+			}
+		case strings.HasPrefix(text[i:], "//"):
+			length = skipPast(text[i:], "\n") + 1
+		case strings.HasPrefix(text[i:], "/*"):
+			length = skipPast(text[i:], "*/") + 1
+		}
+		if length > 0 {
+			end := min(i+length, len(text))
+			copy(plain[i:end], bytes.Repeat([]byte{' '}, end-i))
+			i = end - 1
+		}
+	}
+	return plain
+}
+
+// TypeOf tells the type of a schema by its text, for registries that do not say it: what is
+// no JSON is Protobuf, and an object of a type that only Avro has, or a union, is Avro.
+func TypeOf(text string) string {
+	var tree any
+	if json.Unmarshal(withoutComments(text), &tree) != nil {
+		return "PROTOBUF"
+	}
+	if object, is := tree.(map[string]any); is {
+		switch object["type"] {
+		case "record", "error", "enum", "fixed", "map":
+		default:
+			return "JSON"
+		}
+	}
+	return "AVRO"
 }
 
 // read reads a schema inside a namespace.
@@ -209,6 +252,9 @@ func (l *avroLayout) define(t *avroType, tree map[string]any, space string) (ins
 		space = own
 	}
 	full := fullName(name, space)
+	if len(full) > longestName {
+		return "", fmt.Errorf("a name has more than %d bytes", longestName)
+	}
 	if earlier := l.definitions[full]; earlier != nil && !reflect.DeepEqual(earlier.text, tree) {
 		return "", fmt.Errorf("%q is defined twice", full)
 	}

@@ -336,6 +336,22 @@ func TestAvroSchemasOfOthers(t *testing.T) {
 	}
 }
 
+func TestAvroComments(t *testing.T) {
+	const schema = `// (c) "us" { /* and you */
+		{ "type": "record", /* { " */ "name": "r", "fields": [ // ]
+			{"name": "//", "type": "string", "doc": "a \" // /* b"}, /**/ {"name": "ts", "type": "long"} // the end`
+	expect(t, onShelf(t, "avro:ts", avroSchema(schema+"\n]} /* open")), framed(1, nil, []byte{2, 'x', 10}), "5000000")
+	expect(t, onShelf(t, "avro:ts", avroSchema(schema)), framed(1, nil, []byte{2, 'x', 10}), "is not JSON")
+	for text, want := range map[string]string{
+		schema + "\n]}": "AVRO", `["null"]`: "AVRO", `"long"`: "AVRO", `{"type":"enum"}`: "AVRO", "": "PROTOBUF",
+		`{"type":"object"}`: "JSON", `{"$schema":"x"}`: "JSON", "// x\nsyntax = \"proto3\";": "PROTOBUF",
+	} {
+		if got := TypeOf(text); got != want {
+			t.Errorf("%s is %s, want %s", text, got, want)
+		}
+	}
+}
+
 // Readers ignore a logical type that does not fit the type that it is on, as the
 // specification says: then FORMAT says what is in it.
 func TestAvroLogicalTypesThatDoNotFit(t *testing.T) {

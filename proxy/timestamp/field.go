@@ -208,6 +208,9 @@ const (
 	MaxSchema = 1 << 20
 	// deepestSchema is how deeply its text may be nested.
 	deepestSchema = 200
+	// longestName is how long the full name of a type may be, in bytes: that of what it is
+	// in is a part of each.
+	longestName = 1000
 )
 
 // Compile makes readers of a schema, one for each source that needs schemas. A

@@ -228,6 +228,18 @@ func TestSchemasAreBounded(t *testing.T) {
 	}
 	e := onShelf(t, "avro:ts,timestamp", avroSchema(fmt.Sprintf(`[%s{"type":"record","name":"R%d","fields":[]}]`, &forward, last)))
 	expect(t, e, framed(1, nil, []byte{0}), "absent")
+	// A long name is a part of the name of each type inside; many messages lead into a large one.
+	long := strings.Repeat("x", 500_000)
+	e = onShelf(t, "avro:ts,protobuf:ts", avroSchema(`{"type":"record","name":"`+long+`.R","fields":[`+strings.Repeat(`{"name":"f","type":{"type":"fixed","name":"F","size":1}},`, 8000)+`{"name":"ts","type":"long"}]}`),
+		protoSchema("message "+long+" { "+strings.Repeat("message M {} ", 30_000)+" }"))
+	expect(t, e, framed(1, nil, nil), "a name has more than 1000 bytes")
+	expect(t, e, framed(2, []int{0}, nil), "a name has more than 1000 bytes")
+	var large, many strings.Builder
+	for i := range 15_000 {
+		fmt.Fprintf(&large, "int32 f%d=%d;", i, i+1)
+		fmt.Fprintf(&many, "message M%d{L l=1;}", i)
+	}
+	onShelf(t, "protobuf:"+strings.Repeat("l.", 31)+"f7", protoSchema("message L {"+large.String()+"L l = 20000;}"+many.String()))
 	onShelf(t, "protobuf:"+strings.Repeat("a.", 31)+"ts", protoSchema(chain)) // 2^31 ways
 }
 

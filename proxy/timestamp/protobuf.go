@@ -101,8 +101,25 @@ type protoStep struct {
 	why    string // instead: what makes the field unusable
 }
 
+// protoPlace is a message that is come to with some names of the path left: a short
+// schema can lead to few of them in very many ways.
+type protoPlace struct {
+	of   *protoType
+	left int
+}
+
 // protoWay returns the way from a message to the field, or nil if it has none.
 func protoWay(l *protoLayout, m *protoType, path []string, f format) *protoStep {
+	at := protoPlace{m, len(path)}
+	way, known := l.ways[at]
+	if !known {
+		way = newProtoWay(l, m, path, f)
+		l.ways[at] = way
+	}
+	return way
+}
+
+func newProtoWay(l *protoLayout, m *protoType, path []string, f format) *protoStep {
 	fd := m.field(path[0])
 	if fd == nil {
 		return nil

@@ -31,6 +31,7 @@ type protoLayout struct {
 	main  *descriptorpb.FileDescriptorProto
 	types map[string]*protoType // by full name
 	ours  bool                  // what is defined from now on is not from the registry
+	ways  map[protoPlace]*protoStep
 }
 
 // protoType is a message or an enum.
@@ -52,7 +53,7 @@ var knownFiles = map[string]string{
 }
 
 func protoLayoutOf(s Schema) (*protoLayout, error) {
-	l := &protoLayout{types: map[string]*protoType{}}
+	l := &protoLayout{types: map[string]*protoType{}, ways: map[protoPlace]*protoStep{}}
 	main, err := parseProto(mainFile, s.Text)
 	if err != nil {
 		return nil, err
@@ -84,12 +85,30 @@ func parseProto(name, text string) (*descriptorpb.FileDescriptorProto, error) {
 		parsed, err = parser.ResultFromAST(ast, false, handler)
 	}
 	if err == nil {
+		err = checkNames(parsed.FileDescriptorProto().GetMessageType(), len(parsed.FileDescriptorProto().GetPackage()))
+	}
+	if err == nil {
 		_, err = options.InterpretUnlinkedOptions(parsed)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the schema is no Protobuf schema: %s", strings.ReplaceAll(err.Error(), mainFile, "schema"))
 	}
 	return parsed.FileDescriptorProto(), nil
+}
+
+// checkNames bounds the full names of messages inside of what has a length already: the
+// library makes one for everything in them.
+func checkNames(all []*descriptorpb.DescriptorProto, inside int) error {
+	for _, d := range all {
+		length := inside + 1 + len(d.GetName())
+		if length > longestName {
+			return fmt.Errorf("a name has more than %d bytes", longestName)
+		}
+		if err := checkNames(d.GetNestedType(), length); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // imports adds what is imported without being a reference, as far as we have it.

@@ -340,6 +340,7 @@ func linked(t *testing.T, l *protoLayout, all protoreflect.MessageDescriptors) {
 		}
 		for j := range md.Fields().Len() {
 			fd := md.Fields().Get(j)
+			l.ways = map[protoPlace]*protoStep{} // they are those of one path
 			way := protoWay(l, m, []string{string(fd.Name())}, unixMillis)
 			rivals := 0
 			if fd.ContainingOneof() != nil {
