@@ -132,6 +132,10 @@ func planOf(seed uint64) *plan {
 	if aligned := rand.New(rand.NewPCG(seed, 8)); p.idle > 0 && chance(aligned, 50) {
 		p.env = append(p.env, "TIDEMARK_MAX_DRIFT="+between(aligned, time.Millisecond, time.Second).Truncate(time.Millisecond).String())
 	}
+	if p.strategy != config.Punctuated && chance(rand.New(rand.NewPCG(seed, 14)), 25) { // there is a watermark before the first of them
+		p.work.untimed = true
+		p.env = append(p.env, "TIDEMARK_EVENT_TIME=header:event-time,previous")
+	}
 	if seed%3 == 0 {
 		p.env = append(p.env, "TIDEMARK_DEDUP=key") // no two have the same, and all of one time are compared
 	}

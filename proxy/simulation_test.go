@@ -177,7 +177,7 @@ func kinds() []string {
 	all := []string{
 		"request lost", "answer lost", "crashed", "cut", "cut for an hour", "frozen", "frozen beyond the session timeout",
 		"delayed", "coordinators moved", "aborted", "rebalanced", "left politely", "overflow", "re-anchored", "repeated",
-		"waited for a slower one", "refused for good",
+		"waited for a slower one", "refused for good", "records without a time",
 		"compared with an undisturbed run", "without faults", "quiet beside one that was busy for longer", "hole at the end of a log",
 	}
 	for _, r := range refusals {
@@ -640,6 +640,9 @@ func (m *simulation) judge(w *workload) {
 		}
 	}
 	m.count("repeated", int(r.Repeated))
+	if p.work.untimed {
+		m.count("records without a time", int(r.Unjudged["event-time"]))
+	}
 	m.count("overflow", int(r.Late["overflow"]))
 	for _, s := range m.c.sidecars {
 		m.count("waited for a slower one", int(s.proc.reporter.Snapshot().Pauses))

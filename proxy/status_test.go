@@ -75,7 +75,7 @@ func (c *cluster) accounted(p *status.Partition) {
 	if off := p.Unaccounted(); off != 0 {
 		c.t.Errorf("%s partition %d: %d records are unaccounted for: %+v", p.Topic, p.Partition, off, p.Totals)
 	}
-	if n := p.Read - p.Late[reorder.Future] - p.Late[reorder.InvalidTime]; int64(p.Disorder.Count()) != n {
+	if n := p.Read - p.Untimed - p.Late[reorder.Future] - p.Late[reorder.InvalidTime]; int64(p.Disorder.Count()) != n {
 		c.t.Errorf("%s partition %d: the disorder is that of %d records, %d have been judged by it", p.Topic, p.Partition, p.Disorder.Count(), n)
 	}
 	if p.Committed > p.Next || p.Low > p.Next || p.Records > p.Owed || p.Hold.Words == "" || p.State == "" || p.Backlog() < -1 {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strconv"
 	"time"
 
@@ -30,11 +31,13 @@ type workload struct {
 	bound        time.Duration // of the sidecar that reads it; testBound unless told otherwise
 	payload      int           // bytes that every value has more
 	markers      bool          // some records carry a watermark
+	untimed      bool          // some records have no event time, and most of these the key of the one before
 
 	invalid int64 // how many records were written of each kind
 	future  int64
 	late    int64 // behind the watermark, by a reading of the law that is a few lines long
 	newest  []int64
+	keys    [][]byte // of the last record of each partition that has an event time
 }
 
 // defaults fills in what was not told: an hour ago is where event time begins.
@@ -54,7 +57,7 @@ func (w *workload) defaults() {
 	if w.bound == 0 {
 		w.bound = testBound
 	}
-	w.newest = make([]int64, w.partitions)
+	w.newest, w.keys = make([]int64, w.partitions), make([][]byte, w.partitions)
 }
 
 const testBound = 500 * time.Millisecond // of sidecars, unless told otherwise
@@ -265,8 +268,14 @@ func (w *workload) record(topic string, rnd *rand.Rand, n int) *kgo.Record {
 		day := w.base.Add(25 * time.Hour).UnixMilli()
 		r.Headers = append(r.Headers, kgo.RecordHeader{Key: "event-time", Value: strconv.AppendInt(nil, day, 10)})
 		w.future++
+	case w.untimed && n%7 == 3 && w.newest[r.Partition] != 0:
+		r.Headers = slices.DeleteFunc(r.Headers, func(h kgo.RecordHeader) bool { return h.Key == "event-time" })
+		if n%5 != 0 {
+			r.Key = w.keys[r.Partition]
+		}
 	default:
 		w.judge(r.Partition, at)
+		w.keys[r.Partition] = r.Key
 	}
 	return r
 }

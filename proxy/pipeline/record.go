@@ -201,7 +201,7 @@ func (p *Partition) conclude(j *judging, newest watermark.Time, verdict reorder.
 	switch {
 	case !j.first:
 	case j.in.Previous:
-		p.Ledger.JudgedUntimed()
+		p.Ledger.JudgedUntimed(verdict)
 	default:
 		p.Ledger.Judged(newest, t, verdict)
 	}

@@ -26,6 +26,7 @@ type Totals struct {
 	Dropped int64 // duplicates that went to no output
 	Lost    int64 // held, but missing from the source when they were read again
 	Held    int64 // read, and in no output yet
+	Untimed int64 // of Read: without an event time of their own, and so in no measure of disorder
 }
 
 // AllLate returns how many records went to the late topic.
@@ -94,7 +95,12 @@ func (l *Ledger) Judged(newest, t watermark.Time, v reorder.Verdict) {
 
 // JudgedUntimed counts a record without an event time of its own, judged for the first
 // time. It says nothing of disorder.
-func (l *Ledger) JudgedUntimed() { l.Pending.Read++ }
+func (l *Ledger) JudgedUntimed(v reorder.Verdict) {
+	l.Pending.Read++
+	if v == reorder.OnTime {
+		l.Pending.Untimed++
+	}
+}
 
 // rates returns records per second since it was last computed, at most once per PublishEvery.
 func (l *Ledger) rates(now time.Time) (ordered float64, late [reorder.Duplicate + 1]float64) {

@@ -53,12 +53,17 @@ func TestDisorderOfAccounts(t *testing.T) {
 	b.Judged(watermark.Time(5*time.Second), watermark.Time(4*time.Second), reorder.OnTime)
 	as.Abort()
 	b.Judged(watermark.Time(5*time.Second), watermark.Time(4*time.Second), reorder.OnTime)
+	b.JudgedUntimed(reorder.OnTime)
+	b.JudgedUntimed(reorder.InvalidTime)
 	if h := as.Disorder()["x"]; h.Count() != 2 || h.Seconds != 4 {
 		t.Errorf("%d records, %g s", h.Count(), h.Seconds)
 	}
 	as.keep()
 	if h := as.Disorder()["x"]; h.Count() != 3 || h.Seconds != 5 {
 		t.Errorf("%d records, %g s", h.Count(), h.Seconds)
+	}
+	if b.Committed.Read != 4 || b.Committed.Untimed != 1 {
+		t.Errorf("%d read, %d of them without a time", b.Committed.Read, b.Committed.Untimed)
 	}
 }
 
