@@ -159,7 +159,6 @@ var mutations = []mutation{
 var mutationsOfPrevious = []mutation{
 	{"any of a key lends", "previous.go", "!found || t > l.time {", "!found || t != l.time {"},
 	{"who has lent goes when it is out", "group.go", "if g.named || p.lent(e.ref) {", "if g.named {"},
-	{"who has lent goes when it is out as a repeat", "group.go", "if e.known || p.lent(e.ref) {", "if e.known {"},
 	{"who has lent is not remembered", "group.go", "g.add(&p.store, ref) == original || p.lent(ref) {", "g.add(&p.store, ref) == original {"},
 	{"what is out lends", "previous.go", "\t\t\tdelete(p.lenders, key)\n", ""},
 	{"the edge is not committed", "snapshot.go", "s.Edge = p.edgeFrom(&s)", ""},

@@ -81,6 +81,51 @@ func TestLenderIsGone(t *testing.T) {
 	}
 }
 
+// TestRepeatLends: a repeat that has lent its time, and is known by nothing any more, stays
+// until its event time is out. It is too rare for the simulation: usually its original stays.
+func TestRepeatLends(t *testing.T) {
+	var free []int64 // offsets that are known by nothing once the identity is another
+	for o := int64(0); len(free) < 2; o++ {
+		if idOf(secondByte{}, o) == 0 {
+			free = append(free, o)
+		}
+	}
+	a, b := free[0], free[1]
+	at := func(offset, key int64, t time.Duration) logged {
+		return logged{Record: Record{Offset: offset, Key: uint64(key) << 8, Time: watermark.Time(t)}, marker: watermark.None}
+	}
+	log := []logged{at(a, 1, 10), at(b, 2, 10), at(b+1, 2, 0), at(b+2, 3, 100)}
+	log[2].Previous = true
+	w := newWorld(NewEngine(Options{Bound: 50, Identity: firstByte{}, Previous: true}, 1<<40), log)
+	w.ids = map[int64]byte{a: 1, b: 1}
+	again := func(by Identity) {
+		w.eng = NewEngine(Options{Bound: 50, Identity: by, Previous: true}, 1<<40)
+		w.opts, w.p = w.eng.opts, nil
+		if loss := w.assign(false); loss != nil {
+			t.Fatal(loss)
+		}
+	}
+	w.assign(false)
+	for w.more() {
+		w.read()
+	}
+	w.next()
+	w.commit()
+	again(secondByte{})
+	w.next()
+	if s := w.commit(); s.Low != b || s.Frontier != (Position{10, b + 1}) {
+		t.Errorf("L=%d at %v, and #%d has its time from #%d", s.Low, s.Frontier, b+1, b)
+	}
+	again(secondByte{})
+	w.finish()
+	want := []output{{Position: Position{10, a}}, {Position: Position{10, b}, verdict: Duplicate}, {Position: Position{10, b + 1}}, {Position: Position{100, b + 2}}}
+	for i, o := range w.out {
+		if o.Position != want[i].Position || o.verdict != want[i].verdict {
+			t.Errorf("%d: #%d t=%d %v", i, o.Offset, o.Time, o.verdict)
+		}
+	}
+}
+
 // TestLendersAreAccounted: what is known of keys counts as memory, and goes with what
 // is held.
 func TestLendersAreAccounted(t *testing.T) {

@@ -222,4 +222,5 @@ func (p *Partition) Rewind(end int64) {
 		}
 	}
 	p.rewindGroup(end)
+	p.account()
 }
