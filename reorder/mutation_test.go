@@ -172,7 +172,6 @@ var mutationsOfPrevious = []mutation{
 	{"a record without a time is the newest", "replay.go", "if !r.Previous {\n\t\tp.clock.Max", "{\n\t\tp.clock.Max"},
 	{"the edge never drains", "previous.go", "return max(p.clock.Max, p.edge.Time)", "return p.clock.Max"},
 	{"an edge that is out is flushed", "previous.go", "p.edge.Offset == 0 || p.edge.Time <= p.clock.W {", "p.edge.Offset == 0 {"},
-	{"an epoch leaves a record at its edge", "previous.go", "\tp.flushed = false // should", "\t// should"},
 	{"a time that is lent is relied on", "previous.go", "\tp.doubts.from(r.Time)\n", ""},
 	{"that there is no time is relied on", "previous.go", "\t\tp.doubts.word = true\n", ""},
 }

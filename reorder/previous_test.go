@@ -126,6 +126,34 @@ func TestRepeatLends(t *testing.T) {
 	}
 }
 
+// TestEdgeBehindFlush: where what was to begin a new epoch is not a record with a time any
+// more, and one without a time is held meanwhile, that is released before the epoch begins.
+func TestEdgeBehindFlush(t *testing.T) {
+	p := NewEngine(Options{Bound: 5, ReanchorAfter: 1, Previous: true}, 1<<40).Assign(Fresh(0, 0, 0), 0)
+	var r Release
+	drain := func() (n int) {
+		for p.Next(&r) {
+			n++
+		}
+		return n
+	}
+	late := Record{Offset: 1, Time: 10}
+	p.Step(Record{Time: 100}, 0)
+	if v, _ := p.Step(late, 0); v != Flush || drain() != 1 {
+		t.Fatalf("a late record is %v", v)
+	}
+	if v, _ := p.Step(Record{Offset: 1, Previous: true}, 0); v != OnTime {
+		t.Fatalf("at the edge: %v", v)
+	}
+	late.Offset = 2
+	if v, _ := p.Step(late, 0); v != Flush || drain() != 1 || r.Epoch != 0 || r.Time != 101 || !r.Previous {
+		t.Errorf("the next late record is %v, and before it came out %+v", v, r)
+	}
+	if v, _ := p.Step(late, 0); v != OnTime || p.Epoch() != 1 {
+		t.Errorf("then it is %v in epoch %d", v, p.Epoch())
+	}
+}
+
 // TestLendersAreAccounted: what is known of keys counts as memory, and goes with what
 // is held.
 func TestLendersAreAccounted(t *testing.T) {
