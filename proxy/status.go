@@ -57,6 +57,9 @@ func (s *session) status() *status.Status {
 			Density: p.state.Held(look), Paused: p.paused, Clocks: evidence, Finding: evidence.Finding(slack),
 			Recent: a.Recent(), Blocked: blockerOf(st.Blocked, p.Source), Age: now.Sub(p.since), Silent: now.Sub(max(p.heard, p.since)),
 		}
+		if o := shown.Blocked; o != nil && shown.End < o.Offset+o.Behind {
+			shown.Stable, shown.End = o.Offset, o.Offset+o.Behind // nobody else has asked since
+		}
 		shown.SetRates(a, time.Now())
 		shown.State = s.stateOf(p, &shown)
 		shown.Hold = status.HoldOf(s.cfg, &shown, others, st.At)
