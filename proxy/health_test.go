@@ -287,6 +287,30 @@ func TestOpenTransactionOfUnknown(t *testing.T) {
 	}
 }
 
+// That nobody answers, or that partitions are not ours for a while, is not the end of a
+// transaction.
+func TestOpenTransactionOutlivesOutage(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		s := c.start(topic)
+		c.awaitRead(s)
+		tx := c.leaveOpen("stranger-"+topic, &kgo.Record{Topic: s.cfg.OrderedTopic(topic), Value: []byte("v")})
+		defer tx.Close()
+		c.await("it to be seen", func() bool { return len(s.status().Blocked) == 1 })
+		s.link.leave()
+		time.Sleep(time.Minute)
+		s.link.comeBack()
+		c.await("it to be seen again", func() bool { return len(s.status().Blocked) == 1 })
+		const ended = "the open transaction has ended"
+		if lines := s.voice.heard(ended); len(lines) > 0 {
+			t.Errorf("it is still open, and it has said %q", lines)
+		}
+		c.wrote(tx.EndTransaction(c.ctx, kgo.TryAbort))
+		c.await("its end to be told", func() bool { return len(s.voice.heard(ended)) == 1 })
+		s.stop()
+	})
+}
+
 // An output that begins to replace timestamps while we run is told of.
 func TestKafkaOutputReplacesTimestamps(t *testing.T) {
 	onKafka(t, func(t *testing.T, c *cluster) {

@@ -72,7 +72,8 @@ func (o OpenTransaction) Cure(t Commands) string {
 	abort := t.Line("kafka-transactions", "abort", "--topic", topic, "--partition", partition, "--start-offset", strconv.FormatInt(o.Offset, 10))
 	if o.TransactionalID != "" {
 		return "look at it: " + t.Line("kafka-transactions", "describe", "--transactional-id", o.TransactionalID) +
-			"; stop its program, or start it again: then the transaction ends, by its own timeout at the latest"
+			"; stop its program, or start it again: then the transaction ends, by its own timeout at the latest; by hand, with the tools of Kafka 4.1: " +
+			t.Line("kafka-transactions", "forceTerminateTransaction", "--transactionalId", o.TransactionalID)
 	}
 	return "find its producer: " + producers + "; the transactional ids of all producers: " + t.Line("kafka-transactions", "list") +
 		"; stop that program, or start it again; if no program has it, end it: " + abort

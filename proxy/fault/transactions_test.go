@@ -23,7 +23,7 @@ func TestOpenTransactionInWords(t *testing.T) {
 			OpenTransaction{Topic: "payments.ordered", Partition: 3, Output: true, Offset: 120, Behind: 7, Seen: seen, ProducerID: 4, TransactionalID: "x", Since: began},
 			`unknown transactional id "x" holds payments.ordered-3 open since 2026-11-20T11:59:00Z; readers wait at offset 120 until it ends, with 7 offsets behind it`,
 			`until the transaction of unknown transactional id "x" ends, which is open since 2026-11-20T11:59:00Z`,
-			tools + "describe --transactional-id x;",
+			tools + "forceTerminateTransaction --transactionalId x",
 		},
 		{
 			OpenTransaction{Topic: "payments", Partition: 3, Offset: 120, Behind: 1, Seen: seen, ProducerID: 4, TransactionalID: "it's", Since: began},

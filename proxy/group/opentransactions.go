@@ -92,7 +92,8 @@ func (w *OpenTransactions) Watch(ctx context.Context) {
 		}
 		ours := w.ours.Load()
 		if ours == nil || len(*ours) == 0 {
-			w.tell(nil)
+			before = map[TopicPartition]suspect{}
+			w.seen.Store(nil) // whoever has them tells of them
 			continue
 		}
 		looking, cancel := context.WithTimeout(ctx, rivalPatience)
@@ -339,7 +340,7 @@ func (w *OpenTransactions) tell(open []fault.OpenTransaction) {
 		log.Throttle(fmt.Sprint(by.output, by.producer), slog.LevelWarn, fault.None, msg, append(args, "hint", first.Cure(fault.CommandsFor(w.Admin.Config)))...)
 	}
 	for _, o := range was {
-		if !slices.ContainsFunc(open, func(is fault.OpenTransaction) bool {
+		if w.has(o) && !slices.ContainsFunc(open, func(is fault.OpenTransaction) bool {
 			return is.Topic == o.Topic && is.Partition == o.Partition
 		}) {
 			log.Logger.Info("the open transaction has ended; readers go on", "topic", o.Topic, "partition", o.Partition)

@@ -46,6 +46,10 @@ func (st *Status) judge(now time.Time) {
 	} else if old := now.Sub(st.At); old >= staleAfter && (st.Ready || len(failed) == 0) {
 		why.add(fmt.Sprintf("this is how things were %v ago: the process has been busy or waiting since", old.Round(time.Second)))
 	}
+	starting := st.NotReady != "" && !st.Trouble && !st.WasReady && now.Sub(st.Started) <= startingFor
+	if st.NotReady != "" && !starting && !st.OutputsMissing && !(unreachable && st.Trouble) {
+		why.add(st.NotReady)
+	}
 	for _, of := range [][]string{st.blocked(true), st.suspended(), st.blocked(false), st.lateness(now), st.stalled(now)} {
 		why.add(of...)
 	}
@@ -68,14 +72,14 @@ func (st *Status) judge(now time.Time) {
 	switch {
 	case unreachable:
 		st.State = Unreachable
-	case len(why) > 0, st.NotReady != "" && (st.Trouble || st.WasReady || now.Sub(st.Started) > startingFor):
+	case len(why) > 0:
 		st.State = Degraded
 	case st.NotReady != "" || !asked:
 		st.State = Starting
 	default:
 		st.State = Healthy
 	}
-	if st.NotReady != "" && !st.OutputsMissing && !(unreachable && st.Trouble) {
+	if starting && !st.OutputsMissing {
 		why.add(st.NotReady)
 	}
 	if !asked && st.State == Starting && len(why) == 0 {

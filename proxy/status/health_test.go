@@ -110,7 +110,7 @@ func TestReasons(t *testing.T) {
 			lately(100, map[reorder.Verdict]int64{reorder.Overflow: 50})(st)
 			st.ShortOfMemory, st.Rival, st.Blocked = true, "somebody writes", []fault.OpenTransaction{upstream, foreign}
 			st.Probes.Admin.Err, st.NotReady, st.WasReady = errors.New("no answer within 5s"), "3 partitions are to be taken up", true
-		}, []string{"the group's coordinator", "unknown transactional id", "transactional id", "raw partition 0: 50 %", "somebody writes", "memory is short", "3 partitions"}},
+		}, []string{"the group's coordinator", "3 partitions", "unknown transactional id", "transactional id", "raw partition 0: 50 %", "somebody writes", "memory is short"}},
 		{"nobody is there", func(st *Status) {
 			st.Probes.Metadata.Err, st.Probes.Admin.Err = errors.New("connection refused"), errors.New("connection refused")
 			st.NotReady, st.Trouble = "starting over from the last commit: connection refused", true

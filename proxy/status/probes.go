@@ -20,6 +20,7 @@ import (
 
 const (
 	probeEvery      = 10 * time.Second
+	probeSoon       = 2 * time.Second // while somebody looks and not everything is worked on
 	metadataTimeout = 2 * time.Second
 	adminTimeout    = 5 * time.Second
 )

@@ -96,8 +96,11 @@ func (p *Publisher) Status(ctx context.Context) *Status {
 		st.withoutDue(st.Waits)
 	}
 	st.judge(time.Now())
-	if st.Ready {
+	switch {
+	case st.Ready:
 		p.ready.Store(true)
+	case time.Since(st.Probes.Metadata.At) >= probeSoon:
+		p.probeNow() // for who looks next: it may be the reason
 	}
 	return &st
 }
@@ -107,13 +110,21 @@ func (p *Publisher) awaitProbe(ctx context.Context) {
 	if p.adm.Load() == nil {
 		return // between sessions there is nobody to ask
 	}
-	p.kick <- struct{}{}
+	p.probeNow()
 	late := time.NewTimer(firstProbe)
 	defer late.Stop()
 	select {
 	case <-p.probed:
 	case <-late.C:
 	case <-ctx.Done():
+	}
+}
+
+// probeNow has the brokers probed without waiting for that.
+func (p *Publisher) probeNow() {
+	select {
+	case p.kick <- struct{}{}:
+	default: // they are about to be
 	}
 }
 
