@@ -169,7 +169,7 @@ func TestBrokersAwayIsShown(t *testing.T) {
 			}
 		}
 		s.link.comeBack()
-		time.Sleep(time.Minute)
+		time.Sleep(15 * time.Second)
 		if st := s.status(); st.State != status.Healthy {
 			t.Errorf("the brokers are back, and it is %s: %s", st.State, st.Reason)
 		}

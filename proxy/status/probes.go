@@ -20,7 +20,7 @@ import (
 
 const (
 	probeEvery      = 10 * time.Second
-	probeSoon       = 2 * time.Second // while somebody looks and not everything is worked on
+	probeSoon       = 2 * time.Second // while they do not answer, or while somebody looks and not everything is worked on
 	metadataTimeout = 2 * time.Second
 	adminTimeout    = 5 * time.Second
 )
@@ -59,6 +59,8 @@ func (p *Publisher) probe(ctx context.Context, cfg config.Config) {
 		pause := probeEvery
 		if !p.watched.Load() || !p.probeOnce(ctx, cfg) {
 			pause = 200 * time.Millisecond // nobody has asked yet, or a session is just beginning
+		} else if failed, _, _ := p.probes.Load().verdict(); failed != nil {
+			pause = probeSoon // that they are back is to be seen soon
 		}
 		select {
 		case <-time.After(pause):
