@@ -100,10 +100,11 @@ func (o *outputs) add(which int, r *kgo.Record) error {
 			s.first = &source
 		}
 	} else {
-		if has { // what judged it, rounded down
+		reason := string(p.Value(emit.WordLateReason))
+		if has && reason != emit.Reason(reorder.Duplicate) { // what judged it, rounded down; a repeat comes out with what W has still to release
 			s.raise(w, 0)
 		}
-		switch string(p.Value(emit.WordLateReason)) {
+		switch reason {
 		case emit.Reason(reorder.Future), emit.Reason(reorder.InvalidTime):
 			s.unjudged.add(p.SourceOffset)
 		}

@@ -52,6 +52,9 @@ func (b *rebuild) run(ctx context.Context) (Rebuilt, error) {
 	if err := b.confirmRepeats(ctx, t); err != nil {
 		return Rebuilt{}, err
 	}
+	if err := t.doubt(); err != nil {
+		return Rebuilt{}, err
+	}
 	s := t.snapshot(b.known)
 	if s.Settled, err = b.settled(ctx, t, &s); err != nil {
 		return Rebuilt{}, err
@@ -83,7 +86,7 @@ func (b *rebuild) retracing(o *outputs) (*retracing, error) {
 	run, first := o.generation()
 	if b.origin < 0 {
 		switch {
-		case !first:
+		case !first && run[0].from > b.raw.Start:
 			return nil, notKnown("a new epoch began at an offset that nothing says, at %d or before: say where with --origin", run[0].from)
 		case b.Config.Start.Kind != config.StartEarliest:
 			return nil, notKnown("TIDEMARK_START is not earliest, and nothing says where the group began: say where with --origin")
@@ -249,32 +252,11 @@ func (b *rebuild) confirmRepeats(ctx context.Context, t *retracing) error {
 	return nil
 }
 
-// owes reports whether a recovery from s would take a record for owed.
-func owes(s *reorder.Snapshot, r *sourceRecord) bool {
-	at := reorder.Position{Time: r.Time, Offset: r.Offset}
-	return !r.Invalid && (r.Time > s.W || s.Releasing && !at.Before(s.Frontier))
-}
-
-// settled returns the offsets that came out and that a recovery would take for owed, or could
-// not judge: records from the future, and those that had no time by a registry's word.
+// settled returns the spans of what a recovery has to be told of.
 func (b *rebuild) settled(ctx context.Context, t *retracing, s *reorder.Snapshot) ([]reorder.Span, error) {
-	var spans []reorder.Span
-	held := int64(-1)
-	err := b.source(ctx, s.Low, s.Next, func(_ *kgo.Record, in sourceRecord) (bool, error) {
-		switch n := len(spans); {
-		case !t.out(in.Offset):
-			held = in.Offset
-		case !in.Outside && !owes(s, &in), in.Offset <= s.Low:
-		case n > 0 && held < spans[n-1].To:
-			spans[n-1].To = in.Offset + 1
-		case n == reorder.MaxSettled:
-			return false, notKnown("among the records that are held, more than %d that are late have to be remembered one by one", reorder.MaxSettled)
-		default:
-			spans = append(spans, reorder.Span{From: in.Offset, To: in.Offset + 1})
-		}
-		return true, nil
-	})
-	return spans, err
+	g := settling{t: t, s: s, held: -1}
+	err := b.source(ctx, s.Low, s.Next, func(_ *kgo.Record, in sourceRecord) (bool, error) { return true, g.step(&in) })
+	return g.spans, err
 }
 
 // check recovers from the position as a sidecar does, and sees that it holds just what is in

@@ -64,6 +64,7 @@ type retracing struct {
 	originalIn int32           // its leader epoch
 	group      map[uint64]bool // what the ordered records at last.Time are known by
 	repeated   []owedRecord    // those in no output that have to repeat an ordered one
+	byEpoch    bool            // of repeated, some are known by the epoch of the law alone
 }
 
 // gone is what retention has taken of the outputs.
@@ -147,6 +148,8 @@ func (t *retracing) step(r sourceRecord) error {
 			t.hold(r)
 		case !r.Invalid && t.dropped && r.ID != 0 && r.Time > t.law.Watermark():
 			t.repeated = append(t.repeated, owedRecord{reorder.Position{Time: r.Time, Offset: r.Offset}, r.LeaderEpoch, r.ID})
+		case t.endsEpoch(&r):
+			return nil
 		default: // it has not been read, so what came out last did so by the clock
 			t.giveUp()
 			return nil
@@ -167,7 +170,12 @@ func (t *retracing) step(r sourceRecord) error {
 		return nil
 	}
 	at := reorder.Position{Time: r.Time, Offset: r.Offset}
+	t.judge(&r)
 	switch {
+	case !t.behind(&r) && t.dropped && r.ID != 0 && t.law.Epoch() < t.now.epoch:
+		// Nothing is held of an epoch that has ended.
+		t.byEpoch = true
+		t.repeated = append(t.repeated, owedRecord{at, r.LeaderEpoch, r.ID})
 	case !t.behind(&r):
 		if t.gone.late && r.Offset < t.gone.below && t.doubtful(&r) {
 			return notKnown("source offset %d is in neither output, and from the future: it may be held, or have been late with that reason and be gone from %s", r.Offset, "the late topic")
@@ -182,7 +190,6 @@ func (t *retracing) step(r sourceRecord) error {
 	default:
 		return notKnown("source offset %d is in neither output, and what came out later is behind it: the group began after it (say where with --origin), or it was lost", r.Offset)
 	}
-	t.judge(&r)
 	return nil
 }
 
@@ -237,6 +244,25 @@ func (t *retracing) setAside(r *sourceRecord) bool {
 	return t.any && !r.Invalid && r.Time == t.last.Time && t.last.Before(at) && r.Time <= t.now.floor && t.group[r.ID]
 }
 
+// endsEpoch reports whether what came out last did so because a record ends the epoch: all
+// that is held comes out before that. If so, the record is the next to be read.
+func (t *retracing) endsEpoch(r *sourceRecord) bool {
+	if r.Invalid || t.doubtful(r) {
+		return false
+	}
+	if v, _ := t.law.Step(reorder.Record{Offset: r.Offset, LeaderEpoch: r.LeaderEpoch, Time: r.Time}, 0); v != reorder.Flush {
+		return false
+	}
+	var rel reorder.Release
+	for t.law.Next(&rel) {
+	}
+	if t.law.Watermark() < t.last.Time {
+		return false
+	}
+	t.at, t.reached, t.done = t.law.Snapshot(), true, true
+	return true
+}
+
 // judge lets the law judge a record. What comes out of it is of no interest.
 func (t *retracing) judge(r *sourceRecord) {
 	var rel reorder.Release
@@ -276,6 +302,15 @@ func (t *retracing) snapshotOfLaw() reorder.Snapshot {
 		return t.law.Snapshot()
 	}
 	return t.at
+}
+
+// doubt returns an error if dropped repeats cannot be told from what is held: which epoch they
+// are of is known only where records alone have moved the watermark.
+func (t *retracing) doubt() error {
+	if t.byEpoch && !t.exact() {
+		return notKnown("an epoch has begun among repeats that were dropped, and the clock has moved the watermark: which of them are owed is not known")
+	}
+	return nil
 }
 
 // snapshot returns the position that was found, but for what is settled.
@@ -333,4 +368,35 @@ func (t *retracing) takeOwed(s *reorder.Snapshot) {
 			s.Low, s.LowEpoch = t.original, t.originalIn // its repeats are still to come
 		}
 	}
+}
+
+// settling goes through what a recovery from s reads again, and finds what has come out and
+// would be taken for owed, or could not be judged: records from the future, those that had no
+// time by a registry's word, and those that were late beside repeats of their event time.
+type settling struct {
+	t     *retracing
+	s     *reorder.Snapshot
+	held  int64 // the last offset that is held, -1
+	spans []reorder.Span
+}
+
+func (g *settling) step(r *sourceRecord) error {
+	switch n := len(g.spans); {
+	case !g.t.out(r.Offset):
+		g.held = r.Offset
+	case r.Offset <= g.s.Low || !r.Outside && !owes(g.s, r):
+	case n > 0 && g.held < g.spans[n-1].To:
+		g.spans[n-1].To = r.Offset + 1
+	case n == reorder.MaxSettled:
+		return notKnown("among the records that are held, more than %d that are late have to be remembered one by one", reorder.MaxSettled)
+	default:
+		g.spans = append(g.spans, reorder.Span{From: r.Offset, To: r.Offset + 1})
+	}
+	return nil
+}
+
+// owes reports whether a recovery from s would take a record for owed.
+func owes(s *reorder.Snapshot, r *sourceRecord) bool {
+	at := reorder.Position{Time: r.Time, Offset: r.Offset}
+	return !r.Invalid && (r.Time > s.W || s.Releasing && !at.Before(s.Frontier))
 }
