@@ -29,8 +29,8 @@ import (
 	"github.com/tidemarkhq/tidemark/emit/verify"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
-	"github.com/tidemarkhq/tidemark/proxy/position"
 	"github.com/tidemarkhq/tidemark/proxy/kafkatest"
+	"github.com/tidemarkhq/tidemark/proxy/position"
 	"github.com/tidemarkhq/tidemark/proxy/repair"
 	"github.com/tidemarkhq/tidemark/reorder"
 )

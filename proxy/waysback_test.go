@@ -376,3 +376,29 @@ func TestKafkaRebuildAfterRetention(t *testing.T) {
 		c.verify(s.cfg)
 	})
 }
+
+// A group that did not write the outputs gets no position there while the one that did is at
+// work.
+func TestKafkaPositionBesideAnotherGroup(t *testing.T) {
+	onKafka(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		w := workload{seed: 3, records: 5000, plain: true, step: 10 * time.Millisecond, pause: 100 * time.Millisecond}
+		written := c.writing(topic, &w)
+		s := c.start(topic, noDrain, "TIDEMARK_COMMIT_INTERVAL=200ms")
+		tool := c.positions(c.config(topic, "TIDEMARK_GROUP=mistyped"))
+		for name, plan := range map[string]func() (*position.Plan, error){
+			"rebuild": func() (*position.Plan, error) { return tool.PlanRebuild(c.ctx, position.Which{}, -1) },
+			"new-epoch": func() (*position.Plan, error) {
+				return tool.PlanNewEpoch(c.ctx, position.Which{}, position.From{Offset: 0})
+			},
+		} {
+			c.await(name+" to be refused", func() bool { // kfake tells of producers only while they have something open
+				_, err := plan()
+				f, ok := errors.AsType[*fault.Fault](err)
+				return ok && f.Code == 2 && strings.Contains(f.Advice, "TIDEMARK_GROUP="+s.cfg.Group)
+			})
+		}
+		<-written
+		s.stop()
+	})
+}

@@ -21,6 +21,7 @@ type Admin struct {
 	Reporter *fault.Reporter
 	Topics   map[string]preflight.Topic
 	Atomic   bool // it writes in transactions
+	Silent   bool // it writes nothing
 }
 
 // SameCluster asks the brokers that the session's own client has come to which cluster

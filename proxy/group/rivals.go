@@ -139,6 +139,9 @@ func (a *Admin) strangers(ctx context.Context, sources []emit.Source) (traces, m
 
 // producerID returns that of this session.
 func (a *Admin) producerID(ctx context.Context) (int64, error) {
+	if a.Silent {
+		return -1, nil
+	}
 	if !a.Atomic {
 		id, _, err := a.Client.ProducerID(ctx)
 		return id, err
@@ -184,11 +187,10 @@ func (a *Admin) atWork(ctx context.Context, found traces, ids map[int64]string, 
 	return nil
 }
 
-// RivalOf returns who is seen at once to be at work on the outputs of a partition.
-func (a *Admin) RivalOf(ctx context.Context, src emit.Source) *Rival {
+// RivalOf returns who is seen at once to be at work on the outputs of partitions.
+func (a *Admin) RivalOf(ctx context.Context, sources ...emit.Source) *Rival {
 	ctx, cancel := context.WithTimeout(ctx, rivalPatience)
 	defer cancel()
-	sources := []emit.Source{src}
 	found, ids, _ := a.strangers(ctx, sources) // what is not told of is looked at again before anything begins
 	return a.atWork(ctx, found, ids, sources)
 }

@@ -39,6 +39,9 @@ func (t *Tool) begin(ctx context.Context, verb string, of Partitions) (*Plan, er
 		return nil, err
 	}
 	p := &Plan{Verb: verb, of: t.sources(of)}
+	if r := t.admin().RivalOf(ctx, p.of...); r != nil { // this is not the group that these outputs are of
+		return nil, r.Refuse(fault.CommandsFor(t.Config))
+	}
 	var err error
 	if p.before, err = t.fetch(ctx, true); err != nil {
 		return nil, err

@@ -80,7 +80,7 @@ func partitionsOf(listed kadm.Metadata, topic string) (int32, error) {
 
 // admin returns who asks about the group.
 func (t *Tool) admin() *group.Admin {
-	return &group.Admin{Config: t.Config, Client: t.Client, Kadm: t.adm, Reporter: t.Reporter, Topics: t.topics, Atomic: t.Config.Delivery == config.ExactlyOnce}
+	return &group.Admin{Config: t.Config, Client: t.Client, Kadm: t.adm, Reporter: t.Reporter, Topics: t.topics, Silent: true}
 }
 
 func (t *Tool) source(topic string, n int32) emit.Source {
