@@ -70,7 +70,7 @@ func (s *session) takeError(ctx context.Context, f kgo.FetchError) error {
 			return other
 		}
 		return fault.Failed(fmt.Errorf("read %s: the topic was deleted or created again: %w", f.Topic, err),
-			"start again; if the topic is new, TIDEMARK_ON_RESET=new-epoch lets a new epoch begin")
+			"start again; if the topic is new, a new epoch has to begin: `tidemark position new-epoch --from earliest`, or TIDEMARK_ON_RESET=new-epoch for one start")
 	case p == nil && f.Topic != "":
 		// The client could not fetch the offset of a partition and goes on
 		// without it: it would never be read.

@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/position"
 	"github.com/tidemarkhq/tidemark/reorder"
 )
 
@@ -64,7 +65,7 @@ func TestKafkaUpgradeRefused(t *testing.T) {
 		at, text := c.committed(s.cfg)
 		c.commitOfBefore(s.cfg, 1)
 		c.refused(topic, "run the version of before until nothing is held", env...)
-		c.refused(topic, "begin a new epoch", append(env, "TIDEMARK_ON_DATA_LOSS=continue")...)
+		c.refused(topic, "`tidemark position new-epoch --partition "+topic+"/0`", append(env, "TIDEMARK_ON_DATA_LOSS=continue")...)
 
 		// The version of before goes on from its own commit, and once nothing is held
 		// there is nothing to find again.
@@ -82,9 +83,16 @@ func TestKafkaUpgradeRefused(t *testing.T) {
 		c.awaitRead(s)
 		s.stop()
 
-		// A new epoch, once the offset is set without metadata.
-		c.commit(s.cfg, 0, "")
-		s = c.start(topic, newEpoch, "TIDEMARK_MAX_FUTURE=0", "TIDEMARK_EVENT_TIME=header:event-time")
+		// A new epoch, of the partition that the hint names.
+		tool := c.positions(c.config(topic, env...))
+		plan, err := tool.PlanNewEpoch(c.ctx, position.Which{Only: position.Partitions{topic: {0}}}, position.From{Offset: 0})
+		if err == nil {
+			err = tool.Apply(c.ctx, plan)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		s = c.start(topic, "TIDEMARK_MAX_FUTURE=0", "TIDEMARK_EVENT_TIME=header:event-time")
 		c.awaitDrained(s)
 		s.stop()
 		out := c.contents(s.cfg.OrderedTopic(topic))[0]

@@ -354,12 +354,15 @@ func showPositions(w io.Writer, views []position.View) error {
 			continue
 		}
 		s := &v.Snapshot
-		release := "-"
+		release, times := "-", oneOf(v.Fingerprint(), "as now", "others")
+		if v.Earlier {
+			times = "as an earlier version"
+		}
 		if s.Releasing {
 			release = fmt.Sprintf("%s, offset %d", timeOrNone(s.Frontier.Time), s.Frontier.Offset)
 		}
 		fmt.Fprintf(out, "%d\t%d\t%d\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t\n", s.Next, v.End, s.Count, timeOrNone(s.W), timeOrNone(s.Max), s.Epoch, s.Origin, release,
-			oneOf(v.Fingerprint(), "as now", "others"), oneOf(v.SameTopic(), "the same", "an earlier one"))
+			times, oneOf(v.SameTopic(), "the same", "an earlier one"))
 	}
 	if err := out.Flush(); err != nil {
 		return err

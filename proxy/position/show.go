@@ -18,6 +18,7 @@ type View struct {
 	Commit   group.Commit
 	Snapshot reorder.Snapshot // whole, unless the metadata cannot be read
 	Readable bool             // the metadata can be read
+	Earlier  bool             // an earlier version wrote it, which read some event times otherwise
 	Err      error            // why a sidecar would not go on from it; nil: it would
 	End      int64            // of the source
 }
@@ -64,6 +65,16 @@ func (t *Tool) view(src emit.Source, c group.Commit) View {
 		return v
 	}
 	v.Snapshot, v.Err = reorder.Decode(c.Metadata, c.Offset, c.LeaderEpoch, t.scope(src.Topic, src.Partition))
+	for _, fingerprint := range t.Config.EventTime.Earlier() {
+		if !errors.Is(v.Err, reorder.ErrFingerprint) {
+			break
+		}
+		scope := t.scope(src.Topic, src.Partition)
+		scope.Fingerprint = fingerprint
+		if s, err := reorder.Decode(c.Metadata, c.Offset, c.LeaderEpoch, scope); err == nil {
+			v.Snapshot, v.Err, v.Earlier = s, nil, true
+		}
+	}
 	v.Readable = v.Err == nil || errors.Is(v.Err, reorder.ErrRecreated) || errors.Is(v.Err, reorder.ErrFingerprint)
 	if v.Err != nil {
 		v.Err = fmt.Errorf("its metadata was %w", v.Err)
