@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -235,4 +236,56 @@ func TestKafkaRebuildDrained(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Records without a time of their own take it from what is held. Where one is held, the
+// outputs do not say by which time; else they say enough.
+func TestKafkaRebuildAmongRecordsWithoutTime(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		made, refused := 0, 0
+		for seed := range uint64(12) {
+			topic := c.topic(1)
+			rnd := rand.New(rand.NewPCG(seed, 11))
+			base := time.Now().Add(-time.Hour).UnixMilli()
+			for i := range int64(400) {
+				r := record(topic, 0, base+3*i-rnd.Int64N(40), fmt.Sprint(i))
+				r.Key = []byte{byte(rnd.IntN(20))}
+				if rnd.IntN(10) == 0 {
+					r.Headers, r.Value = nil, nil
+				}
+				c.produce(c.cl, r)
+			}
+			env := []string{noDrain, "TIDEMARK_MAX_OUT_OF_ORDERNESS=50ms", "TIDEMARK_COMMIT_INTERVAL=20ms", "TIDEMARK_EVENT_TIME=header:event-time,previous"}
+			s := c.start(topic, env...)
+			c.awaitRead(s)
+			s.stop()
+			at, text := c.committed(s.cfg)
+			c.forgotten(s.cfg)
+			tool := c.positions(s.cfg)
+			plan, err := tool.PlanRebuild(c.ctx, position.Which{}, -1)
+			switch {
+			case err == nil:
+				made++
+				err = tool.Apply(c.ctx, plan)
+			case errors.Is(err, position.ErrNotKnown):
+				refused++
+				lost := kadm.Offsets{}
+				lost.Add(kadm.Offset{Topic: topic, At: at, LeaderEpoch: -1, Metadata: text})
+				err = c.adm.CommitAllOffsets(c.ctx, s.cfg.Group, lost)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			s = c.start(topic, env...)
+			c.produce(c.cl, record(topic, 0, base+10_000, "end"))
+			c.awaitRead(s)
+			s.stop()
+			if r := c.verify(s.cfg); r.Read != 401 || r.Buffered != 1 {
+				t.Errorf("%d read, %d buffered", r.Read, r.Buffered)
+			}
+		}
+		if made == 0 || refused == 0 {
+			t.Errorf("%d rebuilt, %d refused", made, refused)
+		}
+	})
 }

@@ -137,9 +137,6 @@ func (t *Tool) PlanRebuild(ctx context.Context, w Which, origin int64) (*Plan, e
 	if !t.Config.Headers.SourceOffset {
 		return nil, fault.Usage(errors.New("rebuild the position: TIDEMARK_HEADERS has no source-offset, without which the outputs do not say what came out"), otherwise)
 	}
-	if t.Config.EventTime.UsesPrevious() {
-		return nil, fault.Usage(errors.New("rebuild the position: TIDEMARK_EVENT_TIME has the source previous, and the outputs do not say which records lent others their times"), otherwise)
-	}
 	of, err := t.choose(ctx, w)
 	if err != nil {
 		return nil, err

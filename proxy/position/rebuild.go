@@ -13,6 +13,7 @@ import (
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/emit/scan"
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/pipeline"
 	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
@@ -95,7 +96,7 @@ func (b *rebuild) retracing(o *outputs) (*retracing, error) {
 	}
 	t := &retracing{
 		origin: b.origin, highest: -1, repeats: b.Config.Dedup.On(), dropped: b.Config.Duplicates == config.DropDuplicates && b.Config.Dedup.On(),
-		skew: watermark.Time(b.Config.MaxFuture), wall: watermark.Time(b.WallClock().UnixNano()),
+		skew: b.Config.MaxFuture, wall: watermark.Time(b.WallClock().UnixNano()),
 	}
 	for _, s := range run {
 		if s.to >= b.origin { // else it was before
@@ -181,7 +182,10 @@ func (b *rebuild) judged(r *kgo.Record) sourceRecord {
 	t, err := b.eventTime(r)
 	in := sourceRecord{
 		Offset: r.Offset, LeaderEpoch: r.LeaderEpoch, Time: t, Invalid: err != nil, Outside: errors.Is(err, timestamp.ErrUnknownSchema),
-		Stamp: watermark.Time(r.Timestamp.UnixNano()), Marker: watermark.None,
+		Previous: errors.Is(err, timestamp.ErrPrevious), Stamp: watermark.Max, Marker: watermark.None,
+	}
+	if stamp, ok := watermark.FromMillis(r.Timestamp.UnixMilli()); ok {
+		in.Stamp = stamp
 	}
 	if b.Config.Watermark == config.Punctuated {
 		if w, present, err := b.Config.WatermarkHeader.Time(r); present && err == nil {
@@ -269,7 +273,11 @@ func (b *rebuild) check(ctx context.Context, t *retracing, s *reorder.Snapshot) 
 		if laws.Identity != nil {
 			size = emit.BodySize(r)
 		}
-		v, body := p.Step(reorder.Record{Offset: in.Offset, LeaderEpoch: in.LeaderEpoch, Time: in.Time, Invalid: in.Invalid, Size: size}, 0)
+		again := reorder.Record{Offset: in.Offset, LeaderEpoch: in.LeaderEpoch, Time: in.Time, Invalid: in.Invalid && !in.Previous, Previous: in.Previous, Size: size}
+		if laws.Previous {
+			again.Key = pipeline.HashKey(r.Key)
+		}
+		v, body := p.Step(again, 0)
 		if size > 0 && (v == reorder.OnTime || v == reorder.Remembered) {
 			emit.PutBody(body, r)
 		}

@@ -2,6 +2,7 @@ package position
 
 import (
 	"math"
+	"time"
 
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
@@ -13,6 +14,7 @@ type sourceRecord struct {
 	LeaderEpoch int32
 	Time        watermark.Time
 	Invalid     bool
+	Previous    bool           // it is Invalid, and takes its time from what is held
 	Outside     bool           // that it is Invalid is an outside service's word
 	Stamp       watermark.Time // the record's own timestamp
 	Marker      watermark.Time // of the punctuated strategy; None if it has none
@@ -46,7 +48,7 @@ type retracing struct {
 	gone    gone
 	repeats bool           // repeats are told apart: they come out behind their original
 	dropped bool           // and go to no output
-	skew    watermark.Time // of the future guard, 0: off
+	skew    time.Duration  // of the future guard, 0: off
 	wall    watermark.Time // now
 
 	law     *reorder.Partition // judges what is read again as a run without a break would
@@ -91,7 +93,7 @@ func (g gone) covers(at reorder.Position, now *stretch) bool {
 
 // begin sets up the law.
 func (t *retracing) begin(laws reorder.Options) {
-	laws.IdleTimeout, laws.MaxFuture, laws.Identity = 0, 0, nil // records alone decide here
+	laws.IdleTimeout, laws.MaxFuture, laws.Identity, laws.Previous = 0, 0, nil, false // records alone decide here
 	e := reorder.NewEngine(laws, math.MaxInt64)
 	t.law = e.Assign(reorder.Fresh(t.origin, -1, t.epoch), 0)
 	t.original, t.leader, t.end, t.group = -1, -1, t.origin, map[uint64]bool{}
@@ -141,6 +143,9 @@ func (t *retracing) step(r sourceRecord) error {
 			return nil
 		}
 		switch {
+		case r.Previous: // what it takes its time from is not known yet
+			t.giveUp()
+			return nil
 		case t.setAside(&r):
 			t.pending = r.Offset
 			t.hold(r)
@@ -169,6 +174,9 @@ func (t *retracing) step(r sourceRecord) error {
 		t.judge(&r)
 		return nil
 	}
+	if r.Previous {
+		return notKnown("source offset %d has no event time of its own and is in neither output: it may be held, by a time that it took from another", r.Offset)
+	}
 	at := reorder.Position{Time: r.Time, Offset: r.Offset}
 	t.judge(&r)
 	switch {
@@ -196,7 +204,7 @@ func (t *retracing) step(r sourceRecord) error {
 // doubtful reports whether the guard may have refused a record as one from the future. What
 // the wall clock was then is not known.
 func (t *retracing) doubtful(r *sourceRecord) bool {
-	return t.skew > 0 && (r.Time > r.Stamp+t.skew || r.Time > t.wall)
+	return t.skew > 0 && (r.Time > r.Stamp.Add(t.skew) || r.Time > t.wall)
 }
 
 // giveUp settles for the position right behind what came out: the clock, or memory, or a
@@ -271,13 +279,11 @@ func (t *retracing) judge(r *sourceRecord) {
 		}
 	}
 	in := reorder.Record{Offset: r.Offset, LeaderEpoch: r.LeaderEpoch, Time: r.Time, Invalid: r.Invalid}
-	if t.unjudged(r.Offset) {
-		if !r.Invalid {
-			t.law.Skip(r.Offset+1, r.LeaderEpoch) // from the future
-			t.law.Mark(r.Marker, r.Marker)
-			release()
-			return
-		}
+	if r.Previous || t.unjudged(r.Offset) && !r.Invalid { // it moves nothing
+		t.law.Skip(r.Offset+1, r.LeaderEpoch)
+		t.law.Mark(r.Marker, r.Marker)
+		release()
+		return
 	}
 	v, _ := t.law.Step(in, 0)
 	if v == reorder.Flush {
