@@ -102,25 +102,23 @@ func (r *Reporter) Throttle(about string, level slog.Level, c Class, msg string,
 
 // WarnOnce logs a warning about a subject once in the life of a process.
 func (r *Reporter) WarnOnce(about, msg string, args ...any) {
-	if r.first(about, msg) {
-		r.Logger.Warn(msg, args...)
-	}
+	r.logOnce(about, slog.LevelWarn, msg, args...)
 }
 
 // InfoOnce does the same at info level.
 func (r *Reporter) InfoOnce(about, msg string, args ...any) {
-	if r.first(about, msg) {
-		r.Logger.Info(msg, args...)
-	}
+	r.logOnce(about, slog.LevelInfo, msg, args...)
 }
 
-func (r *Reporter) first(about, msg string) bool {
+func (r *Reporter) logOnce(about string, level slog.Level, msg string, args ...any) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	key := msg + "\x00" + about
 	logged := r.once[key]
 	r.once[key] = true
-	return !logged
+	r.mu.Unlock()
+	if !logged {
+		r.Logger.Log(context.Background(), level, msg, args...)
+	}
 }
 
 // due reports whether a line is to be logged now, and how many were suppressed since
