@@ -122,6 +122,22 @@ func TestRepairTellsWhatHadNoRoomForHeaders(t *testing.T) {
 	})
 }
 
+// TestRepairThatFindsOutNothing: a run that could not look at the late topics does not say
+// that there is nothing on them.
+func TestRepairThatFindsOutNothing(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		c.create(topic+".late", 1)
+		c.create(topic+".corrections", 1, "cleanup.policy=compact")
+		c.produce(c.cl, lateRecord(topic, 0, time.Now().UnixMilli(), 0, reorder.BehindWatermark, time.Now()))
+		m := c.mend(topic, nil)
+		<-m.done
+		if m.err == nil || len(m.reports) != 0 {
+			t.Errorf("%v, and it reports %+v", m.err, m.reports)
+		}
+	})
+}
+
 // lateRecord is a record as a sidecar puts it on the late topic.
 func lateRecord(topic string, partition int32, at, offset int64, why reorder.Verdict, put time.Time) *kgo.Record {
 	return routed(sourceRecord(topic, partition, at, offset), at, why, put)

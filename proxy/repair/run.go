@@ -32,7 +32,7 @@ type Options struct {
 	Every   time.Duration // from one run to the next; 0: only one run
 	DryRun  bool          // nothing is written
 
-	Report   func(Report) error      // is given what each run did, also one that failed
+	Report   func(Report) error      // is given what each run did, also one that failed underway
 	Progress func(done, total int64) // offsets of a run; may be nil
 }
 
@@ -103,7 +103,11 @@ func RunOver(ctx, hard context.Context, cfg config.Config, o Options, connection
 		if o.Every > 0 && errors.Is(err, errOwed) {
 			err = nil // logged, and tried again by the next run
 		}
-		if told := o.Report(p.report); err != nil || told != nil || o.Every == 0 {
+		var told error
+		if err == nil || len(p.report.Partitions) > 0 { // else it has found out nothing
+			told = o.Report(p.report)
+		}
+		if err != nil || told != nil || o.Every == 0 {
 			return cmp.Or(err, told)
 		}
 		wait := time.NewTimer(time.Until(began.Add(o.Every)))
