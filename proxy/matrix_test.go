@@ -138,6 +138,10 @@ var matrix = []row{
 		},
 	},
 	{
+		way: exactly, key: kmsg.DescribeTransactions, // before a commit without records, which is tried all the same
+		hidden: slices.Concat(moving, errs{kerr.TransactionalIDNotFound, kerr.TransactionalIDAuthorizationFailed, kerr.UnknownServerError}),
+	},
+	{
 		way: exactly, key: kmsg.InitProducerID,
 		told:   errs{kerr.UnknownServerError, kerr.RequestTimedOut},
 		hidden: slices.Concat(moving, errs{kerr.ConcurrentTransactions}),
