@@ -1,6 +1,7 @@
 package fault
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -138,8 +139,8 @@ func Denied(err error) bool {
 		errors.Is(err, kerr.TransactionalIDAuthorizationFailed) || errors.Is(err, kerr.ClusterAuthorizationFailed)
 }
 
-// ReadHint returns how to allow a read that brokers refused, or how to fix a failed
-// handshake; empty for any other error.
+// ReadHint returns how to allow a read that brokers refused, how to fix a failed handshake,
+// or what to check where no broker can be reached; empty for any other error.
 func ReadHint(cfg config.Config, err error) string {
 	t := CommandsFor(cfg)
 	switch {
@@ -153,5 +154,5 @@ func ReadHint(cfg config.Config, err error) string {
 	case errors.Is(err, kerr.GroupAuthorizationFailed):
 		return "allow it: " + t.Allow("--group", cfg.Group, kadm.OpDescribe)
 	}
-	return HandshakeHint(err)
+	return cmp.Or(HandshakeHint(err), ReachHint(err))
 }

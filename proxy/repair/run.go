@@ -104,7 +104,7 @@ func RunOver(ctx, hard context.Context, cfg config.Config, o Options, connection
 			err = nil // logged, and tried again by the next run
 		}
 		var told error
-		if err == nil || len(p.report.Partitions) > 0 { // else it has found out nothing
+		if p.nothing || len(p.report.Partitions) > 0 { // else it has found out nothing
 			told = o.Report(p.report)
 		}
 		if err != nil || told != nil || o.Every == 0 {
@@ -133,6 +133,7 @@ type repairRun struct {
 	owed       map[owedAt]owed    // where the run ends before the end
 	rooms      *txn.Limits        // of batches, in this run
 	report     Report
+	nothing    bool // there is nothing new on the late topics
 	pause      fault.Backoff
 	fenced     group.Fencings
 	member     group.Membership // of the session before, until the next one has joined
@@ -256,7 +257,7 @@ func (p *repairRun) session(ctx, hard context.Context, first, admin *kgo.Client)
 		return err
 	}
 	stretches, err := p.survey(ctx, adm, topics)
-	if err != nil || len(stretches) == 0 {
+	if p.nothing = err == nil && len(stretches) == 0; err != nil || p.nothing {
 		return err
 	}
 	if p.opts.DryRun {
@@ -278,7 +279,7 @@ func (p *repairRun) session(ctx, hard context.Context, first, admin *kgo.Client)
 		stretches, err = p.survey(kadm.RequireStable(ctx), adm, topics)
 	}
 	if err == nil {
-		p.doubtful = nil
+		p.doubtful, p.nothing = nil, len(stretches) == 0
 		err = p.read(ctx, admin, topics, stretches, func(ctx context.Context, shares []*Share) error { return w.publish(ctx, hard, shares) })
 	}
 	overtaken := group.Overtaken(ctx, err, w.gts.Client(), adm, p.cfg, p.Reporter)
