@@ -26,6 +26,7 @@ import (
 //	n   w - natural, when not 0         offset - L, limit, ...
 //	m   max - w                      b  records buffered, sum of their hashes
 //	d   disorder seen, base64        f  fingerprint of what makes event times
+//	fo  first offset that it is of, when not the origin
 //	s   spans settled on an outside service's word:
 //	    distance from the one before, or L, length, ...
 //	x   from where on records without a time are owed at the watermark's edge,
@@ -122,6 +123,9 @@ func (s *Snapshot) Encode(at Scope) string {
 	}
 	b = append(field(b, "b", int64(s.Count)), ',')
 	b = fmt.Appendf(b, "%08x;f=%x", s.Sum, at.Fingerprint)
+	if s.TimesFrom > s.Origin {
+		b = field(b, "fo", s.TimesFrom)
+	}
 	return string(fmt.Appendf(b, ";c=%08x", checksum(b, s.Low, at)))
 }
 
@@ -139,7 +143,8 @@ func checksum(text []byte, low int64, at Scope) uint32 {
 // Decode reads the metadata of a commit at offset low with the given leader
 // epoch. The error is one of those above; nothing of a snapshot that comes
 // with an error may be used, except that the one of ErrRecreated and of
-// ErrFingerprint is whole and can be reported.
+// ErrFingerprint is whole and can be reported. One that was written with another
+// fingerprint, with nothing buffered, has its TimesFrom at Next.
 func Decode(text string, low int64, lowEpoch int32, at Scope) (Snapshot, error) {
 	s := Snapshot{Low: low, LowEpoch: lowEpoch}
 	version, rest, _ := strings.Cut(text, ";")
@@ -168,8 +173,20 @@ func Decode(text string, low int64, lowEpoch int32, at Scope) (Snapshot, error) 
 		return s, ErrRecreated
 	case written.Fingerprint != at.Fingerprint && s.Low < s.Next:
 		return s, ErrFingerprint
+	case written.Fingerprint != at.Fingerprint && s.Next > s.Origin:
+		s.TimesFrom = s.Next
 	}
 	return s, nil
+}
+
+// Fingerprint returns the fingerprint that metadata was written with. Decode has to have
+// taken the metadata.
+func Fingerprint(metadata string) (f [4]byte) {
+	_, text, _ := strings.Cut(metadata, ";f=")
+	text, _, _ = strings.Cut(text, ";")
+	b, _ := hex.DecodeString(text)
+	copy(f[:], b)
+	return f
 }
 
 // noTopicID is that of every topic where brokers have none.
@@ -235,6 +252,7 @@ func (s *Snapshot) read(fields map[string]string, at *Scope) error {
 	count, sum, _ := strings.Cut(fields["b"], ",")
 	s.Count = uint32(p.int(count, 64))
 	s.Sum = uint32(p.hex(sum))
+	s.TimesFrom = p.optional(fields["fo"])
 	fingerprint, err := hex.DecodeString(fields["f"])
 	p.note(err)
 	p.note(length(copy(at.Fingerprint[:], fingerprint), len(at.Fingerprint)))

@@ -47,6 +47,9 @@ func anySnapshot(t *rapid.T) Snapshot {
 		Releasing: rapid.Bool().Draw(t, "releasing"),
 		Count:     rapid.Uint32().Draw(t, "count"), Sum: rapid.Uint32().Draw(t, "sum"),
 	}
+	if from := extremes(t, "times from"); from > s.Origin {
+		s.TimesFrom = from
+	}
 	if s.Releasing {
 		s.Frontier = Position{watermark.Time(extremes(t, "frontier")), extremes(t, "offset")}
 		s.Repeats = extremes(t, "repeats")
@@ -196,6 +199,31 @@ func TestDamage(t *testing.T) {
 }
 
 // TestMetadataSize: a commit is small, and the largest fits into a broker.
+// TestTimesFrom: where event times came to be made in another way, nothing is buffered, so
+// the offset parts the records of one way from those of the other. It stays in the commits.
+func TestTimesFrom(t *testing.T) {
+	before, after := here, here
+	after.Fingerprint[0]++
+	was := Fresh(5, 0, 0)
+	was.Low, was.Next, was.W, was.Natural, was.Max = 90, 90, 7, 7, 7
+	s, err := Decode(was.Encode(before), 90, 0, after)
+	if err != nil || s.TimesFrom != 90 {
+		t.Fatalf("taken up: %+v, %v", s, err)
+	}
+	p := NewEngine(Options{Bound: 1}, 1<<40).Assign(s, 0)
+	p.Step(Record{Offset: 90, Time: 8}, 8)
+	s = p.Snapshot()
+	got, err := Decode(s.Encode(after), s.Low, 0, after)
+	if err != nil || got.TimesFrom != 90 || got.Next != 91 {
+		t.Errorf("committed: %+v, %v", got, err)
+	}
+	// The commit of where it begins is no change.
+	first := Fresh(5, 0, 0)
+	if s, err := Decode(first.Encode(before), 5, 0, after); err != nil || s.TimesFrom != 0 {
+		t.Errorf("at the beginning: %+v, %v", s, err)
+	}
+}
+
 func TestMetadataSize(t *testing.T) {
 	s := busy()
 	s.Natural, s.Epoch, s.LateRun, s.Releasing = s.W, 0, 0, false
@@ -222,7 +250,7 @@ func everything() Snapshot {
 	const lowest = math.MinInt64
 	s := Snapshot{
 		Origin: lowest, Known: math.MinInt32, Next: math.MaxInt64, NextEpoch: math.MinInt32,
-		W: 1, Natural: watermark.None, Max: watermark.None, Epoch: math.MaxUint32, LateRun: lowest,
+		W: 1, Natural: watermark.None, Max: watermark.None, Epoch: math.MaxUint32, LateRun: lowest, TimesFrom: math.MaxInt64,
 		Releasing: true, Frontier: Position{watermark.None, lowest}, Repeats: lowest, Edge: lowest, Count: math.MaxUint32, Sum: math.MaxUint32,
 	}
 	for range watermark.MaxSteps {

@@ -123,6 +123,7 @@ type Partition struct {
 	window   window              // WindowMin
 
 	origin    int64  // where this group began
+	timesFrom int64  // see Snapshot
 	known     int32  // see Snapshot
 	next      int64  // H: the next offset to read
 	nextEpoch int32  // leader epoch of the record at next-1

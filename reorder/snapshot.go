@@ -27,6 +27,7 @@ type Snapshot struct {
 	Disorder  []byte // of the adaptive strategy; see watermark.Disorder
 	Settled   []Span // of [Low, Next), on an outside service's word
 	Edge      int64  // the first that has the time at the watermark's edge, or is before it; 0: none is owed; see previous.go
+	TimesFrom int64  // event times are made as now from this offset on; below Origin: always
 	Count     uint32 // records buffered
 	Sum       uint32 // of OffsetHash over their offsets
 }
@@ -48,7 +49,7 @@ func (p *Partition) Snapshot() Snapshot {
 	s := Snapshot{
 		Origin: p.origin, Known: p.known, Low: p.next, LowEpoch: p.nextEpoch, Next: p.next, NextEpoch: p.nextEpoch,
 		W: p.clock.W, Natural: p.clock.Natural, Max: p.clock.Max,
-		Epoch: p.epoch, LateRun: p.lateRun, Count: p.count, Sum: p.sum,
+		Epoch: p.epoch, LateRun: p.lateRun, TimesFrom: p.timesFrom, Count: p.count, Sum: p.sum,
 	}
 	if offset, leaderEpoch, ok := p.store.lowest(); ok {
 		s.Low, s.LowEpoch = offset, leaderEpoch

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -24,7 +25,7 @@ import (
 )
 
 func newVerifyCommand() *cobra.Command {
-	var topics []string
+	var topics, from []string
 	var group string
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -41,6 +42,11 @@ TIDEMARK_HEADERS asks for is a violation, unless it is too large for it. If ther
 records from before TIDEMARK_HEADERS asked for a header, give verify the TIDEMARK_HEADERS
 of then: what else a record carries is checked all the same.
 
+Event times are judged as TIDEMARK_EVENT_TIME has them. The commits say from which offset
+on that has been so; for what a reset has left behind, and what was written before the
+commits said it, tell verify with --from. What came out before is compared byte for byte,
+and not judged by event time.
+
 What is gone from a topic cannot be compared with. Outputs whose source record is gone
 are counted as expired, source records whose output may be gone as unproven; neither is
 a violation. docs/operations.md explains all counts and violations.`,
@@ -49,7 +55,11 @@ a violation. docs/operations.md explains all counts and violations.`,
 			if err != nil {
 				return err
 			}
-			reports, err := verifyOutputs(cmd.Context(), cfg)
+			var o verify.Options
+			if err := judgeFrom(from, &o); err != nil {
+				return &exitError{exitUsage, err, "see `tidemark verify --help`"}
+			}
+			reports, err := verifyFrom(cmd.Context(), cfg, o)
 			if err != nil {
 				return &exitError{exitFailed, fmt.Errorf("verify: %w", err), verifyHint(cfg, err)}
 			}
@@ -58,6 +68,7 @@ a violation. docs/operations.md explains all counts and violations.`,
 	}
 	cmd.Flags().StringArrayVar(&topics, "topic", nil, "source topic to check, may be repeated (default TIDEMARK_TOPICS)")
 	cmd.Flags().StringVar(&group, "group", "", "consumer group to check (default TIDEMARK_GROUP)")
+	cmd.Flags().StringArrayVar(&from, "from", nil, "judge event times from here on: a source offset, PARTITION:OFFSET, epoch:N, or a time of the source's timestamps (RFC 3339); may be repeated")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "show the reports as JSON")
 	return cmd
 }
@@ -82,6 +93,11 @@ func verifyConfig(topics []string, group string) (config.Config, error) {
 }
 
 func verifyOutputs(ctx context.Context, cfg config.Config) ([]verify.Report, error) {
+	return verifyFrom(ctx, cfg, verify.Options{})
+}
+
+// verifyFrom verifies from where o says; everything else in it comes from the configuration.
+func verifyFrom(ctx context.Context, cfg config.Config, o verify.Options) ([]verify.Report, error) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	opts, err := cfg.ClientOpts(func(error) {})
@@ -101,13 +117,11 @@ func verifyOutputs(ctx context.Context, cfg config.Config) ([]verify.Report, err
 	}
 	defer done()
 	eventTime = verify.UnknownWhere(eventTime, timestamp.ErrPrevious)
-	o := verify.Options{
-		Group: cfg.Group, Prefix: cfg.HeaderPrefix, AtLeastOnce: cfg.Delivery == config.AtLeastOnce,
-		Required: emit.Headers{
-			Watermark: cfg.Headers.Watermark, SourceOffset: cfg.Headers.SourceOffset, EventTime: cfg.Headers.EventTime,
-		},
-		Identity: cfg.Dedup.Identity, Dropped: cfg.Duplicates == config.DropDuplicates,
+	o.Group, o.Prefix, o.AtLeastOnce = cfg.Group, cfg.HeaderPrefix, cfg.Delivery == config.AtLeastOnce
+	o.Required = emit.Headers{
+		Watermark: cfg.Headers.Watermark, SourceOffset: cfg.Headers.SourceOffset, EventTime: cfg.Headers.EventTime,
 	}
+	o.Identity, o.Dropped = cfg.Dedup.Identity, cfg.Duplicates == config.DropDuplicates
 	var schemaID func(*kgo.Record) (string, bool)
 	if cfg.EventTime.NeedsSchemas() {
 		schemaID = func(r *kgo.Record) (string, bool) {
@@ -136,6 +150,33 @@ func verifyOutputs(ctx context.Context, cfg config.Config) ([]verify.Report, err
 	return reports, err
 }
 
+// judgeFrom reads the values of --from.
+func judgeFrom(values []string, o *verify.Options) error {
+	for _, text := range values {
+		kind, rest, two := strings.Cut(text, ":")
+		offset, notOffset := strconv.ParseInt(text, 10, 64)
+		n, notNumber := strconv.ParseInt(rest, 10, 64)
+		partition, notPartition := strconv.ParseInt(kind, 10, 32)
+		at, notTime := time.Parse(time.RFC3339, text)
+		switch {
+		case notOffset == nil && offset >= 0:
+			o.From.Offset = offset
+		case two && kind == "epoch" && notNumber == nil && n >= 0:
+			o.From.Epoch = n
+		case two && notPartition == nil && partition >= 0 && notNumber == nil && n >= 0:
+			if o.FromOffsets == nil {
+				o.FromOffsets = map[int32]int64{}
+			}
+			o.FromOffsets[int32(partition)] = n
+		case notTime == nil:
+			o.FromTime = at
+		default:
+			return fmt.Errorf("--from %q is neither an offset, PARTITION:OFFSET, epoch:N, nor a time such as 2026-11-30T12:00:00Z", text)
+		}
+	}
+	return nil
+}
+
 // newBar returns a progress bar over offsets.
 func newBar(what string) *progressbar.ProgressBar {
 	return progressbar.NewOptions64(
@@ -156,8 +197,8 @@ func verifyHint(cfg config.Config, err error) string {
 		return "check that this is the group of `tidemark run`, and that it has run on this topic"
 	case errors.Is(err, verify.ErrNoIdentity):
 		return "check that TIDEMARK_HEADERS and TIDEMARK_HEADER_PREFIX are those that the outputs were written with"
-	case errors.Is(err, reorder.ErrFingerprint):
-		return "set TIDEMARK_EVENT_TIME as for `tidemark run`"
+	case errors.Is(err, reorder.ErrFingerprint), errors.Is(err, verify.ErrOtherTimes):
+		return "set TIDEMARK_EVENT_TIME as for the `tidemark run` that committed last; if it was changed or updated since, verify again when it has committed"
 	case errors.Is(err, reorder.ErrRecreated):
 		return "the topic was created again since `tidemark run` last committed; verify can check it after the next commit of `tidemark run`"
 	case errors.Is(err, reorder.ErrForeign):

@@ -74,6 +74,9 @@ func hiddenHint(cfg config.Config, h verify.Hidden) string {
 func writeReports(w io.Writer, topics []topicReport, all *verify.Report) error {
 	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, t := range topics {
+		writeOtherTimes(out, t)
+	}
+	for _, t := range topics {
 		writeCounts(out, t.Report)
 	}
 	for _, t := range topics {
@@ -85,6 +88,7 @@ func writeReports(w io.Writer, topics []topicReport, all *verify.Report) error {
 	}
 	for _, t := range topics {
 		writeHidden(out, t.Hidden)
+		writeFrom(out, t)
 	}
 	fmt.Fprintln(out, verdictLine(all))
 	return out.Flush()
@@ -108,6 +112,46 @@ func verdictLine(all *verify.Report) string {
 		return fmt.Sprintf("HOLDS as far as it was judged: %d records were not judged in full", unjudged)
 	}
 	return "HOLDS"
+}
+
+// writeOtherTimes says first of all for which partitions verify has other event times than
+// the commits.
+func writeOtherTimes(w io.Writer, t topicReport) {
+	var others []string
+	for _, p := range t.Partitions {
+		if p.OtherTimes {
+			others = append(others, fmt.Sprint(p.Partition))
+		}
+	}
+	if len(others) > 0 {
+		fmt.Fprintf(w, "%s: the last commits of these partitions were made with another TIDEMARK_EVENT_TIME, or by another version, so nothing in them is judged by event time: %s\n\n",
+			t.Topic, strings.Join(others, ", "))
+	}
+}
+
+// writeFrom says where event times may have changed, if that explains violations.
+func writeFrom(w io.Writer, t topicReport) {
+	var flags []string
+	wrong := int64(0)
+	for _, p := range t.Partitions {
+		from, ok := p.Times.HintFrom()
+		switch {
+		case p.Times.Wrong == 0:
+			continue
+		case !ok:
+			return
+		case from.Epoch > 0:
+			flags = append(flags, fmt.Sprintf("--from epoch:%d", from.Epoch))
+		default:
+			flags = append(flags, fmt.Sprintf("--from %d:%d", p.Partition, from.Offset))
+		}
+		wrong += p.Times.Wrong
+	}
+	slices.Sort(flags)
+	if flags = slices.Compact(flags); len(flags) > 0 {
+		fmt.Fprintf(w, "%s: %d violations hang on event times, and all records behind them are right. If TIDEMARK_EVENT_TIME was another until then, verify with\n  %s\n\n",
+			t.Topic, wrong, strings.Join(flags, " "))
+	}
 }
 
 // writeHidden shows what open transactions hide.

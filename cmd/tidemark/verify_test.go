@@ -179,6 +179,33 @@ func TestVerifyCommandCannotTell(t *testing.T) {
 	}
 }
 
+// TestVerifyCommandFrom: event times that were made otherwise are not judged where the user
+// says so, and a violation that they may explain says where.
+func TestVerifyCommandFrom(t *testing.T) {
+	verifyCluster(t, false, "1000 1100 0", "2000 1500 1", "3000 2999 2")
+	out, err := runVerify(t, "--topic", "orders", "--group", "mine")
+	if exitCode(err) != exitNotHeld || !strings.Contains(out, "orders: 1 violations hang on event times") || !strings.Contains(out, "\n  --from 0:2\n") {
+		t.Errorf("exit %d:\n%s", exitCode(err), out)
+	}
+	for _, from := range []string{"0:2", "2", "1970-01-01T00:00:00.001Z"} {
+		out, err = runVerify(t, "--topic", "orders", "--group", "mine", "--from", from)
+		if from != "2" && from != "0:2" {
+			if exitCode(err) != exitNotHeld { // all have that timestamp
+				t.Errorf("--from %s: exit %d:\n%s", from, exitCode(err), out)
+			}
+			continue
+		}
+		if err != nil || !strings.Contains(out, "  not judged  2  before-from: ") || !strings.Contains(out, "\nHOLDS as far as it was judged: 2 records were not judged in full\n") {
+			t.Errorf("--from %s: %v:\n%s", from, err, out)
+		}
+	}
+	for _, from := range []string{"soon", "-1", "0:x", "epoch:", "x:1"} {
+		if _, err = runVerify(t, "--topic", "orders", "--group", "mine", "--from", from); exitCode(err) != exitUsage {
+			t.Errorf("--from %s: exit %d, %v", from, exitCode(err), err)
+		}
+	}
+}
+
 // TestVerifyCommandAsksForHeaders that TIDEMARK_HEADERS names.
 func TestVerifyCommandAsksForHeaders(t *testing.T) {
 	verifyCluster(t, false, "1000 1999 0", "2000 2999 1", "3000 2999 2")

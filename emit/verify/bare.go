@@ -57,7 +57,7 @@ func (c *Checker) identities() (ids []uint64) {
 	r := o.Source
 	for n := len(o.Source.Headers); n <= len(o.Headers); n++ {
 		r.Headers = o.Headers[:n]
-		if t, _, err := c.eventTime(&r, -1); err == nil {
+		if t, _, err := c.eventTime(&r, -1, anyEpoch); err == nil {
 			if id, ok := c.identify(&r, t); ok {
 				ids = append(ids, id)
 			}
@@ -144,7 +144,7 @@ func (c *Checker) bareInOrder() {
 		return // it may be one that comes again
 	}
 	o := &c.out
-	t, gap, err := c.eventTime(&o.Source, -1)
+	t, gap, err := c.eventTime(&o.Source, -1, anyEpoch)
 	if gap != "" {
 		c.skip(gap)
 	}
@@ -180,7 +180,7 @@ func (c *Checker) endRun(p place) {
 func (c *Checker) bareTruth(epoch int64) {
 	run, s := &c.ordered.run, &c.ordered
 	if run.any && epoch == s.last.epoch && s.lines > 0 && run.lowest.Millis() <= s.mark {
-		c.faultf(KindWatermarkLie, "event time %d ms, of a record without headers before this one, comes after watermark %d", run.lowest.Millis(), s.mark)
+		c.timeFault(KindWatermarkLie, "event time %d ms, of a record without headers before this one, comes after watermark %d", run.lowest.Millis(), s.mark)
 	}
 	run.any = false
 }
@@ -197,7 +197,7 @@ func (c *Checker) fall(t watermark.Time) {
 func (c *Checker) settleRun(epoch int64) {
 	run := &c.ordered.run
 	if run.falls > max(epoch-run.epoch, 0) {
-		c.faultf(KindOutOfOrder, "among the records without headers before this one, event times go back %d times from epoch %d to %d",
+		c.timeFault(KindOutOfOrder, "among the records without headers before this one, event times go back %d times from epoch %d to %d",
 			run.falls, run.epoch, epoch)
 	}
 	run.falls, run.epoch = 0, max(run.epoch, epoch)

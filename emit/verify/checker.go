@@ -76,6 +76,11 @@ type Scope struct {
 	// is not there may have been compacted away.
 	RawEnd int64
 
+	// TimesFrom is the source offset from which on event times are made as they are now, as
+	// the commit says; From is where they are to be judged from.
+	TimesFrom int64
+	From      From
+
 	// OrderedHidden and LateHidden: what the commit put out may stand behind an open
 	// transaction, where readers do not see it.
 	OrderedHidden, LateHidden bool
@@ -293,7 +298,7 @@ func (c *Checker) look(r *kgo.Record, h uint64) pending {
 	if r.Offset < c.scope.Committed && c.scope.OrderedStart == 0 && !c.scope.OrderedHidden {
 		return p
 	}
-	t, gap, err := c.eventTime(r, r.Offset)
+	t, gap, err := c.eventTime(r, r.Offset, anyEpoch)
 	p.time, p.timing = t, timeUsable
 	switch {
 	case gap != "":
@@ -429,7 +434,7 @@ func (c *Checker) Begin(r *kgo.Record) {
 	// be no later than its own.
 	for n := len(o.Source.Headers); n <= len(o.Headers); n++ {
 		o.Source.Headers = o.Headers[:n]
-		t, _, err := c.eventTime(&o.Source, o.SourceOffset)
+		t, _, err := c.eventTime(&o.Source, o.SourceOffset, o.Epoch)
 		p := place{o.Epoch, reorder.Position{Time: t, Offset: o.SourceOffset}}
 		if err == nil && (c.begins == nil || c.begins.below(p)) {
 			c.begins = &p
@@ -529,7 +534,7 @@ func (c *Checker) repeatedOrGone() appearance {
 		return c.repeated(func(other uint64) bool { return other == h })
 	}
 	if o.SourceOffset < c.assumed && !c.orphans.has(o.SourceOffset) {
-		t, _, err := c.eventTime(&o.Source, o.SourceOffset)
+		t, _, err := c.eventTime(&o.Source, o.SourceOffset, o.Epoch)
 		if err != nil || c.orderedGone(reorder.Position{Time: t, Offset: o.SourceOffset}) {
 			return c.orphaned()
 		}
@@ -613,13 +618,13 @@ func (c *Checker) Ordered(r *kgo.Record) {
 	if seen == foreign {
 		return
 	}
-	t, gap, err := c.eventTime(&o.Source, o.SourceOffset)
+	t, gap, err := c.eventTime(&o.Source, o.SourceOffset, o.Epoch)
 	switch {
 	case gap != "":
 		c.untimed(r, seen, gap)
 		return
 	case err != nil:
-		c.faultf(KindOutOfOrder, "has no place in the order: its event time is unusable: %v", err)
+		c.timeFault(KindOutOfOrder, "has no place in the order: its event time is unusable: %v", err)
 		return
 	}
 	p := place{o.Epoch, reorder.Position{Time: t, Offset: o.SourceOffset}}
@@ -630,6 +635,7 @@ func (c *Checker) Ordered(r *kgo.Record) {
 	if !c.counts(seen) {
 		return
 	}
+	wrong := c.report.Times.Wrong
 	above := c.ordered.last.below(p)
 	if !above && c.rules.AtLeastOnce && c.scope.OrderedStart > 0 && p.below(*c.begins) {
 		return // repeats what retention has deleted
@@ -637,7 +643,7 @@ func (c *Checker) Ordered(r *kgo.Record) {
 	c.requires(r)
 	if !above {
 		l := c.ordered.last
-		c.faultf(KindOutOfOrder, "epoch %d, event time %d ns follows epoch %d, event time %d ns, source offset %d",
+		c.timeFault(KindOutOfOrder, "epoch %d, event time %d ns follows epoch %d, event time %d ns, source offset %d",
 			p.epoch, int64(p.Time), l.epoch, int64(l.Time), l.Offset)
 		if c.rules.AtLeastOnce || p.epoch < l.epoch {
 			return // a consumer drops it
@@ -652,6 +658,9 @@ func (c *Checker) Ordered(r *kgo.Record) {
 	c.truth(t)
 	c.onTime(p)
 	c.byTheCommit(p)
+	if c.report.Times.Wrong == wrong {
+		c.report.Times.right(p)
+	}
 }
 
 // truth judges the watermark headers: what an earlier one has closed stays
@@ -659,16 +668,16 @@ func (c *Checker) Ordered(r *kgo.Record) {
 func (c *Checker) truth(t watermark.Time) {
 	o, ms := &c.out, t.Millis()
 	if v, has, err := o.Number(emit.WordEventTime); has && (err != nil || v != ms) {
-		c.faultf(KindChanged, "event-time header is %s, the event time is %d ms", emit.Shown(o.Value(emit.WordEventTime)), ms)
+		c.timeFault(KindChanged, "event-time header is %s, the event time is %d ms", emit.Shown(o.Value(emit.WordEventTime)), ms)
 	}
 	if wrong := c.wrongWindows(t); wrong != "" {
-		c.faultf(KindChanged, "%s", wrong)
+		c.timeFault(KindChanged, "%s", wrong)
 	}
 	if s := &c.ordered; s.lines > 0 && ms <= s.mark {
-		c.faultf(KindWatermarkLie, "event time %d ms comes after watermark %d", ms, s.mark)
+		c.timeFault(KindWatermarkLie, "event time %d ms comes after watermark %d", ms, s.mark)
 	}
 	if w, ok := c.watermark(); ok && w < ms-1 {
-		c.faultf(KindWatermarkLie, "watermark %d is behind its own record at %d ms", w, ms)
+		c.timeFault(KindWatermarkLie, "watermark %d is behind its own record at %d ms", w, ms)
 	}
 }
 
@@ -708,7 +717,7 @@ func (c *Checker) byTheCommit(p place) {
 		c.faultf(KindOutOfOrder, "epoch %d, but the group has only reached epoch %d", p.epoch, s.Epoch)
 	case p.epoch < s.Epoch || !c.final():
 	case s.owed(p.Position) || p.Time > s.W:
-		c.faultf(KindDuplicate, "event time %d ns, but the commit still owes it to the outputs: it would be written twice", int64(p.Time))
+		c.timeFault(KindDuplicate, "event time %d ns, but the commit still owes it to the outputs: it would be written twice", int64(p.Time))
 	default:
 		if w, has, err := c.out.Number(emit.WordWatermark); has && err == nil && (c.rules.Required.Watermark || c.out.proven) && w >= s.W.Next().Millis() {
 			c.faultf(KindWatermarkLie, "watermark %d, but the group's watermark has only reached %d ns", w, int64(s.W))

@@ -72,7 +72,7 @@ func (c *Checker) judgeGroup(p place) {
 		return
 	}
 	if first, found := g.group[id]; found {
-		c.faultf(KindDuplicate, "repeats source offset %d, which has the same identity and event time", first)
+		c.timeFault(KindDuplicate, "repeats source offset %d, which has the same identity and event time", first)
 		return
 	}
 	g.group[id] = p.Offset
@@ -96,7 +96,7 @@ func (c *Checker) mayBeDropped(r *kgo.Record) {
 	if !c.rules.Dropped {
 		return
 	}
-	t, gap, err := c.eventTime(r, r.Offset)
+	t, gap, err := c.eventTime(r, r.Offset, anyEpoch)
 	switch {
 	case gap != "" && len(c.rules.Identity.OfRecord(r)) > 0:
 		c.repeats.quiet[r.Offset] = quiet{gap: gap}
@@ -153,7 +153,7 @@ func (c *Checker) Original(r *kgo.Record) {
 	// Its own headers may have our names: see stripLess.
 	for n := len(o.Source.Headers); n <= len(o.Headers); n++ {
 		o.Source.Headers = o.Headers[:n]
-		if t, _, err := c.eventTime(&o.Source, o.SourceOffset); err == nil {
+		if t, _, err := c.eventTime(&o.Source, o.SourceOffset, o.Epoch); err == nil {
 			c.prove(&o, t)
 		}
 	}

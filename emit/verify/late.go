@@ -115,14 +115,14 @@ func (c *Checker) judgeLate(elsewhere bool) {
 	if !o.Has(emit.WordSourcePartition) || string(o.Value(emit.WordSourcePartition)) != strconv.Itoa(int(c.rules.Partition)) {
 		c.faultf(KindWrongLate, "source partition is %s", emit.Shown(o.Value(emit.WordSourcePartition)))
 	}
-	t, gap, err := c.eventTime(&o.Source, o.SourceOffset)
+	t, gap, err := c.eventTime(&o.Source, o.SourceOffset, o.Epoch)
 	if gap != "" {
 		c.skip(gap)
 		return
 	}
 	if err == nil {
 		if wrong := c.wrongWindows(t); wrong != "" {
-			c.faultf(KindWrongLate, "%s", wrong)
+			c.timeFault(KindWrongLate, "%s", wrong)
 		}
 	}
 	unknown := c.judgeSchema(why)
@@ -130,9 +130,9 @@ func (c *Checker) judgeLate(elsewhere bool) {
 	case why == "invalid-time" && err == nil && unknown:
 		c.report.Registered++
 	case why == "invalid-time" && err == nil:
-		c.faultf(KindWrongLate, "invalid-time, but its event time is %d ms", t.Millis())
+		c.timeFault(KindWrongLate, "invalid-time, but its event time is %d ms", t.Millis())
 	case why != "invalid-time" && err != nil:
-		c.faultf(KindWrongLate, "%s, but its event time is unusable: %v", why, err)
+		c.timeFault(KindWrongLate, "%s, but its event time is unusable: %v", why, err)
 	case why == "invalid-time" && len(o.Windows) > 0:
 		c.faultf(KindWrongLate, "invalid-time, but in windows")
 	case behind[why]:
@@ -175,9 +175,9 @@ func (c *Checker) judgeBehind(why string, t watermark.Time, w int64, marked bool
 	case !marked:
 		c.faultf(KindWrongLate, "%s, but no watermark", why)
 	case t.Millis() > w:
-		c.faultf(KindWrongLate, "%s, but its event time %d ms is above watermark %d", why, t.Millis(), w)
+		c.timeFault(KindWrongLate, "%s, but its event time %d ms is above watermark %d", why, t.Millis(), w)
 	case !has || err != nil || by != w-t.Millis():
-		c.faultf(KindWrongLate, "late by %s, which is %d ms", emit.Shown(c.out.Value(emit.WordLateByMs)), w-t.Millis())
+		c.timeFault(KindWrongLate, "late by %s, which is %d ms", emit.Shown(c.out.Value(emit.WordLateByMs)), w-t.Millis())
 	}
 }
 

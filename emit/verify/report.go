@@ -91,6 +91,11 @@ type Report struct {
 	Unjudged map[Gap]int64 `json:"unjudged"`
 	Hidden   []Hidden      `json:"hidden"` // where the hidden ones are
 
+	// OtherTimes says that the commit was made with other event times than those that
+	// verify was given. Nothing has been committed with these yet.
+	OtherTimes bool  `json:"other_event_time"`
+	Times      Times `json:"event_time_violations,omitzero"` // of one partition
+
 	Watermark Range           `json:"watermark"` // of the headers of .ordered
 	Faults    map[Kind]Faults `json:"violations"`
 }
@@ -140,6 +145,7 @@ func (r *Report) Add(o Report) {
 	for gap, n := range o.Unjudged {
 		r.Unjudged[gap] += n
 	}
+	r.OtherTimes = r.OtherTimes || o.OtherTimes
 	r.Hidden = append(r.Hidden, o.Hidden...)
 	if o.Watermark.Any {
 		r.Watermark.include(o.Watermark.Min)

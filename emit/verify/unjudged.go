@@ -19,19 +19,25 @@ const (
 	GapHidden Gap = "hidden"
 	// GapOriginal: a late duplicate whose original may stand there.
 	GapOriginal Gap = "original"
+	// GapOtherTimes: an output of before event times came to be made as they are now.
+	GapOtherTimes Gap = "other-event-time"
+	// GapBeforeFrom: an output of before From.
+	GapBeforeFrom Gap = "before-from"
 	// GapEventTime: an output whose event time cannot be made again from the record alone.
 	// Bytes, partition and headers are judged, order and windows are not.
 	GapEventTime Gap = "event-time"
 )
 
 // Gaps are all of them, in the order in which they are shown.
-var Gaps = []Gap{GapHidden, GapOriginal, GapEventTime}
+var Gaps = []Gap{GapHidden, GapOriginal, GapOtherTimes, GapBeforeFrom, GapEventTime}
 
 // gapWhy says what each of them means.
 var gapWhy = map[Gap]string{
-	GapHidden:    "records read whose output may stand behind an open transaction",
-	GapOriginal:  "late duplicates whose original may stand behind an open transaction",
-	GapEventTime: "outputs whose event time cannot be made again from the record: order, watermark and windows of these are not judged",
+	GapHidden:     "records read whose output may stand behind an open transaction",
+	GapOriginal:   "late duplicates whose original may stand behind an open transaction",
+	GapOtherTimes: "outputs of before TIDEMARK_EVENT_TIME changed: not judged by event time",
+	GapBeforeFrom: "outputs of before --from: not judged by event time",
+	GapEventTime:  "outputs whose event time cannot be made again from the record: not judged by event time",
 }
 
 // Why says what a gap means.
@@ -58,13 +64,74 @@ func UnknownWhere(read func(*kgo.Record) (watermark.Time, error), unknown error)
 func (c *Checker) skip(g Gap) { c.report.Unjudged[g]++ }
 
 // eventTime returns the event time of the source record with an offset, -1 if that is not
-// known. Where gap is not empty, nobody can tell whether it has one.
-func (c *Checker) eventTime(r *kgo.Record, source int64) (t watermark.Time, gap Gap, err error) {
+// known, in the epoch that an output names, or anyEpoch. Where gap is not empty, nobody can
+// tell whether it has one.
+func (c *Checker) eventTime(r *kgo.Record, source, epoch int64) (t watermark.Time, gap Gap, err error) {
+	if gap := c.otherTimes(source, epoch); gap != "" {
+		return watermark.None, gap, ErrTimeUnknown
+	}
 	t, err = c.rules.EventTime(r)
 	if errors.Is(err, ErrTimeUnknown) {
 		return watermark.None, GapEventTime, err
 	}
 	return t, "", err
+}
+
+// otherTimes says why event times of that source offset and epoch were not made as they
+// are now, if so.
+func (c *Checker) otherTimes(source, epoch int64) Gap {
+	s := &c.scope
+	switch {
+	case s.TimesFrom == 0 && s.From == (From{}):
+		return ""
+	case source < s.TimesFrom:
+		return GapOtherTimes
+	case source < s.From.Offset, epoch != anyEpoch && epoch < s.From.Epoch, epoch == anyEpoch && s.From.Epoch > c.epochs.last && source < c.epochs.after(s.From.Epoch-1):
+		return GapBeforeFrom
+	}
+	return ""
+}
+
+// From says from where on event times are judged. Its zero value is the beginning.
+type From struct {
+	Epoch  int64 // of outputs
+	Offset int64 // of the source
+}
+
+// Times sums up the violations that hang on event times.
+type Times struct {
+	Wrong  int64 `json:"violations"`
+	Source int64 `json:"source_offset"` // the highest of them
+	Epoch  int64 `json:"epoch"`         // the highest of them
+	Right  int64 `json:"right_offset"`  // the highest source offset of an ordered record that is right,
+	Since  int64 `json:"right_epoch"`   // in the highest epoch that has one
+}
+
+// right takes note of an ordered record of which everything is right.
+func (t *Times) right(p place) {
+	if p.epoch > t.Since || p.epoch == t.Since && p.Offset > t.Right {
+		t.Since, t.Right = p.epoch, p.Offset
+	}
+}
+
+// HintFrom returns where event times may have come to be made otherwise, if all
+// violations that hang on them lie before what is right.
+func (t *Times) HintFrom() (from From, ok bool) {
+	switch {
+	case t.Wrong == 0 || t.Since < t.Epoch:
+		return From{}, false
+	case t.Since > t.Epoch:
+		return From{Epoch: t.Epoch + 1}, true
+	}
+	return From{Offset: t.Source + 1}, t.Right > t.Source
+}
+
+// timeFault reports a violation that hangs on the event time of c.out.
+func (c *Checker) timeFault(kind Kind, format string, args ...any) {
+	t := &c.report.Times
+	t.Wrong++
+	t.Source, t.Epoch = max(t.Source, c.out.SourceOffset), max(t.Epoch, c.out.Epoch)
+	c.faultf(kind, format, args...)
 }
 
 // untimed judges what can be judged of an ordered record whose event time is not known.

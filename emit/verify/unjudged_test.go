@@ -50,3 +50,93 @@ func TestUnknownEventTimes(t *testing.T) {
 		}
 	}
 }
+
+// TestOtherEventTimes: outputs of before event times changed are not judged by those of now,
+// where the commit or the user says so. Where nobody does, the report says from where on
+// they are right.
+func TestOtherEventTimes(t *testing.T) {
+	const changed = 15
+	log := func() *history {
+		h := sequence(30)
+		for i := range changed {
+			hs := []kgo.RecordHeader{{Key: "event-time", Value: fmt.Append(nil, 100_000_000-i)}}
+			h.raw[i].Headers = hs
+			h.ordered[i].Headers = append(hs, h.ordered[i].Headers...)
+		}
+		return h
+	}
+	for _, tt := range []struct {
+		name   string
+		change func(h *history)
+		gap    Gap
+		kind   Kind
+		hint   From
+	}{
+		{"the commit says so", func(h *history) { h.scope.TimesFrom = changed }, GapOtherTimes, "", From{}},
+		{"the user says so", func(h *history) { h.scope.From.Offset = changed }, GapBeforeFrom, "", From{}},
+		{"nobody does", func(*history) {}, "", KindOutOfOrder, From{Offset: changed}},
+		{"lost before it", func(h *history) {
+			h.scope.TimesFrom = changed
+			h.ordered = append(h.ordered[:3:3], h.ordered[4:]...)
+		}, GapOtherTimes, KindLost, From{}},
+		{"out of order behind it", func(h *history) {
+			h.scope.TimesFrom = changed
+			h.ordered[20], h.ordered[21] = h.ordered[21], h.ordered[20]
+		}, GapOtherTimes, KindOutOfOrder, From{Offset: 21}},
+		{"a reset", func(h *history) {
+			whole := sequence(30)
+			h.raw = whole.raw
+			old := h.ordered[:changed:changed]
+			for i, o := range old {
+				o.Headers = append([]kgo.RecordHeader{}, whole.ordered[i].Headers...)
+				o.Headers[0] = header("watermark", 1000-i)
+			}
+			h.ordered = append(old, inEpoch(1, whole.ordered)...)
+			h.scope.Epoch, h.scope.Epochs = 1, true
+		}, "", KindWatermarkLie, From{Epoch: 1}},
+	} {
+		h := log()
+		tt.change(h)
+		c := NewChecker(Rules{Topic: testTopic, Ordered: testTopic + ".ordered", Late: testTopic + ".late", Prefix: "tidemark-", EventTime: testTime}, h.scope)
+		h.feedLagging(c)
+		r := c.Finish()
+		if from, _ := r.Times.HintFrom(); from != tt.hint {
+			t.Errorf("%s: the hint is %+v: %+v", tt.name, from, r)
+		}
+		unjudged := int64(0)
+		if tt.gap != "" {
+			unjudged = changed
+		}
+		if tt.kind == KindLost {
+			unjudged--
+		}
+		if r.Unjudged[tt.gap] != unjudged || r.Holds() != (tt.kind == "") {
+			t.Errorf("%s: %+v", tt.name, r)
+		}
+		if tt.kind != "" && r.Faults[tt.kind].Total == 0 {
+			t.Errorf("%s: %+v", tt.name, r)
+		}
+	}
+}
+
+// TestFromEpoch: outputs of earlier epochs are not judged by event time.
+func TestFromEpoch(t *testing.T) {
+	h := sequence(30)
+	old := sequence(15).ordered
+	old[3], old[4] = old[4], old[3]
+	h.ordered = append(old, inEpoch(1, h.ordered)...)
+	for i, r := range h.ordered {
+		r.Offset = int64(i)
+	}
+	h.scope.Epoch, h.scope.Epochs, h.scope.From.Epoch = 1, true, 1
+	c := NewChecker(Rules{Topic: testTopic, Ordered: testTopic + ".ordered", Late: testTopic + ".late", Prefix: "tidemark-", EventTime: testTime}, h.scope)
+	for _, r := range h.ordered { // order and watermarks of the earlier epoch are those of another time
+		if len(r.Headers) == 2 {
+			r.Headers = r.Headers[1:]
+		}
+	}
+	h.feedLagging(c)
+	if r := c.Finish(); !r.Holds() || r.Unjudged[GapBeforeFrom] != 15 || r.Replayed != 15 || r.Read != 30 {
+		t.Errorf("%+v", r)
+	}
+}

@@ -29,6 +29,10 @@ import (
 // said which records its outputs owe.
 var ErrNoCommit = errors.New("the group has committed nothing")
 
+// ErrOtherTimes: no commit of a topic was made with the event times that verify was told
+// of, so nothing shows that there were ever any such.
+var ErrOtherTimes = errors.New("made with other event times than those to verify with")
+
 // ErrNoIdentity: the outputs carry no source offsets, so their records cannot
 // be told apart.
 var ErrNoIdentity = errors.New("records without a source offset")
@@ -49,7 +53,14 @@ type Options struct {
 	Required    emit.Headers // see Rules
 	AtLeastOnce bool
 	Identity    emit.Identity // by which repeats were recognised
-	Dropped     bool          // and they were dropped
+
+	// Event times are judged from where all of these have come: FromOffsets has source
+	// offsets by partition, FromTime is a time by the source's own timestamps, if not zero.
+	From        From
+	FromOffsets map[int32]int64
+	FromTime    time.Time
+
+	Dropped bool // repeats were dropped
 
 	// Progress, if set, is called with how many offsets are done of how many, from one
 	// goroutine at a time.
@@ -68,7 +79,7 @@ type Options struct {
 // one ahead. What nobody asks of it, it does not read: its memory is bounded,
 // and the three advance together along the source offsets.
 //
-// The error wraps ErrNoCommit, ErrNoIdentity or one of those of
+// The error wraps ErrNoCommit, ErrOtherTimes, ErrNoIdentity or one of those of
 // reorder.Decode where there is nothing to check by.
 func Run(ctx context.Context, cl *kgo.Client, o Options) ([]Report, error) {
 	v := &verification{Options: o, cl: cl, adm: kadm.NewClient(cl)}
@@ -162,6 +173,11 @@ func (v *verification) survey(ctx context.Context, t Topic) ([]*verified, error)
 	}
 	most := v.largest(ctx, t)
 	orderedHidden, lateHidden := v.hidden(ctx, written[t.Ordered], ordered), v.hidden(ctx, written[t.Late], late)
+	from, err := v.from(ctx, t.Source)
+	if err != nil {
+		return nil, err
+	}
+	others := 0
 	parts := make([]*verified, len(raw))
 	for i := range raw {
 		commit, ok := commits[int32(i)]
@@ -174,6 +190,8 @@ func (v *verification) survey(ctx context.Context, t Topic) ([]*verified, error)
 			return nil, fmt.Errorf("%s partition %d: commit %d of group %q: %w", t.Source, i, commit.At, v.Group, err)
 		}
 		scope := scopeOf(snap)
+		scope.From = from(int32(i))
+		other := reorder.Fingerprint(commit.Metadata) != t.Fingerprint
 		if now := after[int32(i)]; now.At == commit.At && now.Metadata == commit.Metadata {
 			scope.Quiet = true
 		} else if later, err := reorder.Decode(now.Metadata, now.At, now.LeaderEpoch, at); err == nil {
@@ -195,6 +213,10 @@ func (v *verification) survey(ctx context.Context, t Topic) ([]*verified, error)
 			checker: NewChecker(rules, scope), scope: scope,
 			raw: raw[i], ordered: ordered[i], late: late[i],
 		}
+		if other {
+			parts[i].checker.report.OtherTimes = true
+			others++
+		}
 		for _, h := range []*Hidden{orderedHidden[int32(i)], lateHidden[int32(i)]} {
 			if h != nil {
 				parts[i].checker.report.Hidden = append(parts[i].checker.report.Hidden, *h)
@@ -202,13 +224,34 @@ func (v *verification) survey(ctx context.Context, t Topic) ([]*verified, error)
 		}
 		v.total += raw[i].Len() + ordered[i].Len() + late[i].Len()
 	}
+	if others > 0 && others == len(parts) {
+		return nil, fmt.Errorf("%s: the commits of group %q were %w", t.Source, v.Group, ErrOtherTimes)
+	}
 	return parts, nil
+}
+
+// from returns where the event times of a topic's partitions are judged from.
+func (v *verification) from(ctx context.Context, source string) (func(partition int32) From, error) {
+	var begin kadm.ListedOffsets
+	if !v.FromTime.IsZero() {
+		ask := func(ctx context.Context, topics ...string) (kadm.ListedOffsets, error) {
+			return v.adm.ListOffsetsAfterMilli(ctx, v.FromTime.UnixMilli(), topics...)
+		}
+		var err error
+		if begin, err = listed(ctx, "first offset after "+v.FromTime.Format(time.RFC3339), source, ask); err != nil {
+			return nil, err
+		}
+	}
+	return func(n int32) From {
+		at, _ := begin.Lookup(source, n)
+		return From{v.From.Epoch, max(v.From.Offset, v.FromOffsets[n], at.Offset)}
+	}, nil
 }
 
 func scopeOf(s reorder.Snapshot) Scope {
 	return Scope{
 		Origin: s.Origin, Committed: s.Low, Next: s.Next, Epoch: int64(s.Epoch), W: s.W,
-		Buffered: int64(s.Count), BufferedSum: s.Sum, Releasing: s.Releasing, Frontier: s.Frontier,
+		TimesFrom: s.TimesFrom, Buffered: int64(s.Count), BufferedSum: s.Sum, Releasing: s.Releasing, Frontier: s.Frontier,
 	}
 }
 

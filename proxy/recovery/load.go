@@ -145,6 +145,7 @@ func (l *Loader) takeEarlier(p *Resumption, was group.Commit) bool {
 		scope := p.Scope
 		scope.Fingerprint = fingerprint
 		if snap, err := reorder.Decode(was.Metadata, was.Offset, was.LeaderEpoch, scope); err == nil {
+			snap.TimesFrom = snap.Next
 			p.adopt(was.Metadata) // written by the next commit: it must not look like one of ours before it is replayed
 			p.Snapshot, p.Earlier = snap, true
 			return true
