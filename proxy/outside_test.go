@@ -65,7 +65,7 @@ func TestKafkaTimestampsOutside(t *testing.T) {
 	for name, eventTime := range map[string]string{"header": "header:event-time", "timestamp": "timestamp"} {
 		t.Run(name, func(t *testing.T) {
 			onKafka(t, func(t *testing.T, c *cluster) {
-				now := time.Now().UnixMilli()
+				now := time.Now().Add(-time.Hour).UnixMilli()
 				topic := c.topic(1, "message.timestamp.before.max.ms"+any, "message.timestamp.after.max.ms"+any)
 				s := c.start(topic, noDrain, "TIDEMARK_EVENT_TIME="+eventTime)
 				stamps := []int64{now, micros, now + 1, nanos, year9999, now + 2, -micros, now + 3}
@@ -109,10 +109,17 @@ func TestKafkaTimestampLooksGood(t *testing.T) {
 	onKafka(t, func(t *testing.T, c *cluster) {
 		topic := c.topic(1, "message.timestamp.before.max.ms"+any, "message.timestamp.after.max.ms"+any)
 		s := c.start(topic, noDrain)
-		now := time.Now().UnixMilli()
+		now := time.Now().Add(-time.Hour).UnixMilli()
 		c.produceBatch(topic, []int64{now, now + 1<<58, now}, []*kgo.Record{
-			record(topic, 0, now, "0"), record(topic, 0, now+1, "1"), record(topic, 0, now+5000, "2"),
+			record(topic, 0, now, "0"), record(topic, 0, now+1, "1"), record(topic, 0, now+100, "2"),
 		})
+		c.awaitRead(s)
+		s.stop()
+		if r := c.verify(s.cfg); r.Buffered != 3 {
+			t.Errorf("held: %+v", r)
+		}
+		s = c.start(topic, noDrain)
+		c.produce(c.cl, record(topic, 0, now+5000, "3"))
 		c.awaitRead(s)
 		s.stop()
 		r := c.findings(s.cfg)

@@ -300,7 +300,11 @@ func (c *Checker) look(r *kgo.Record, h uint64) pending {
 	}
 	t, gap, err := c.eventTime(r, r.Offset, anyEpoch)
 	p.time, p.timing = t, timeUsable
+	ms, inside := watermark.KafkaMillis(r.Timestamp)
+	_, looksInside := watermark.FromMillis(watermark.NearestMillis(ms))
 	switch {
+	case !inside && looksInside: // to the client, so the record is taken for an ordinary one
+		p.timing = timeUnknown
 	case gap != "":
 		p.timing = timeUnknown
 	case err != nil:
