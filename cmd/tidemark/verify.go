@@ -13,10 +13,12 @@ import (
 
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/term"
 
 	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/emit/scan"
 	"github.com/tidemarkhq/tidemark/emit/verify"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
@@ -195,6 +197,19 @@ func verifyHint(cfg config.Config, err error) string {
 	switch {
 	case errors.Is(err, verify.ErrNoCommit):
 		return "check that this is the group of `tidemark run`, and that it has run on this topic"
+	case errors.Is(err, verify.ErrReset), errors.Is(err, scan.ErrDeleted):
+		return "verify again; it has tried more than once by itself"
+	case errors.Is(err, verify.ErrPartitions):
+		return "`tidemark run` logs the command that gives the outputs the partitions they lack; verify again when it has committed for them"
+	case errors.Is(err, kerr.UnstableOffsetCommit):
+		return "a transaction that holds the group's offsets does not end: start `tidemark run`, which ends those of its dead instances, or find it (" +
+			fault.CommandsFor(cfg).Line("kafka-transactions", "list") + "), and verify again"
+	case errors.Is(err, scan.ErrRemote):
+		return "see whether the brokers reach their remote storage, and verify again"
+	case errors.Is(err, scan.ErrShort):
+		return "see whether a broker is away or an unclean election has cut the log, and verify again"
+	case errors.Is(err, reorder.ErrNewer):
+		return "verify with the version that `tidemark run` has"
 	case errors.Is(err, verify.ErrNoIdentity):
 		return "check that TIDEMARK_HEADERS and TIDEMARK_HEADER_PREFIX are those that the outputs were written with"
 	case errors.Is(err, reorder.ErrFingerprint), errors.Is(err, verify.ErrOtherTimes):

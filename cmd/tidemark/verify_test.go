@@ -3,15 +3,20 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tidemarkhq/tidemark/emit/scan"
+	"github.com/tidemarkhq/tidemark/emit/verify"
+	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 	"github.com/tidemarkhq/tidemark/reorder"
 )
@@ -237,5 +242,28 @@ func TestVerifyCommandCannotCheck(t *testing.T) {
 	}
 	if _, err = runVerify(t); exitCode(err) != exitUsage {
 		t.Errorf("without a topic: exit %d, %v", exitCode(err), err)
+	}
+}
+
+// TestVerifyHints: whoever cannot verify is told what to do.
+func TestVerifyHints(t *testing.T) {
+	for err, want := range map[error]string{
+		verify.ErrNoCommit:        "group of `tidemark run`",
+		verify.ErrOtherTimes:      "TIDEMARK_EVENT_TIME",
+		verify.ErrNoIdentity:      "TIDEMARK_HEADER_PREFIX",
+		verify.ErrPartitions:      "`tidemark run`",
+		verify.ErrReset:           "verify again",
+		scan.ErrDeleted:           "verify again",
+		scan.ErrRemote:            "remote storage",
+		scan.ErrShort:             "unclean election",
+		reorder.ErrFingerprint:    "TIDEMARK_EVENT_TIME",
+		reorder.ErrRecreated:      "created again",
+		reorder.ErrForeign:        "another program",
+		reorder.ErrNewer:          "version",
+		kerr.UnstableOffsetCommit: "kafka-transactions --bootstrap-server broker:9092 list",
+	} {
+		if got := verifyHint(config.Config{Brokers: []string{"broker:9092"}}, fmt.Errorf("read: %w", err)); !strings.Contains(got, want) {
+			t.Errorf("%v: the hint is %q", err, got)
+		}
 	}
 }

@@ -12,6 +12,17 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
+// ErrDeleted says that offsets of the stretch were deleted while it was read.
+var ErrDeleted = errors.New("deleted meanwhile")
+
+// What may pass, and is asked again for as long as errors of brokers are.
+var (
+	// ErrShort: a leader whose log ends before the stretch does, for now or for good.
+	ErrShort = errors.New("the leader's last stable offset is lower than it was")
+	// ErrRemote: a leader whose remote storage does not answer.
+	ErrRemote = errors.New("the leader has nothing yet from its remote storage")
+)
+
 const (
 	fetchBytes   = 4 << 20
 	fetchWait    = 500 * time.Millisecond
@@ -66,7 +77,7 @@ func (f *fetcher) patiently(ctx context.Context) (recs []*kgo.Record, err error)
 		}
 	}
 	if errors.Is(err, kerr.OffsetOutOfRange) {
-		return nil, fmt.Errorf("read %s partition %d: retention has deleted offset %d meanwhile", f.Topic, f.Partition, f.next)
+		return nil, fmt.Errorf("read %s partition %d: offset %d was %w, by retention most likely", f.Topic, f.Partition, f.next, ErrDeleted)
 	}
 	return nil, fmt.Errorf("read %s partition %d at offset %d: %w", f.Topic, f.Partition, f.next, err)
 }
@@ -85,17 +96,33 @@ func (f *fetcher) fetch(ctx context.Context) ([]*kgo.Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	next := got.Next
 	f.holed = holed(got.Batches, f.next)
-	if len(got.Batches) == 0 && got.Stable >= f.End {
-		next = f.End // a broker sends a batch if there is one: the rest is a hole
-		f.holed = f.holed || f.next < f.End
+	if len(got.Batches) > 0 {
+		f.next = got.Next
+	} else if err := f.passHole(ctx, &ask, got.Stable); err != nil {
+		return nil, err
 	}
-	f.next = next
 	for n := len(got.Records); n > 0 && got.Records[n-1].Offset >= f.End; n-- {
 		got.Records = got.Records[:n-1]
 	}
 	return got.Records, nil
+}
+
+// passHole passes over the rest of the stretch, of which a broker has sent nothing. It sends
+// a batch if there is one below its last stable offset and on its own disk.
+func (f *fetcher) passHole(ctx context.Context, ask *Fetch, stable int64) error {
+	if stable < f.End {
+		return fmt.Errorf("%w: %d, and records up to %d were there before", ErrShort, stable, f.End)
+	}
+	local, err := ask.Local(ctx, f.cl.Broker(int(f.leader)))
+	switch {
+	case err != nil:
+		return fmt.Errorf("ask where the leader's own log begins: %w", err)
+	case !local:
+		return ErrRemote
+	}
+	f.next, f.holed = f.End, true
+	return nil
 }
 
 func (f *fetcher) findLeader(ctx context.Context) error {

@@ -79,7 +79,7 @@ type Options struct {
 // one ahead. What nobody asks of it, it does not read: its memory is bounded,
 // and the three advance together along the source offsets.
 //
-// The error wraps ErrNoCommit, ErrOtherTimes, ErrNoIdentity or one of those of
+// The error wraps ErrNoCommit, ErrOtherTimes, ErrNoIdentity, ErrPartitions, ErrReset or one of those of
 // reorder.Decode where there is nothing to check by.
 func Run(ctx context.Context, cl *kgo.Client, o Options) ([]Report, error) {
 	v := &verification{Options: o, cl: cl, adm: kadm.NewClient(cl)}
@@ -87,7 +87,7 @@ func Run(ctx context.Context, cl *kgo.Client, o Options) ([]Report, error) {
 	var topics [][]*verified
 	for _, t := range o.Topics {
 		parts, err := v.survey(ctx, t)
-		for try := 0; errors.Is(err, errReset) && try < surveys; try++ {
+		for try := 0; errors.Is(err, ErrReset) && try < surveys; try++ {
 			parts, err = v.survey(ctx, t)
 		}
 		if err != nil {
@@ -95,15 +95,26 @@ func Run(ctx context.Context, cl *kgo.Client, o Options) ([]Report, error) {
 		}
 		topics = append(topics, parts)
 	}
-	for _, parts := range topics {
-		if err := v.readAll(ctx, parts); err != nil {
+	for i, parts := range topics {
+		err := v.readAll(ctx, parts)
+		for try := 1; errors.Is(err, scan.ErrDeleted) && try < surveys; try++ {
+			// Retention goes on. What there is to read is not what there was.
+			if parts, err = v.survey(ctx, o.Topics[i]); err == nil {
+				err = v.readAll(ctx, parts)
+			}
+		}
+		if err != nil {
 			return nil, err
 		}
 		checkers := make([]*Checker, len(parts))
 		for i, p := range parts {
 			checkers[i] = p.checker
 		}
-		reports = append(reports, Reports(checkers)...)
+		found := Reports(checkers)
+		for i, p := range parts {
+			v.explain(ctx, p, &found[i])
+		}
+		reports = append(reports, found...)
 	}
 	return reports, nil
 }
@@ -125,9 +136,12 @@ type verified struct {
 	raw, ordered, late scan.Stretch
 }
 
-// errReset: the group was reset while the topics were looked at, so commit and outputs
+// ErrPartitions: the topics do not have the same number of partitions.
+var ErrPartitions = errors.New("its outputs have another number of partitions")
+
+// ErrReset: the group was reset while the topics were looked at, so commit and outputs
 // do not belong together.
-var errReset = errors.New("the group was reset meanwhile")
+var ErrReset = errors.New("the group was reset meanwhile")
 
 // surveys is how often a topic is looked at again for that.
 const surveys = 3
@@ -168,8 +182,8 @@ func (v *verification) survey(ctx context.Context, t Topic) ([]*verified, error)
 		return nil, err
 	}
 	if len(ordered) != len(raw) || len(late) != len(raw) {
-		return nil, fmt.Errorf("%s has %d partitions, but %s has %d and %s has %d",
-			t.Source, len(raw), t.Ordered, len(ordered), t.Late, len(late))
+		return nil, fmt.Errorf("%s has %d partitions, and %w: %s has %d and %s has %d",
+			t.Source, len(raw), ErrPartitions, t.Ordered, len(ordered), t.Late, len(late))
 	}
 	most := v.largest(ctx, t)
 	orderedHidden, lateHidden := v.hidden(ctx, written[t.Ordered], ordered), v.hidden(ctx, written[t.Late], late)
@@ -196,7 +210,7 @@ func (v *verification) survey(ctx context.Context, t Topic) ([]*verified, error)
 			scope.Quiet = true
 		} else if later, err := reorder.Decode(now.Metadata, now.At, now.LeaderEpoch, at); err == nil {
 			if later.Origin != snap.Origin || later.Next < snap.Next {
-				return nil, fmt.Errorf("%s partition %d: commit %d of group %q: %w", t.Source, i, commit.At, v.Group, errReset)
+				return nil, fmt.Errorf("%s partition %d: commit %d of group %q: %w", t.Source, i, commit.At, v.Group, ErrReset)
 			}
 			scope.Epochs = later.Epoch > 0
 		}

@@ -410,7 +410,11 @@ func TestVerifyFollowsTheLeader(t *testing.T) {
 	if _, err = Run(t.Context(), c.cl, testOptions()); !errors.Is(err, kerr.TopicAuthorizationFailed) {
 		t.Errorf("without the right to read: %v", err)
 	}
-	left, code = 3, kerr.OffsetOutOfRange.Code
+	left, code = 1, kerr.OffsetOutOfRange.Code
+	if reports, err = Run(t.Context(), c.cl, testOptions()); err != nil || !reports[0].Holds() || left >= 0 {
+		t.Errorf("when the beginning is deleted meanwhile, once: %v, %+v", err, reports)
+	}
+	left, code = 1000, kerr.OffsetOutOfRange.Code
 	if _, err = Run(t.Context(), c.cl, testOptions()); err == nil || !strings.Contains(err.Error(), "retention") {
 		t.Errorf("when the beginning is deleted meanwhile: %v", err)
 	}
@@ -438,6 +442,50 @@ func TestVerifyStopsBeforeOpenTransactions(t *testing.T) {
 	reports, err := Run(t.Context(), c.cl, testOptions())
 	if err != nil || !reports[0].Holds() || reports[0].Ordered != int64(len(h.ordered)) {
 		t.Errorf("%v, %+v", err, reports)
+	}
+}
+
+// TestVerifyOfRemoteStorage: a leader that has no records yet from its remote storage
+// answers with none, which is no hole in the log.
+func TestVerifyOfRemoteStorage(t *testing.T) {
+	c := newTestCluster(t, 1)
+	c.load(mixed(0))
+	var remote, asked atomic.Int64
+	remote.Store(1)
+	source := c.fake.TopicInfo(testTopic).TopicID
+	c.fake.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.fake.KeepControl()
+		f := req.(*kmsg.FetchRequest)
+		if f.Topics[0].TopicID != source || remote.Load() == 0 {
+			return nil, nil, false
+		}
+		part := kmsg.NewFetchResponseTopicPartition()
+		part.HighWatermark, part.LastStableOffset = 1000, 1000
+		topic := kmsg.NewFetchResponseTopic()
+		topic.TopicID, topic.Partitions = source, append(topic.Partitions, part)
+		resp := f.ResponseKind().(*kmsg.FetchResponse)
+		resp.Topics = append(resp.Topics, topic)
+		return resp, nil, true
+	})
+	c.fake.ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.fake.KeepControl()
+		if req.(*kmsg.ListOffsetsRequest).Topics[0].Partitions[0].Timestamp != -4 {
+			return nil, nil, false
+		}
+		if asked.Add(1) == 2 {
+			remote.Store(0)
+		}
+		part := kmsg.NewListOffsetsResponseTopicPartition()
+		part.Offset = 1000
+		topic := kmsg.NewListOffsetsResponseTopic()
+		topic.Topic, topic.Partitions = testTopic, append(topic.Partitions, part)
+		resp := req.ResponseKind().(*kmsg.ListOffsetsResponse)
+		resp.Topics = append(resp.Topics, topic)
+		return resp, nil, true
+	})
+	reports, err := Run(t.Context(), c.cl, testOptions())
+	if err != nil || !reports[0].Holds() || reports[0].Read != 35 || reports[0].Expired != 0 || asked.Load() != 2 {
+		t.Errorf("%v, %+v, asked %d times", err, reports, asked.Load())
 	}
 }
 

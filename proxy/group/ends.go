@@ -290,11 +290,7 @@ func (w *Watcher) ask(ctx context.Context, leader int32, parts []WantedEnd) {
 // list asks a broker for the ends of partitions, at an isolation level. All that were
 // asked for are in the answer, or there is none.
 func (w *Watcher) list(ctx context.Context, leader int32, parts []WantedEnd, isolation int8) (map[TopicPartition]listedEnd, error) {
-	return w.listAt(ctx, leader, parts, isolation, -1)
-}
-
-// listAt does so for another place than the end, as Kafka numbers them.
-func (w *Watcher) listAt(ctx context.Context, leader int32, parts []WantedEnd, isolation int8, place int64) (map[TopicPartition]listedEnd, error) {
+	const end = -1
 	req := kmsg.NewPtrListOffsetsRequest()
 	req.IsolationLevel = isolation
 	at := map[string]int{}
@@ -308,7 +304,7 @@ func (w *Watcher) listAt(ctx context.Context, leader int32, parts []WantedEnd, i
 			req.Topics = append(req.Topics, t)
 		}
 		p := kmsg.NewListOffsetsRequestTopicPartition()
-		p.Partition, p.CurrentLeaderEpoch, p.Timestamp = part.N, part.Epoch, place
+		p.Partition, p.CurrentLeaderEpoch, p.Timestamp = part.N, part.Epoch, end
 		req.Topics[i].Partitions = append(req.Topics[i].Partitions, p)
 	}
 	resp, err := w.Client.Broker(int(leader)).RetriableRequest(ctx, req)

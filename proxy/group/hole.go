@@ -1,13 +1,10 @@
 package group
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/tidemarkhq/tidemark/emit/scan"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
@@ -85,30 +82,16 @@ func (w *Watcher) Look(ctx context.Context, leader, epoch int32, id [16]byte, pa
 	case len(got.Batches) == 0:
 		// A broker sends a batch, whatever its size, if there is one below the
 		// last stable offset and on its own disk.
-		if local, err := w.isLocal(asking, leader, epoch, part); !local || err != nil {
+		local, err := ask.Local(asking, w.Client.Broker(int(leader)))
+		if errors.As(err, &other) {
+			return none, fmt.Errorf("%w: it is about %d topics", fault.ErrBadAnswer, other.Topics)
+		}
+		if !local || err != nil {
 			return none, err
 		}
 		next = got.Stable
 	}
 	return Hole{part.At, max(next, part.At), none.Asked}, nil
-}
-
-// isLocal reports whether the leader itself has the log from a position on. Of what is in
-// remote storage (KIP-405) it answers a fetch with nothing, and without an error, when
-// that storage is slow. Where its own log begins only moves up, so one that begins below
-// the position now did so when the fetch was answered.
-func (w *Watcher) isLocal(ctx context.Context, leader, epoch int32, part WantedEnd) (bool, error) {
-	const earliestLocal = -4 // brokers that do not know it have nothing elsewhere
-	part.Epoch = epoch
-	at, err := w.listAt(ctx, leader, []WantedEnd{part}, 0, earliestLocal)
-	first := at[part.TopicPartition]
-	switch err = cmp.Or(err, first.err); {
-	case errors.Is(err, kerr.UnsupportedVersion):
-		return true, nil
-	case err != nil:
-		return false, err
-	}
-	return first.offset <= part.At, nil
 }
 
 // holeBytes is how much a broker may send, if it is more than one batch.
