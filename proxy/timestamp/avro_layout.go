@@ -262,7 +262,11 @@ func (l *avroLayout) define(t *avroType, tree map[string]any, space string) (ins
 	return full[:max(strings.LastIndexByte(full, '.'), 0)], nil
 }
 
+// fullName returns a name with its namespace. A point in front says that there is none.
 func fullName(name, space string) string {
+	if strings.LastIndexByte(name, '.') == 0 {
+		return name[1:]
+	}
 	if space == "" || strings.Contains(name, ".") {
 		return name
 	}
@@ -307,7 +311,7 @@ func (l *avroLayout) resolve() error {
 	for _, n := range l.names {
 		d := l.definitions[fullName(n.name, n.space)]
 		if d == nil {
-			d = l.definitions[n.name]
+			d = l.definitions[fullName(n.name, "")]
 		}
 		if d == nil {
 			return fmt.Errorf("the type %q is not defined", n.name)

@@ -307,9 +307,12 @@ func TestAvroSchemasOfOthers(t *testing.T) {
 			{"name":"b","type":{"type":"fixed","name":"F","size":1}},`), "yz\x0a", true},
 		"a type that is in no namespace": {`{"type":"record","name":"r","namespace":"n","fields":[{"name":"f","type":{"type":"fixed","name":"F","namespace":"","size":1}},
 			{"name":"g","type":"F"},{"name":"meta","type":{"type":"map","values":` + micros + `}}]}`, "yz\x02\x14created-at\x0a\x00", false},
-		"an error":                    {strings.Replace(record(named, ""), "record", "error", 1), "\x0a", false},
-		"a logical type nobody knows": {record(named, `{"name":"s","type":{"type":"string","logicalType":7}},`), x, false},
-		"a size that is text":         {record(named, `{"name":"s","type":{"type":"fixed","name":"F","size":"1"}},`), "x\x0a", false},
+		"a point for no namespace": {`{"type":"record","name":"r","namespace":"n","fields":[{"name":"f","type":{"type":"fixed","name":".F","size":1}},
+			{"name":"g","type":"F"},{"name":"h","type":".F"},{"name":"meta","type":{"type":"map","values":` + micros + `}}]}`, "yzw\x02\x14created-at\x0a\x00", true},
+		"a type called as a simple one": {record(`"name":"r","namespace":"n"`, `{"name":"f","type":{"type":"fixed","name":"long","size":2}},{"name":"g","type":"n.long"},{"name":"h","type":"long"},`), "abcd\x02\x0a", false},
+		"an error":                      {strings.Replace(record(named, ""), "record", "error", 1), "\x0a", false},
+		"a logical type nobody knows":   {record(named, `{"name":"s","type":{"type":"string","logicalType":7}},`), x, false},
+		"a size that is text":           {record(named, `{"name":"s","type":{"type":"fixed","name":"F","size":"1"}},`), "x\x0a", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := avro.Parse(strings.ReplaceAll(tt.schema, "created-at", "created_at")); (err != nil) != tt.refused {
