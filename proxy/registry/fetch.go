@@ -169,7 +169,7 @@ func explain(id timestamp.SchemaID, reference string, err error) error {
 		if id.Kind == timestamp.ByGUID {
 			return fmt.Errorf("%s: %w", doing, &RefusedError{answer.StatusCode, "it knows no GUIDs of schemas; a newer registry does, or check the URL in TIDEMARK_SCHEMA_REGISTRY"})
 		}
-		return fmt.Errorf("%s: %w", doing, &RefusedError{answer.StatusCode, "schema registries do not answer like this; check the URL in TIDEMARK_SCHEMA_REGISTRY"})
+		return fmt.Errorf("%s: %w", doing, &RefusedError{answer.StatusCode, "schema registries do not answer like this; check the URL in TIDEMARK_SCHEMA_REGISTRY (Apicurio's end in /apis/registry/v2, /apis/registry/v3 or /apis/ccompat/v7)"})
 	}
 	said := "no reason given"
 	switch {
