@@ -55,7 +55,7 @@ var LogKeys = []LogKey{
 	{"first_start", "true or false", "whether the group had no offset for the partition"},
 	{"begins", "list", "partitions for which the group had no offset, each with the offset at which it begins"},
 	{"first_starts", "partitions", "for which the group had no offset"},
-	{"schema", "number", "the id of the schema"},
+	{"schema", "text", "the id of the schema, or its GUID"},
 	{"steps", "steps", "in which headers were left out, see operations.md"},
 
 	{"paused", "list", "the partitions that wait"},
