@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -53,51 +54,60 @@ func TestKafkaUpgrade(t *testing.T) {
 // where loss is accepted. Both ways out that the hint has lead out.
 func TestKafkaUpgradeRefused(t *testing.T) {
 	onKafka(t, func(t *testing.T, c *cluster) {
-		topic := c.topic(1)
-		base := time.Now().UTC().Truncate(time.Hour)
-		for i := range 3 {
-			c.produce(c.cl, withTime(record(topic, 0, 0, fmt.Sprint(i)), base.Add(time.Duration(i)*time.Minute).Format("2006-01-02T15:04Z")))
-		}
 		env := []string{noDrain, "TIDEMARK_MAX_OUT_OF_ORDERNESS=1h", "TIDEMARK_MAX_FUTURE=0", "TIDEMARK_EVENT_TIME=header:event-time"}
+		base := time.Now().UTC().Truncate(time.Hour)
+		at := func(i int) string { return base.Add(time.Duration(i) * time.Minute).Format("2006-01-02T15:04Z") }
+
+		topic := c.topic(1)
+		put := func(value string, minutes int) {
+			c.produce(c.cl, withTime(record(topic, 0, 0, value), at(minutes)))
+		}
+		for i := range 3 {
+			put(fmt.Sprint(i), i)
+		}
 		s := c.start(topic, env...)
 		c.awaitRead(s)
 		s.stop()
-		at, text := c.committed(s.cfg)
+
+		// The version of before took the second for invalid.
 		c.commitOfBefore(s.cfg, 1)
-		c.refused(topic, "run the version of before until nothing is held", env...)
-		c.refused(topic, "`tidemark position new-epoch --partition "+topic+"/0`", append(env, "TIDEMARK_ON_DATA_LOSS=continue")...)
+		invalid := withTime(record(topic, 0, 0, "1"), at(1))
+		invalid.Offset, invalid.Timestamp = 1, base
+		c.produce(c.cl, routed(invalid, 0, reorder.InvalidTime, time.Now()))
+		c.refused(topic, "`tidemark position rebuild --partition "+topic+"/0`", env...)
+		c.refused(topic, "run the version of before until nothing is held", append(env, "TIDEMARK_ON_DATA_LOSS=continue")...)
 
-		// The version of before goes on from its own commit, and once nothing is held
-		// there is nothing to find again.
-		snap, err := reorder.Decode(text, at, -1, c.scope(s.cfg, 0))
-		if err != nil {
-			t.Fatal(err)
-		}
-		scope := c.scope(s.cfg, 0)
-		scope.Fingerprint = s.cfg.EventTime.Earlier()[0]
-		drained := snap
-		drained.Low, drained.LowEpoch, drained.Count, drained.Sum = snap.Next, snap.NextEpoch, 0, 0
-		c.commit(s.cfg, drained.Low, drained.Encode(scope))
-		s = c.start(topic, env...)
-		c.produce(c.cl, withTime(record(topic, 0, 0, "after"), base.Add(time.Hour).Format("2006-01-02T15:04Z")))
-		c.awaitRead(s)
-		s.stop()
-
-		// A new epoch, of the partition that the hint names.
-		tool := c.positions(c.config(topic, env...))
-		plan, err := tool.PlanNewEpoch(c.ctx, position.Which{Only: position.Partitions{topic: {0}}}, position.From{Offset: 0})
+		// From the outputs.
+		tool := c.positions(s.cfg)
+		plan, err := tool.PlanRebuild(c.ctx, position.Which{Only: position.Partitions{topic: {0}}}, 0)
 		if err == nil {
 			err = tool.Apply(c.ctx, plan)
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		s = c.start(topic, "TIDEMARK_MAX_FUTURE=0", "TIDEMARK_EVENT_TIME=header:event-time")
+		env = []string{"TIDEMARK_MAX_FUTURE=0", "TIDEMARK_EVENT_TIME=header:event-time"}
+		s = c.start(topic, env...)
+		put("3", 90)
 		c.awaitDrained(s)
 		s.stop()
-		out := c.contents(s.cfg.OrderedTopic(topic))[0]
-		if len(out) != 4 {
-			t.Errorf("%d records came out", len(out))
+
+		// Once the version of before holds nothing.
+		c.commitOfBefore(s.cfg)
+		s = c.start(topic, env...)
+		put("4", 91)
+		c.await("both", func() bool { return len(c.contents(s.cfg.OrderedTopic(topic))[0]) == 4 })
+		s.stop()
+
+		var got []string
+		for _, r := range c.contents(s.cfg.OrderedTopic(topic))[0] {
+			got = append(got, string(r.Value))
+		}
+		if want := []string{"0", "2", "3", "4"}; !slices.Equal(got, want) {
+			t.Errorf("%v came out, want %v", got, want)
+		}
+		if late := c.contents(s.cfg.LateTopic(topic))[0]; len(late) != 1 {
+			t.Errorf("%d are late", len(late))
 		}
 	})
 }

@@ -165,7 +165,7 @@ func (p *Partition) EndReplay(logEnd int64) (lost bool, err error) {
 	}
 	if p.Earlier {
 		return false, fault.Usage(fmt.Errorf("replay %s partition %d: %w: %w", p.Topic, p.Partition, loss, errEarlier),
-			fmt.Sprintf("run the version of before until nothing is held (stop the producers until the lag is 0), then this one; or begin a new epoch, in which what is held is judged anew: `tidemark position new-epoch --partition %s/%d`", p.Topic, p.Partition))
+			fmt.Sprintf("make the position again from the outputs, which say what is still owed: `tidemark position rebuild --partition %s/%d`, or where that cannot, new-epoch in place of rebuild; or run the version of before until nothing is held (stop the producers until the lag is 0), then this one", p.Topic, p.Partition))
 	}
 	if accept {
 		p.Ledger.Lose(int64(had - p.State.Owed()))
