@@ -10,16 +10,21 @@ import (
 // KindOf says what a value is without a word of it: its length, and whether it is a number,
 // text or neither. What records hold is in no log, error, report or page.
 func KindOf(value []byte) string {
-	whole, fraction, point := bytes.Cut(bytes.TrimPrefix(value, []byte("-")), []byte("."))
-	switch {
+	digits := bytes.TrimPrefix(value, []byte("-"))
+	whole, fraction, point := bytes.Cut(digits, []byte("."))
+	switch e := bytes.IndexAny(digits, "eE"); {
 	case len(value) == 0:
 		return "nothing"
 	case allDigits(whole) && !point:
 		return "a number of " + counted(len(whole), "digit")
 	case allDigits(whole) && allDigits(fraction):
 		return fmt.Sprintf("a number of %s and %d behind the point", counted(len(whole), "digit"), len(fraction))
+	case e > 0 && allDigits(bytes.ReplaceAll(digits[:e], []byte("."), nil)) && allDigits(bytes.TrimLeft(digits[e+1:], "+-")):
+		return "a number with an exponent"
+	case !IsText(value) && len(value) == 1:
+		return "1 byte that is not text"
 	case !IsText(value):
-		return counted(len(value), "byte") + " that are not text"
+		return fmt.Sprintf("%d bytes that are not text", len(value))
 	}
 	return "text of " + counted(len(value), "byte")
 }
