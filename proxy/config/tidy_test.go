@@ -79,6 +79,14 @@ func TestSecretsKeepTheirSpaces(t *testing.T) {
 	}
 }
 
+// A file that was saved with a byte order mark hides its first variable.
+func TestByteOrderMark(t *testing.T) {
+	_, err := Load([]string{"\ufeffTIDEMARK_TOPICS=orders", "TIDEMARK_INSTANCE=a"})
+	if err == nil || !strings.Contains(err.Error(), "TIDEMARK_TOPICS: its name begins with a byte order mark or a space, so it is not read\nhint: save the file") {
+		t.Error(err)
+	}
+}
+
 // TestStartAsText: the places to start are read like event times.
 func TestStartAsText(t *testing.T) {
 	for text, want := range map[string]string{

@@ -21,6 +21,9 @@ var otherServiceLink = regexp.MustCompile(`^TIDEMARK_.+_(PORT(_\d+_(TCP|UDP|SCTP
 // is probably misspelt, and what was meant would silently stay at its default.
 func (f *faults) unknownKeys(vars map[string]string) {
 	for _, key := range slices.Sorted(maps.Keys(vars)) {
+		if seen := strings.TrimLeft(key, "\ufeff \t"); seen != key && strings.HasPrefix(seen, Prefix) {
+			f.add(seen, "its name begins with a byte order mark or a space, so it is not read", "save the file of variables as UTF-8 without a byte order mark")
+		}
 		if strings.HasPrefix(key, Prefix) && vars[key] != "" && !isKnown(key) && !serviceLink.MatchString(key) {
 			f.add(key, "there is no such setting", unknownHint(key))
 		}
