@@ -137,6 +137,7 @@ func (r *Reader) strip(p *Parts) int {
 // they may carry our names. Offset and epoch stay as they were read.
 func (r *Reader) Keep(p *Parts, n int) {
 	p.Source.Headers = p.Headers[:n]
+	p.Windows = p.Headers[max(n, len(p.Headers)-len(p.Windows)):]
 	for i, name := range r.names {
 		p.has[i] = slices.ContainsFunc(p.Headers[n:], func(h kgo.RecordHeader) bool { return h.Key == name })
 	}

@@ -67,3 +67,20 @@ func TestKafkaEventTimeChanges(t *testing.T) {
 		}
 	})
 }
+
+// Without source offsets, records are found by their bytes.
+func TestKafkaVerifyWithoutHeaders(t *testing.T) {
+	onKafka(t, func(t *testing.T, c *cluster) {
+		w := workload{seed: 3, records: 1000, partitions: 2, transactions: true}
+		topic := c.topic(w.partitions)
+		done := c.writing(topic, &w)
+		s := c.start(topic, "TIDEMARK_HEADERS=none", noDrain)
+		<-done
+		c.awaitRead(s)
+		s.stop()
+		r := c.holds(s.cfg, &w)
+		if r.Verdict() != verify.Holds || r.Bare > 0 || len(r.Unjudged) > 0 {
+			t.Errorf("%+v", r)
+		}
+	})
+}

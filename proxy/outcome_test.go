@@ -130,7 +130,7 @@ func (c *cluster) findings(cfg config.Config) verify.Report {
 			EventTime: eventTime, SchemaID: schemaID, Fingerprint: cfg.EventTime.Fingerprint(),
 		}},
 		Group: cfg.Group, Prefix: cfg.HeaderPrefix, Required: cfg.OutputHeaders(), AtLeastOnce: cfg.Delivery == config.AtLeastOnce,
-		Identity: cfg.Dedup.Identity, Dropped: cfg.Duplicates == config.DropDuplicates,
+		Identity: cfg.Dedup.Identity, Dropped: cfg.Duplicates == config.DropDuplicates, Unnamed: !cfg.Headers.SourceOffset,
 	})
 	if err != nil {
 		c.t.Fatal(err)

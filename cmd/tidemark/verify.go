@@ -84,14 +84,7 @@ func verifyConfig(topics []string, group string) (config.Config, error) {
 	if group != "" {
 		environ = append(environ, "TIDEMARK_GROUP="+group)
 	}
-	cfg, err := config.Load(environ)
-	if err == nil && !cfg.Headers.SourceOffset {
-		err = &exitError{
-			exitUsage, errors.New("TIDEMARK_HEADERS has no source-offset, without which records cannot be matched with their source"),
-			"verify needs outputs that were written with it",
-		}
-	}
-	return cfg, err
+	return config.Load(environ)
 }
 
 func verifyOutputs(ctx context.Context, cfg config.Config) ([]verify.Report, error) {
@@ -123,6 +116,7 @@ func verifyFrom(ctx context.Context, cfg config.Config, o verify.Options) ([]ver
 	o.Required = emit.Headers{
 		Watermark: cfg.Headers.Watermark, SourceOffset: cfg.Headers.SourceOffset, EventTime: cfg.Headers.EventTime,
 	}
+	o.Unnamed = !cfg.Headers.SourceOffset
 	o.Identity, o.Dropped = cfg.Dedup.Identity, cfg.Duplicates == config.DropDuplicates
 	var schemaID func(*kgo.Record) (string, bool)
 	if cfg.EventTime.NeedsSchemas() {

@@ -38,7 +38,7 @@ func (c *Checker) bareOutput(r *kgo.Record) {
 	case c.rules.Required.SourceOffset && c.fits(&c.out, r, lacks...):
 		c.faultf(KindMissingHeader, "%s, though there is room for it", source)
 		return
-	case b.late || c.out.Has(emit.WordSourceOffset):
+	case b.late || c.rules.Unnamed || c.out.Has(emit.WordSourceOffset):
 		return
 	}
 	less := func(word string, asked bool) {

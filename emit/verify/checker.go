@@ -24,6 +24,10 @@ type Rules struct {
 	// offset also demands that late records say why they are late.
 	Required emit.Headers
 
+	// Unnamed says that ordered records need not name their source record, which is then
+	// found by its bytes.
+	Unnamed bool
+
 	// OrderedMax and LateMax are the largest batches, in bytes, that the outputs take. A
 	// record that fits into one with all its headers must have them. 0: the brokers'
 	// default.
@@ -147,6 +151,7 @@ type Checker struct {
 	arrived map[int64]kgo.RecordAttrs // of raws: those whose timestamp is when they came
 	outside map[int64]int64           // of raws: timestamps outside 1678..2262, ms
 	repeats repeats
+	unnamed unnamed
 	report  Report
 
 	out output // the one being judged
@@ -207,6 +212,7 @@ func NewChecker(rules Rules, scope Scope) *Checker {
 		epochs:  newEpochs(),
 		ordered: newOrderedState(),
 		recent:  recent{on: rules.AtLeastOnce},
+		unnamed: unnamed{most: maxUnnamed},
 		report: Report{
 			Topic: rules.Topic, Partition: rules.Partition,
 			Late: map[string]int64{}, Faults: map[Kind]Faults{}, Unjudged: map[Gap]int64{},
@@ -256,6 +262,9 @@ func (c *Checker) Raw(r *kgo.Record) {
 		return
 	}
 	c.raws[r.Offset] = p
+	if c.rules.Unnamed && !c.ended {
+		c.unnamed.add(r.Offset, h)
+	}
 	if !inside {
 		c.outside[r.Offset] = ms
 	}
@@ -333,7 +342,7 @@ const maxDubious = 1 << 16
 
 // postpone notes a source record that stands before all that retention left in order.
 func (c *Checker) postpone(offset int64, p pending) {
-	if offset >= c.scope.Committed || p.timing != timeUsable || !c.orderedGone(p.at(offset)) {
+	if c.rules.Unnamed || offset >= c.scope.Committed || p.timing != timeUsable || !c.orderedGone(p.at(offset)) {
 		return
 	}
 	c.dubious = append(c.dubious, offset)
@@ -615,6 +624,11 @@ func (c *Checker) Ordered(r *kgo.Record) {
 	c.report.Ordered++
 	o := &c.out
 	if !c.open(r, false) {
+		if c.rules.Unnamed && c.cameBefore() {
+			c.report.Repeated++
+			return
+		}
+		c.bareOutput(r)
 		c.bareInOrder()
 		return
 	}

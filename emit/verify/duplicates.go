@@ -148,6 +148,9 @@ func (c *Checker) Claims() bool {
 func (c *Checker) Original(r *kgo.Record) {
 	var o output
 	if !c.read(&o, r, false) {
+		if c.rules.Unnamed {
+			c.originalUnnamed(&o)
+		}
 		return
 	}
 	// Its own headers may have our names: see stripLess.

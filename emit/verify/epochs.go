@@ -172,6 +172,7 @@ func (c *Checker) reread() {
 	clear(c.raws)
 	clear(c.arrived)
 	clear(c.outside)
+	c.unnamed.offsets = nil
 	c.present, c.orphans, c.dubious, c.assumed = present{}, offsets{}, nil, 0
 	c.recent = recent{on: c.rules.AtLeastOnce}
 	c.rawNext, c.lowest = c.scope.RawStart, max(from, c.scope.RawStart)

@@ -105,11 +105,19 @@ func feedGeneration(c *Checker, raw cursor, ordered, late *outputHead) error {
 			return err
 		}
 		next := lagging(ordered, late)
+		if next == ordered && ordered.source < 0 && late.rec != nil && late.source >= 0 && late.source < c.rawNext && late.epoch <= ordered.epoch {
+			next = late // an ordered record that does not name its source record says nothing of where it stands
+		}
 		if next == nil || next.epoch >= c.epochs.end() {
 			return nil
 		}
 		if err := feedRaw(c, raw, next.source+1); err != nil {
 			return err
+		}
+		if !next.late {
+			if err := feedSought(c, raw, next.rec); err != nil {
+				return err
+			}
 		}
 		next.feed(c)
 		if c.report.Bare > maxBare {
@@ -132,6 +140,20 @@ func feedRaw(c *Checker, raw cursor, below int64) error {
 		raw.Pop()
 		c.Raw(r)
 	}
+}
+
+// feedSought feeds source records until there is one with the bytes of an ordered record that
+// does not name it.
+func feedSought(c *Checker, raw cursor, ordered *kgo.Record) error {
+	for c.seeks(ordered) {
+		r, err := raw.Peek()
+		if err != nil || r == nil {
+			return err
+		}
+		raw.Pop()
+		c.Raw(r)
+	}
+	return nil
 }
 
 // outputHead is the next record of an output and what it says of itself.

@@ -34,6 +34,7 @@ func (c *Checker) Late(r *kgo.Record) {
 	known := c.open(r, true)
 	c.report.Late[c.reason()]++
 	if !known {
+		c.bareOutput(r)
 		return
 	}
 	if v, has, err := o.Number(emit.WordSourcePartition); has && err == nil && v != int64(c.rules.Partition) {

@@ -42,6 +42,10 @@ func (c *Checker) read(o *output, r *kgo.Record, late bool) bool {
 	if !reader.Read(r, &o.Parts) {
 		return false
 	}
+	if c.rules.Unnamed && !late {
+		o.SourceOffset = -1 // most likely it is a header of the source's
+		return false
+	}
 	onlyOne := !c.scope.Epochs && c.exact() // outputs newer than the commit may be of another
 	if onlyOne || o.Has(emit.WordEpoch) || !carries(&o.Source, reader.Name(emit.WordSourceOffset)) || c.fits(o, r, reader.Name(emit.WordEpoch)) {
 		return true
@@ -50,8 +54,7 @@ func (c *Checker) read(o *output, r *kgo.Record, late bool) bool {
 	return false
 }
 
-// open makes c.out the record and reports whether it has an identity. One
-// that has none is set aside.
+// open makes c.out the record and reports whether it has an identity.
 func (c *Checker) open(r *kgo.Record, late bool) bool {
 	o := &c.out
 	known := c.read(o, r, late)
@@ -62,11 +65,7 @@ func (c *Checker) open(r *kgo.Record, late bool) bool {
 	} else if known {
 		c.named[0]++
 	}
-	if known {
-		return true
-	}
-	c.bareOutput(r)
-	return false
+	return known || c.rules.Unnamed && !late && c.nameUnnamed()
 }
 
 // stripLess tries whether c.out is the source record with this hash when

@@ -114,7 +114,7 @@ func (r Report) Verdict() Verdict {
 	switch {
 	case len(r.Faults) > 0:
 		return Broken
-	case r.Unjudged[GapHidden] > 0, r.Unjudged[GapOriginal] > 0:
+	case r.Unjudged[GapHidden] > 0, r.Unjudged[GapOriginal] > 0, r.Unjudged[GapUnnamed] > 0:
 		return Unknown
 	}
 	return Holds
@@ -176,6 +176,7 @@ func Reports(checkers []*Checker) []Report {
 	reports := make([]Report, len(checkers))
 	for i, c := range checkers {
 		c.settleStrays()
+		c.skipUnnamed()
 		c.settleBares()
 		c.settleClaims()
 		c.settleVotes()

@@ -19,6 +19,12 @@ const (
 	GapHidden Gap = "hidden"
 	// GapOriginal: a late duplicate whose original may stand there.
 	GapOriginal Gap = "original"
+	// GapUnnamed: an output that does not name its source record, and was not found among
+	// maxUnnamed; or a source record whose output may be such a one.
+	GapUnnamed Gap = "unnamed"
+	// GapEpochs: an ordered record where those of several epochs do not name their source
+	// records.
+	GapEpochs Gap = "epochs"
 	// GapOtherTimes: an output of before event times came to be made as they are now.
 	GapOtherTimes Gap = "other-event-time"
 	// GapBeforeFrom: an output of before From.
@@ -29,12 +35,14 @@ const (
 )
 
 // Gaps are all of them, in the order in which they are shown.
-var Gaps = []Gap{GapHidden, GapOriginal, GapOtherTimes, GapBeforeFrom, GapEventTime}
+var Gaps = []Gap{GapHidden, GapOriginal, GapUnnamed, GapEpochs, GapOtherTimes, GapBeforeFrom, GapEventTime}
 
 // gapWhy says what each of them means.
 var gapWhy = map[Gap]string{
 	GapHidden:     "records read whose output may stand behind an open transaction",
 	GapOriginal:   "late duplicates whose original may stand behind an open transaction",
+	GapUnnamed:    "outputs without source offset, and records read, too far apart to be found by their bytes",
+	GapEpochs:     "outputs without source offset of more than one epoch: one may stand in for what is missing in another",
 	GapOtherTimes: "outputs of before TIDEMARK_EVENT_TIME changed: not judged by event time",
 	GapBeforeFrom: "outputs of before --from: not judged by event time",
 	GapEventTime:  "outputs whose event time cannot be made again from the record: not judged by event time",

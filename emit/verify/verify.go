@@ -61,6 +61,7 @@ type Options struct {
 	FromTime    time.Time
 
 	Dropped bool // repeats were dropped
+	Unnamed bool // see Rules
 
 	// Progress, if set, is called with how many offsets are done of how many, from one
 	// goroutine at a time.
@@ -221,7 +222,7 @@ func (v *verification) survey(ctx context.Context, t Topic) ([]*verified, error)
 		rules := Rules{
 			Topic: t.Source, Ordered: t.Ordered, Late: t.Late, Partition: int32(i), Prefix: v.Prefix,
 			Required: v.Required, OrderedMax: most[t.Ordered], LateMax: most[t.Late],
-			EventTime: t.EventTime, SchemaID: t.SchemaID, AtLeastOnce: v.AtLeastOnce, Identity: v.Identity, Dropped: v.Dropped,
+			EventTime: t.EventTime, SchemaID: t.SchemaID, Unnamed: v.Unnamed, AtLeastOnce: v.AtLeastOnce, Identity: v.Identity, Dropped: v.Dropped,
 		}
 		parts[i] = &verified{
 			checker: NewChecker(rules, scope), scope: scope,
