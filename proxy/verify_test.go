@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/tidemarkhq/tidemark/emit/verify"
 )
 
@@ -80,6 +82,42 @@ func TestKafkaVerifyWithoutHeaders(t *testing.T) {
 		s.stop()
 		r := c.holds(s.cfg, &w)
 		if r.Verdict() != verify.Holds || r.Bare > 0 || len(r.Unjudged) > 0 {
+			t.Errorf("%+v", r)
+		}
+	})
+}
+
+// A stranger's transaction on an output hides what comes out behind it. Nothing of that is
+// lost, which is seen when the transaction has ended.
+func TestKafkaVerifyHidden(t *testing.T) {
+	onKafka(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		base := time.Now().Add(-time.Hour).UnixMilli()
+		for i := range 10 {
+			c.produce(c.cl, record(topic, 0, base+int64(i)*1000, fmt.Sprint(i)))
+		}
+		s := c.start(topic)
+		c.awaitDrained(s)
+		stranger := c.client(kgo.TransactionalID("stranger " + topic))
+		defer stranger.Close()
+		if err := stranger.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		c.produce(stranger, &kgo.Record{Topic: s.cfg.OrderedTopic(topic), Value: []byte("never mind")})
+		for i := range 10 {
+			c.produce(c.cl, record(topic, 0, base+int64(20+i)*1000, fmt.Sprint(20+i)))
+		}
+		c.awaitDrained(s)
+		s.stop()
+		r := c.verify(s.cfg)
+		if r.Verdict() != verify.Unknown || r.Unjudged[verify.GapHidden] != 10 || r.Ordered != 10 || len(r.Hidden) != 1 ||
+			len(r.Hidden[0].Transactions) == 0 || r.Hidden[0].Transactions[0].ID != "stranger "+topic {
+			t.Errorf("%+v", r)
+		}
+		if err := stranger.EndTransaction(c.ctx, kgo.TryAbort); err != nil {
+			t.Fatal(err)
+		}
+		if r := c.verify(s.cfg); r.Verdict() != verify.Holds || r.Ordered != 20 || len(r.Hidden) > 0 {
 			t.Errorf("%+v", r)
 		}
 	})
