@@ -402,3 +402,49 @@ func TestKafkaPositionBesideAnotherGroup(t *testing.T) {
 		s.stop()
 	})
 }
+
+// A first run with the wrong event time, started over in the same outputs as
+// docs/starting-over.md says, through a crash: the new epoch has every record once, in order
+// of the right one.
+func TestKafkaStartingOver(t *testing.T) {
+	onKafka(t, func(t *testing.T, c *cluster) {
+		cfg, w := c.ranOnce("TIDEMARK_EVENT_TIME=timestamp")
+		topic := cfg.Topics[0]
+		right := c.config(topic)
+		tool := c.positions(right)
+		c.await("the group to be empty", func() bool { return c.members(cfg) == 0 })
+		plan, err := tool.PlanNewEpoch(c.ctx, position.Which{All: true}, position.From{Offset: -1})
+		if err == nil {
+			err = tool.Apply(c.ctx, plan)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := c.start(topic)
+		c.await("the new epoch", func() bool { return len(c.commits(right)) > 0 && c.commits(right)[0].Next > 0 })
+		s.crash()
+		s = c.start(topic)
+		c.awaitDrained(s)
+		s.stop()
+		var out []*kgo.Record
+		for _, r := range c.contents(right.OrderedTopic(topic))[0] {
+			if header(r, "tidemark-epoch") == "1" {
+				out = append(out, r)
+			}
+		}
+		late := 0
+		for _, r := range c.contents(right.LateTopic(topic))[0] {
+			if header(r, "tidemark-epoch") == "1" {
+				late++
+			}
+		}
+		if len(out)+late != w.records {
+			t.Errorf("%d records came out in order and %d late, want %d", len(out), late, w.records)
+		}
+		for i := 1; i < len(out); i++ {
+			if header(out[i], "event-time") < header(out[i-1], "event-time") {
+				t.Fatalf("record %d of the new epoch is behind the one before", i)
+			}
+		}
+	})
+}

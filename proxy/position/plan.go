@@ -262,6 +262,8 @@ func effect(was *View, at int64) string {
 	switch {
 	case at > s.Low && s.Count > 0:
 		return fmt.Sprintf("of the %d records that are held, those below offset %d never come out", s.Count, at)
+	case at < s.Next && s.Count == 0:
+		return fmt.Sprintf("what has come out of offsets %d to %d comes out a second time", at, s.Next-1)
 	case at < s.Next:
 		return fmt.Sprintf("the %d records that are held are judged anew; what else has come out of offsets %d to %d comes out a second time", s.Count, at, s.Next-1)
 	}
