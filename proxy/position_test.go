@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -286,6 +287,59 @@ func TestKafkaRebuildAmongRecordsWithoutTime(t *testing.T) {
 		}
 		if made == 0 || refused == 0 {
 			t.Errorf("%d rebuilt, %d refused", made, refused)
+		}
+	})
+}
+
+// Where a group began elsewhere than at the beginning, or anew, has to be said: what it passed
+// over looks like what is held. With that, everything goes on as before.
+func TestKafkaRebuildFromOrigin(t *testing.T) {
+	onKafka(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		first, second := workload{seed: 5, records: 700, plain: true}, workload{seed: 6, records: 1500, plain: true}
+		c.write(topic, &first)
+		env := []string{noDrain, "TIDEMARK_START=latest"}
+		s := c.start(topic, env...)
+		c.await("it to begin", func() bool { return len(c.commits(s.cfg)) > 0 })
+		c.write(topic, &second)
+		c.awaitRead(s)
+		s.stop()
+		goesOn := func(origin int64, env ...string) {
+			t.Helper()
+			at, _ := c.committed(s.cfg)
+			if got := c.commits(s.cfg)[0].Origin; got != origin {
+				t.Fatalf("it began at %d, want %d", got, origin)
+			}
+			c.forgotten(s.cfg)
+			_, err := c.positions(s.cfg).PlanRebuild(c.ctx, position.Which{}, -1)
+			if !errors.Is(err, position.ErrNotKnown) || !strings.Contains(err.Error(), "--origin") {
+				t.Errorf("without an origin: %v", err)
+			}
+			c.rebuilt(s.cfg, origin)
+			if got, text := c.committed(s.cfg); got != at {
+				t.Errorf("the position is %d %s, was %d", got, text, at)
+			}
+			s = c.start(topic, env...)
+			c.awaitRead(s)
+			s.stop()
+			c.verify(s.cfg)
+		}
+		goesOn(700, env...)
+
+		tool := c.positions(s.cfg)
+		plan, err := tool.PlanNewEpoch(c.ctx, position.Which{All: true}, position.From{Offset: 900})
+		if err == nil {
+			err = tool.Apply(c.ctx, plan)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		s = c.start(topic, env...)
+		c.awaitRead(s)
+		s.stop()
+		goesOn(900, env...)
+		if e := c.commits(s.cfg)[0].Epoch; e != 1 {
+			t.Errorf("epoch %d", e)
 		}
 	})
 }

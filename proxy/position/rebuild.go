@@ -53,6 +53,7 @@ func (b *rebuild) run(ctx context.Context) (Rebuilt, error) {
 	if err := b.confirmRepeats(ctx, t); err != nil {
 		return Rebuilt{}, err
 	}
+	t.trustRepeats()
 	if err := t.doubt(); err != nil {
 		return Rebuilt{}, err
 	}
@@ -238,7 +239,7 @@ func (b *rebuild) confirmRepeats(ctx context.Context, t *retracing) error {
 		return nil
 	}
 	err := b.source(ctx, t.origin, highest, func(r *kgo.Record, in sourceRecord) (bool, error) {
-		if !in.Invalid && t.out(in.Offset) {
+		if !in.Invalid && t.inOrder(in.Offset) {
 			delete(wanted, known{in.Time, in.ID}) // it comes before its repeats
 		}
 		return len(wanted) > 0, nil

@@ -112,6 +112,16 @@ func (t *retracing) out(offset int64) bool {
 	return false
 }
 
+// inOrder reports whether a record came out in order.
+func (t *retracing) inOrder(offset int64) bool {
+	for _, s := range t.run {
+		if s.ordered.has(offset) {
+			return true
+		}
+	}
+	return false
+}
+
 func (t *retracing) unjudged(offset int64) bool {
 	for _, s := range t.run {
 		if s.unjudged.has(offset) {
@@ -308,6 +318,16 @@ func (t *retracing) snapshotOfLaw() reorder.Snapshot {
 		return t.law.Snapshot()
 	}
 	return t.at
+}
+
+// trustRepeats is called when what has to repeat an ordered record is known to do so. Behind
+// highest it may also not have been read yet, unless records alone have moved the watermark.
+func (t *retracing) trustRepeats() {
+	for _, r := range t.repeated {
+		if r.Offset > t.highest && r.Offset < t.end && !t.exact() {
+			t.giveUp()
+		}
+	}
 }
 
 // doubt returns an error if dropped repeats cannot be told from what is held: which epoch they
