@@ -330,11 +330,17 @@ func showPlan(w io.Writer, plan *position.Plan) error {
 	if err := out.Flush(); err != nil {
 		return err
 	}
+	var notes []string // each once, with all that it is about
+	about := map[string][]string{}
 	for _, s := range plan.Steps {
-		if s.Note != "" {
-			if _, err := fmt.Fprintf(w, "%s/%d: %s\n", s.Topic, s.Partition, s.Note); err != nil {
-				return err
-			}
+		if s.Note != "" && about[s.Note] == nil {
+			notes = append(notes, s.Note)
+		}
+		about[s.Note] = append(about[s.Note], fmt.Sprintf("%s/%d", s.Topic, s.Partition))
+	}
+	for _, note := range notes {
+		if _, err := fmt.Fprintf(w, "%s: %s\n", strings.Join(about[note], " "), note); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"hash/maphash"
 	"math"
 
@@ -301,5 +300,5 @@ func (r Rebuilt) describe() string {
 	if r.Exact {
 		return "what comes out next is what would have come out without the break"
 	}
-	return fmt.Sprintf("the wall clock, memory or other settings have moved the watermark too, so it is taken from the headers (%s); no record is lost or comes twice, and what is late from here on may differ from a run without the break", words(r.Snapshot.W))
+	return "the wall clock, memory or other settings have moved the watermark too, so it is taken from the headers; no record is lost or comes twice, and what is late from here on may differ from a run without the break"
 }

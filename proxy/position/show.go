@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/group"
 	"github.com/tidemarkhq/tidemark/reorder"
-	"github.com/tidemarkhq/tidemark/watermark"
 )
 
 // View is the position of a partition as it is committed.
@@ -80,12 +78,4 @@ func (t *Tool) view(src emit.Source, c group.Commit) View {
 		v.Err = fmt.Errorf("its metadata was %w", v.Err)
 	}
 	return v
-}
-
-// words writes an event time for people.
-func words(t watermark.Time) string {
-	if t == watermark.None {
-		return "none"
-	}
-	return time.Unix(0, int64(t)).UTC().Format("2006-01-02T15:04:05.000Z")
 }
