@@ -234,6 +234,9 @@ func TestKafkaOpenTransactionOnOutput(t *testing.T) {
 				if st.State != status.Degraded || !st.Ready || !says(st.Reasons[0], fmt.Sprintf("unknown transactional id %q holds %s.ordered-0 open since 20", id, topic)) {
 					t.Errorf("%s, ready %v: %q", st.State, st.Ready, st.Reasons)
 				}
+				if p := s.of(topic, 0); !p.Hold.At.IsZero() || !says(p.Hold.Words, "do not see what comes out", id) {
+					t.Errorf("%+v", p.Hold)
+				}
 				<-written
 				c.wrote(tx.EndTransaction(c.ctx, kgo.TryAbort))
 				c.await("it not to be a reason", func() bool { return len(s.status().Blocked) == 0 })

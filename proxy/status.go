@@ -55,7 +55,7 @@ func (s *session) status() *status.Status {
 			Committed: p.committed, End: p.High, Stable: p.Stable,
 			Totals: a.Committed, Uncommitted: a.Pending.Ordered - a.Committed.Ordered, Disorder: a.Disorder,
 			Density: p.state.Held(look), Paused: p.paused, Clocks: evidence, Finding: evidence.Finding(slack),
-			Recent: a.Recent(), Blocked: blockerOf(st.Blocked, p.Source), Age: now.Sub(p.since), Silent: now.Sub(max(p.heard, p.since)),
+			Recent: a.Recent(), Blocked: blockerOf(st.Blocked, p.Partition, p.Topic), Hidden: blockerOf(st.Blocked, p.Partition, p.Ordered, p.Source.Late), Age: now.Sub(p.since), Silent: now.Sub(max(p.heard, p.since)),
 		}
 		if o := shown.Blocked; o != nil && shown.End < o.Offset+o.Behind {
 			shown.Stable, shown.End = o.Offset, o.Offset+o.Behind // nobody else has asked since
@@ -85,10 +85,11 @@ func (s *session) status() *status.Status {
 	return st
 }
 
-// blockerOf returns the transaction that holds up reading a partition, nil if there is none.
-func blockerOf(all []fault.OpenTransaction, src emit.Source) *fault.OpenTransaction {
+// blockerOf returns the transaction that holds a partition of one of these topics open, nil if
+// there is none.
+func blockerOf(all []fault.OpenTransaction, partition int32, topics ...string) *fault.OpenTransaction {
 	for i := range all {
-		if o := &all[i]; o.Topic == src.Topic && o.Partition == src.Partition {
+		if o := &all[i]; o.Partition == partition && slices.Contains(topics, o.Topic) {
 			return o
 		}
 	}
@@ -112,7 +113,7 @@ func (s *session) notTakenUp(there []status.Partition) (missing []status.Partiti
 		p.State, p.Totals, p.Disorder, p.Uncommitted = status.Recovering, a.Committed, a.Disorder, 0
 		p.Hold = status.Hold{Words: "is to be taken up again from the last commit", Event: watermark.None}
 		p.Density = reorder.Held{From: watermark.None, To: watermark.None}
-		p.Records, p.Bytes, p.Owed, p.Paused, p.Blocked = 0, 0, int(a.Committed.Held), false, nil
+		p.Records, p.Bytes, p.Owed, p.Paused, p.Blocked, p.Hidden = 0, 0, int(a.Committed.Held), false, nil, nil
 		p.SetRates(a, time.Now())
 		missing = append(missing, p)
 	}

@@ -44,6 +44,10 @@ func HoldOf(cfg config.Config, p *Partition, others Others, now time.Time) Hold 
 		h.At = time.Time{}
 		h.Words += fmt.Sprintf("; %s, %d records behind", others.Throttled, p.Backlog())
 	}
+	if o := p.Hidden; o != nil {
+		h.At = time.Time{}
+		h.Words += fmt.Sprintf("; readers of %s do not see what comes out %s", o.Topic, o.Until())
+	}
 	return h
 }
 

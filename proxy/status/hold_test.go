@@ -34,6 +34,9 @@ func TestHoldSaysTheBlocker(t *testing.T) {
 		{"a silence without idle timeout", func(p *Partition) { p.Next, p.Silent = 10, 20*time.Second }, 0, Others{}, []string{"without limit", "TIDEMARK_IDLE_TIMEOUT=0"}, false},
 		{"nothing is read though it is there", func(p *Partition) { p.Silent = 20 * time.Second }, time.Second, Others{}, []string{"5 are still to be read, and nothing has been read for 20s"}, false},
 		{"a silence that nobody proves", func(p *Partition) { p.Next, p.Silent = 10, 20*time.Second }, time.Second, Others{}, []string{"the brokers do not tell whether there is anything"}, false},
+		{"an output that readers do not see", func(p *Partition) {
+			p.Hidden = &fault.OpenTransaction{Topic: "raw.ordered", Output: true, ProducerID: 4, TransactionalID: "y", Since: now.Add(-time.Minute)}
+		}, time.Second, Others{}, []string{"waits for the watermark", `; readers of raw.ordered do not see what comes out until the transaction of unknown transactional id "y" ends`}, false},
 		{"for memory", func(p *Partition) { p.State, p.Waiting = Recovering, true }, time.Second, Others{}, []string{"waits for memory (TIDEMARK_MEMORY)"}, false},
 		{"for slower ones", func(p *Partition) { p.State, p.Stable, p.Next = Paused, 7, 7 }, time.Second, Others{Slowest: watermark.Time(now.UnixNano())}, []string{"ahead of the slowest partition"}, false},
 	} {
