@@ -54,6 +54,7 @@ func (s *session) status() *status.Status {
 			Topic: p.Topic, Partition: p.Partition, Status: p.state.Status(),
 			Committed: p.committed, End: p.High, Stable: p.Stable,
 			Totals: a.Committed, Uncommitted: a.Pending.Ordered - a.Committed.Ordered, Disorder: a.Disorder,
+			DecidedBy: slices.Clone(a.DecidedBy), EventTimeFinding: p.path.Misfit(), WrongUnit: p.path.Fitting.Found().Factor > 0, Absent: p.path.Sources(),
 			Density: p.state.Held(look), Paused: p.paused, Clocks: evidence, Finding: evidence.Finding(slack),
 			Recent: a.Recent(), Blocked: blockerOf(st.Blocked, p.Partition, p.Topic), Hidden: blockerOf(st.Blocked, p.Partition, p.Ordered, p.Source.Late), Age: now.Sub(p.since), Silent: now.Sub(max(p.heard, p.since)),
 		}
@@ -69,7 +70,7 @@ func (s *session) status() *status.Status {
 		a := s.ledgers[src]
 		shown := status.Partition{
 			Topic: src.Topic, Partition: src.Partition, State: why.state, Status: why.last,
-			Committed: why.committed, End: why.High, Stable: why.Stable, Totals: a.Committed, Disorder: a.Disorder, Recent: a.Recent(),
+			Committed: why.committed, End: why.High, Stable: why.Stable, Totals: a.Committed, Disorder: a.Disorder, Recent: a.Recent(), DecidedBy: slices.Clone(a.DecidedBy),
 			Hold:    status.Hold{Words: why.why + "; " + why.hint, Event: watermark.None},
 			Density: reorder.Held{From: watermark.None, To: watermark.None},
 		}

@@ -60,6 +60,7 @@ func example() *status.Status {
 	st := &status.Status{
 		Facts: status.Facts{
 			Instance: "pod-0", Group: "billing", Topics: []string{"orders", "returns"}, Delivery: config.ExactlyOnce,
+			EventTime: `header "event-time" (ms since 1970, or RFC 3339), else the record's own timestamp`, Sources: []string{"header:event-time", "timestamp", "none"},
 			Strategy: config.Bounded, Bound: 5 * time.Second, IdleTimeout: 5 * time.Second, Memory: 256 << 20,
 		},
 		Version: "v1.2.3", Started: noon.Add(-time.Hour), Cluster: "q1Zm8XQ1T8qPzJmPV9uIaw", At: noon,
@@ -79,6 +80,8 @@ func example() *status.Status {
 				Status: reorder.Status{Watermark: at(noon.Add(-7 * time.Second)), Newest: at(noon.Add(-2 * time.Second)), Epoch: 2, Low: 90, Next: 120, Records: 4, Owed: 4, Bytes: 4096, Bound: 5 * time.Second},
 				Totals: status.Totals{Read: 110, Carried: 3, Ordered: 100, Late: [reorder.Duplicate + 1]int64{reorder.BehindWatermark: 5, reorder.Future: 1}, Dropped: 2, Lost: 1, Held: 4},
 				Hold:   status.Hold{Words: "waits for the watermark, which has 1s to go", Event: at(noon.Add(-6 * time.Second)), Lacks: time.Second, At: noon.Add(time.Second)}, OrderedRate: 12.5, LateRate: 0.25,
+				DecidedBy: []int64{10, 99, 1}, Absent: "1 of 1000 records have header:event-time; timestamp decides for the others",
+				EventTimeFinding: "timestamp seems to have seconds, and is read as milliseconds", WrongUnit: true,
 			},
 			{
 				Topic: "orders", Partition: 1, State: status.Stopped, End: -1, Stable: -1, Committed: 7,

@@ -52,6 +52,7 @@ const (
 var (
 	ofPartition = []string{"topic", "partition"}
 	withReason  = []string{"topic", "partition", "reason"}
+	withSource  = []string{"topic", "partition", "source"}
 	withState   = []string{"topic", "partition", "state"}
 )
 
@@ -84,6 +85,14 @@ var families = []family{
 			p := &s.Partitions[i]
 			for _, v := range reasons {
 				s.add(float64(p.Late[v]), p.Topic, number(p.Partition), emit.Reason(v))
+			}
+		}
+	}},
+	{"tidemark_event_time_source_total", counter, "Records judged for the first time, by the source of TIDEMARK_EVENT_TIME that decided about their event times: the first that was present, usable or not. none: no source was.", withSource, func(s *sampling) {
+		for i := range s.Partitions {
+			p := &s.Partitions[i]
+			for k, n := range p.DecidedBy {
+				s.add(float64(n), p.Topic, number(p.Partition), s.Sources[k])
 			}
 		}
 	}},

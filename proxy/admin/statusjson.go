@@ -28,6 +28,7 @@ type statusJSON struct {
 	At        time.Time    `json:"at"` // when the partitions were as they are shown
 
 	Topics        []string `json:"topics"`
+	EventTime     string   `json:"event_time"` // where event times are looked for, in words
 	Delivery      string   `json:"delivery"`
 	Watermark     string   `json:"watermark"`
 	BoundMs       int64    `json:"bound_ms"`
@@ -86,10 +87,14 @@ type partitionJSON struct {
 	CarriedOver      int64            `json:"carried_over"`
 	Ordered          int64            `json:"ordered"`
 	Late             map[string]int64 `json:"late"`
+	DecidedBy        map[string]int64 `json:"event_times_from"` // records, by source
 	Dropped          int64            `json:"dropped"`
 	Lost             int64            `json:"lost"`
 	OrderedPerSecond float64          `json:"ordered_per_second"`
 	LatePerSecond    float64          `json:"late_per_second"`
+
+	EventTimeFinding string `json:"event_time_finding,omitempty"`
+	AbsentSource     string `json:"absent_source,omitempty"` // of event times, in words
 
 	WaitsFor string     `json:"waits_for"`
 	NextMs   *int64     `json:"next_event_time_ms"`
@@ -110,7 +115,7 @@ func toJSON(st *status.Status) statusJSON {
 	j := statusJSON{
 		State: st.State, Reason: st.Reason, Reasons: append([]string{}, st.Reasons...), Ready: st.Ready, NotReady: st.NotReady,
 		Instance: st.Instance, Group: st.Group, ClusterID: st.Cluster, Version: st.Version, StartedAt: st.Started.UTC(), At: st.At.UTC(),
-		Topics: st.Topics, Delivery: string(st.Delivery), Watermark: string(st.Strategy),
+		Topics: st.Topics, EventTime: st.EventTime, Delivery: string(st.Delivery), Watermark: string(st.Strategy),
 		BoundMs: st.Bound.Milliseconds(), IdleTimeoutMs: st.IdleTimeout.Milliseconds(), MemoryBytes: st.Memory, BufferedBytes: st.Bytes,
 		Commits: st.Counts.Commits, Aborts: st.Counts.Aborts, Rebalances: st.Counts.Rebalances,
 		Errors:     map[string]int64{"broker": st.Counts.Broker, "network": st.Counts.Network, "record": st.Counts.Record},
@@ -121,7 +126,7 @@ func toJSON(st *status.Status) statusJSON {
 		j.OpenTransactions = append(j.OpenTransactions, transaction(o))
 	}
 	for i := range st.Partitions {
-		j.Partitions = append(j.Partitions, partition(&st.Partitions[i]))
+		j.Partitions = append(j.Partitions, partition(st, &st.Partitions[i]))
 	}
 	return j
 }
@@ -152,18 +157,21 @@ func probe(p status.Probe) *probeJSON {
 	return j
 }
 
-func partition(p *status.Partition) partitionJSON {
+func partition(st *status.Status, p *status.Partition) partitionJSON {
 	j := partitionJSON{
 		Topic: p.Topic, Partition: p.Partition, State: p.State, Epoch: p.Epoch,
 		WatermarkMs: millis(p.Watermark), NewestMs: millis(p.Newest),
 		NextOffset: p.Next, CommittedOffset: p.Committed, EndOffset: known(p.End), Backlog: known(p.Backlog()),
 		BufferedRecords: p.Held, BufferedBytes: p.Bytes,
-		Read: p.Read, CarriedOver: p.Carried, Ordered: p.Ordered, Late: map[string]int64{}, Dropped: p.Dropped, Lost: p.Lost,
+		Read: p.Read, CarriedOver: p.Carried, Ordered: p.Ordered, Late: map[string]int64{}, DecidedBy: map[string]int64{}, AbsentSource: p.Absent, EventTimeFinding: p.EventTimeFinding, Dropped: p.Dropped, Lost: p.Lost,
 		OrderedPerSecond: p.OrderedRate, LatePerSecond: p.LateRate,
 		WaitsFor: p.Hold.Words, NextMs: millis(p.Hold.Event),
 	}
 	for _, v := range reasons {
 		j.Late[emit.Reason(v)] = p.Late[v]
+	}
+	for i, n := range p.DecidedBy {
+		j.DecidedBy[st.Sources[i]] = n
 	}
 	if p.Bound > 0 {
 		ms := p.Bound.Milliseconds()

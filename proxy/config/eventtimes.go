@@ -2,6 +2,7 @@ package config
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -30,4 +31,9 @@ func EventTimes(ctx context.Context, cfg Config, giveUp func(error)) (read func(
 		return nil, nil, err
 	}
 	return r.EventTimes(ctx, cfg.EventTime, Patience, giveUp), r.Close, nil
+}
+
+// EventTimeIsDefault reports whether nobody has said where event times are.
+func (c Config) EventTimeIsDefault() bool {
+	return strings.HasPrefix(c.origins[keyEventTime], "default")
 }

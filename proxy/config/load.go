@@ -148,6 +148,9 @@ func (c *Config) fill(vars map[string]string, f *faults) {
 	if vars[keyMaxFuture] == "" {
 		c.MaxFuture, c.origins[keyMaxFuture] = c.defaultMaxFuture()
 	}
+	if c.EventTime != nil {
+		c.origins[keyEventTime] = strings.TrimPrefix(c.origins[keyEventTime]+": "+c.EventTime.Words(), ": ")
+	}
 	c.aws = awsFrom(vars)
 	for _, secret := range c.secrets() {
 		if secret.file != "" && vars[secret.key] == "" {

@@ -45,7 +45,7 @@ func TestEffective(t *testing.T) {
 		"TIDEMARK_MAX_FUTURE":      {Value: "1h"},
 		"TIDEMARK_GROUP":           {Value: "tidemark", Default: true, Note: "default"},
 		"TIDEMARK_SASL_PASSWORD":   {Value: "***"},
-		"TIDEMARK_EVENT_TIME":      {Value: "header:event-time:unix-ms,timestamp", Default: true, Note: "default"},
+		"TIDEMARK_EVENT_TIME":      {Value: "header:event-time:unix-ms,timestamp", Default: true, Note: `default: header "event-time" (ms since 1970, or RFC 3339), else the record's own timestamp`},
 		"TIDEMARK_TLS_CA_FILE":     {Default: true, Note: "default"},
 		"TIDEMARK_MEMORY":          {Value: "64MiB"},
 		"TIDEMARK_COMMIT_INTERVAL": {Value: "100ms", Default: true, Note: "default"},

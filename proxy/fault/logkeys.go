@@ -56,6 +56,10 @@ var LogKeys = []LogKey{
 	{"begins", "list", "partitions for which the group had no offset, each with the offset at which it begins"},
 	{"first_starts", "partitions", "for which the group had no offset"},
 	{"schema", "text", "the id of the schema, or its GUID"},
+	{"event_time", "text", "where event times are looked for, in order"},
+	{"source", "text", "of event times, as in `TIDEMARK_EVENT_TIME` without its format"},
+	{"fallback", "text", "the source that decides instead"},
+	{"similar", "text", "what the record has that may be meant"},
 	{"steps", "steps", "in which headers were left out, see operations.md"},
 
 	{"paused", "list", "the partitions that wait"},
@@ -65,7 +69,7 @@ var LogKeys = []LogKey{
 
 	{"header", "name", "`TIDEMARK_CLOCK_HEADER`"},
 	{"producer", "text", "the value of that header"},
-	{"finding", "word", "what is wrong with its clock: `clock-ahead` or `clock-behind`"},
+	{"finding", "text", "what is wrong: with a producer's clock `clock-ahead` or `clock-behind`"},
 	{"off_by", "duration", "by how much"},
 
 	{"reasons", "list", "which late records are corrected"},

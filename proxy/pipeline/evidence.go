@@ -1,11 +1,14 @@
 package pipeline
 
 import (
+	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemarkhq/tidemark/proxy/clocks"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
@@ -27,8 +30,9 @@ func (p *Partition) Polled(records []*kgo.Record, highWatermark int64) {
 	p.Clocks.Poll(p.line.now, n)
 }
 
-// gatherClock adds the times of one record to the evidence.
-func (p *Partition) gatherClock(r *kgo.Record, event watermark.Time) {
+// gatherClock adds the times of one record to the evidence. sampled: it belongs to the sample;
+// the first records are looked at only for whether their event times fit.
+func (p *Partition) gatherClock(r *kgo.Record, event watermark.Time, sampled bool) {
 	l := p.line
 	const logAppendTime = 1
 	reading := clocks.Reading{
@@ -37,6 +41,12 @@ func (p *Partition) gatherClock(r *kgo.Record, event watermark.Time) {
 	}
 	if ms := r.Timestamp.UnixMilli(); !r.Timestamp.IsZero() && ms >= 0 {
 		reading.Timestamp, _ = watermark.FromMillis(ms)
+	}
+	if p.Fitting.Add(reading) {
+		p.reportMisfit(r)
+	}
+	if !sampled {
+		return
 	}
 	p.Clocks.Add(reading)
 	if l.Config.ClockHeader == "" {
@@ -49,6 +59,33 @@ func (p *Partition) gatherClock(r *kgo.Record, event watermark.Time) {
 			}
 			return
 		}
+	}
+}
+
+// Misfit says, in words, what is probably wrong with the event times of the partition; empty:
+// nothing.
+func (p *Partition) Misfit() string { return p.misfit }
+
+// reportMisfit reports that what is known of how event times fit has changed. A topic is
+// reported once in a while, however many partitions it has.
+func (p *Partition) reportMisfit(r *kgo.Record) {
+	l, found := p.line, p.Fitting.Found()
+	names := l.Config.EventTime.Sources()
+	args := []any{"topic", p.Topic, "partition", p.Partition, "offset", r.Offset, "source", names[p.source]}
+	switch {
+	case found.Factor > 0:
+		what, cure := l.Config.EventTime.TooSmall(p.source, found.Factor)
+		p.misfit = what
+		l.Reporter.Throttle(p.Topic, slog.LevelWarn, fault.None, "event times have the wrong unit; records are ordered and released by times of 1970",
+			append(args, "finding", what, "hint", cure+". What came out so far is in the wrong order: see docs/event-time.md about changing it")...)
+	case found.Apart > 0:
+		years := int(found.Apart.Hours() / 24 / 365)
+		p.misfit = fmt.Sprintf("event times of %s are %d years before the records' own timestamps", names[p.source], years)
+		l.Reporter.Throttle(p.Topic, slog.LevelWarn, fault.None, "event times are years before the records that have them",
+			append(args, "finding", p.misfit, "off_by", found.Apart.Round(time.Hour).String(), "hint", "check that "+names[p.source]+" is when the record's event happened, and its format; nothing is wrong if such old data is being written anew")...)
+	default:
+		p.misfit = ""
+		l.Reporter.Throttle(p.Topic, slog.LevelInfo, fault.None, "event times are plausible again", args...)
 	}
 }
 

@@ -49,13 +49,14 @@ type Pipeline struct {
 	previous   bool        // records may take the time of one before them
 	keys       hash.Hash64 // of records' keys
 	reports    producerReports
+	sources    map[string]*sources // by topic
 }
 
 // New returns the pipeline of a session.
 func New(o Options) *Pipeline {
 	return &Pipeline{
 		Options: o, timestamps: o.Config.EventTime.UsesTimestamp(), released: newReleased(o.Config),
-		previous: o.Config.EventTime.UsesPrevious(), keys: fnv.New64a(),
+		previous: o.Config.EventTime.UsesPrevious(), keys: fnv.New64a(), sources: map[string]*sources{},
 	}
 }
 
@@ -110,6 +111,7 @@ type Partition struct {
 	State   *reorder.Partition
 	Ledger  *status.Ledger
 	Clocks  clocks.Gathering
+	Fitting clocks.Fitting
 	Gate    Gate    // nil: none
 	Earlier bool    // it replays a commit of a version that read some event times otherwise
 	AtEnd   bool    // reading had reached the end of the log at the last poll
@@ -122,9 +124,12 @@ type Partition struct {
 	life     uint64 // tells it from itself before it was taken up again; see released
 	due      reorder.Release
 	passed   bool // the checkpoint that a release asked for is done
+	sources  *sources
+	misfit   string // what Fitting has found, in words
 
 	// The record under way.
 	record    *kgo.Record
+	source    int // that decided about its event time, see timestamp.Extractor.ExtractFrom
 	stage     stage
 	releasing bool
 	judging   judging
@@ -132,7 +137,7 @@ type Partition struct {
 
 // Start begins to process a partition that was assigned at now, from a state.
 func (l *Pipeline) Start(src emit.Source, state *reorder.Partition, ledger *status.Ledger, now watermark.Instant) *Partition {
-	p := &Partition{Source: src, State: state, Ledger: ledger, line: l, life: l.released.newLife()}
+	p := &Partition{Source: src, State: state, Ledger: ledger, line: l, life: l.released.newLife(), sources: l.sourcesOf(src.Topic)}
 	p.Clocks.Begin(now)
 	return p
 }

@@ -156,7 +156,8 @@ func (p *Partition) judge(ctx context.Context) Kind {
 	if l.Schemas != nil {
 		return p.judgeBySchema(ctx)
 	}
-	t, invalid := l.Extract.Extract(r)
+	t, source, invalid := l.Extract.ExtractFrom(r)
+	p.source = source
 	return p.step(t, invalid)
 }
 
@@ -173,8 +174,8 @@ func (p *Partition) step(t watermark.Time, invalid error) Kind {
 	}
 	first, newest := in.Offset >= p.State.NextOffset(), p.State.Newest()
 	verdict, body := p.State.Step(in, l.wall)
-	if p.Clocks.Due() && invalid == nil && verdict != reorder.Settled {
-		p.gatherClock(r, t)
+	if due := p.Clocks.Due(); (due || p.Fitting.Early()) && invalid == nil && verdict != reorder.Settled {
+		p.gatherClock(r, t, due)
 	}
 	if verdict == reorder.Flush {
 		p.judging = judging{in, invalid, first}
@@ -204,6 +205,9 @@ func (p *Partition) conclude(j *judging, newest watermark.Time, verdict reorder.
 		p.Ledger.JudgedUntimed(verdict)
 	default:
 		p.Ledger.Judged(newest, t, verdict)
+	}
+	if j.first {
+		p.countSource(r)
 	}
 	w := p.State.Watermark()
 	if l.Config.Watermark == config.Punctuated {

@@ -57,7 +57,8 @@ func (p *Partition) judgeBySchema(ctx context.Context) Kind {
 		return p.step(watermark.None, errRecalled)
 	}
 	for {
-		t, invalid := p.line.Extract.Extract(r)
+		t, source, invalid := p.line.Extract.ExtractFrom(r)
+		p.source = source
 		if invalid == nil {
 			return p.step(t, nil)
 		}

@@ -50,7 +50,7 @@ func (st *Status) judge(now time.Time) {
 	if st.NotReady != "" && !starting && !st.OutputsMissing && !(unreachable && st.Trouble) {
 		why.add(st.NotReady)
 	}
-	for _, of := range [][]string{st.blocked(true), st.suspended(), st.blocked(false), st.lateness(now), st.stalled(now)} {
+	for _, of := range [][]string{st.misread(), st.blocked(true), st.suspended(), st.blocked(false), st.lateness(now), st.stalled(now)} {
 		why.add(of...)
 	}
 	if st.Rival != "" {
@@ -128,6 +128,16 @@ func (st *Status) blocked(output bool) (why []string) {
 		}
 	}
 	return first(why, "%d more partitions are held open")
+}
+
+// misread says of which partitions event times are read in another unit than they are in.
+func (st *Status) misread() (why []string) {
+	for i := range st.Partitions {
+		if p := &st.Partitions[i]; p.WrongUnit {
+			why = append(why, fmt.Sprintf("%s partition %d: %s", p.Topic, p.Partition, p.EventTimeFinding))
+		}
+	}
+	return first(why, "event times of %d more partitions are in the wrong unit")
 }
 
 // lateness says of which partitions too many records are late, with the reason that most

@@ -53,6 +53,10 @@ type Ledger struct {
 	pendingDisorder Histogram
 	recent          recent
 
+	// DecidedBy counts the records that each source of event times decided about; the last
+	// number is for those that have none. Committed, and what is not.
+	DecidedBy, pendingDecided []int64
+
 	marked  time.Time // when rates were last computed,
 	at      Totals    // and from what
 	ordered float64   // records a second, since then
@@ -64,6 +68,7 @@ func (l *Ledger) Commit() {
 	l.recent.commit(time.Now(), &l.Committed, &l.Pending)
 	if l.Committed.Read != l.Pending.Read { // it is large, and changes only with Read
 		l.Disorder = l.pendingDisorder
+		l.DecidedBy = append(l.DecidedBy[:0], l.pendingDecided...)
 	}
 	l.Committed = l.Pending
 }
@@ -72,6 +77,8 @@ func (l *Ledger) Commit() {
 func (l *Ledger) Abort() {
 	if l.Committed.Read != l.Pending.Read {
 		l.pendingDisorder = l.Disorder
+		copy(l.pendingDecided, l.DecidedBy)
+		clear(l.pendingDecided[len(l.DecidedBy):])
 	}
 	l.Pending = l.Committed
 }
@@ -100,6 +107,15 @@ func (l *Ledger) JudgedUntimed(v reorder.Verdict) {
 	if v == reorder.OnTime {
 		l.Pending.Untimed++
 	}
+}
+
+// Decided counts a record whose event time one of n sources decided about: in the order of
+// timestamp.Extractor.Sources.
+func (l *Ledger) Decided(source, n int) {
+	if len(l.pendingDecided) < n {
+		l.pendingDecided = append(l.pendingDecided, make([]int64, n-len(l.pendingDecided))...)
+	}
+	l.pendingDecided[source]++
 }
 
 // rates returns records per second since it was last computed, at most once per PublishEvery.

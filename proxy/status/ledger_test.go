@@ -1,6 +1,7 @@
 package status
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -119,4 +120,35 @@ func TestRecent(t *testing.T) {
 			t.Errorf("nothing has come out for a minute: %v", time.Since(r.Moved))
 		}
 	})
+}
+
+// TestDecidedByIsCommitted: which sources decided is counted with the commits, and an abort
+// takes back what it undoes.
+func TestDecidedByIsCommitted(t *testing.T) {
+	var l Ledger
+	judge := func(source int) {
+		l.Judged(watermark.None, 0, reorder.OnTime)
+		l.Decided(source, 3)
+	}
+	want := func(when string, counts ...int64) {
+		t.Helper()
+		if !slices.Equal(l.DecidedBy, counts) {
+			t.Errorf("%s: %d, want %d", when, l.DecidedBy, counts)
+		}
+	}
+	judge(1)
+	l.Abort()
+	want("aborted before the first commit")
+	l.Commit()
+	want("nothing to commit")
+	judge(1)
+	l.Commit()
+	want("committed", 0, 1, 0)
+	judge(0)
+	judge(1)
+	want("not committed yet", 0, 1, 0)
+	l.Abort()
+	judge(2)
+	l.Commit()
+	want("committed after an abort", 0, 1, 1)
 }

@@ -52,6 +52,8 @@ type Status struct {
 type Facts struct {
 	Instance, Group string
 	Topics          []string
+	EventTime       string   // where event times are looked for, in words
+	Sources         []string // of event times, in order; the last one is for records that have none
 	Delivery        config.Delivery
 	Strategy        config.Strategy
 	Bound           time.Duration // Adaptive: the largest, see Partition.Bound; WindowMin: window plus lateness
@@ -62,7 +64,7 @@ type Facts struct {
 
 func factsOf(cfg config.Config) *Facts {
 	f := &Facts{
-		Instance: cfg.Instance, Group: cfg.Group, Topics: cfg.Topics, Delivery: cfg.Delivery,
+		Instance: cfg.Instance, Group: cfg.Group, Topics: cfg.Topics, EventTime: cfg.EventTime.Words(), Sources: cfg.EventTime.Sources(), Delivery: cfg.Delivery,
 		Strategy: cfg.Watermark, Bound: cfg.MaxOutOfOrderness, IdleTimeout: cfg.IdleTimeout, Memory: int64(cfg.Memory), LateLimit: cfg.LateLimit,
 	}
 	switch cfg.Watermark {
@@ -96,12 +98,18 @@ type Partition struct {
 	LateRate    float64                        // records per second, since the last request
 	LateRates   [reorder.Duplicate + 1]float64 // the same, by reason
 	Density     reorder.Held                   // how held records are spread over event time
-	Disorder    Histogram                      // how far records came behind the newest event time before them
-	Paused      bool                           // it waits for slower ones
-	Clocks      clocks.Evidence
-	Finding     clocks.Finding // what the evidence points to
-	Age         time.Duration  // since it was taken up
-	Silent      time.Duration  // since records of it were read, or it was taken up
+	DecidedBy   []int64                        // records by the source of their event times, as Facts.Sources names them
+	// What is probably wrong with its event times, in words; empty: nothing. WrongUnit: they are
+	// in another unit than they are read as, which is certainly wrong; else they are only old.
+	EventTimeFinding string
+	WrongUnit        bool
+	Absent           string    // which source of event times is absent from its topic, in words
+	Disorder         Histogram // how far records came behind the newest event time before them
+	Paused           bool      // it waits for slower ones
+	Clocks           clocks.Evidence
+	Finding          clocks.Finding // what the evidence points to
+	Age              time.Duration  // since it was taken up
+	Silent           time.Duration  // since records of it were read, or it was taken up
 }
 
 // SetRates takes the rates from the partition's ledger.

@@ -59,15 +59,22 @@ type source interface {
 // as the client fetched it: of the fraction of a millisecond that it leaves of such a
 // timestamp, Extract knows it.
 func (e *Extractor) Extract(r *kgo.Record) (watermark.Time, error) {
+	t, _, err := e.ExtractFrom(r)
+	return t, err
+}
+
+// ExtractFrom does what Extract does, and returns which source decided, counted from 0. If
+// none did, that is the number of sources.
+func (e *Extractor) ExtractFrom(r *kgo.Record) (t watermark.Time, source int, err error) {
 	if ms, inside := watermark.KafkaMillis(r.Timestamp); !inside && !r.Timestamp.IsZero() {
-		return watermark.None, fmt.Errorf("%w: the record's own timestamp %s (%d ms)", ErrInvalid, whyOutside, ms)
+		return watermark.None, len(e.sources), fmt.Errorf("%w: the record's own timestamp %s (%d ms)", ErrInvalid, whyOutside, ms)
 	}
-	for _, s := range e.sources {
+	for i, s := range e.sources {
 		if t, present, err := s.time(r); present || err != nil {
-			return t, err
+			return t, i, err
 		}
 	}
-	return watermark.None, fmt.Errorf("%w: the record has none of %s", ErrInvalid, e)
+	return watermark.None, len(e.sources), fmt.Errorf("%w: the record has none of %s", ErrInvalid, e)
 }
 
 // String returns the sources in order, as Parse reads them and with every

@@ -89,6 +89,7 @@ func (d *document) facts(st *status.Status, now time.Time) {
 	d.fact("Topics", strings.Join(st.Topics, ", "))
 	d.fact("Group", st.Group)
 	d.fact("Instance", st.Instance)
+	d.fact("Event time", capital(st.EventTime))
 	d.fact("Delivery", string(st.Delivery))
 	d.fact("Watermark", strategyWords(&st.Facts))
 	if st.IdleTimeout > 0 {

@@ -39,6 +39,7 @@ func oneOfEach() *status.Status {
 		Facts: status.Facts{
 			Instance: "billing-0", Group: "billing", Topics: []string{"payments"}, Delivery: config.ExactlyOnce, Strategy: config.Bounded,
 			Bound: 5 * time.Second, IdleTimeout: 5 * time.Second, Memory: 256 << 20,
+			EventTime: `header "event-time" (ms since 1970, or RFC 3339), else the record's own timestamp`, Sources: []string{"header:event-time", "timestamp", "none"},
 		},
 		Version: "v1.2.3", Started: noon.Add(-26 * time.Hour), At: noon, State: status.Degraded,
 		Reasons: []string{"payments partition 7 is suspended: the record at offset 7 does not fit", "the group's coordinator does not describe the group: no answer within 5s"}, Ready: true,
@@ -67,7 +68,7 @@ func partitionIn(state status.PartitionState, n int32) status.Partition {
 		Committed: 1200, End: 2410, Stable: 2410, OrderedRate: 240.4, LateRate: 1.25,
 		Density: reorder.Held{From: before(5100 * time.Millisecond), To: before(200 * time.Millisecond)},
 		Hold:    status.Hold{Words: "waits for the watermark, which has 100ms to go", Event: before(5100 * time.Millisecond), At: noon.Add(100 * time.Millisecond)},
-		Totals:  status.Totals{Read: 12404, Ordered: 11190, Held: 1204},
+		Totals:  status.Totals{Read: 12404, Ordered: 11190, Held: 1204}, DecidedBy: []int64{12404, 0, 0},
 	}
 	p.Late[reorder.BehindWatermark], p.Late[reorder.Future], p.LateRates[reorder.BehindWatermark] = 9, 1, 1.25
 	p.Disorder = histogram(9000, 2000, 1000, 9)
@@ -87,6 +88,9 @@ func partitionIn(state status.PartitionState, n int32) status.Partition {
 	case status.Paused:
 		p.Hold.Words, p.Hold.At = "is 1m0s of event time ahead of the slowest partition and waits for it (TIDEMARK_MAX_DRIFT=30s)", time.Time{}
 	case status.Recovering:
+		p.Absent = "1 of 1000 records have header:event-time; timestamp decides for the others"
+		p.DecidedBy = []int64{4, 12400, 0}
+		p.EventTimeFinding = "timestamp seems to have seconds, and is read as milliseconds"
 		p.Newest, p.Watermark, p.Stable, p.Finding = before(3*time.Hour), before(3*time.Hour+5*time.Second), 2400, clocks.ReadLate
 		p.Density.From, p.Density.To = p.Watermark.Next(), p.Newest
 		p.Hold = status.Hold{Words: "replays what was held at the last commit: 700 of 1204 offsets to go", Event: p.Watermark.Next()}

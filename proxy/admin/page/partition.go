@@ -136,6 +136,7 @@ func (d *document) body(st *status.Status, p *status.Partition, bound time.Durat
 	d.fact("Read", whole(p.Read))
 	d.fact("Ordered", whole(p.Ordered))
 	d.fact("Late", lateWords(p))
+	d.fact("Event times from", sourceWords(st, p))
 	if p.Dropped > 0 {
 		d.fact("Duplicates dropped", whole(p.Dropped))
 	}
@@ -147,6 +148,12 @@ func (d *document) body(st *status.Status, p *status.Partition, bound time.Durat
 	}
 	if p.Epoch > 0 {
 		d.fact("Epoch", whole(int64(p.Epoch)))
+	}
+	if p.EventTimeFinding != "" {
+		d.fact("Event times", p.EventTimeFinding)
+	}
+	if p.Absent != "" {
+		d.fact("Source absent", p.Absent)
 	}
 	if words, odd := findings[p.Finding]; odd {
 		d.fact("Clocks", words)
@@ -177,6 +184,17 @@ func lateWords(p *status.Partition) string {
 	}
 	if len(words) == 0 {
 		return "0"
+	}
+	return strings.Join(words, ", ")
+}
+
+// sourceWords says how often each source of event times decided.
+func sourceWords(st *status.Status, p *status.Partition) string {
+	var words []string
+	for i, n := range p.DecidedBy {
+		if n > 0 {
+			words = append(words, st.Sources[i]+" "+whole(n))
+		}
 	}
 	return strings.Join(words, ", ")
 }

@@ -1,0 +1,174 @@
+package timestamp
+
+import (
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/agext/levenshtein"
+	"github.com/tidwall/gjson"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// usual are names that an event time often has, as fold writes them.
+var usual = []string{"eventtime", "eventtimestamp", "createdat", "occurredat", "timestamp", "ts", "time", "datetime", "cetime", "eventts", "creationtime", "createdtime", "updatedat"}
+
+// Near looks in a record for what was probably meant by a source that the record does not
+// have, and returns it as a source would be written. likely says that its name is nearly that
+// of the source, as Event-Time is that of event-time; else it is a name that event times
+// often have.
+//
+// It returns no name that is unlike one that the configuration or this package has, for names
+// of fields may be payload too. It is slow, for a record now and then.
+func (e *Extractor) Near(source int, r *kgo.Record) (found string, likely bool) {
+	if source >= len(e.sources) {
+		return "", false
+	}
+	var headers []string
+	for _, h := range r.Headers {
+		headers = append(headers, h.Key)
+	}
+	fields := fieldsOf(r.Value, nil)
+	switch s := e.sources[source].(type) {
+	case header:
+		if name, ok := nearest(headers, s.name); ok {
+			return withFormat("header:"+name, s.format), true
+		}
+	case *jsonField:
+		last := len(s.names) - 1
+		beside := fieldsOf(r.Value, s.names[:last])
+		if name, ok := nearest(beside, s.names[last]); ok && name != s.names[last] { // it may be null
+			return withFormat("json:"+joinPath(append(slices.Clone(s.names[:last]), name)), s.format), true
+		}
+		if name, ok := nearest(fields, s.names[last]); ok && last > 0 {
+			return withFormat("json:"+joinPath([]string{name}), s.format), true
+		}
+	default:
+		return "", false
+	}
+	for _, word := range usual {
+		for _, name := range headers {
+			if fold(name) == word {
+				return e.unlessAsked("header:" + name)
+			}
+		}
+		for _, name := range fields {
+			if fold(name) == word {
+				return e.unlessAsked("json:" + joinPath([]string{name}) + unitOf(r.Value, name))
+			}
+		}
+	}
+	return "", false
+}
+
+func withFormat(place string, f format) string {
+	if f == unixMillis {
+		return place
+	}
+	return place + ":" + string(f)
+}
+
+// Instead returns the sources as Parse reads them, with another one in the place of one.
+func (e *Extractor) Instead(source int, other string) string {
+	names := make([]string, len(e.sources))
+	for i, s := range e.sources {
+		names[i] = strings.TrimSuffix(s.String(), ":"+string(unixMillis))
+	}
+	names[source] = other
+	return strings.Join(names, ",")
+}
+
+// unlessAsked returns a source, unless it is asked already.
+func (e *Extractor) unlessAsked(name string) (string, bool) {
+	for _, s := range e.sources {
+		if s.place() == name || strings.HasPrefix(name, s.place()+":") {
+			return "", false
+		}
+	}
+	return name, false
+}
+
+// fieldsOf returns the names in an object of a value in JSON.
+func fieldsOf(value []byte, path []string) (names []string) {
+	value = behindID(value)
+	if tooDeep(value, deepestJSON) || !gjson.ValidBytes(value) {
+		return nil
+	}
+	text := string(value)
+	for _, name := range path {
+		text = member(text, name)
+	}
+	const most = 200
+	gjson.Parse(text).ForEach(func(key, _ gjson.Result) bool {
+		if key.Type == gjson.String {
+			names = append(names, key.Str)
+		}
+		return len(names) < most
+	})
+	return names
+}
+
+// unitOf returns the format of a field that holds a number of this century, by how large it
+// is; nothing where that is the usual one.
+func unitOf(value []byte, name string) string {
+	value = behindID(value)
+	number := gjson.Parse(member(string(value), name))
+	if number.Type != gjson.Number {
+		return ""
+	}
+	switch v := number.Float(); {
+	case v >= 1e9 && v < 1e10:
+		return ":" + string(unixSeconds)
+	case v >= 1e15 && v < 1e16:
+		return ":" + string(unixMicros)
+	case v >= 1e18 && v < 1e19:
+		return ":" + string(unixNanos)
+	}
+	return ""
+}
+
+// nearest returns the name that is nearest to the one that is wanted, if one is near.
+func nearest(names []string, wanted string) (string, bool) {
+	best, slips := "", len(wanted)/4+1
+	for _, name := range names {
+		if !isPlain(name) {
+			continue
+		}
+		d := levenshtein.Distance(fold(name), fold(wanted), nil)
+		if d < slips {
+			best, slips = name, d
+		}
+	}
+	return best, best != ""
+}
+
+// fold leaves out what is often written in several ways: created_at, createdAt, Created-At.
+func fold(name string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '_' || r == '-' || r == '.' || r == ' ' || r == '@' {
+			return -1
+		}
+		return unicode.ToLower(r)
+	}, name)
+}
+
+// isPlain reports whether a name can be shown as it is.
+func isPlain(name string) bool {
+	return len(name) <= 64 && !strings.ContainsFunc(name, func(r rune) bool { return r > unicode.MaxASCII || !unicode.IsPrint(r) || r == ',' })
+}
+
+// joinPath writes names as splitPath reads them.
+func joinPath(names []string) string {
+	escaped := make([]string, len(names))
+	for i, n := range names {
+		var b strings.Builder
+		for _, c := range []byte(n) {
+			if strings.IndexByte(`\.*?#|[`, c) >= 0 {
+				b.WriteByte('\\')
+			}
+			b.WriteByte(c)
+		}
+		escaped[i] = b.String()
+	}
+	return strings.Join(escaped, ".")
+}

@@ -1,0 +1,50 @@
+package timestamp
+
+import (
+	"fmt"
+	"math"
+)
+
+// unitNames are the units of numbers, by the power of ten of their nanoseconds.
+var unitNames = map[int]string{9: "seconds", 6: "milliseconds", 3: "microseconds", 0: "nanoseconds"}
+
+// TooSmall says what a source's times probably are that are too small by a factor, a power
+// of 1000, and what to do about it. It is for a source whose times have been read.
+func (e *Extractor) TooSmall(source int, factor int64) (what, cure string) {
+	if source >= len(e.sources) {
+		return "", ""
+	}
+	s := e.sources[source]
+	places := 6
+	var f format
+	switch s := s.(type) {
+	case header:
+		f = s.format
+	case *jsonField:
+		f = s.format
+	case *field:
+		f = s.format
+	}
+	if n, ok := f.places(); ok {
+		places = n
+	}
+	is := places + int(math.Round(math.Log10(float64(factor))))
+	right, ok := unitFormats[is]
+	if !ok {
+		return fmt.Sprintf("%s is too small by a factor of %d", s.place(), factor), "check what producers write"
+	}
+	what = fmt.Sprintf("%s seems to have %s, and is read as %s", s.place(), unitNames[is], unitNames[places])
+	cure = "set TIDEMARK_EVENT_TIME=" + e.Instead(source, s.place()+":"+string(right))
+	switch s.(type) {
+	case recordTimestamp:
+		return what, "have producers set the timestamps of records in milliseconds, as Kafka has them; or take event times from another place"
+	case *field:
+		cure += "; if the schema says which unit it is, it is wrong: have producers write that unit"
+	}
+	if f == int64BE {
+		cure = "have producers write milliseconds: there is no format for " + unitNames[is] + " in 8 bytes"
+	}
+	return what, cure
+}
+
+var unitFormats = map[int]format{9: unixSeconds, 6: unixMillis, 3: unixMicros}
