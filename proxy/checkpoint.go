@@ -136,7 +136,13 @@ func offsetOf(topic string, scope reorder.Scope, s reorder.Snapshot) txn.Offset 
 // committed does what follows a commit of partitions.
 func (s *session) committed(ps []*partition) {
 	s.reporter.Commits.Add(1)
-	s.reportFaulty("records without a usable event time went to the late topic", s.line.Invalid.Times)
+	if s.line.Invalid.Times.Records > 0 {
+		total := int64(0)
+		for _, l := range s.ledgers {
+			total += l.Pending.Late[reorder.InvalidTime]
+		}
+		s.reportFaulty("records without a usable event time went to the late topic", s.line.Invalid.Times, "total", total)
+	}
 	s.reportFaulty("watermarks that records carry are not used", s.line.Invalid.Markers)
 	s.reporter.Lost.Add(s.line.Invalid.Lost)
 	s.line.Invalid = pipeline.Invalid{}
@@ -150,6 +156,7 @@ func (s *session) committed(ps []*partition) {
 		p.state.Advance()
 		p.ledger.Commit()
 		p.committed = p.state.Low()
+		p.path.ReportLate()
 	}
 	s.line.Latency.Commit(s.now(), &s.latency)
 }
@@ -164,9 +171,9 @@ func (s *session) aborted(err error) {
 	s.ledgers.Abort()
 }
 
-func (s *session) reportFaulty(what string, found pipeline.Faulty) {
+func (s *session) reportFaulty(what string, found pipeline.Faulty, args ...any) {
 	if found.Records > 0 {
 		s.reporter.Errors[fault.Record].Add(int64(found.Records - 1)) // and one more by Warn
-		s.reporter.Warn(what, found.First, "records", found.Records)
+		s.reporter.Warn(what, found.First, append(args, "records", found.Records)...)
 	}
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"time"
 
 	"github.com/tidemarkhq/tidemark/proxy/group"
 	"github.com/tidemarkhq/tidemark/watermark"
@@ -116,7 +117,26 @@ func (s *session) takeAnswer(ctx context.Context, p *partition) error {
 		return nil // its release is under way
 	}
 	p.state.Observe(e.Stretch)
+	if s.cfg.IdleTimeout == 0 {
+		s.reportHeld(p)
+	}
 	return s.release(ctx, p)
+}
+
+// heldFor is how long nothing has to come before what is held without an idle timeout is
+// reported.
+const heldFor = time.Minute
+
+// reportHeld reports, once for each silence, records that do not come out because nothing
+// newer comes and there is no idle timeout.
+func (s *session) reportHeld(p *partition) {
+	held, since := p.state.Owed(), max(p.heard, p.since)
+	if held == 0 || p.heldReported == since || s.now().Sub(since) < heldFor || p.ends.Told < since || p.state.Position() < p.ends.High {
+		return
+	}
+	p.heldReported = since
+	s.reporter.Logger.Warn("nothing new comes, and what is held stays until something does: there is no idle timeout", "topic", p.Topic, "partition", p.Partition,
+		"buffered", held, "offset", p.state.Low(), "hint", "set TIDEMARK_IDLE_TIMEOUT, like 5s, to have it released by the clock")
 }
 
 // passHole goes on behind a hole that has been proven, if the question was asked after

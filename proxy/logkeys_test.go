@@ -148,7 +148,7 @@ func logCall(call *ast.CallExpr) (keys []ast.Expr, ok bool) {
 	}
 	calls := map[string]map[string]int{
 		"log": loggerCalls, "Logger": loggerCalls, "l": loggerCalls, "slog": loggerCalls,
-		"reporter": reporterCalls, "r": reporterCalls, "h": reporterCalls,
+		"reporter": reporterCalls, "Reporter": reporterCalls, "r": reporterCalls, "h": reporterCalls,
 	}[name]
 	before, ok := calls[f.Sel.Name]
 	if !ok || len(call.Args) <= before {

@@ -29,7 +29,9 @@ type partition struct {
 	sought    watermark.Instant // when it was read from elsewhere, last
 	heard     watermark.Instant // when records came, last
 	committed int64             // L, in the last commit
-	output    *txn.Source
+
+	heldReported watermark.Instant // the silence, by its beginning, in which records held were reported
+	output       *txn.Source
 }
 
 // work has a partition be worked on from a state that was assigned to it.

@@ -16,6 +16,7 @@ func (p *Partition) mark(r *kgo.Record) {
 		return // it was applied and counted before
 	}
 	w, present, err := l.Config.WatermarkHeader.Time(r)
+	p.countMarker(present, r.Offset)
 	if !present {
 		return
 	}

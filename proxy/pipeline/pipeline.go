@@ -49,7 +49,10 @@ type Pipeline struct {
 	previous   bool        // records may take the time of one before them
 	keys       hash.Hash64 // of records' keys
 	reports    producerReports
-	sources    map[string]*sources // by topic
+
+	lateReports producerReports     // the same, about late records
+	sources     map[string]*sources // by topic
+	leaps       bool                // one record can move the watermark: see Partition.watchLeap
 }
 
 // New returns the pipeline of a session.
@@ -57,6 +60,7 @@ func New(o Options) *Pipeline {
 	return &Pipeline{
 		Options: o, timestamps: o.Config.EventTime.UsesTimestamp(), released: newReleased(o.Config),
 		previous: o.Config.EventTime.UsesPrevious(), keys: fnv.New64a(), sources: map[string]*sources{},
+		leaps: o.Config.Watermark == config.Bounded || o.Config.Watermark == config.Adaptive,
 	}
 }
 
@@ -126,6 +130,13 @@ type Partition struct {
 	passed   bool // the checkpoint that a release asked for is done
 	sources  *sources
 	misfit   string // what Fitting has found, in words
+	markers  markers
+	epochs   epochs
+
+	leap       clocks.Leap
+	leapSource int            // the source of its event time
+	leapLast   int64          // the last record that was late because of it
+	before     watermark.Time // the watermark before the record under way
 
 	// The record under way.
 	record    *kgo.Record

@@ -173,6 +173,7 @@ func (p *Partition) step(t watermark.Time, invalid error) Kind {
 		in.Invalid = in.Invalid && !in.Previous
 	}
 	first, newest := in.Offset >= p.State.NextOffset(), p.State.Newest()
+	p.before = p.State.Watermark()
 	verdict, body := p.State.Step(in, l.wall)
 	if due := p.Clocks.Due(); (due || p.Fitting.Early()) && invalid == nil && verdict != reorder.Settled {
 		p.gatherClock(r, t, due)
@@ -187,8 +188,7 @@ func (p *Partition) step(t watermark.Time, invalid error) Kind {
 
 // judgeInNewEpoch judges a record again, after the epoch before it is released.
 func (p *Partition) judgeInNewEpoch() Kind {
-	p.line.Reporter.Logger.Warn("event time jumped back; a new epoch begins", "topic", p.Topic, "partition", p.Partition,
-		"offset", p.record.Offset, "epoch", p.State.Epoch()+1)
+	p.reportEpoch(p.record)
 	j := p.judging
 	p.judging = judging{}
 	verdict, body := p.State.Step(j.in, p.line.wall)
@@ -205,6 +205,7 @@ func (p *Partition) conclude(j *judging, newest watermark.Time, verdict reorder.
 		p.Ledger.JudgedUntimed(verdict)
 	default:
 		p.Ledger.Judged(newest, t, verdict)
+		p.watchLeap(newest, t, r.Offset, verdict)
 	}
 	if j.first {
 		p.countSource(r)
@@ -230,7 +231,7 @@ func (p *Partition) conclude(j *judging, newest watermark.Time, verdict reorder.
 	if l.released.repeats(p, verdict, t, r) {
 		why.Verdict = reorder.Duplicate
 	}
-	p.Ledger.Pending.Late[why.Verdict]++
+	p.Ledger.Late(why.Verdict, j.in.Offset, off(why.Verdict, t, w, l.wall))
 	late := l.Outbox().Late(p.Source, r, why)
 	r.Recycle()
 	p.Asked = Outcome{Record: late, Offset: j.in.Offset}
@@ -283,7 +284,7 @@ func (p *Partition) release(due *reorder.Release) Kind {
 		p.Ledger.Pending.Dropped++
 		kind = Dropped
 	default:
-		p.Ledger.Pending.Late[reorder.Duplicate]++
+		p.Ledger.Late(reorder.Duplicate, due.Offset, 0)
 		o.Record = l.Outbox().Duplicate(p.Source, due, p.State.Watermark(), l.wall.Millis())
 	}
 	p.Asked = o

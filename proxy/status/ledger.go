@@ -53,6 +53,9 @@ type Ledger struct {
 	pendingDisorder Histogram
 	recent          recent
 
+	stretches, pendingStretches stretches // of late records, since they were last reported
+	reports                     [reorder.Duplicate + 1]lateReport
+
 	// DecidedBy counts the records that each source of event times decided about; the last
 	// number is for those that have none. Committed, and what is not.
 	DecidedBy, pendingDecided []int64
@@ -70,7 +73,7 @@ func (l *Ledger) Commit() {
 		l.Disorder = l.pendingDisorder
 		l.DecidedBy = append(l.DecidedBy[:0], l.pendingDecided...)
 	}
-	l.Committed = l.Pending
+	l.Committed, l.stretches = l.Pending, l.pendingStretches
 }
 
 // Abort discards what is not committed.
@@ -80,7 +83,7 @@ func (l *Ledger) Abort() {
 		copy(l.pendingDecided, l.DecidedBy)
 		clear(l.pendingDecided[len(l.DecidedBy):])
 	}
-	l.Pending = l.Committed
+	l.Pending, l.pendingStretches = l.Committed, l.stretches
 }
 
 // Lose counts held records that are gone from the source. n may be negative: if event times

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -132,8 +133,9 @@ func (w *Writer) alone(ctx context.Context, s *Source, r Record) error {
 		}
 		if err == nil && shed > 0 {
 			w.Reporter.Shed.Add(int64(shed))
-			w.Reporter.Logger.Debug("headers left out, because the record would be too large with them",
-				"topic", r.Topic, "partition", r.Partition, "source_offset", r.Offset, "steps", shed)
+			w.Reporter.Throttle(fmt.Sprint(r.Topic, r.Partition), slog.LevelWarn, fault.None, "headers are left out, because records would be too large with them",
+				"topic", r.Topic, "partition", r.Partition, "source_offset", r.Offset, "steps", shed, "total", w.Reporter.Shed.Load(),
+				"hint", fmt.Sprintf("raise max.message.bytes of %s; what is left out first is in docs/operations.md, tidemark_headers_shed_total counts it", r.Topic))
 		}
 		if !TooLarge(err) || !w.Limits.SizeAware {
 			return w.answeredAlone(s, r, err)

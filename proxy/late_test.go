@@ -1,0 +1,154 @@
+package proxy
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// hears fails unless the log has a number of lines with a text, and each word in one of them.
+func (s *sidecar) hears(n int, text string, words ...string) {
+	s.c.t.Helper()
+	lines := s.voice.heard(text)
+	if len(lines) != n {
+		s.c.t.Errorf("%d lines have %q, want %d: %q", len(lines), text, n, lines)
+		return
+	}
+	all := strings.Join(lines, "")
+	for _, w := range words {
+		if !strings.Contains(all, w) {
+			s.c.t.Errorf("%q is not in %q", w, all)
+		}
+	}
+}
+
+// TestLateIsTold: late records are reported with counts that are right, the first offset, how
+// far they are off, and the likely cause; a few behind the watermark are not.
+func TestLateIsTold(t *testing.T) {
+	const (
+		behind = "records came later than the bound allows"
+		future = "records are ahead of the clock of this machine"
+	)
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		s := c.start(topic, "TIDEMARK_MAX_OUT_OF_ORDERNESS=2s")
+		send := func(n int, off time.Duration) {
+			for i := range n {
+				c.produce(c.cl, sent(topic, "", off, i))
+				time.Sleep(10 * time.Millisecond)
+			}
+			c.awaitRead(s)
+			time.Sleep(time.Second)
+		}
+		send(100, 0)
+		send(5, -time.Minute)
+		s.hears(0, behind)
+		send(20, -time.Minute)
+		s.hears(1, behind, "level=WARN", "topic="+topic, "partition=0", "records=1", "first_offset=100", "off_by=5", "total=1", "TIDEMARK_MAX_OUT_OF_ORDERNESS")
+		send(1, time.Hour)
+		s.hears(1, future, "level=WARN", "records=1 ", "first_offset=125", "off_by=1h0m0s", "difference of time zones")
+		time.Sleep(time.Minute)
+		send(40, 17*time.Minute+5*time.Second)
+		s.hears(2, future, "records=10", "total=11", "off_by=17m5", "check the clock of this machine first")
+		time.Sleep(time.Hour)
+		send(40, 17*time.Minute+5*time.Second)
+		s.hears(3, future, "records=40", "total=51", "first_offset=136")
+		c.awaitDrained(s)
+		s.stop()
+		if r := c.verify(s.cfg); r.Late["future"] != 81 || r.Late["behind-watermark"] != 25 {
+			t.Errorf("%+v", r)
+		}
+	})
+}
+
+// TestLeapIsTold: a record that moves the watermark by far more than its neighbours is named,
+// with what it made late. A silence is no such thing.
+func TestLeapIsTold(t *testing.T) {
+	const leap = "a record moved the watermark ahead"
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		s := c.start(topic, "TIDEMARK_MAX_OUT_OF_ORDERNESS=5s", "TIDEMARK_MAX_FUTURE=5m")
+		send := func(n int) {
+			for i := range n {
+				c.produce(c.cl, sent(topic, "", -time.Duration(i*7%20)*100*time.Millisecond, i))
+				time.Sleep(100 * time.Millisecond)
+			}
+		}
+		send(100)
+		time.Sleep(time.Minute)
+		send(100)
+		c.awaitRead(s)
+		s.hears(0, leap)
+		c.produce(c.cl, sent(topic, "fast", 30*time.Second, 0))
+		send(400)
+		c.awaitRead(s)
+		if lines := s.voice.heard(leap); len(lines) != 1 && len(lines) != 2 {
+			t.Errorf("%d lines: %q", len(lines), lines)
+		}
+		s.hears(len(s.voice.heard(leap)), leap, "level=WARN", "topic="+topic, "partition=0", "offset=200", "source=header:event-time", "off_by=30", "TIDEMARK_MAX_FUTURE")
+		s.hears(2, "records came later than the bound allows", "offset 200 is 30")
+		for _, line := range s.voice.heard("records came later than the bound allows") {
+			if !strings.Contains(line, "offset 200 is 30") {
+				t.Errorf("the cause is another one: %q", line)
+			}
+		}
+		c.awaitDrained(s)
+		s.stop()
+		late := c.verify(s.cfg).Late["behind-watermark"]
+		if late < 290 || late > 330 {
+			t.Errorf("%d are late", late)
+		}
+	})
+}
+
+// TestSettingsThatDoHarm: what a setting does that was hardly meant is reported with the setting.
+func TestSettingsThatDoHarm(t *testing.T) {
+	for name, c := range map[string]struct {
+		env   []string
+		send  func(i int) time.Duration // event times, from now
+		lines int
+		text  string
+		words []string
+	}{
+		"markers that never come": {
+			[]string{"TIDEMARK_MAX_OUT_OF_ORDERNESS=", "TIDEMARK_WATERMARK=punctuated"},
+			func(int) time.Duration { return 0 },
+			1, "no record carries a watermark",
+			[]string{"header=watermark", "TIDEMARK_WATERMARK_HEADER", "level=WARN"},
+		},
+		"an epoch every few seconds": {
+			[]string{"TIDEMARK_REANCHOR_AFTER=1", "TIDEMARK_MAX_OUT_OF_ORDERNESS=1s"},
+			func(i int) time.Duration { return -time.Duration(i%5) * time.Second },
+			-1, "a new epoch begins",
+			[]string{"epochs begin often", "TIDEMARK_REANCHOR_AFTER=1", "suppressed="},
+		},
+		"no idle timeout": {
+			[]string{"TIDEMARK_IDLE_TIMEOUT=0"},
+			func(int) time.Duration { return 0 },
+			1, "there is no idle timeout",
+			[]string{"TIDEMARK_IDLE_TIMEOUT", "buffered=", "level=WARN"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFake(t, func(t *testing.T, k *cluster) {
+				topic := k.topic(1)
+				s := k.start(topic, c.env...)
+				for i := range 200 {
+					k.produce(k.cl, sent(topic, "", c.send(i), i))
+					time.Sleep(500 * time.Millisecond)
+				}
+				time.Sleep(5 * time.Minute)
+				lines := s.voice.heard(c.text)
+				if c.lines >= 0 && len(lines) != c.lines || len(lines) == 0 || len(lines) > 10 {
+					t.Errorf("%d lines: %q", len(lines), lines)
+				}
+				for _, w := range c.words {
+					if !strings.Contains(strings.Join(lines, ""), w) {
+						t.Errorf("%q is not in %q", w, lines)
+					}
+				}
+				s.stop()
+			})
+		})
+	}
+}

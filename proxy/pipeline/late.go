@@ -1,0 +1,212 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemarkhq/tidemark/proxy/clocks"
+	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/status"
+	"github.com/tidemarkhq/tidemark/reorder"
+	"github.com/tidemarkhq/tidemark/watermark"
+)
+
+// Late records are reported when they are committed: how many, from which offset on, how far
+// they were off, and what is the likely cause. status.Ledger says when it is worth a line.
+
+// lateMessages are the lines about late records. Invalid event times have one of their own.
+var lateMessages = [reorder.Duplicate + 1]string{
+	reorder.BehindWatermark: "records came later than the bound allows and went to the late topic",
+	reorder.Overflow:        "records went to the late topic because memory is short",
+	reorder.Future:          "records are ahead of the clock of this machine and went to the late topic",
+	reorder.Duplicate:       "records repeat others of the same event time and went to the late topic",
+}
+
+// off returns how far a late record was off; 0: it is not known, because it has no event time of
+// its own.
+func off(v reorder.Verdict, t, w, wall watermark.Time) time.Duration {
+	if t == watermark.None {
+		return 0
+	}
+	switch v {
+	case reorder.BehindWatermark, reorder.Overflow:
+		return w.Since(t)
+	case reorder.Future:
+		return t.Since(wall)
+	}
+	return 0
+}
+
+// ReportLate reports the late records that have been committed, if it is time.
+func (p *Partition) ReportLate() {
+	now := time.Now()
+	for v, msg := range lateMessages {
+		v := reorder.Verdict(v)
+		if msg == "" {
+			continue
+		}
+		s, ok := p.Ledger.LateToReport(v, now)
+		if !ok {
+			continue
+		}
+		if _, ok := p.line.lateReports.may(p.line.now); !ok {
+			return // more partitions than anybody would read about; it is told later
+		}
+		p.Ledger.LateReported(v, now)
+		level := slog.LevelWarn
+		if v == reorder.Duplicate {
+			level = slog.LevelInfo
+		}
+		args := []any{"topic", p.Topic, "partition", p.Partition, "records", s.Records, "first_offset", s.First, "records_read", s.Read, "total", s.Total}
+		if s.Most > 0 {
+			args = append(args, "off_by", s.Most.Round(time.Millisecond).String())
+		}
+		p.line.Reporter.Logger.Log(context.Background(), level, msg, append(args, "hint", p.lateHint(v, &s))...)
+	}
+	if p.leap.Open() {
+		p.reportLeap()
+	}
+}
+
+// lateHint returns the likely cause of late records, and what to do about it.
+func (p *Partition) lateHint(v reorder.Verdict, s *status.LateStretch) string {
+	cfg := &p.line.Config
+	switch v {
+	case reorder.Overflow:
+		return "raise TIDEMARK_MEMORY, or lower the bound"
+	case reorder.Duplicate:
+		return "TIDEMARK_DUPLICATES=drop drops them"
+	case reorder.Future:
+		if zone, ok := zoneOf(s.Off); ok {
+			return fmt.Sprintf("they are ahead by about %s, a difference of time zones: check that event times are in UTC or say their offset", zone)
+		}
+		if s.Records*10 >= s.Read*9 {
+			return "all of them are, so check the clock of this machine first (NTP), then the unit and time zone of event times"
+		}
+		return "set the clocks of their producers (TIDEMARK_CLOCK_HEADER names them); TIDEMARK_MAX_FUTURE says how far ahead is believed"
+	}
+	switch {
+	case p.misfit != "":
+		return p.misfit
+	case p.leap.Late > 0 && p.leapLast >= s.First:
+		return fmt.Sprintf("offset %d is %s ahead of the records around it and moved the watermark; set the clock of its producer, or lower TIDEMARK_MAX_FUTURE", p.leap.Offset, rounded(p.leap.By))
+	case cfg.Watermark == config.WindowMin:
+		return "raise TIDEMARK_WATERMARK_WINDOW or TIDEMARK_WATERMARK_LATENESS if records are to come that late"
+	case cfg.Watermark == config.Punctuated:
+		return "the producers of watermarks announce more than they keep: their records come behind their own watermarks"
+	case s.Records*2 > s.Read:
+		return "most records are late: if a clock was set back, TIDEMARK_REANCHOR_AFTER begins anew there; check the event times"
+	}
+	return "raise TIDEMARK_MAX_OUT_OF_ORDERNESS if records are to come that late: by off_by at the most"
+}
+
+// zoneOf returns the difference of time zones that a distance looks like: whole quarters of an
+// hour, to half a minute, from half an hour to 14 hours.
+func zoneOf(d time.Duration) (zone time.Duration, ok bool) {
+	const quarter = 15 * time.Minute
+	zone = d.Round(quarter)
+	return zone, zone >= 2*quarter && zone <= 14*time.Hour && (d-zone).Abs() <= 30*time.Second
+}
+
+func rounded(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
+
+// leastLeapLate is how many records a leap has to make late before it is reported.
+const leastLeapLate = 10
+
+// watchLeap looks for a record that moves the watermark by far more than its neighbours, and
+// counts what it makes late. newest is the newest event time before the record.
+func (p *Partition) watchLeap(newest, t watermark.Time, offset int64, v reorder.Verdict) {
+	cfg := &p.line.Config
+	if !p.line.leaps || v != reorder.OnTime && v != reorder.BehindWatermark {
+		return // there is no one record that a watermark follows, or it has nothing to do with it
+	}
+	bound := cfg.MaxOutOfOrderness
+	if cfg.Watermark == config.Adaptive {
+		bound = p.State.Newest().Since(p.State.Watermark())
+	}
+	switch {
+	case p.leap.Open():
+		late := p.leap.Late
+		over := p.leap.Add(t, v == reorder.BehindWatermark, bound)
+		if p.leap.Late > late {
+			p.leapLast = offset
+		}
+		if over {
+			p.reportLeap()
+		}
+	case v == reorder.OnTime && clocks.Leaps(newest, t, bound):
+		p.leap.Begin(offset, t, newest, p.before)
+		p.leapSource = p.source
+	}
+}
+
+// reportLeap reports a record that made others late.
+func (p *Partition) reportLeap() {
+	if p.leap.Late < leastLeapLate {
+		return
+	}
+	p.line.Reporter.Throttle(fmt.Sprint(p.Topic, p.Partition), slog.LevelWarn, fault.None,
+		"a record moved the watermark ahead of the records around it and made others late",
+		"topic", p.Topic, "partition", p.Partition, "offset", p.leap.Offset, "source", p.line.Config.EventTime.Sources()[p.leapSource],
+		"off_by", rounded(p.leap.By).String(), "records", p.leap.Late,
+		"hint", "set the clock of its producer (TIDEMARK_CLOCK_HEADER names those that are off), or lower TIDEMARK_MAX_FUTURE, by default half of the bound")
+}
+
+// epochs bounds the reports of new epochs, and knows how often they begin.
+type epochs struct {
+	began [2]watermark.Instant // the last ones
+}
+
+// often reports whether a new epoch is the third within a minute.
+func (e *epochs) often(now watermark.Instant) bool {
+	first := e.began[0]
+	copy(e.began[:], e.began[1:])
+	e.began[len(e.began)-1] = now
+	return first > 0 && now.Sub(first) < time.Minute
+}
+
+// reportEpoch reports that a new epoch begins before the record under way.
+func (p *Partition) reportEpoch(r *kgo.Record) {
+	l := p.line
+	args := []any{"topic", p.Topic, "partition", p.Partition, "offset", r.Offset, "epoch", p.State.Epoch() + 1}
+	if p.epochs.often(l.now) {
+		args = append(args, "hint", fmt.Sprintf("epochs begin often, and order holds within one only: TIDEMARK_REANCHOR_AFTER=%d takes ordinary late records for a clock that was set back; raise it, or the bound", l.Config.ReanchorAfter))
+	}
+	l.Reporter.Throttle(fmt.Sprint(p.Topic, p.Partition), slog.LevelWarn, fault.None, "event time jumped back; a new epoch begins", args...)
+}
+
+// markers knows whether records carry watermarks, for TIDEMARK_WATERMARK=punctuated.
+type markers struct {
+	since    watermark.Instant // when the first record without one was read since the last one with
+	records  int               // since then
+	reported bool
+}
+
+// countMarker counts a record with a marker or without.
+func (p *Partition) countMarker(present bool, offset int64) {
+	l, m := p.line, &p.markers
+	if present {
+		if m.reported {
+			l.Reporter.Logger.Info("records carry watermarks again", "topic", p.Topic, "partition", p.Partition, "offset", offset)
+		}
+		*m = markers{}
+		return
+	}
+	if m.records == 0 {
+		m.since = l.now
+	}
+	m.records = min(m.records+1, math.MaxInt32)
+	if m.reported || m.records < sourceWindowLeast || m.records < sourceWindow && l.now.Sub(m.since) < time.Minute {
+		return
+	}
+	m.reported = true
+	l.Reporter.Throttle(p.Topic, slog.LevelWarn, fault.None, "no record carries a watermark; nothing is released until one does, or the partition is idle",
+		"topic", p.Topic, "partition", p.Partition, "offset", offset, "records", m.records, "header", l.Config.WatermarkHeader.String(),
+		"hint", "check the name of the header (TIDEMARK_WATERMARK_HEADER; capitals count), and that producers write it to every partition; or choose TIDEMARK_WATERMARK=bounded")
+}

@@ -1,0 +1,71 @@
+package pipeline
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tidemarkhq/tidemark/proxy/status"
+	"github.com/tidemarkhq/tidemark/reorder"
+	"github.com/tidemarkhq/tidemark/watermark"
+)
+
+// TestLateHint: the likely cause is one that the numbers speak for.
+func TestLateHint(t *testing.T) {
+	const zones, machine, producers = "a difference of time zones", "check the clock of this machine first", "TIDEMARK_CLOCK_HEADER names them"
+	for name, c := range map[string]struct {
+		v     reorder.Verdict
+		s     status.LateStretch
+		env   string
+		words string
+	}{
+		"an hour ahead":            {reorder.Future, status.LateStretch{Records: 5, Read: 5, Off: time.Hour - 3*time.Second}, "", zones},
+		"five and a half":          {reorder.Future, status.LateStretch{Records: 5, Read: 500, Off: 5*time.Hour + 30*time.Minute}, "", "5h30m0s, " + zones},
+		"a quarter is no zone":     {reorder.Future, status.LateStretch{Records: 5, Read: 500, Off: 15 * time.Minute}, "", producers},
+		"a day is no zone":         {reorder.Future, status.LateStretch{Records: 5, Read: 500, Off: 24 * time.Hour}, "", producers},
+		"nearly an hour":           {reorder.Future, status.LateStretch{Records: 5, Read: 500, Off: 58 * time.Minute}, "", producers},
+		"all of them":              {reorder.Future, status.LateStretch{Records: 9, Read: 10, Off: 4 * time.Second}, "", machine},
+		"memory":                   {reorder.Overflow, status.LateStretch{Records: 1, Read: 1}, "", "TIDEMARK_MEMORY"},
+		"repeats":                  {reorder.Duplicate, status.LateStretch{Records: 1, Read: 1}, "", "TIDEMARK_DUPLICATES"},
+		"behind":                   {reorder.BehindWatermark, status.LateStretch{Records: 10, Read: 100}, "", "raise TIDEMARK_MAX_OUT_OF_ORDERNESS"},
+		"nearly all behind":        {reorder.BehindWatermark, status.LateStretch{Records: 90, Read: 100}, "", "TIDEMARK_REANCHOR_AFTER"},
+		"behind with window-min":   {reorder.BehindWatermark, status.LateStretch{Records: 10, Read: 100}, "TIDEMARK_WATERMARK=window-min", "TIDEMARK_WATERMARK_WINDOW"},
+		"behind with punctuations": {reorder.BehindWatermark, status.LateStretch{Records: 10, Read: 100}, "TIDEMARK_WATERMARK=punctuated", "announce more than they keep"},
+	} {
+		env := []string{}
+		if c.env != "" {
+			env = []string{"TIDEMARK_MAX_OUT_OF_ORDERNESS=", c.env}
+		}
+		x := newPath(t, reorder.Fresh(0, -1, 0), env...)
+		if got := x.lateHint(c.v, &c.s); !strings.Contains(got, c.words) {
+			t.Errorf("%s: %q, want %q", name, got, c.words)
+		}
+	}
+}
+
+// TestOff: how far a record is off is counted from what it was judged by.
+func TestOff(t *testing.T) {
+	for v, want := range map[reorder.Verdict]time.Duration{
+		reorder.BehindWatermark: 3, reorder.Overflow: 3, reorder.Future: 2, reorder.InvalidTime: 0, reorder.Duplicate: 0,
+	} {
+		if got := off(v, watermark.Time(7), watermark.Time(10), watermark.Time(5)); got != want {
+			t.Errorf("%v: %d, want %d", v, got, want)
+		}
+		if got := off(v, watermark.None, 10, 5); got != 0 {
+			t.Errorf("%v without an event time: %d", v, got)
+		}
+	}
+}
+
+// TestEpochsBeginOften: the third new epoch within a minute is often.
+func TestEpochsBeginOften(t *testing.T) {
+	var e epochs
+	for i, c := range []struct {
+		at    time.Duration
+		often bool
+	}{{1, false}, {20, false}, {40, true}, {90, false}, {95, true}, {200, false}} {
+		if got := e.often(watermark.Instant(c.at * time.Second)); got != c.often {
+			t.Errorf("epoch %d, at %d s: often is %v", i, c.at, got)
+		}
+	}
+}

@@ -1,0 +1,78 @@
+package status
+
+import (
+	"time"
+
+	"github.com/tidemarkhq/tidemark/reorder"
+)
+
+// LateStretch is what is known of late records of one reason since they were last reported.
+type LateStretch struct {
+	Records int64         // how many
+	First   int64         // offset of the first
+	Off     time.Duration // how far the first was off: behind the watermark, or ahead of the wall clock
+	Most    time.Duration // the same, of the one that was farthest
+	Read    int64         // records of the partition that were read meanwhile, these included
+	Total   int64         // late for this reason since the process began
+}
+
+func (s *LateStretch) add(offset int64, off time.Duration) {
+	if s.Records == 0 {
+		s.First, s.Off = offset, off
+	}
+	s.Records++
+	s.Most = max(s.Most, off)
+}
+
+// stretches are those of every reason.
+type stretches [reorder.Duplicate + 1]LateStretch
+
+// lateReport is what is remembered of the reports about one reason.
+type lateReport struct {
+	read  int64         // what was read by then
+	at    time.Time     // of the last one
+	pause time.Duration // until the next one
+}
+
+// Reports about late records of one reason and partition are so far apart: at first the
+// least, each time twice as much, for who has not acted on the first will not on the tenth.
+const (
+	leastPause = 30 * time.Second
+	mostPause  = time.Hour
+)
+
+// Late counts a record that goes to the late topic, and how far it was off.
+func (l *Ledger) Late(v reorder.Verdict, offset int64, off time.Duration) {
+	l.Pending.Late[v]++
+	l.pendingStretches[v].add(offset, off)
+}
+
+// LateToReport returns what to report about late records of one reason, if they are many
+// enough and it is time. It is called after a commit.
+func (l *Ledger) LateToReport(v reorder.Verdict, now time.Time) (LateStretch, bool) {
+	if l.stretches[v].Records == 0 {
+		return LateStretch{}, false
+	}
+	s, told := &l.stretches[v], &l.reports[v]
+	s.Read, s.Total = l.Committed.Read-told.read, l.Committed.Late[v]
+	return *s, now.Sub(told.at) >= told.pause && matter(v, s)
+}
+
+// LateReported begins a new stretch, after the last one was reported.
+func (l *Ledger) LateReported(v reorder.Verdict, now time.Time) {
+	l.stretches[v], l.pendingStretches[v] = LateStretch{}, LateStretch{}
+	told := &l.reports[v]
+	if told.pause == 0 || now.Sub(told.at) >= 2*told.pause {
+		told.pause = leastPause // it is new, or has ceased and begins again
+	} else {
+		told.pause = min(2*told.pause, mostPause)
+	}
+	told.at, told.read = now, l.Committed.Read
+}
+
+// matter reports whether late records are worth a line. Records behind the watermark are part
+// of normal operation, to a degree; no others are.
+func matter(v reorder.Verdict, s *LateStretch) bool {
+	const least, share = 10, 100
+	return v != reorder.BehindWatermark || s.Records >= least && s.Records*share >= s.Read
+}
