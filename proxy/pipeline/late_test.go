@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
@@ -67,5 +69,23 @@ func TestEpochsBeginOften(t *testing.T) {
 		if got := e.often(watermark.Instant(c.at * time.Second)); got != c.often {
 			t.Errorf("epoch %d, at %d s: often is %v", i, c.at, got)
 		}
+	}
+}
+
+// TestEvidenceMakesNoGarbage: what is counted of every record for the log leaves none.
+func TestEvidenceMakesNoGarbage(t *testing.T) {
+	x := newPath(t, reorder.Fresh(0, -1, 0), "TIDEMARK_EVENT_TIME=timestamp")
+	r := &kgo.Record{Topic: "raw", Timestamp: time.Unix(1_700_000_000, 0)}
+	at, offset := watermark.Time(1_700_000_000*time.Second), int64(0)
+	x.line.wall, x.line.polled = at, at
+	if n := testing.AllocsPerRun(5000, func() {
+		offset++
+		at = at.Add(10 * time.Second) // each one leaps
+		x.countSource(r)
+		x.watchLeap(at.Add(-10*time.Second), at, offset, reorder.OnTime)
+		x.gatherClock(r, at, false)
+		x.Ledger.Late(reorder.Future, offset, time.Second)
+	}); n > 0 {
+		t.Errorf("%v allocations for a record", n)
 	}
 }
