@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,6 +35,9 @@ func TestKafkaMemoryOverflow(t *testing.T) {
 				s := c.start(topic, noDrain, "TIDEMARK_MAX_OUT_OF_ORDERNESS=20m", "TIDEMARK_MEMORY=1MiB", "TIDEMARK_DELIVERY="+delivery)
 				c.awaitRead(s)
 				s.stop()
+				if lines := s.voice.heard("went to the late topic because memory is short"); len(lines) == 0 || !strings.Contains(lines[0], "TIDEMARK_MEMORY") {
+					t.Errorf("the log has %q", lines)
+				}
 				r := c.verify(s.cfg)
 				if r.Late["overflow"] == 0 || len(r.Late) > 1 || r.Read != 4000 || r.Buffered == 0 || r.Buffered > 1000 {
 					t.Errorf("%d read, %d ordered, %d buffered, late %v", r.Read, r.Ordered, r.Buffered, r.Late)
