@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/sr"
+
+	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 )
 
 // What answers in a registry's place may echo anything. An error of a registry has a message;
@@ -26,19 +28,19 @@ func TestNoAnswerIsQuoted(t *testing.T) {
 		{200, "text/html", "<html>" + canary + "</html>", "unable to decode"},
 		{500, "application/json", `{"error_code":50001,"message":"Error in the backend data store"}`, "status 500: Error in the backend data store"},
 	} {
-		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		stand := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", answer.kind)
 			w.WriteHeader(answer.status)
 			_, _ = w.Write([]byte(answer.body))
 		}))
-		cl, err := sr.NewClient(sr.URLs(server.URL))
+		cl, err := sr.NewClient(sr.URLs(stand.URL))
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = fetch(t.Context(), cl, 7)
+		_, err = fetch(t.Context(), server{Client: cl}, timestamp.SchemaID{Number: 7})
 		if err == nil || strings.Contains(err.Error(), "anna") || !strings.Contains(err.Error(), answer.contains) {
 			t.Errorf("%d %s: %v, want %s", answer.status, answer.body, err, answer.contains)
 		}
-		server.Close()
+		stand.Close()
 	}
 }
