@@ -122,3 +122,31 @@ func TestKafkaVerifyHidden(t *testing.T) {
 		}
 	})
 }
+
+// While a sidecar is at work, its own open transactions hide nothing that a commit has
+// promised, however long they are open.
+func TestKafkaVerifyBeside(t *testing.T) {
+	for _, interval := range []string{"50ms", "4s"} {
+		t.Run(interval, func(t *testing.T) {
+			onKafka(t, func(t *testing.T, c *cluster) {
+				topic := c.topic(2)
+				base := time.Now().Add(-time.Hour).UnixMilli()
+				s := c.start(topic, noDrain, "TIDEMARK_COMMIT_INTERVAL="+interval)
+				for i := range 40 {
+					c.produce(c.cl, record(topic, int32(i%2), base+int64(i)*1000, fmt.Sprint(i)))
+					if i%8 == 7 {
+						c.await("a commit", func() bool { return len(c.commits(s.cfg)) == 2 })
+						if r := c.verify(s.cfg); r.Verdict() != verify.Holds {
+							t.Errorf("after %d: %+v", i, r)
+						}
+					}
+				}
+				c.awaitRead(s)
+				s.stop()
+				if r := c.verify(s.cfg); r.Read != 40 {
+					t.Errorf("%+v", r)
+				}
+			})
+		})
+	}
+}
