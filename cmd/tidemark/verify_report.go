@@ -149,7 +149,7 @@ func writeFrom(w io.Writer, t topicReport) {
 	}
 	slices.Sort(flags)
 	if flags = slices.Compact(flags); len(flags) > 0 {
-		fmt.Fprintf(w, "%s: %d violations hang on event times, and all records behind them are right. If TIDEMARK_EVENT_TIME was another until then, verify with\n  %s\n\n",
+		fmt.Fprintf(w, "%s: violations that hang on event times: %d, and all records behind them are right. If TIDEMARK_EVENT_TIME was another until then, verify with\n  %s\n\n",
 			t.Topic, wrong, strings.Join(flags, " "))
 	}
 }

@@ -127,3 +127,27 @@ func TestReportAddsUp(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 }
+
+// A record whose own timestamp cannot be written is not corrected: its correction would have
+// none.
+func TestTimestampOutsideIsNotCorrected(t *testing.T) {
+	times, err := timestamp.Parse("header:at")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns := int64(1_796_043_758_084_000)
+	ns *= 1e6 // as the client does
+	for _, tt := range []struct {
+		at   time.Time
+		want fate
+	}{{time.UnixMilli(5), correct}, {time.Unix(0, ns), unreadable}} {
+		in := &kgo.Record{Timestamp: tt.at, Headers: []kgo.RecordHeader{{Key: "at", Value: []byte("7")}}}
+		late := emit.NewOutbox(emit.Headers{Prefix: "tidemark-"}).Late(emit.Source{Topic: "raw", Late: "raw.late"}, in,
+			emit.Lateness{Verdict: reorder.InvalidTime, Watermark: watermark.None, AtMs: 5})
+		rule := Rule{Prefix: "tidemark-", EventTime: times.Extract, Reasons: Reasons, TTL: time.Hour, Now: time.UnixMilli(9)}
+		got, _, _, err := rule.judge(emit.NewLateReader("tidemark-"), late)
+		if got != tt.want || (got == unreadable) != errors.Is(err, errNoTime) {
+			t.Errorf("%v: fate %d, %v", tt.at, got, err)
+		}
+	}
+}
