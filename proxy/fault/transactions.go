@@ -39,11 +39,11 @@ func (o OpenTransaction) String() string {
 
 // Until says what has to happen before readers go on.
 func (o OpenTransaction) Until() string {
-	who := o.who()
+	until := "until " + o.who() + " ends"
 	if o.TransactionalID != "" {
-		who = "the transaction of " + who
+		until += " its transaction"
 	}
-	return fmt.Sprintf("until %s ends, which is open %s", who, o.since())
+	return until + ", open " + o.since()
 }
 
 func (o OpenTransaction) who() string {

@@ -22,31 +22,31 @@ func TestOpenTransactionInWords(t *testing.T) {
 		{
 			OpenTransaction{Topic: "payments.ordered", Partition: 3, Output: true, Offset: 120, Behind: 7, Seen: seen, ProducerID: 4, TransactionalID: "x", Since: began},
 			`unknown transactional id "x" holds payments.ordered-3 open since 2026-11-20T11:59:00Z; readers wait at offset 120 until it ends, with 7 offsets behind it`,
-			`until the transaction of unknown transactional id "x" ends, which is open since 2026-11-20T11:59:00Z`,
+			`until unknown transactional id "x" ends its transaction, open since 2026-11-20T11:59:00Z`,
 			tools + "forceTerminateTransaction --transactionalId x",
 		},
 		{
 			OpenTransaction{Topic: "payments", Partition: 3, Offset: 120, Behind: 1, Seen: seen, ProducerID: 4, TransactionalID: "it's", Since: began},
 			`transactional id "it's" holds payments-3 open since 2026-11-20T11:59:00Z; readers wait at offset 120 until it ends, with 1 offset behind it`,
-			`until the transaction of transactional id "it's" ends, which is open since 2026-11-20T11:59:00Z`,
+			`until transactional id "it's" ends its transaction, open since 2026-11-20T11:59:00Z`,
 			tools + `describe --transactional-id 'it'\''s';`,
 		},
 		{
 			OpenTransaction{Topic: "payments.late", Output: true, Offset: 5, Behind: 2, Seen: seen, ProducerID: 4, TransactionalID: "tidemark/b", Sibling: true},
 			`transactional id "tidemark/b" holds payments.late-0 open since 2026-11-20T12:00:00Z or before; readers wait at offset 5 until it ends, with 2 offsets behind it`,
-			`until the transaction of transactional id "tidemark/b" ends, which is open since 2026-11-20T12:00:00Z or before`,
+			`until transactional id "tidemark/b" ends its transaction, open since 2026-11-20T12:00:00Z or before`,
 			tools + "describe --transactional-id tidemark/b;",
 		},
 		{
 			OpenTransaction{Topic: "payments", Offset: 5, Behind: 2, Seen: seen, ProducerID: 4, Unknown: errors.New("denied")},
 			`a transaction of producer id 4 holds payments-0 open since 2026-11-20T12:00:00Z or before; readers wait at offset 5 until it ends, with 2 offsets behind it (cannot see whose it is: denied)`,
-			`until a transaction of producer id 4 ends, which is open since 2026-11-20T12:00:00Z or before`,
+			`until a transaction of producer id 4 ends, open since 2026-11-20T12:00:00Z or before`,
 			tools + "abort --topic payments --partition 0 --start-offset 5",
 		},
 		{
 			OpenTransaction{Topic: "payments", Offset: 5, Behind: 2, Seen: seen, ProducerID: -1, Unknown: errors.New("denied")},
 			`an unknown transaction holds payments-0 open since 2026-11-20T12:00:00Z or before; readers wait at offset 5 until it ends, with 2 offsets behind it (cannot see whose it is: denied)`,
-			`until an unknown transaction ends, which is open since 2026-11-20T12:00:00Z or before`,
+			`until an unknown transaction ends, open since 2026-11-20T12:00:00Z or before`,
 			tools + "describe-producers --topic payments --partition 0;",
 		},
 	} {
