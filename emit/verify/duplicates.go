@@ -113,6 +113,7 @@ func (c *Checker) mayBeDropped(r *kgo.Record) {
 // once more, each record of it to be given to Original.
 func (c *Checker) Claims() bool {
 	c.OutputsEnd()
+	owed := c.exact() || c.heldAreCommitted()
 	for offset, q := range c.repeats.quiet {
 		if q.gap != "" {
 			if _, missing := c.missing[offset]; missing {
@@ -123,8 +124,8 @@ func (c *Checker) Claims() bool {
 		}
 		s := claim{suspect: suspect{source: offset, offset: -1}, at: q.at.Time, epoch: anyEpoch}
 		if _, held := c.raws[offset]; held {
-			if c.exact() {
-				continue // owed still
+			if owed {
+				continue
 			}
 			s.epoch = c.scope.Epoch
 		} else if _, missing := c.missing[offset]; !missing {
@@ -142,6 +143,19 @@ func (c *Checker) Claims() bool {
 	}
 	c.repeats.quiet = nil
 	return len(c.repeats.claims) > 0
+}
+
+// heldAreCommitted reports whether the source records without an output are those that the
+// commit says were buffered. None of them had been dropped by then.
+func (c *Checker) heldAreCommitted() bool {
+	if int64(len(c.raws)) != c.scope.Buffered {
+		return false
+	}
+	var sum uint32
+	for source := range c.raws {
+		sum += reorder.OffsetHash(source)
+	}
+	return sum == c.scope.BufferedSum
 }
 
 // Original takes an ordered record, which may be what claims are about.
