@@ -89,7 +89,7 @@ func TestNoPayloadAnywhere(t *testing.T) {
 					"tidemark-late-reason", "behind-watermark", "tidemark-watermark", fmt.Sprint(now), "tidemark-late-by-ms", word, "tidemark-late-at", word)
 			}
 		}
-		found := c.findings(s.cfg)
+		found := c.finds(s.cfg)
 		if found.Holds() {
 			t.Error("verify found nothing")
 		}

@@ -103,15 +103,29 @@ func (s *sidecar) lives() {
 // verify checks the contract and returns the sums over the partitions.
 func (c *cluster) verify(cfg config.Config) verify.Report {
 	c.t.Helper()
-	r := c.findings(cfg)
+	return c.verifyFrom(cfg, verify.From{})
+}
+
+// everyEpoch has the event times of all epochs judged, as of those before a reset nothing
+// says how they were made.
+var everyEpoch = verify.From{Told: true}
+
+func (c *cluster) verifyFrom(cfg config.Config, from verify.From) verify.Report {
+	c.t.Helper()
+	r := c.findings(cfg, from)
 	for kind, f := range r.Faults {
 		c.t.Errorf("%d %s: %+v", f.Total, kind, f.First)
 	}
 	return r
 }
 
-// findings is what verify.Run finds, as sums over the partitions.
-func (c *cluster) findings(cfg config.Config) verify.Report {
+// finds is what verify.Run finds, as sums over the partitions.
+func (c *cluster) finds(cfg config.Config) verify.Report {
+	c.t.Helper()
+	return c.findings(cfg, verify.From{})
+}
+
+func (c *cluster) findings(cfg config.Config, from verify.From) verify.Report {
 	c.t.Helper()
 	topic := cfg.Topics[0]
 	eventTime, done := c.eventTimes(cfg)
@@ -130,7 +144,7 @@ func (c *cluster) findings(cfg config.Config) verify.Report {
 			EventTime: eventTime, SchemaID: schemaID, Fingerprint: cfg.EventTime.Fingerprint(),
 		}},
 		Group: cfg.Group, Prefix: cfg.HeaderPrefix, Required: cfg.OutputHeaders(), AtLeastOnce: cfg.Delivery == config.AtLeastOnce,
-		Identity: cfg.Dedup.Identity, Dropped: cfg.Duplicates == config.DropDuplicates, Unnamed: !cfg.Headers.SourceOffset,
+		Identity: cfg.Dedup.Identity, Dropped: cfg.Duplicates == config.DropDuplicates, Unnamed: !cfg.Headers.SourceOffset, From: from,
 	})
 	if err != nil {
 		c.t.Fatal(err)

@@ -122,7 +122,7 @@ func TestKafkaTimestampLooksGood(t *testing.T) {
 		c.produce(c.cl, record(topic, 0, now+5000, "3"))
 		c.awaitRead(s)
 		s.stop()
-		r := c.findings(s.cfg)
+		r := c.finds(s.cfg)
 		f := r.Faults[verify.KindChanged]
 		if len(r.Faults) != 1 || f.Total != 1 || f.First[0].SourceOffset != 1 {
 			t.Errorf("%+v", r)

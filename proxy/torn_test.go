@@ -150,7 +150,7 @@ func (c *cluster) holdsButForTorn(cfg config.Config, w *workload) (r verify.Repo
 		return r, "holds"
 	}
 	report(c.t, strings.Join(described(torn), "\n"))
-	r = c.findings(cfg)
+	r = c.finds(cfg)
 	out := map[int32]map[int64]bool{}
 	for _, topic := range []string{cfg.OrderedTopic(source), cfg.LateTopic(source)} {
 		for p, records := range c.contents(topic) {

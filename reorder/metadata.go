@@ -26,7 +26,8 @@ import (
 //	n   w - natural, when not 0         offset - L, limit, ...
 //	m   max - w                      b  records buffered, sum of their hashes
 //	d   disorder seen, base64        f  fingerprint of what makes event times
-//	fo  first offset that it is of, when not the origin
+//	fo  first offset that it is of, when that is known to be another than the first
+//	fe  first epoch that it is of, when not 0
 //	s   spans settled on an outside service's word:
 //	    distance from the one before, or L, length, ...
 //	x   from where on records without a time are owed at the watermark's edge,
@@ -123,8 +124,11 @@ func (s *Snapshot) Encode(at Scope) string {
 	}
 	b = append(field(b, "b", int64(s.Count)), ',')
 	b = fmt.Appendf(b, "%08x;f=%x", s.Sum, at.Fingerprint)
-	if s.TimesFrom > s.Origin {
+	if s.TimesFrom != 0 {
 		b = field(b, "fo", s.TimesFrom)
+	}
+	if s.TimesEpoch != 0 {
+		b = field(b, "fe", int64(s.TimesEpoch))
 	}
 	return string(fmt.Appendf(b, ";c=%08x", checksum(b, s.Low, at)))
 }
@@ -144,7 +148,7 @@ func checksum(text []byte, low int64, at Scope) uint32 {
 // epoch. The error is one of those above; nothing of a snapshot that comes
 // with an error may be used, except that the one of ErrRecreated and of
 // ErrFingerprint is whole and can be reported. One that was written with another
-// fingerprint, with nothing buffered, has its TimesFrom at Next.
+// fingerprint, with nothing buffered, has its TimesFrom at Next and its TimesEpoch at Epoch.
 func Decode(text string, low int64, lowEpoch int32, at Scope) (Snapshot, error) {
 	s := Snapshot{Low: low, LowEpoch: lowEpoch}
 	version, rest, _ := strings.Cut(text, ";")
@@ -173,10 +177,28 @@ func Decode(text string, low int64, lowEpoch int32, at Scope) (Snapshot, error) 
 		return s, ErrRecreated
 	case written.Fingerprint != at.Fingerprint && s.Low < s.Next:
 		return s, ErrFingerprint
-	case written.Fingerprint != at.Fingerprint && s.Next > s.Origin:
-		s.TimesFrom = s.Next
+	case written.Fingerprint != at.Fingerprint:
+		s.TimesChange()
 	}
 	return s, nil
+}
+
+// TimesChange says that event times are made as now from what is read next.
+func (s *Snapshot) TimesChange() {
+	s.TimesFrom, s.TimesEpoch = 0, s.Epoch
+	if s.Next > s.Origin { // else this epoch has none of before
+		s.TimesFrom = s.Next
+	}
+}
+
+// TimesKnown returns the snapshot that Decode returned with err, for FreshAfter: nil where
+// it does not say from where on event times are made as now.
+func TimesKnown(text string, s *Snapshot, err error, at Scope) *Snapshot {
+	recreated := errors.Is(err, ErrRecreated) // whose offsets are of other records
+	if err == nil || recreated && Fingerprint(text) == at.Fingerprint && s.TimesFrom == 0 {
+		return s
+	}
+	return nil
 }
 
 // Fingerprint returns the fingerprint that metadata was written with. Decode has to have
@@ -253,6 +275,7 @@ func (s *Snapshot) read(fields map[string]string, at *Scope) error {
 	s.Count = uint32(p.int(count, 64))
 	s.Sum = uint32(p.hex(sum))
 	s.TimesFrom = p.optional(fields["fo"])
+	s.TimesEpoch = uint32(p.optional(fields["fe"]))
 	fingerprint, err := hex.DecodeString(fields["f"])
 	p.note(err)
 	p.note(length(copy(at.Fingerprint[:], fingerprint), len(at.Fingerprint)))

@@ -47,9 +47,7 @@ func anySnapshot(t *rapid.T) Snapshot {
 		Releasing: rapid.Bool().Draw(t, "releasing"),
 		Count:     rapid.Uint32().Draw(t, "count"), Sum: rapid.Uint32().Draw(t, "sum"),
 	}
-	if from := extremes(t, "times from"); from > s.Origin {
-		s.TimesFrom = from
-	}
+	s.TimesFrom, s.TimesEpoch = extremes(t, "times from"), rapid.Uint32().Draw(t, "times epoch")
 	if s.Releasing {
 		s.Frontier = Position{watermark.Time(extremes(t, "frontier")), extremes(t, "offset")}
 		s.Repeats = extremes(t, "repeats")
@@ -198,7 +196,6 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// TestMetadataSize: a commit is small, and the largest fits into a broker.
 // TestTimesFrom: where event times came to be made in another way, nothing is buffered, so
 // the offset parts the records of one way from those of the other. It stays in the commits.
 func TestTimesFrom(t *testing.T) {
@@ -222,8 +219,69 @@ func TestTimesFrom(t *testing.T) {
 	if s, err := Decode(first.Encode(before), 5, 0, after); err != nil || s.TimesFrom != 0 {
 		t.Errorf("at the beginning: %+v, %v", s, err)
 	}
+	// Nor is it within a later epoch. But the epochs before were of the other way.
+	first.Epoch = 3
+	if s, err := Decode(first.Encode(before), 5, 0, after); err != nil || s.TimesFrom != 0 || s.TimesEpoch != 3 {
+		t.Errorf("at the beginning of an epoch: %+v, %v", s, err)
+	}
+	was.Epoch = 3
+	if s, err := Decode(was.Encode(before), 90, 0, after); err != nil || s.TimesFrom != 90 || s.TimesEpoch != 3 {
+		t.Errorf("in an epoch: %+v, %v", s, err)
+	}
 }
 
+// TestFreshAfter: a new epoch keeps what is known of event times as long as offsets part the
+// records of one way from those of the other. Else it is the first that is known.
+func TestFreshAfter(t *testing.T) {
+	snap := func(from int64, epoch uint32) *Snapshot { return &Snapshot{Next: 200, TimesFrom: from, TimesEpoch: epoch} }
+	for _, tt := range []struct {
+		name   string
+		before *Snapshot
+		from   int64
+		epoch  uint32
+	}{
+		{"always as now", snap(0, 0), 0, 0},
+		{"changed before its place", snap(90, 0), 90, 0},
+		{"changed at its place", snap(100, 2), 100, 2},
+		{"changed behind its place", snap(101, 2), 0, 7},
+		{"since an epoch", snap(0, 2), 0, 2},
+		{"not known", nil, 0, 7},
+	} {
+		s := FreshAfter(tt.before, 100, -1, 7)
+		if s.TimesFrom != tt.from || s.TimesEpoch != tt.epoch || s.Epoch != 7 || s.Origin != 100 {
+			t.Errorf("%s: %+v", tt.name, s)
+		}
+		if got, err := Decode(s.Encode(here), 100, -1, here); err != nil || !same(got, s) {
+			t.Errorf("%s: read as %+v, %v", tt.name, got, err)
+		}
+	}
+	// TimesKnown: what is read with an error says it only of an earlier topic, of which offsets say nothing.
+	was := Fresh(5, 0, 2)
+	was.Low, was.Next = 8, 9
+	for _, tt := range []struct {
+		name   string
+		change func(s *Snapshot, at *Scope)
+		known  bool
+	}{
+		{"as it is", func(*Snapshot, *Scope) {}, true},
+		{"other event times, held", func(_ *Snapshot, at *Scope) { at.Fingerprint[0]++ }, false},
+		{"other event times", func(s *Snapshot, at *Scope) { s.Low = 9; at.Fingerprint[0]++ }, true},
+		{"another group", func(_ *Snapshot, at *Scope) { at.Group += "x" }, false},
+		{"recreated", func(_ *Snapshot, at *Scope) { at.TopicID[0]++ }, true},
+		{"recreated, with other event times", func(_ *Snapshot, at *Scope) { at.TopicID[0]++; at.Fingerprint[0]++ }, false},
+		{"recreated after a change", func(s *Snapshot, at *Scope) { s.TimesFrom = 7; at.TopicID[0]++ }, false},
+	} {
+		s, at := was, here
+		tt.change(&s, &at)
+		text := s.Encode(here)
+		got, err := Decode(text, s.Low, 0, at)
+		if known := TimesKnown(text, &got, err, at); (known != nil) != tt.known {
+			t.Errorf("%s: %+v, %v", tt.name, known, err)
+		}
+	}
+}
+
+// TestMetadataSize: a commit is small, and the largest fits into a broker.
 func TestMetadataSize(t *testing.T) {
 	s := busy()
 	s.Natural, s.Epoch, s.LateRun, s.Releasing = s.W, 0, 0, false
@@ -250,7 +308,7 @@ func everything() Snapshot {
 	const lowest = math.MinInt64
 	s := Snapshot{
 		Origin: lowest, Known: math.MinInt32, Next: math.MaxInt64, NextEpoch: math.MinInt32,
-		W: 1, Natural: watermark.None, Max: watermark.None, Epoch: math.MaxUint32, LateRun: lowest, TimesFrom: math.MaxInt64,
+		W: 1, Natural: watermark.None, Max: watermark.None, Epoch: math.MaxUint32, LateRun: lowest, TimesFrom: lowest, TimesEpoch: math.MaxUint32,
 		Releasing: true, Frontier: Position{watermark.None, lowest}, Repeats: lowest, Edge: lowest, Count: math.MaxUint32, Sum: math.MaxUint32,
 	}
 	for range watermark.MaxSteps {

@@ -122,16 +122,17 @@ type Partition struct {
 	disorder *watermark.Disorder // Adaptive
 	window   window              // WindowMin
 
-	origin    int64  // where this group began
-	timesFrom int64  // see Snapshot
-	known     int32  // see Snapshot
-	next      int64  // H: the next offset to read
-	nextEpoch int32  // leader epoch of the record at next-1
-	epoch     uint32 // stretch of the output inside which order holds
-	lateRun   int    // consecutive records behind the watermark
-	flushed   bool   // the record at next starts a new epoch
-	settled   spans  // on an outside service's word, above the lowest offset owed
-	held      int64  // the last offset that was held
+	origin     int64 // where this group began
+	timesFrom  int64 // see Snapshot
+	timesEpoch uint32
+	known      int32  // see Snapshot
+	next       int64  // H: the next offset to read
+	nextEpoch  int32  // leader epoch of the record at next-1
+	epoch      uint32 // stretch of the output inside which order holds
+	lateRun    int    // consecutive records behind the watermark
+	flushed    bool   // the record at next starts a new epoch
+	settled    spans  // on an outside service's word, above the lowest offset owed
+	held       int64  // the last offset that was held
 
 	count uint32 // records held
 	sum   uint32 // of their hashed offsets

@@ -53,7 +53,7 @@ func (p *Partition) begin(e *Engine, s Snapshot, now watermark.Instant) {
 		queue:  newCalendar(),
 		window: newWindow(),
 		store:  arena{pool: &e.pool},
-		origin: s.Origin, timesFrom: s.TimesFrom, known: s.Known, next: s.Next, nextEpoch: s.NextEpoch,
+		origin: s.Origin, timesFrom: s.TimesFrom, timesEpoch: s.TimesEpoch, known: s.Known, next: s.Next, nextEpoch: s.NextEpoch,
 		epoch: s.Epoch, lateRun: s.LateRun, settled: slices.Clone(s.Settled),
 	}
 	p.entry = entrySize

@@ -27,9 +27,12 @@ type Snapshot struct {
 	Disorder  []byte // of the adaptive strategy; see watermark.Disorder
 	Settled   []Span // of [Low, Next), on an outside service's word
 	Edge      int64  // the first that has the time at the watermark's edge, or is before it; 0: none is owed; see previous.go
-	TimesFrom int64  // event times are made as now from this offset on; below Origin: always
-	Count     uint32 // records buffered
-	Sum       uint32 // of OffsetHash over their offsets
+	// Event times are made as now from the source offset TimesFrom and the epoch TimesEpoch
+	// on. Of the records of before, nothing says how.
+	TimesFrom  int64
+	TimesEpoch uint32
+	Count      uint32 // records buffered
+	Sum        uint32 // of OffsetHash over their offsets
 }
 
 // Fresh returns the snapshot of a partition that begins at origin.
@@ -38,6 +41,19 @@ func Fresh(origin int64, leaderEpoch int32, epoch uint32) Snapshot {
 		Origin: origin, Low: origin, LowEpoch: leaderEpoch, Next: origin, NextEpoch: leaderEpoch,
 		W: watermark.None, Natural: watermark.None, Max: watermark.None, Epoch: epoch,
 	}
+}
+
+// FreshAfter returns the snapshot of a partition that begins an epoch at an offset and has
+// put out records before, in lower epochs. before is what was committed last, if that says
+// from where on event times are made as now; see TimesKnown.
+func FreshAfter(before *Snapshot, origin int64, leaderEpoch int32, epoch uint32) Snapshot {
+	s := Fresh(origin, leaderEpoch, epoch)
+	if before != nil && origin >= before.TimesFrom {
+		s.TimesFrom, s.TimesEpoch = before.TimesFrom, before.TimesEpoch
+	} else { // offsets do not part what is read again from what came out of it before
+		s.TimesEpoch = epoch
+	}
+	return s
 }
 
 // Snapshot returns what to commit together with everything that Next has
@@ -49,7 +65,7 @@ func (p *Partition) Snapshot() Snapshot {
 	s := Snapshot{
 		Origin: p.origin, Known: p.known, Low: p.next, LowEpoch: p.nextEpoch, Next: p.next, NextEpoch: p.nextEpoch,
 		W: p.clock.W, Natural: p.clock.Natural, Max: p.clock.Max,
-		Epoch: p.epoch, LateRun: p.lateRun, TimesFrom: p.timesFrom, Count: p.count, Sum: p.sum,
+		Epoch: p.epoch, LateRun: p.lateRun, TimesFrom: p.timesFrom, TimesEpoch: p.timesEpoch, Count: p.count, Sum: p.sum,
 	}
 	if offset, leaderEpoch, ok := p.store.lowest(); ok {
 		s.Low, s.LowEpoch = offset, leaderEpoch

@@ -45,9 +45,10 @@ records from before TIDEMARK_HEADERS asked for a header, give verify the TIDEMAR
 of then: what else a record carries is checked all the same.
 
 Event times are judged as TIDEMARK_EVENT_TIME has them. The commits say from which offset
-on that has been so; for what a reset has left behind, and what was written before the
-commits said it, tell verify with --from. What came out before is compared byte for byte,
-and not judged by event time.
+and epoch on that has been so. What came out before is compared byte for byte, counted, and
+not judged by event time; so are the epochs before a reset that left no commit to say how
+their event times were made. If it was as now, --from epoch:0 has all of them judged. A
+later --from has less judged: for what was written before the commits said it.
 
 What is gone from a topic cannot be compared with. Outputs whose source record is gone
 are counted as expired, source records whose output may be gone as unproven; neither is
@@ -158,7 +159,7 @@ func judgeFrom(values []string, o *verify.Options) error {
 		case notOffset == nil && offset >= 0:
 			o.From.Offset = offset
 		case two && kind == "epoch" && notNumber == nil && n >= 0:
-			o.From.Epoch = n
+			o.From.Epoch, o.From.Told = n, true
 		case two && notPartition == nil && partition >= 0 && notNumber == nil && n >= 0:
 			if o.FromOffsets == nil {
 				o.FromOffsets = map[int32]int64{}

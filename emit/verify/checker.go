@@ -80,10 +80,12 @@ type Scope struct {
 	// is not there may have been compacted away.
 	RawEnd int64
 
-	// TimesFrom is the source offset from which on event times are made as they are now, as
-	// the commit says; From is where they are to be judged from.
-	TimesFrom int64
-	From      From
+	// TimesFrom and TimesEpoch are the source offset and the epoch from which on event times
+	// are made as they are now, as the commit says; From is where they are to be judged
+	// from.
+	TimesFrom  int64
+	TimesEpoch int64
+	From       From
 
 	// OrderedHidden and LateHidden: what the commit put out may stand behind an open
 	// transaction, where readers do not see it.

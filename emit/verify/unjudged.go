@@ -25,7 +25,8 @@ const (
 	// GapEpochs: an ordered record where those of several epochs do not name their source
 	// records.
 	GapEpochs Gap = "epochs"
-	// GapOtherTimes: an output of before event times came to be made as they are now.
+	// GapOtherTimes: an output of before event times came to be made as they are now, or of
+	// an epoch of which nothing says how they were made.
 	GapOtherTimes Gap = "other-event-time"
 	// GapBeforeFrom: an output of before From.
 	GapBeforeFrom Gap = "before-from"
@@ -43,7 +44,7 @@ var gapWhy = map[Gap]string{
 	GapOriginal:   "late duplicates whose original may stand behind an open transaction",
 	GapUnnamed:    "outputs without source offset, and records read, too far apart to be found by their bytes",
 	GapEpochs:     "outputs without source offset of more than one epoch: one may stand in for what is missing in another",
-	GapOtherTimes: "outputs of before TIDEMARK_EVENT_TIME changed: not judged by event time",
+	GapOtherTimes: "outputs of before TIDEMARK_EVENT_TIME is known to be as it is now: not judged by event time",
 	GapBeforeFrom: "outputs of before --from: not judged by event time",
 	GapEventTime:  "outputs whose event time cannot be made again from the record: not judged by event time",
 }
@@ -90,9 +91,9 @@ func (c *Checker) eventTime(r *kgo.Record, source, epoch int64) (t watermark.Tim
 func (c *Checker) otherTimes(source, epoch int64) Gap {
 	s := &c.scope
 	switch {
-	case s.TimesFrom == 0 && s.From == (From{}):
+	case s.TimesFrom == 0 && s.TimesEpoch == 0 && s.From == (From{}):
 		return ""
-	case source < s.TimesFrom:
+	case source < s.TimesFrom, c.otherEpoch(source, epoch):
 		return GapOtherTimes
 	case source < s.From.Offset, epoch != anyEpoch && epoch < s.From.Epoch, epoch == anyEpoch && s.From.Epoch > c.epochs.last && source < c.epochs.after(s.From.Epoch-1):
 		return GapBeforeFrom
@@ -100,10 +101,22 @@ func (c *Checker) otherTimes(source, epoch int64) Gap {
 	return ""
 }
 
+// otherEpoch reports whether an output may be of an epoch of before TimesEpoch. Which source
+// records that was does not depend on epochs: where event times changed within the last
+// generation, TimesFrom parts them.
+func (c *Checker) otherEpoch(source, epoch int64) bool {
+	if epoch == anyEpoch {
+		return source < 0 && c.epochs.current() < c.scope.TimesEpoch
+	}
+	return epoch < c.scope.TimesEpoch
+}
+
 // From says from where on event times are judged. Its zero value is the beginning.
 type From struct {
 	Epoch  int64 // of outputs
 	Offset int64 // of the source
+	// Told says that Epoch was given, and counts whatever the commit says of epochs.
+	Told bool
 }
 
 // Times sums up the violations that hang on event times.

@@ -140,3 +140,66 @@ func TestFromEpoch(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// TestTimesEpoch: outputs of epochs of before are not judged by event time, and what came out
+// since is, also where the source records of both are the same, or do not name theirs.
+func TestTimesEpoch(t *testing.T) {
+	log := func() *history {
+		h := sequence(30)
+		old := sequence(15).ordered
+		for i, r := range old {
+			r.Headers = append([]kgo.RecordHeader{}, r.Headers...)
+			r.Headers[0] = header("watermark", 1000-i)
+		}
+		old[3], old[4] = old[4], old[3]
+		h.ordered = append(old, inEpoch(1, h.ordered)...)
+		for i, r := range h.ordered {
+			r.Offset = int64(i)
+		}
+		for _, r := range old { // which no law of now can be applied to
+			r.Headers = r.Headers[1:]
+		}
+		h.scope.Epoch, h.scope.Epochs = 1, true
+		return h
+	}
+	for _, tt := range []struct {
+		name   string
+		change func(h *history)
+		gap    Gap
+		kind   Kind
+	}{
+		{"the commit says so", func(h *history) { h.scope.TimesEpoch = 1 }, GapOtherTimes, ""},
+		{"nobody does", func(*history) {}, "", KindOutOfOrder},
+		{"out of order behind it", func(h *history) {
+			h.scope.TimesEpoch = 1
+			h.ordered[20], h.ordered[21] = h.ordered[21], h.ordered[20]
+		}, GapOtherTimes, KindOutOfOrder},
+		{"lost behind it", func(h *history) {
+			h.scope.TimesEpoch = 1
+			h.ordered = append(h.ordered[:20:20], h.ordered[21:]...)
+		}, GapOtherTimes, KindLost},
+		{"changed before it", func(h *history) {
+			h.scope.TimesEpoch = 1
+			r := *h.ordered[9]
+			r.Value = []byte("x")
+			h.ordered[9] = &r
+		}, GapOtherTimes, KindChanged},
+		{"nothing has come out since", func(h *history) {
+			h.scope.TimesEpoch, h.ordered = 1, h.ordered[:15]
+			h.scope.Committed, h.scope.Next, h.scope.Buffered, h.scope.BufferedSum, h.scope.W = 0, 0, 0, 0, watermark.None
+		}, GapOtherTimes, ""},
+	} {
+		h := log()
+		tt.change(h)
+		c := NewChecker(Rules{Topic: testTopic, Ordered: testTopic + ".ordered", Late: testTopic + ".late", Prefix: "tidemark-", EventTime: testTime}, h.scope)
+		h.feedLagging(c)
+		r := c.Finish()
+		want := int64(0)
+		if tt.gap != "" {
+			want = 15
+		}
+		if r.Unjudged[tt.gap] != want || r.Holds() != (tt.kind == "") || tt.kind != "" && r.Faults[tt.kind].Total == 0 {
+			t.Errorf("%s: %+v", tt.name, r)
+		}
+	}
+}

@@ -54,7 +54,7 @@ type Options struct {
 	AtLeastOnce bool
 	Identity    emit.Identity // by which repeats were recognised
 
-	// Event times are judged from where all of these have come: FromOffsets has source
+	// Event times are judged from where all of these, and what the commits say, have come: FromOffsets has source
 	// offsets by partition, FromTime is a time by the source's own timestamps, if not zero.
 	From        From
 	FromOffsets map[int32]int64
@@ -206,6 +206,9 @@ func (v *verification) survey(ctx context.Context, t Topic) ([]*verified, error)
 		}
 		scope := scopeOf(snap)
 		scope.From = from(int32(i))
+		if scope.From.Told {
+			scope.TimesEpoch = 0
+		}
 		other := reorder.Fingerprint(commit.Metadata) != t.Fingerprint
 		if now := after[int32(i)]; now.At == commit.At && now.Metadata == commit.Metadata {
 			scope.Quiet = true
@@ -259,14 +262,14 @@ func (v *verification) from(ctx context.Context, source string) (func(partition 
 	}
 	return func(n int32) From {
 		at, _ := begin.Lookup(source, n)
-		return From{v.From.Epoch, max(v.From.Offset, v.FromOffsets[n], at.Offset)}
+		return From{v.From.Epoch, max(v.From.Offset, v.FromOffsets[n], at.Offset), v.From.Told}
 	}, nil
 }
 
 func scopeOf(s reorder.Snapshot) Scope {
 	return Scope{
 		Origin: s.Origin, Committed: s.Low, Next: s.Next, Epoch: int64(s.Epoch), W: s.W,
-		TimesFrom: s.TimesFrom, Buffered: int64(s.Count), BufferedSum: s.Sum, Releasing: s.Releasing, Frontier: s.Frontier,
+		TimesFrom: s.TimesFrom, TimesEpoch: int64(s.TimesEpoch), Buffered: int64(s.Count), BufferedSum: s.Sum, Releasing: s.Releasing, Frontier: s.Frontier,
 	}
 }
 

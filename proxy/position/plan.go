@@ -214,11 +214,19 @@ func (t *Tool) PlanNewEpoch(ctx context.Context, w Which, from From) (*Plan, err
 		if err != nil {
 			return nil, fmt.Errorf("find the number of a new epoch of %s partition %d: %w", src.Topic, src.Partition, err)
 		}
-		s := reorder.Fresh(at, -1, epoch)
+		s := reorder.FreshAfter(t.timesKnown(&was), at, -1, epoch)
 		s.Known = t.topics[src.Topic].Partitions
 		t.add(plan, src, s, t.commitOf(src, &s), effect(&was, at))
 	}
 	return plan, nil
+}
+
+// timesKnown returns a position if it says from where on event times are made as now.
+func (t *Tool) timesKnown(v *View) *reorder.Snapshot {
+	if !v.Readable || v.Earlier {
+		return nil
+	}
+	return reorder.TimesKnown(v.Commit.Metadata, &v.Snapshot, v.Err, t.scope(v.Topic, v.Partition))
 }
 
 // begins returns the offset at which a partition begins.

@@ -133,7 +133,7 @@ func (l *Loader) resume(ctx context.Context, t preflight.Topic, n int32, was gro
 	if unknown != nil {
 		return p, unknown
 	}
-	p.Snapshot, err = l.beginAt(ctx, &p, was, n < known, err, snap.Epoch)
+	p.Snapshot, err = l.beginAt(ctx, &p, was, n < known, err, &snap)
 	p.Snapshot.Known = known
 	p.Begins, p.Uncommitted = true, true
 	return p, err
@@ -145,7 +145,7 @@ func (l *Loader) takeEarlier(p *Resumption, was group.Commit) bool {
 		scope := p.Scope
 		scope.Fingerprint = fingerprint
 		if snap, err := reorder.Decode(was.Metadata, was.Offset, was.LeaderEpoch, scope); err == nil {
-			snap.TimesFrom = snap.Next
+			snap.TimesChange()
 			p.adopt(was.Metadata) // written by the next commit: it must not look like one of ours before it is replayed
 			p.Snapshot, p.Earlier = snap, true
 			return true
@@ -187,9 +187,8 @@ func (l *Loader) refuse(p *Resumption, was group.Commit, err error) error {
 
 // beginAt decides where a partition without a usable commit begins, and in
 // which epoch. first says that it was there when the group began with the
-// topic; why, that its commit was for an earlier topic of the name, in the epoch
-// before.
-func (l *Loader) beginAt(ctx context.Context, p *Resumption, was group.Commit, first bool, why error, before uint32) (reorder.Snapshot, error) {
+// topic; why, that its commit, before, was for an earlier topic of the name.
+func (l *Loader) beginAt(ctx context.Context, p *Resumption, was group.Commit, first bool, why error, before *reorder.Snapshot) (reorder.Snapshot, error) {
 	out, err := l.outputs(ctx, p)
 	if errors.Is(err, ErrLeaderAway) && (was.Offset < 0 || why != nil) {
 		// Where it begins is where it would have begun: START=latest does not come to
@@ -210,7 +209,7 @@ func (l *Loader) beginAt(ctx context.Context, p *Resumption, was group.Commit, f
 	epoch := uint32(0)
 	switch {
 	case why != nil: // what was committed last knows best
-		epoch = max(out.epoch, before) + 1
+		epoch = max(out.epoch, before.Epoch) + 1
 	case out.any:
 		epoch = out.next(l.WallClock())
 	}
@@ -220,7 +219,10 @@ func (l *Loader) beginAt(ctx context.Context, p *Resumption, was group.Commit, f
 			return reorder.Snapshot{}, err
 		}
 	}
-	return reorder.Fresh(at.Offset, at.Epoch, epoch), nil
+	if why == nil {
+		return reorder.FreshAfter(nil, at.Offset, at.Epoch, epoch), nil
+	}
+	return reorder.FreshAfter(reorder.TimesKnown(was.Metadata, before, why, p.Scope), at.Offset, at.Epoch, epoch), nil
 }
 
 // startsAt is startOffset, asked once in a session.
