@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/emit/verify"
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/position"
 )
 
@@ -156,4 +159,114 @@ func (c *cluster) lie(cfg config.Config, at time.Time) {
 		copied.Headers = append(copied.Headers, kgo.RecordHeader{Key: "tidemark-epoch", Value: fmt.Append(nil, snap.Epoch)})
 	}
 	c.produce(c.cl, &copied)
+}
+
+// A position that is made again says by which event times, from where on those are known to
+// be those of the outputs, and is refused where the outputs show others and something is held.
+func TestKafkaRebuildAfterEventTimeChanges(t *testing.T) {
+	const timestamp, header = "TIDEMARK_EVENT_TIME=timestamp", "TIDEMARK_EVENT_TIME=header:event-time"
+	const micros, fallback = "TIDEMARK_EVENT_TIME=header:event-time:unix-us", "TIDEMARK_EVENT_TIME=header:event-time,timestamp"
+	for _, tt := range []struct {
+		name   string
+		before []string // of the runs before, one after the other, 40 records each
+		held   bool     // by the last of them, when it stops
+		lost   bool     // the offsets
+		now    string
+		note   string // "": refused
+		judged int64  // of the outputs of before
+	}{
+		{"as before", []string{header}, true, false, header, "what comes out next is what would have come out", 40},
+		{"as before, lost", []string{header}, true, true, header, "which nothing that came out contradicts; what comes out next is", 40},
+		{"another unit", []string{micros}, true, false, header, "", 0},
+		{"another unit, lost", []string{micros}, true, true, header, "", 0},
+		{"another unit, the other way", []string{header}, true, true, micros, "", 0},
+		{"another source, lost", []string{timestamp}, true, true, header, "", 0},
+		{"another source, nothing is held, lost", []string{timestamp}, false, true, header, "below 40 had other event times", 0},
+		{"nothing that counts", []string{header}, true, false, fallback, "was written with another TIDEMARK_EVENT_TIME", 0},
+		{"changed before", []string{timestamp, header}, true, false, header, "", 40},
+		{"changed before, lost", []string{timestamp, header}, true, true, header, "had other event times; everything else", 40},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			onKafka(t, func(t *testing.T, c *cluster) {
+				topic := c.topic(1)
+				base := time.Now().Add(-time.Hour).Truncate(time.Second)
+				bound := "TIDEMARK_MAX_OUT_OF_ORDERNESS=10s"
+				n := 0
+				var s *sidecar
+				for i, eventTime := range tt.before {
+					c.writeTwoClocks(topic, base, n, n+40)
+					n += 40
+					env := []string{eventTime, bound}
+					if tt.held && i == len(tt.before)-1 {
+						env = append(env, noDrain)
+						if eventTime == micros {
+							env[1] = "TIDEMARK_MAX_OUT_OF_ORDERNESS=10ms"
+						}
+					}
+					s = c.start(topic, env...)
+					c.awaitRead(s)
+					if s.cfg.IdleTimeout > 0 {
+						c.awaitDrained(s)
+					}
+					s.stop()
+				}
+				now := c.config(topic, tt.now)
+				out := c.cameOut(now)
+				c.await("the group to be empty", func() bool { return c.members(now) == 0 })
+				was := c.commits(s.cfg)[0]
+				if tt.held != (was.Count > 0) || out == 0 {
+					t.Fatalf("%d came out, and it holds %d", out, was.Count)
+				}
+				if tt.lost {
+					c.forgotten(now)
+				}
+				tool := c.positions(now)
+				plan, err := tool.PlanRebuild(c.ctx, position.Which{All: true}, -1)
+				if tt.note == "" && len(tt.before) == 1 {
+					f, ok := errors.AsType[*fault.Fault](err)
+					if !ok || f.Code != 2 || !errors.Is(err, position.ErrNotKnown) || !strings.Contains(f.Advice, hintNewEpoch) {
+						t.Fatalf("rebuilt: %v", err)
+					}
+					return
+				}
+				if err == nil {
+					err = tool.Apply(c.ctx, plan)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if note := plan.Steps[0].Note; !strings.Contains(note, tt.note) {
+					t.Errorf("the plan says %q", note)
+				}
+				made := plan.Steps[0].Snapshot
+				if tt.held != (made.Count > 0) {
+					t.Errorf("%d are held, were %d", made.Count, was.Count)
+				}
+				if r := c.verify(now); !r.Holds() {
+					t.Errorf("rebuilt: %+v", r)
+				}
+				c.writeTwoClocks(topic, base, n, n+40)
+				n += 40
+				s = c.start(topic, tt.now, bound)
+				c.awaitDrained(s)
+				s.stop()
+				r := c.verify(now)
+				judged := int64(0)
+				if tt.judged > 0 {
+					judged = out - 40*int64(len(tt.before)-1)
+				}
+				unjudged := r.Unjudged[verify.GapOtherTimes]
+				if tt.judged == 0 && tt.held {
+					unjudged -= int64(made.Count) // they were read before
+				}
+				if unjudged != out-judged {
+					t.Errorf("%d came out before, %d are to be judged: %+v", out, judged, r)
+				}
+				c.lie(now, base.Add(time.Duration(n+100)*time.Second))
+				if r := c.finds(now); r.Faults[verify.KindWatermarkLie].Total != 1 {
+					t.Errorf("with a lie: %+v", r)
+				}
+			})
+		})
+	}
 }

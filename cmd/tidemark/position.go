@@ -211,9 +211,10 @@ func newPositionRebuildCommand() *cobra.Command {
 in neither output is still owed. Afterwards ` + "`tidemark run`" + ` goes on as if nothing had
 happened: nothing is lost, nothing comes out twice, and there is no new epoch.
 
-It refuses where the outputs do not say enough: they were written without the header
-tidemark-source-offset or with TIDEMARK_DELIVERY=at-least-once, or retention has taken too
-much of them. Then begin a new epoch.`,
+It judges by TIDEMARK_EVENT_TIME as it is now. It refuses where the outputs do not say
+enough: they were written without the header tidemark-source-offset or with
+TIDEMARK_DELIVERY=at-least-once, retention has taken too much of them, or their headers
+show that what is held was judged by other event times. Then begin a new epoch.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			which, err := f.which()
 			if err != nil {

@@ -29,6 +29,7 @@ type stretch struct {
 	unjudged offsets // of those, the ones that no watermark was asked about: future, or without a time
 	// floor is the lowest that the watermark can be, by what the headers say of it.
 	floor       watermark.Time
+	times       times
 	first, last *kgo.Record // of .ordered, as the source had them, with the source's offset
 }
 
@@ -44,6 +45,7 @@ type outputs struct {
 	readers [2]*emit.Reader
 	parts   emit.Parts
 	epochs  map[uint32]*stretch
+	times   times // of a stretch that has none yet
 
 	// What retention has taken: there were records before the first that is left.
 	orderedGone, lateGone bool
@@ -51,11 +53,12 @@ type outputs struct {
 	firstLate             int64   // the source offset of the first late record that is left
 }
 
-func newOutputs(src emit.Source, prefix string) *outputs {
+func newOutputs(src emit.Source, prefix string, t times) *outputs {
 	return &outputs{
 		names:   [2]string{src.Ordered, src.Late},
 		readers: [2]*emit.Reader{emit.NewReader(prefix, false), emit.NewReader(prefix, true)},
 		epochs:  map[uint32]*stretch{},
+		times:   t,
 	}
 }
 
@@ -75,6 +78,7 @@ func (o *outputs) add(which int, r *kgo.Record) error {
 	s := o.epochs[epoch]
 	if s == nil {
 		s = newStretch(epoch, p.SourceOffset)
+		s.times = o.times
 		o.epochs[epoch] = s
 	}
 	s.from, s.to = min(s.from, p.SourceOffset), max(s.to, p.SourceOffset)
@@ -86,6 +90,9 @@ func (o *outputs) add(which int, r *kgo.Record) error {
 		return notKnown("source offset %d came out twice in epoch %d, as may happen at least once, or where two groups write to one output", p.SourceOffset, epoch)
 	}
 	set.add(p.SourceOffset)
+	source := p.Source
+	source.Offset = p.SourceOffset
+	s.times.note(which, p, &source)
 	w, has, err := p.Number(emit.WordWatermark)
 	if err != nil {
 		return notKnown("the watermark of offset %d of %s partition %d is no number", r.Offset, o.names[which], r.Partition)
@@ -94,8 +101,6 @@ func (o *outputs) add(which int, r *kgo.Record) error {
 		if has { // no later record is at or before that millisecond
 			s.raise(w+1, 1)
 		}
-		source := p.Source
-		source.Offset = p.SourceOffset
 		if s.last = &source; s.first == nil {
 			s.first = &source
 		}

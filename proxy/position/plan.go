@@ -157,7 +157,7 @@ func (t *Tool) PlanRebuild(ctx context.Context, w Which, origin int64) (*Plan, e
 	}
 	defer done()
 	for _, src := range plan.of {
-		b := &rebuild{Tool: t, src: src, eventTime: eventTime, origin: origin, known: t.topics[src.Topic].Partitions}
+		b := &rebuild{Tool: t, src: src, was: t.view(src, plan.before[src.Topic][src.Partition]), eventTime: eventTime, origin: origin, known: t.topics[src.Topic].Partitions}
 		stretch := func(topic string, at bounds) scan.Stretch {
 			return scan.Stretch{Topic: topic, Partition: src.Partition, Start: at.start, End: at.end}
 		}
@@ -167,6 +167,9 @@ func (t *Tool) PlanRebuild(ctx context.Context, w Which, origin int64) (*Plan, e
 		switch {
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
+		case errors.Is(err, errOtherTimes):
+			return nil, fault.Usage(fmt.Errorf("rebuild %s partition %d: %w", src.Topic, src.Partition, err),
+				"set the TIDEMARK_EVENT_TIME of then; or, if that was wrong, begin a new epoch, in which what is held is judged by the present one: `tidemark position new-epoch`")
 		case errors.Is(err, ErrNotKnown):
 			return nil, fault.Usage(fmt.Errorf("rebuild %s partition %d: %w", src.Topic, src.Partition, err), otherwise)
 		case err != nil:

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"math"
 
@@ -24,12 +25,14 @@ type Rebuilt struct {
 	// Exact says that records alone have moved the watermark: what comes out from now on is
 	// what would have come out without a break.
 	Exact bool
+	since since
 }
 
 // rebuild makes the position of a partition from its outputs.
 type rebuild struct {
 	*Tool
 	src       emit.Source
+	was       View // what is committed
 	eventTime func(*kgo.Record) (watermark.Time, error)
 	raw       scan.Stretch
 	outs      [2]scan.Stretch
@@ -57,17 +60,22 @@ func (b *rebuild) run(ctx context.Context) (Rebuilt, error) {
 		return Rebuilt{}, err
 	}
 	s := t.snapshot(b.known)
+	since, err := b.sinceWhen(t, &s)
+	if err != nil {
+		return Rebuilt{}, err
+	}
 	if s.Settled, err = b.settled(ctx, t, &s); err != nil {
 		return Rebuilt{}, err
 	}
 	if err := b.check(ctx, t, &s); err != nil {
 		return Rebuilt{}, err
 	}
-	return Rebuilt{Snapshot: s, Exact: len(t.run) == 0 || t.exact()}, nil
+	exact := since != fromBelow && since != fromHere && (len(t.run) == 0 || t.exact())
+	return Rebuilt{s, exact, since}, nil
 }
 
 func (b *rebuild) readOutputs(ctx context.Context) (*outputs, error) {
-	o := newOutputs(b.src, b.Config.HeaderPrefix)
+	o := newOutputs(b.src, b.Config.HeaderPrefix, newTimes(func(r *kgo.Record) (watermark.Time, error) { return b.eventTime(b.asSource(r)) }, b.Config.OutputHeaders()))
 	for which, s := range b.outs {
 		for r, err := range scan.Read(ctx, b.Client, s) {
 			if err == nil {
@@ -98,6 +106,7 @@ func (b *rebuild) retracing(o *outputs) (*retracing, error) {
 		origin: b.origin, highest: -1, repeats: b.Config.Dedup.On(), dropped: b.Config.Duplicates == config.DropDuplicates && b.Config.Dedup.On(),
 		skew: b.Config.MaxFuture, wall: watermark.Time(b.WallClock().UnixNano()),
 	}
+	t.later = !first
 	for _, s := range run {
 		if s.to >= b.origin { // else it was before
 			t.run = append(t.run, s)
@@ -109,7 +118,7 @@ func (b *rebuild) retracing(o *outputs) (*retracing, error) {
 			return nil, notKnown("retention has taken all that came out")
 		}
 		if len(run) > 0 {
-			t.epoch = run[len(run)-1].epoch + 1 // what came out before the origin has an order of its own
+			t.epoch, t.later = run[len(run)-1].epoch+1, true // what came out before the origin has an order of its own
 		}
 		t.origin = max(t.origin, b.raw.Start) // nothing has come out: it begins
 		t.begin(b.Config.Laws())
@@ -297,8 +306,17 @@ func (b *rebuild) check(ctx context.Context, t *retracing, s *reorder.Snapshot) 
 
 // describe says in words what a rebuilt position is.
 func (r Rebuilt) describe() string {
-	if r.Exact {
-		return "what comes out next is what would have come out without the break"
+	times := ""
+	switch r.since {
+	case nothingBelies:
+		times = "judged by TIDEMARK_EVENT_TIME as it is now, which nothing that came out contradicts; "
+	case fromBelow:
+		times = fmt.Sprintf("what came out of source offsets below %d had other event times; everything else is judged by TIDEMARK_EVENT_TIME as it is now; ", r.Snapshot.TimesFrom)
+	case fromHere:
+		times = "the position was written with another TIDEMARK_EVENT_TIME; what is held is judged by the present one, which nothing that came out contradicts; "
 	}
-	return "the wall clock, memory or other settings have moved the watermark too, so it is taken from the headers; no record is lost or comes twice, and what is late from here on may differ from a run without the break"
+	if r.Exact {
+		return times + "what comes out next is what would have come out without the break"
+	}
+	return times + "the wall clock, memory or other settings have moved the watermark too, so it is taken from the headers; no record is lost or comes twice, and what is late from here on may differ from a run without the break"
 }

@@ -45,6 +45,7 @@ type retracing struct {
 	last    reorder.Position
 	any     bool  // something is in .ordered, in this epoch: last
 	highest int64 // source offset that came out
+	later   bool  // something came out in another generation, before
 	gone    gone
 	repeats bool           // repeats are told apart: they come out behind their original
 	dropped bool           // and go to no output
