@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/position"
 	"github.com/tidemarkhq/tidemark/reorder"
 )
 
@@ -23,7 +24,7 @@ const goOn = "TIDEMARK_ON_DATA_LOSS=continue"
 func (c *cluster) loses(topic string, words ...string) {
 	c.t.Helper()
 	fault := c.start(topic, noDrain).fails()
-	if fault.Code != 1 || !strings.Contains(fault.Advice, goOn) {
+	if fault.Code != 1 || !strings.Contains(fault.Advice, goOn) || !strings.Contains(fault.Advice, "`tidemark position rebuild --partition "+topic+"/0`") {
 		c.t.Errorf("exit code %d: %v\nhint: %s", fault.Code, fault, fault.Advice)
 	}
 	for _, word := range words {
@@ -62,6 +63,36 @@ func TestKafkaBufferedRecordsDeleted(t *testing.T) {
 		c.deleteBelow(topic, snap.Low+int64(snap.Count)/2)
 		c.loses(topic, fmt.Sprint(snap.Low), fmt.Sprint(snap.Count))
 		c.goesOn(cfg, w)
+	})
+}
+
+// The same, and the position is made again as the hint says: what is gone is not owed, and
+// everything else comes out.
+func TestKafkaLossLeadsOut(t *testing.T) {
+	onKafka(t, func(t *testing.T, c *cluster) {
+		cfg, w := c.ranOnce(noDrain)
+		topic := cfg.Topics[0]
+		snap := c.commits(cfg)[0]
+		c.deleteBelow(topic, snap.Low+int64(snap.Count)/2)
+		c.loses(topic, fmt.Sprint(snap.Low))
+		c.await("the group to be empty", func() bool { return c.members(cfg) == 0 })
+		tool := c.positions(cfg)
+		plan, err := tool.PlanRebuild(c.ctx, position.Which{Only: position.Partitions{topic: {0}}}, -1)
+		if err == nil {
+			err = tool.Apply(c.ctx, plan)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := c.start(topic)
+		c.produce(c.cl, record(topic, 0, w.base.Add(time.Hour).UnixMilli(), "after"))
+		c.awaitDrained(s)
+		s.stop()
+		c.verify(cfg)
+		out := c.contents(cfg.OrderedTopic(topic))[0]
+		if last := string(out[len(out)-1].Value); last != "after" {
+			t.Errorf("the last record out is %q", last)
+		}
 	})
 }
 

@@ -233,7 +233,9 @@ func TestTimesFrom(t *testing.T) {
 // TestFreshAfter: a new epoch keeps what is known of event times as long as offsets part the
 // records of one way from those of the other. Else it is the first that is known.
 func TestFreshAfter(t *testing.T) {
-	snap := func(from int64, epoch uint32) *Snapshot { return &Snapshot{Next: 200, TimesFrom: from, TimesEpoch: epoch} }
+	snap := func(from int64, epoch uint32) *Snapshot {
+		return &Snapshot{Next: 200, TimesFrom: from, TimesEpoch: epoch}
+	}
 	for _, tt := range []struct {
 		name   string
 		before *Snapshot

@@ -191,7 +191,7 @@ func newBar(what string) *progressbar.ProgressBar {
 func verifyHint(cfg config.Config, err error) string {
 	switch {
 	case errors.Is(err, verify.ErrNoCommit):
-		return "check that this is the group of `tidemark run`, and that it has run on this topic"
+		return "check that this is the group of `tidemark run`, and that it has run on this topic; if its offsets are gone, `tidemark position rebuild` makes them again from the outputs"
 	case errors.Is(err, verify.ErrReset), errors.Is(err, scan.ErrDeleted):
 		return "verify again; it has tried more than once by itself"
 	case errors.Is(err, verify.ErrPartitions):
@@ -208,11 +208,11 @@ func verifyHint(cfg config.Config, err error) string {
 	case errors.Is(err, verify.ErrNoIdentity):
 		return "check that TIDEMARK_HEADERS and TIDEMARK_HEADER_PREFIX are those that the outputs were written with"
 	case errors.Is(err, reorder.ErrFingerprint), errors.Is(err, verify.ErrOtherTimes):
-		return "set TIDEMARK_EVENT_TIME as for the `tidemark run` that committed last; if it was changed or updated since, verify again when it has committed"
+		return "set TIDEMARK_EVENT_TIME as for the `tidemark run` that committed last; if it was changed or updated since, verify again when it has committed (`tidemark position show` shows which partitions have)"
 	case errors.Is(err, reorder.ErrRecreated):
-		return "the topic was created again since `tidemark run` last committed; verify can check it after the next commit of `tidemark run`"
+		return "the topic was created again since `tidemark run` last committed: begin a new epoch (`tidemark position new-epoch --from earliest`), and verify when `tidemark run` has committed"
 	case errors.Is(err, reorder.ErrForeign):
-		return "check whether another program commits for this group"
+		return "`tidemark position show` shows what is committed: by hand, or by another program in this group. `tidemark position rebuild` makes the position again from the outputs; verify again then"
 	}
 	return fault.ReadHint(cfg, err)
 }

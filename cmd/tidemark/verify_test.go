@@ -261,8 +261,8 @@ func TestVerifyCommandCannotCheck(t *testing.T) {
 // TestVerifyHints: whoever cannot verify is told what to do.
 func TestVerifyHints(t *testing.T) {
 	for err, want := range map[error]string{
-		verify.ErrNoCommit:        "group of `tidemark run`",
-		verify.ErrOtherTimes:      "TIDEMARK_EVENT_TIME",
+		verify.ErrNoCommit:        "`tidemark position rebuild`",
+		verify.ErrOtherTimes:      "`tidemark position show`",
 		verify.ErrNoIdentity:      "TIDEMARK_HEADER_PREFIX",
 		verify.ErrPartitions:      "`tidemark run`",
 		verify.ErrReset:           "verify again",
@@ -270,8 +270,8 @@ func TestVerifyHints(t *testing.T) {
 		scan.ErrRemote:            "remote storage",
 		scan.ErrShort:             "unclean election",
 		reorder.ErrFingerprint:    "TIDEMARK_EVENT_TIME",
-		reorder.ErrRecreated:      "created again",
-		reorder.ErrForeign:        "another program",
+		reorder.ErrRecreated:      "`tidemark position new-epoch --from earliest`",
+		reorder.ErrForeign:        "`tidemark position show`",
 		reorder.ErrNewer:          "version",
 		kerr.UnstableOffsetCommit: "kafka-transactions --bootstrap-server broker:9092 list",
 	} {

@@ -119,7 +119,9 @@ type Config struct {
 	// Once the group has offsets it has no effect, and the log says so.
 	Start Start `env:"START" envDefault:"earliest"`
 	// When the group's offsets are gone or were reset while an output has records:
-	// `fail` stops, `new-epoch` begins anew and marks what follows as a new epoch.
+	// `fail` stops, so that `tidemark position rebuild` can make the position again from the
+	// outputs; `new-epoch` begins anew, puts out again what the outputs hold from there on,
+	// and marks what follows as a new epoch.
 	OnReset OnReset `env:"ON_RESET" envDefault:"fail"`
 	// When records that were still owed are gone from the source topic: `fail`
 	// stops, `continue` logs how many and continues behind the gap.

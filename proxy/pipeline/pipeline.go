@@ -161,7 +161,7 @@ func (p *Partition) Lost(err error) error {
 		l.Reporter.Logger.Error("records are gone from the source; continuing without them (TIDEMARK_ON_DATA_LOSS=continue)", "topic", p.Topic, "partition", p.Partition, "err", err)
 		return nil
 	}
-	hint := "find out why the topic lost records (retention, truncation, deletion); to go on without them, set TIDEMARK_ON_DATA_LOSS=continue"
+	hint := fmt.Sprintf("find out why the topic lost records (retention, truncation, deletion); to go on without them, set TIDEMARK_ON_DATA_LOSS=continue, or make the position again once, in which what is gone is not owed: `tidemark position rebuild --partition %s/%d`", p.Topic, p.Partition)
 	if l.Schemas != nil {
 		hint = "check that TIDEMARK_SCHEMA_REGISTRY is the same registry as before, because another may have other schemas under the same ids; otherwise " + hint
 	}

@@ -83,7 +83,7 @@ func (t *Tool) PlanRestore(ctx context.Context, f File) (*Plan, error) {
 		return nil, fault.Usage(fmt.Errorf("restore the position of group %q: the export is of group %q", t.Config.Group, f.Group), "a position is for the group that it was written by: set TIDEMARK_GROUP")
 	case f.Cluster != t.cluster && f.Cluster != "" && t.cluster != "":
 		return nil, fault.Usage(fmt.Errorf("restore the position of group %q: the export is of cluster %s, and this is %s", t.Config.Group, f.Cluster, t.cluster),
-			"offsets of one cluster mean other records in another: begin with `tidemark position new-epoch`")
+			"offsets of one cluster mean other records in another: begin where the group was translated to, or with --from: `tidemark position new-epoch`")
 	}
 	of := Partitions{}
 	places := map[string]map[int32]FilePlace{}

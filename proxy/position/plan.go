@@ -130,7 +130,7 @@ func (t *Tool) choose(ctx context.Context, w Which) (Partitions, error) {
 // PlanRebuild plans positions that are made from the outputs. origin is where the group
 // began; -1: at the beginning of the source, or the outputs say.
 func (t *Tool) PlanRebuild(ctx context.Context, w Which, origin int64) (*Plan, error) {
-	otherwise := "begin a new epoch: `tidemark position new-epoch`"
+	otherwise := "begin a new epoch: `tidemark position new-epoch`, with --from where nothing is committed"
 	if t.Config.Delivery == config.AtLeastOnce {
 		return nil, fault.Usage(errors.New("rebuild the position: with TIDEMARK_DELIVERY=at-least-once the outputs may hold records twice, and do not say which of two runs went on"), otherwise)
 	}
