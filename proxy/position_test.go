@@ -310,9 +310,15 @@ func TestKafkaRebuildFromOrigin(t *testing.T) {
 			if got := c.commits(s.cfg)[0].Origin; got != origin {
 				t.Fatalf("it began at %d, want %d", got, origin)
 			}
+			c.await("the group to be empty", func() bool { return c.members(s.cfg) == 0 })
+			plan, err := c.positions(s.cfg).PlanRebuild(c.ctx, position.Which{All: true}, -1)
+			if err != nil || plan.Steps[0].Snapshot.Origin != origin {
+				t.Errorf("with a commit that says it: %+v, %v", plan, err)
+			}
 			c.forgotten(s.cfg)
-			_, err := c.positions(s.cfg).PlanRebuild(c.ctx, position.Which{}, -1)
-			if !errors.Is(err, position.ErrNotKnown) || !strings.Contains(err.Error(), "--origin") {
+			_, err = c.positions(s.cfg).PlanRebuild(c.ctx, position.Which{}, -1)
+			f, ok := errors.AsType[*fault.Fault](err)
+			if !ok || !errors.Is(err, position.ErrNotKnown) || !strings.Contains(f.Advice, "rebuild --partition "+topic+"/0 --origin N`") {
 				t.Errorf("without an origin: %v", err)
 			}
 			c.rebuilt(s.cfg, origin)

@@ -215,7 +215,7 @@ func TestKafkaRestore(t *testing.T) {
 		refused("another offset", "damaged", changed(func(f *position.File) { f.Partitions[0].Offset++ }), cfg)
 		refused("no such partition", "no such partition", changed(func(f *position.File) { f.Partitions[0].Partition = 7 }), cfg)
 		refused("twice", "twice", changed(func(f *position.File) { f.Partitions = append(f.Partitions, f.Partitions[0]) }), cfg)
-		refused("other event times", "other event-time sources", file, c.config(topic, noDrain, "TIDEMARK_EVENT_TIME=timestamp"))
+		refused("other event times", "set the TIDEMARK_EVENT_TIME that it was written with", file, c.config(topic, noDrain, "TIDEMARK_EVENT_TIME=timestamp"))
 
 		c.commit(cfg, 10, "")
 		plan, err := tool.PlanRestore(c.ctx, file)
@@ -323,6 +323,8 @@ func TestKafkaRebuildRefuses(t *testing.T) {
 		refused("at least once", "at-least-once", c.config(topic, noDrain, "TIDEMARK_DELIVERY=at-least-once"), -1)
 		refused("without source-offset", "source-offset", c.config(topic, noDrain, "TIDEMARK_HEADERS=watermark"), -1)
 		refused("with another prefix", "does not say which source record", c.config(topic, noDrain, "TIDEMARK_HEADER_PREFIX=x-"), -1)
+		at, _ := c.committed(cfg)
+		c.commit(cfg, at, "") // else the commit says where it began
 		refused("START=latest", "--origin", c.config(topic, noDrain, "TIDEMARK_START=latest"), -1)
 		late := c.config(topic, noDrain, "TIDEMARK_ORDERED_SUFFIX=.empty")
 		c.create(topic+".empty", 1)

@@ -153,6 +153,8 @@ func ReadHint(cfg config.Config, err error) string {
 		return "allow it, for each of the topics: " + strings.Join(lines, "; ")
 	case errors.Is(err, kerr.GroupAuthorizationFailed):
 		return "allow it: " + t.Allow("--group", cfg.Group, kadm.OpDescribe)
+	case errors.Is(err, kerr.UnknownTopicOrPartition):
+		return "check TIDEMARK_TOPICS, TIDEMARK_ORDERED_SUFFIX and TIDEMARK_LATE_SUFFIX, and where TIDEMARK_BROKERS leads; `tidemark run` creates the outputs"
 	}
 	return cmp.Or(HandshakeHint(err), ReachHint(err))
 }

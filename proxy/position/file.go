@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/group"
+	"github.com/tidemarkhq/tidemark/reorder"
 )
 
 // File is an export: the positions of a group at one moment, and where the outputs ended.
@@ -110,6 +112,9 @@ func (t *Tool) PlanRestore(ctx context.Context, f File) (*Plan, error) {
 			return nil, fault.Usage(fmt.Errorf("restore %s partition %d: the topic has no such partition", src.Topic, src.Partition), "")
 		}
 		v := t.view(src, group.Commit{Offset: at.Offset, LeaderEpoch: at.LeaderEpoch, Metadata: at.Metadata})
+		if errors.Is(v.Err, reorder.ErrFingerprint) {
+			return nil, fault.Usage(fmt.Errorf("restore %s partition %d: %w", src.Topic, src.Partition, v.Err), "set the TIDEMARK_EVENT_TIME that it was written with; if that was wrong, restore it with that, and then begin a new epoch with the right one: `tidemark position new-epoch`")
+		}
 		if v.Err != nil {
 			return nil, fault.Usage(fmt.Errorf("restore %s partition %d: %w", src.Topic, src.Partition, v.Err), "a position can only be restored where and as it was written; make a new one: `tidemark position rebuild`, or `tidemark position new-epoch`")
 		}

@@ -20,6 +20,9 @@ func notKnown(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrNotKnown, fmt.Errorf(format, args...))
 }
 
+// errNoOrigin: where the last reading of the source began is not known.
+var errNoOrigin = errors.New("say where with --origin")
+
 // stretch is what one epoch has put out.
 type stretch struct {
 	epoch    uint32

@@ -170,6 +170,9 @@ func (t *Tool) PlanRebuild(ctx context.Context, w Which, origin int64) (*Plan, e
 		case errors.Is(err, errOtherTimes):
 			return nil, fault.Usage(fmt.Errorf("rebuild %s partition %d: %w", src.Topic, src.Partition, err),
 				"set the TIDEMARK_EVENT_TIME of then; or, if that was wrong, begin a new epoch, in which what is held is judged by the present one: `tidemark position new-epoch`")
+		case errors.Is(err, errNoOrigin):
+			return nil, fault.Usage(fmt.Errorf("rebuild %s partition %d: %w", src.Topic, src.Partition, err),
+				fmt.Sprintf("the log said it when the group began (`begins`), and the plan when it was a new epoch: `tidemark position rebuild --partition %s/%d --origin N`, each partition with its own; else %s", src.Topic, src.Partition, otherwise))
 		case errors.Is(err, ErrNotKnown):
 			return nil, fault.Usage(fmt.Errorf("rebuild %s partition %d: %w", src.Topic, src.Partition, err), otherwise)
 		case err != nil:

@@ -93,12 +93,15 @@ func (b *rebuild) readOutputs(ctx context.Context) (*outputs, error) {
 // retracing returns what retraces the last reading of the source.
 func (b *rebuild) retracing(o *outputs) (*retracing, error) {
 	run, first := o.generation()
+	if b.origin < 0 && b.was.Readable && b.was.SameTopic() && len(run) > 0 && run[len(run)-1].epoch == b.was.Snapshot.Epoch {
+		b.origin = b.was.Snapshot.Origin // the commit is of the epoch that came out last
+	}
 	if b.origin < 0 {
 		switch {
 		case !first && run[0].from > b.raw.Start:
-			return nil, notKnown("a new epoch began at an offset that nothing says, at %d or before: say where with --origin", run[0].from)
+			return nil, notKnown("a new epoch began at an offset that nothing says, at %d or before: %w", run[0].from, errNoOrigin)
 		case b.Config.Start.Kind != config.StartEarliest:
-			return nil, notKnown("TIDEMARK_START is not earliest, and nothing says where the group began: say where with --origin")
+			return nil, notKnown("TIDEMARK_START is not earliest, and nothing says where the group began: %w", errNoOrigin)
 		}
 		b.origin = 0 // it read all there was, of which retention may have taken the beginning
 	}

@@ -29,7 +29,7 @@ func (v *View) SameTopic() bool { return v.Readable && !errors.Is(v.Err, reorder
 
 // Why a position without metadata cannot be used.
 var (
-	errNoCommit = errors.New("nothing is committed")
+	errNoCommit = errors.New("nothing is committed; one begins at TIDEMARK_START, if the outputs are empty")
 	errBare     = errors.New("the offset was committed without metadata: by hand, by another program, or by a tool that mirrors groups")
 )
 

@@ -59,6 +59,9 @@ func (t *Tool) Open(ctx context.Context) error {
 		}
 		topic.Usable = min(topic.Usable, n)
 		if topic.Partitions, err = partitionsOf(listed, source); err != nil {
+			if missing(err) {
+				return fault.Usage(err, fault.ReadHint(t.Config, err))
+			}
 			return err
 		}
 		topic.ID = listed.Topics[source].ID
