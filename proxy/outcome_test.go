@@ -153,6 +153,7 @@ func (c *cluster) findings(cfg config.Config, from verify.From) verify.Report {
 	for _, r := range reports {
 		sum.Add(r)
 	}
+	sum.Times = reports[0].Times
 	return sum
 }
 

@@ -41,8 +41,9 @@ because an open transaction hides what may be missing, or cannot check at all.
 
 It needs the configuration of the run that it checks. A record without a header that
 TIDEMARK_HEADERS asks for is a violation, unless it is too large for it. If there are
-records from before TIDEMARK_HEADERS asked for a header, give verify the TIDEMARK_HEADERS
-of then: what else a record carries is checked all the same.
+records from before TIDEMARK_HEADERS asked for a header, tell verify from where on with
+--from, or give it the TIDEMARK_HEADERS of then: what else a record carries is checked all
+the same.
 
 Event times are judged as TIDEMARK_EVENT_TIME has them. The commits say from which offset
 and epoch on that has been so. What came out before is compared byte for byte, counted, and
@@ -71,7 +72,7 @@ a violation. docs/operations.md explains all counts and violations.`,
 	}
 	cmd.Flags().StringArrayVar(&topics, "topic", nil, "source topic to check, may be repeated (default TIDEMARK_TOPICS)")
 	cmd.Flags().StringVar(&group, "group", "", "consumer group to check (default TIDEMARK_GROUP)")
-	cmd.Flags().StringArrayVar(&from, "from", nil, "judge event times from here on: a source offset, PARTITION:OFFSET, epoch:N, or a time of the source's timestamps (RFC 3339); may be repeated")
+	cmd.Flags().StringArrayVar(&from, "from", nil, "judge event times, repeats and headers from here on: a source offset, PARTITION:OFFSET, epoch:N, or a time of the source's timestamps (RFC 3339); may be repeated")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "show the reports as JSON")
 	return cmd
 }

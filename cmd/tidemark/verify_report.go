@@ -129,7 +129,7 @@ func writeOtherTimes(w io.Writer, t topicReport) {
 	}
 }
 
-// writeFrom says where event times may have changed, if that explains violations.
+// writeFrom says where the configuration may have changed, if that explains violations.
 func writeFrom(w io.Writer, t topicReport) {
 	var flags []string
 	wrong := int64(0)
@@ -149,7 +149,7 @@ func writeFrom(w io.Writer, t topicReport) {
 	}
 	slices.Sort(flags)
 	if flags = slices.Compact(flags); len(flags) > 0 {
-		fmt.Fprintf(w, "%s: violations that hang on event times: %d, and all records behind them are right. If TIDEMARK_EVENT_TIME was another until then, verify with\n  %s\n\n",
+		fmt.Fprintf(w, "%s: violations that another configuration would explain: %d, and all records behind them are right. If TIDEMARK_EVENT_TIME, TIDEMARK_DEDUP or TIDEMARK_HEADERS was another until then, verify with\n  %s\n\n",
 			t.Topic, wrong, strings.Join(flags, " "))
 	}
 }

@@ -206,7 +206,7 @@ func TestVerifyCommandWithoutHeaders(t *testing.T) {
 func TestVerifyCommandFrom(t *testing.T) {
 	verifyCluster(t, false, "1000 1100 0", "2000 1500 1", "3000 2999 2")
 	out, err := runVerify(t, "--topic", "orders", "--group", "mine")
-	if exitCode(err) != exitNotHeld || !strings.Contains(out, "orders: violations that hang on event times: 1, and all") || !strings.Contains(out, "\n  --from 0:2\n") {
+	if exitCode(err) != exitNotHeld || !strings.Contains(out, "orders: violations that another configuration would explain: 1, and all") || !strings.Contains(out, "\n  --from 0:2\n") {
 		t.Errorf("exit %d:\n%s", exitCode(err), out)
 	}
 	for _, from := range []string{"0:2", "2", "1970-01-01T00:00:00.001Z"} {

@@ -110,7 +110,7 @@ func (c *Checker) requires(r *kgo.Record) {
 	}
 	last := lacks[len(lacks)-1]
 	if c.fits(&c.out, r, last) {
-		c.faultf(KindMissingHeader, "%s, though there is room for it", last)
+		c.settingFault(KindMissingHeader, "%s, though there is room for it", last)
 		return
 	}
 	less := o.Windows
@@ -119,7 +119,7 @@ func (c *Checker) requires(r *kgo.Record) {
 	}
 	for _, h := range less {
 		if !carries(&o.Source, h.Key) {
-			c.faultf(KindMissingHeader, "%s, though it has %s, which is less needed", last, h.Key)
+			c.settingFault(KindMissingHeader, "%s, though it has %s, which is less needed", last, h.Key)
 			return
 		}
 	}
@@ -180,7 +180,7 @@ func (c *Checker) endRun(p place) {
 func (c *Checker) bareTruth(epoch int64) {
 	run, s := &c.ordered.run, &c.ordered
 	if run.any && epoch == s.last.epoch && s.lines > 0 && run.lowest.Millis() <= s.mark {
-		c.timeFault(KindWatermarkLie, "event time %d ms, of a record without headers before this one, comes after watermark %d", run.lowest.Millis(), s.mark)
+		c.settingFault(KindWatermarkLie, "event time %d ms, of a record without headers before this one, comes after watermark %d", run.lowest.Millis(), s.mark)
 	}
 	run.any = false
 }
@@ -197,7 +197,7 @@ func (c *Checker) fall(t watermark.Time) {
 func (c *Checker) settleRun(epoch int64) {
 	run := &c.ordered.run
 	if run.falls > max(epoch-run.epoch, 0) {
-		c.timeFault(KindOutOfOrder, "among the records without headers before this one, event times go back %d times from epoch %d to %d",
+		c.settingFault(KindOutOfOrder, "among the records without headers before this one, event times go back %d times from epoch %d to %d",
 			run.falls, run.epoch, epoch)
 	}
 	run.falls, run.epoch = 0, max(run.epoch, epoch)

@@ -644,7 +644,7 @@ func (c *Checker) Ordered(r *kgo.Record) {
 		c.untimed(r, seen, gap)
 		return
 	case err != nil:
-		c.timeFault(KindOutOfOrder, "has no place in the order: its event time is unusable: %v", err)
+		c.settingFault(KindOutOfOrder, "has no place in the order: its event time is unusable: %v", err)
 		return
 	}
 	p := place{o.Epoch, reorder.Position{Time: t, Offset: o.SourceOffset}}
@@ -663,7 +663,7 @@ func (c *Checker) Ordered(r *kgo.Record) {
 	c.requires(r)
 	if !above {
 		l := c.ordered.last
-		c.timeFault(KindOutOfOrder, "epoch %d, event time %d ns follows epoch %d, event time %d ns, source offset %d",
+		c.settingFault(KindOutOfOrder, "epoch %d, event time %d ns follows epoch %d, event time %d ns, source offset %d",
 			p.epoch, int64(p.Time), l.epoch, int64(l.Time), l.Offset)
 		if c.rules.AtLeastOnce || p.epoch < l.epoch {
 			return // a consumer drops it
@@ -688,16 +688,16 @@ func (c *Checker) Ordered(r *kgo.Record) {
 func (c *Checker) truth(t watermark.Time) {
 	o, ms := &c.out, t.Millis()
 	if v, has, err := o.Number(emit.WordEventTime); has && (err != nil || v != ms) {
-		c.timeFault(KindChanged, "event-time header is %s, the event time is %d ms", emit.Shown(o.Value(emit.WordEventTime)), ms)
+		c.settingFault(KindChanged, "event-time header is %s, the event time is %d ms", emit.Shown(o.Value(emit.WordEventTime)), ms)
 	}
 	if wrong := c.wrongWindows(t); wrong != "" {
-		c.timeFault(KindChanged, "%s", wrong)
+		c.settingFault(KindChanged, "%s", wrong)
 	}
 	if s := &c.ordered; s.lines > 0 && ms <= s.mark {
-		c.timeFault(KindWatermarkLie, "event time %d ms comes after watermark %d", ms, s.mark)
+		c.settingFault(KindWatermarkLie, "event time %d ms comes after watermark %d", ms, s.mark)
 	}
 	if w, ok := c.watermark(); ok && w < ms-1 {
-		c.timeFault(KindWatermarkLie, "watermark %d is behind its own record at %d ms", w, ms)
+		c.settingFault(KindWatermarkLie, "watermark %d is behind its own record at %d ms", w, ms)
 	}
 }
 
@@ -737,7 +737,7 @@ func (c *Checker) byTheCommit(p place) {
 		c.faultf(KindOutOfOrder, "epoch %d, but the group has only reached epoch %d", p.epoch, s.Epoch)
 	case p.epoch < s.Epoch || !c.final():
 	case s.owed(p.Position) || p.Time > s.W:
-		c.timeFault(KindDuplicate, "event time %d ns, but the commit still owes it to the outputs: it would be written twice", int64(p.Time))
+		c.settingFault(KindDuplicate, "event time %d ns, but the commit still owes it to the outputs: it would be written twice", int64(p.Time))
 	default:
 		if w, has, err := c.out.Number(emit.WordWatermark); has && err == nil && (c.rules.Required.Watermark || c.out.proven) && w >= s.W.Next().Millis() {
 			c.faultf(KindWatermarkLie, "watermark %d, but the group's watermark has only reached %d ns", w, int64(s.W))

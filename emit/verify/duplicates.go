@@ -72,7 +72,7 @@ func (c *Checker) judgeGroup(p place) {
 		return
 	}
 	if first, found := g.group[id]; found {
-		c.timeFault(KindDuplicate, "repeats source offset %d, which has the same identity and event time", first)
+		c.settingFault(KindDuplicate, "repeats source offset %d, which has the same identity and event time", first)
 		return
 	}
 	g.group[id] = p.Offset

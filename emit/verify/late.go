@@ -123,7 +123,7 @@ func (c *Checker) judgeLate(elsewhere bool) {
 	}
 	if err == nil {
 		if wrong := c.wrongWindows(t); wrong != "" {
-			c.timeFault(KindWrongLate, "%s", wrong)
+			c.settingFault(KindWrongLate, "%s", wrong)
 		}
 	}
 	unknown := c.judgeSchema(why)
@@ -131,9 +131,9 @@ func (c *Checker) judgeLate(elsewhere bool) {
 	case why == "invalid-time" && err == nil && unknown:
 		c.report.Registered++
 	case why == "invalid-time" && err == nil:
-		c.timeFault(KindWrongLate, "invalid-time, but its event time is %d ms", t.Millis())
+		c.settingFault(KindWrongLate, "invalid-time, but its event time is %d ms", t.Millis())
 	case why != "invalid-time" && err != nil:
-		c.timeFault(KindWrongLate, "%s, but its event time is unusable: %v", why, err)
+		c.settingFault(KindWrongLate, "%s, but its event time is unusable: %v", why, err)
 	case why == "invalid-time" && len(o.Windows) > 0:
 		c.faultf(KindWrongLate, "invalid-time, but in windows")
 	case behind[why]:
@@ -176,9 +176,9 @@ func (c *Checker) judgeBehind(why string, t watermark.Time, w int64, marked bool
 	case !marked:
 		c.faultf(KindWrongLate, "%s, but no watermark", why)
 	case t.Millis() > w:
-		c.timeFault(KindWrongLate, "%s, but its event time %d ms is above watermark %d", why, t.Millis(), w)
+		c.settingFault(KindWrongLate, "%s, but its event time %d ms is above watermark %d", why, t.Millis(), w)
 	case !has || err != nil || by != w-t.Millis():
-		c.timeFault(KindWrongLate, "late by %s, which is %d ms", emit.Shown(c.out.Value(emit.WordLateByMs)), w-t.Millis())
+		c.settingFault(KindWrongLate, "late by %s, which is %d ms", emit.Shown(c.out.Value(emit.WordLateByMs)), w-t.Millis())
 	}
 }
 

@@ -66,6 +66,6 @@ func (c *Checker) onTime(p place) {
 	}
 	l := m.list[i]
 	if ms := p.Time.Millis(); ms < l.ms || ms == l.ms && int64(p.Time)%1e6 == 0 {
-		c.timeFault(KindWatermarkLie, "event time %d ns is not above watermark %d ms, which the late record of source offset %d names", int64(p.Time), l.ms, l.source)
+		c.settingFault(KindWatermarkLie, "event time %d ns is not above watermark %d ms, which the late record of source offset %d names", int64(p.Time), l.ms, l.source)
 	}
 }

@@ -94,7 +94,7 @@ type Report struct {
 	// OtherTimes says that the commit was made with other event times than those that
 	// verify was given. Nothing has been committed with these yet.
 	OtherTimes bool  `json:"other_event_time"`
-	Times      Times `json:"event_time_violations,omitzero"` // of one partition
+	Times      Times `json:"configuration_violations,omitzero"` // of one partition
 
 	Watermark Range           `json:"watermark"` // of the headers of .ordered
 	Faults    map[Kind]Faults `json:"violations"`

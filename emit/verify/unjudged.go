@@ -45,7 +45,7 @@ var gapWhy = map[Gap]string{
 	GapUnnamed:    "outputs without source offset, and records read, too far apart to be found by their bytes",
 	GapEpochs:     "outputs without source offset of more than one epoch: one may stand in for what is missing in another",
 	GapOtherTimes: "outputs of before TIDEMARK_EVENT_TIME is known to be as it is now: not judged by event time",
-	GapBeforeFrom: "outputs of before --from: not judged by event time",
+	GapBeforeFrom: "outputs of before --from: not judged by event time, as repeats, or by their headers",
 	GapEventTime:  "outputs whose event time cannot be made again from the record: not judged by event time",
 }
 
@@ -93,10 +93,10 @@ func (c *Checker) otherTimes(source, epoch int64) Gap {
 	switch {
 	case s.TimesFrom == 0 && s.TimesEpoch == 0 && s.From == (From{}):
 		return ""
-	case source < s.TimesFrom, c.otherEpoch(source, epoch):
-		return GapOtherTimes
 	case source < s.From.Offset, epoch != anyEpoch && epoch < s.From.Epoch, epoch == anyEpoch && s.From.Epoch > c.epochs.last && source < c.epochs.after(s.From.Epoch-1):
 		return GapBeforeFrom
+	case source < s.TimesFrom, c.otherEpoch(source, epoch):
+		return GapOtherTimes
 	}
 	return ""
 }
@@ -119,7 +119,8 @@ type From struct {
 	Told bool
 }
 
-// Times sums up the violations that hang on event times.
+// Times sums up the violations that another configuration of then would explain: other event
+// times, another identity of repeats, fewer headers.
 type Times struct {
 	Wrong  int64 `json:"violations"`
 	Source int64 `json:"source_offset"` // the highest of them
@@ -135,8 +136,8 @@ func (t *Times) right(p place) {
 	}
 }
 
-// HintFrom returns where event times may have come to be made otherwise, if all
-// violations that hang on them lie before what is right.
+// HintFrom returns where the configuration may have changed, if all violations that it would
+// explain lie before what is right.
 func (t *Times) HintFrom() (from From, ok bool) {
 	switch {
 	case t.Wrong == 0 || t.Since < t.Epoch:
@@ -147,8 +148,8 @@ func (t *Times) HintFrom() (from From, ok bool) {
 	return From{Offset: t.Source + 1}, t.Right > t.Source
 }
 
-// timeFault reports a violation that hangs on the event time of c.out.
-func (c *Checker) timeFault(kind Kind, format string, args ...any) {
+// settingFault reports a violation of c.out that another configuration of then would explain.
+func (c *Checker) settingFault(kind Kind, format string, args ...any) {
 	t := &c.report.Times
 	t.Wrong++
 	t.Source, t.Epoch = max(t.Source, c.out.SourceOffset), max(t.Epoch, c.out.Epoch)
@@ -165,7 +166,9 @@ func (c *Checker) untimed(r *kgo.Record, seen appearance, gap Gap) {
 	if len(c.rules.Identity.OfRecord(&o.Source)) > 0 {
 		c.repeats.untold = gap
 	}
-	c.requires(r)
+	if gap != GapBeforeFrom {
+		c.requires(r)
+	}
 	switch {
 	case c.rules.AtLeastOnce:
 		return // it may be one that comes again
