@@ -57,7 +57,7 @@ func (c *Checker) identities() (ids []uint64) {
 	r := o.Source
 	for n := len(o.Source.Headers); n <= len(o.Headers); n++ {
 		r.Headers = o.Headers[:n]
-		if t, _, err := c.eventTime(&r, -1, anyEpoch); err == nil {
+		if t, err := c.rules.EventTime(&r); err == nil { // what repeats it was judged by that, if anything was
 			if id, ok := c.identify(&r, t); ok {
 				ids = append(ids, id)
 			}

@@ -134,7 +134,7 @@ func (c *Checker) originalUnnamed(o *output) {
 	r := o.Source
 	for n := len(o.Source.Headers); n <= len(o.Headers) && c.rules.Identity.Kind != emit.NoIdentity; n++ {
 		r.Headers = o.Headers[:n]
-		if t, _, err := c.eventTime(&r, -1, anyEpoch); err == nil {
+		if t, err := c.rules.EventTime(&r); err == nil { // what repeats it was judged by that, if anything was
 			if id, ok := c.identify(&r, t); ok {
 				c.settleClaim(id, func(*claim) bool { return true })
 			}
