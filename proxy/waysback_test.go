@@ -16,6 +16,7 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/position"
+	"github.com/tidemarkhq/tidemark/reorder"
 )
 
 const (
@@ -78,6 +79,31 @@ func TestKafkaRecreatedLeadsOut(t *testing.T) {
 		s.stop()
 		if r := c.verify(cfg); r.Read != 2 {
 			t.Errorf("%d read", r.Read)
+		}
+	})
+}
+
+// Nothing may have come out in order of the earlier topic: the late records say that this is
+// not theirs.
+func TestKafkaRecreatedWithLateRecordsAlone(t *testing.T) {
+	onKafka(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		put := func(value string) {
+			c.produce(c.cl, withTime(record(topic, 0, 0, value), "never"))
+		}
+		put("old")
+		s := c.start(topic, noDrain)
+		c.awaitRead(s)
+		s.stop()
+		c.await("the group to be empty", func() bool { return c.members(s.cfg) == 0 })
+		c.forgotten(s.cfg)
+		c.rebuilt(s.cfg, -1)
+		c.recreate(topic)
+		put("new")
+		put("and another")
+		c.forgotten(s.cfg)
+		if _, err := c.positions(s.cfg).PlanRebuild(c.ctx, position.Which{}, -1); !errors.Is(err, position.ErrNotKnown) {
+			t.Errorf("rebuilt from the outputs of another topic: %v", err)
 		}
 	})
 }
@@ -329,6 +355,16 @@ func TestKafkaRebuildRefuses(t *testing.T) {
 		late := c.config(topic, noDrain, "TIDEMARK_ORDERED_SUFFIX=.empty")
 		c.create(topic+".empty", 1)
 		refused("without .ordered", "in neither output", late, -1)
+		at, text := c.committed(cfg)
+		scope := c.scope(cfg, 0)
+		snap, err := reorder.Decode(text, at, -1, scope)
+		if err != nil {
+			t.Fatal(err)
+		}
+		scope.TopicID[0]++
+		c.commit(cfg, at, snap.Encode(scope))
+		refused("of an earlier topic", "earlier topic", cfg, -1)
+		c.commit(cfg, at, text)
 		if _, err := c.adm.DeleteRecords(c.ctx, deletedUpTo(cfg.OrderedTopic(topic), 1<<40, c)); err != nil {
 			t.Fatal(err)
 		}
@@ -423,7 +459,10 @@ func TestKafkaStartingOver(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := c.start(topic)
-		c.await("the new epoch", func() bool { return len(c.commits(right)) > 0 && c.commits(right)[0].Next > 0 })
+		c.await("the new epoch", func() bool {
+			snaps := c.commits(right) // none while a commit is under way
+			return len(snaps) > 0 && snaps[0].Next > 0
+		})
 		s.crash()
 		s = c.start(topic)
 		c.awaitDrained(s)

@@ -34,6 +34,7 @@ type stretch struct {
 	floor       watermark.Time
 	times       times
 	first, last *kgo.Record // of .ordered, as the source had them, with the source's offset
+	lastLate    *kgo.Record // of .late
 }
 
 func newStretch(epoch uint32, offset int64) *stretch {
@@ -108,6 +109,7 @@ func (o *outputs) add(which int, r *kgo.Record) error {
 			s.first = &source
 		}
 	} else {
+		s.lastLate = &source
 		reason := string(p.Value(emit.WordLateReason))
 		if has && reason != emit.Reason(reorder.Duplicate) { // what judged it, rounded down; a repeat comes out with what W has still to release
 			s.raise(w, 0)

@@ -157,7 +157,11 @@ func (t *Tool) PlanRebuild(ctx context.Context, w Which, origin int64) (*Plan, e
 	}
 	defer done()
 	for _, src := range plan.of {
-		b := &rebuild{Tool: t, src: src, was: t.view(src, plan.before[src.Topic][src.Partition]), eventTime: eventTime, origin: origin, known: t.topics[src.Topic].Partitions}
+		was := t.view(src, plan.before[src.Topic][src.Partition])
+		if errors.Is(was.Err, reorder.ErrRecreated) {
+			return nil, fault.Usage(fmt.Errorf("rebuild %s partition %d: %w, which is what the outputs belong to", src.Topic, src.Partition, was.Err), "go on with the topic of now, in a new epoch: `tidemark position new-epoch --from earliest`")
+		}
+		b := &rebuild{Tool: t, src: src, was: was, eventTime: eventTime, origin: origin, known: t.topics[src.Topic].Partitions}
 		stretch := func(topic string, at bounds) scan.Stretch {
 			return scan.Stretch{Topic: topic, Partition: src.Partition, Start: at.start, End: at.end}
 		}

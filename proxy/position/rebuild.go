@@ -217,10 +217,8 @@ func (b *rebuild) retrace(ctx context.Context, t *retracing, o *outputs) error {
 		return nil
 	}
 	err := b.source(ctx, t.origin, math.MaxInt64, func(r *kgo.Record, in sourceRecord) (bool, error) {
-		if t.any && r.Offset == t.last.Offset {
-			if last := t.now.last; in.Time != t.last.Time || in.Invalid || !bytes.Equal(r.Key, last.Key) || !bytes.Equal(r.Value, last.Value) {
-				return false, notKnown("source offset %d is not the record that came out as it: the outputs belong to another topic of this name, or to another cluster", r.Offset)
-			}
+		if isOther(r, t.now.last) || isOther(r, t.now.lastLate) || t.any && r.Offset == t.last.Offset && (in.Time != t.last.Time || in.Invalid) {
+			return false, notKnown("source offset %d is not the record that came out as it: the outputs belong to another topic of this name, or to another cluster", r.Offset)
 		}
 		err := t.step(in)
 		return !t.done, err
@@ -229,6 +227,11 @@ func (b *rebuild) retrace(ctx context.Context, t *retracing, o *outputs) error {
 		t.finish()
 	}
 	return err
+}
+
+// isOther reports whether r has the offset of a record that came out, and is not that one.
+func isOther(r, out *kgo.Record) bool {
+	return out != nil && r.Offset == out.Offset && !(bytes.Equal(r.Key, out.Key) && bytes.Equal(r.Value, out.Value))
 }
 
 // confirmRepeats sees that what is in no output, and has to be a repeat that was dropped,

@@ -46,6 +46,7 @@ type retracing struct {
 	any     bool  // something is in .ordered, in this epoch: last
 	highest int64 // source offset that came out
 	later   bool  // something came out in another generation, before
+	ended   int64 // the highest that came out in an epoch that has ended, -1: nothing is held of what is not above it
 	gone    gone
 	repeats bool           // repeats are told apart: they come out behind their original
 	dropped bool           // and go to no output
@@ -79,17 +80,19 @@ type gone struct {
 	below   int64 // source offset: of .late
 }
 
-// covers reports whether a record may have come out and be gone since.
-func (g gone) covers(at reorder.Position, now *stretch) bool {
-	switch {
+// mayBeGone reports whether a record may have come out and be gone since.
+func (t *retracing) mayBeGone(at reorder.Position) bool {
+	switch g, now := t.gone, t.now; {
 	case g.late && at.Offset < g.below:
 		return true
 	case !g.ordered:
 		return false
 	case now != nil && g.first < now.epoch:
 		return at.Offset < now.from
+	case at.Offset <= t.ended:
+		return true // nothing is left of that epoch
 	}
-	return at.Before(g.before)
+	return at.Before(t.gone.before)
 }
 
 // begin sets up the law.
@@ -97,7 +100,12 @@ func (t *retracing) begin(laws reorder.Options) {
 	laws.IdleTimeout, laws.MaxFuture, laws.Identity, laws.Previous = 0, 0, nil, false // records alone decide here
 	e := reorder.NewEngine(laws, math.MaxInt64)
 	t.law = e.Assign(reorder.Fresh(t.origin, -1, t.epoch), 0)
-	t.original, t.leader, t.end, t.group = -1, -1, t.origin, map[uint64]bool{}
+	t.original, t.leader, t.end, t.group, t.ended = -1, -1, t.origin, map[uint64]bool{}, -1
+	for _, s := range t.run {
+		if s != t.now {
+			t.ended = max(t.ended, s.to)
+		}
+	}
 	t.passed = t.highest < t.origin
 	if t.passed {
 		t.at, t.reached, t.done = t.law.Snapshot(), true, true
@@ -136,7 +144,7 @@ func (t *retracing) unjudged(offset int64) bool {
 // is behind what came out.
 func (t *retracing) behind(r *sourceRecord) bool {
 	switch {
-	case r.Invalid:
+	case r.Invalid, r.Offset <= t.ended:
 		return true
 	case t.now == nil:
 		return false
@@ -189,21 +197,31 @@ func (t *retracing) step(r sourceRecord) error {
 		return notKnown("source offset %d has no event time of its own and is in neither output: it may be held, by a time that it took from another", r.Offset)
 	}
 	at := reorder.Position{Time: r.Time, Offset: r.Offset}
-	t.judge(&r)
+	lateGone := t.gone.late && r.Offset < t.gone.below
+	wasLate := t.judge(&r)
 	switch {
+	case lateGone && wasLate: // also where it is not behind what came out in order
+	case lateGone && !t.dropped && t.repeatsLast(&r):
+		return notKnown("source offset %d is in neither output, and repeats the last that came out in order: it may be held, or have been late with that reason and be gone by retention", r.Offset)
 	case !t.behind(&r) && t.dropped && r.ID != 0 && t.law.Epoch() < t.now.epoch:
 		// Nothing is held of an epoch that has ended.
 		t.byEpoch = true
 		t.repeated = append(t.repeated, owedRecord{at, r.LeaderEpoch, r.ID})
 	case !t.behind(&r):
-		if t.gone.late && r.Offset < t.gone.below && t.doubtful(&r) {
-			return notKnown("source offset %d is in neither output, and from the future: it may be held, or have been late with that reason and be gone from %s", r.Offset, "the late topic")
+		switch {
+		case lateGone && t.doubtful(&r):
+			return notKnown("source offset %d is in neither output, and from the future: it may be held, or have been late with that reason and be gone by retention", r.Offset)
+		case t.now.epoch > 0 && r.Offset < t.now.from && (t.gone.ordered || lateGone):
+			return notKnown("source offset %d is in neither output: it may be held, or have come out in an epoch before %d and be gone by retention", r.Offset, t.now.epoch)
 		}
 		t.hold(r)
 	case t.setAside(&r):
 		t.pending = r.Offset
 		t.hold(r)
-	case t.gone.covers(at, t.now):
+	case t.mayBeGone(at):
+		if t.any && r.Time == t.last.Time && !r.Invalid {
+			t.inGroup(&r)
+		}
 	case !r.Invalid && t.dropped && r.ID != 0:
 		t.repeated = append(t.repeated, owedRecord{at, r.LeaderEpoch, r.ID})
 	default:
@@ -260,7 +278,12 @@ func (t *retracing) inGroup(r *sourceRecord) {
 // header of that one says nothing of its repeats, for they are not in order.
 func (t *retracing) setAside(r *sourceRecord) bool {
 	at := reorder.Position{Time: r.Time, Offset: r.Offset}
-	return t.any && !r.Invalid && r.Time == t.last.Time && t.last.Before(at) && r.Time <= t.now.floor && t.group[r.ID]
+	return t.repeatsLast(r) && t.last.Before(at) && r.Time <= t.now.floor
+}
+
+// repeatsLast reports whether a record repeats one that came out at the time of the last.
+func (t *retracing) repeatsLast(r *sourceRecord) bool {
+	return t.any && !r.Invalid && r.Time == t.last.Time && t.group[r.ID]
 }
 
 // endsEpoch reports whether what came out last did so because a record ends the epoch: all
@@ -282,8 +305,9 @@ func (t *retracing) endsEpoch(r *sourceRecord) bool {
 	return true
 }
 
-// judge lets the law judge a record. What comes out of it is of no interest.
-func (t *retracing) judge(r *sourceRecord) {
+// judge lets the law judge a record, and reports whether it is late. What comes out of it is of
+// no interest.
+func (t *retracing) judge(r *sourceRecord) (late bool) {
 	var rel reorder.Release
 	release := func() {
 		for t.law.Next(&rel) {
@@ -294,17 +318,18 @@ func (t *retracing) judge(r *sourceRecord) {
 		t.law.Skip(r.Offset+1, r.LeaderEpoch)
 		t.law.Mark(r.Marker, r.Marker)
 		release()
-		return
+		return false
 	}
 	v, _ := t.law.Step(in, 0)
 	if v == reorder.Flush {
 		release()
-		t.law.Step(in, 0)
+		v, _ = t.law.Step(in, 0)
 	}
 	if r.Marker != watermark.None {
 		t.law.Mark(r.Marker, r.Marker)
 	}
 	release()
+	return v == reorder.BehindWatermark
 }
 
 // exact reports whether the position is that of a run without a break: records alone have

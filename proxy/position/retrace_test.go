@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -169,7 +170,7 @@ func markOf(w watermark.Time) int64 {
 }
 
 // rebuilt makes the position again after some of what came out.
-func (t *tape) rebuilt(out []put) (*retracing, error) {
+func (t *tape) rebuilt(out []put, taken ...put) (*retracing, error) {
 	o := &outputs{epochs: map[uint32]*stretch{}}
 	for _, p := range out {
 		if p.dup && t.drop {
@@ -207,6 +208,7 @@ func (t *tape) rebuilt(out []put) (*retracing, error) {
 			r.any, r.last = true, reorder.Position{Time: watermark.Time(r.now.last.Timestamp.UnixNano()), Offset: r.now.last.Offset}
 		}
 	}
+	t.takeAway(r, out, taken)
 	r.begin(t.laws)
 	for _, in := range t.records {
 		if r.done {
@@ -225,6 +227,24 @@ func (t *tape) rebuilt(out []put) (*retracing, error) {
 		err = r.doubt()
 	}
 	return r, err
+}
+
+// takeAway has retention have taken what came out first.
+func (t *tape) takeAway(r *retracing, left, taken []put) {
+	g := &r.gone
+	g.below = math.MaxInt64
+	for _, p := range taken {
+		g.ordered, g.late = g.ordered || !p.late, g.late || p.late
+	}
+	for i := len(left) - 1; i >= 0; i-- {
+		switch p := left[i]; {
+		case p.dup && t.drop:
+		case p.late:
+			g.below = p.Offset
+		case len(r.run) > 0 && p.epoch >= r.run[0].epoch:
+			g.before, g.first = p.Position, p.epoch
+		}
+	}
 }
 
 // confirm does what confirmRepeats does.
@@ -367,4 +387,87 @@ func (t *tape) untrue(all []put) string {
 		last = &all[i]
 	}
 	return ""
+}
+
+// A record that came out in order and is gone since, by compaction or by hand, is nothing that
+// is held, unless nothing in the outputs is behind it: it would come out a second time, among
+// what is older or younger, or in another epoch.
+func TestRetracingOfHoles(t *testing.T) {
+	refused := 0
+	for seed := range uint64(4000) {
+		rnd := rand.New(rand.NewPCG(seed, 2))
+		tape := newTape(rnd, seed%2 == 1)
+		var times *rand.Rand
+		if seed%2 == 1 {
+			times = rnd
+		}
+		whole, _ := tape.play(reorder.Fresh(0, -1, 0), times)
+		var ordered []int
+		for i, p := range whole {
+			if !p.late {
+				ordered = append(ordered, i)
+			}
+		}
+		if len(ordered) < 2 {
+			continue
+		}
+		n := rnd.IntN(len(ordered) - 1)
+		gone := whole[ordered[n]]
+		r, err := tape.rebuilt(slices.Delete(slices.Clone(whole), ordered[n], ordered[n]+1))
+		if err != nil {
+			refused++
+			continue
+		}
+		for _, o := range r.owed {
+			if o.Offset == gone.Offset && o.Offset < r.end {
+				t.Fatalf("seed %d: %v is gone from the outputs, and %v came out behind it; it is owed again, by %+v", seed, gone, whole[ordered[len(ordered)-1]], r.snapshot(1))
+			}
+		}
+	}
+	t.Logf("%d refused", refused)
+}
+
+// What retention has taken of the outputs has come out. A position that is made from the rest
+// holds what the run held, or none is made.
+func TestRetracingAfterRetention(t *testing.T) {
+	refused := 0
+	for seed := range uint64(4000) {
+		rnd := rand.New(rand.NewPCG(seed, 3))
+		tape := newTape(rnd, false)
+		whole, _ := tape.play(reorder.Fresh(0, -1, 0), nil)
+		cut := rnd.IntN(len(whole) + 1)
+		whole = whole[:cut]
+		n := [2]int{rnd.IntN(cut + 1), rnd.IntN(cut + 1)}
+		var left, taken []put
+		for i, p := range whole {
+			which := 0
+			if p.late {
+				which = 1
+			}
+			if i < n[which] {
+				taken = append(taken, p)
+			} else {
+				left = append(left, p)
+			}
+		}
+		want, err := tape.rebuilt(whole)
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		got, err := tape.rebuilt(left, taken...)
+		if err != nil || got.gone.ordered && !got.any {
+			refused++
+			continue
+		}
+		came := map[int64]bool{}
+		for _, p := range visible(whole, tape.drop) {
+			came[p.Offset] = true
+		}
+		for _, o := range got.owed {
+			if o.Offset <= got.highest && came[o.Offset] { // what nothing left is above is not known to have been read
+				t.Fatalf("seed %d: offset %d came out, and is owed again: %+v instead of %+v\nleft: %s\ntaken: %s", seed, o.Offset, got.snapshot(1), want.snapshot(1), strings.Join(texts(left), "\n     "), strings.Join(texts(taken), "\n     "))
+			}
+		}
+	}
+	t.Logf("%d refused", refused)
 }
