@@ -102,7 +102,7 @@ func TestKafkaForeignMetadata(t *testing.T) {
 			{"of another program", "hello", "TIDEMARK_GROUP", at},
 			{"shifted by one", text, "TIDEMARK_GROUP", at + 1},
 			{"damaged", strings.Replace(text, ";o=0", ";o=1", 1), "TIDEMARK_GROUP", at},
-			{"newer", "v2" + strings.TrimPrefix(text, "v1"), "version", at},
+			{"newer", "v3" + strings.TrimPrefix(text, "v1"), "version", at},
 		} {
 			c.commit(cfg, bad.at, bad.text)
 			c.refused(topic, bad.hint, newEpoch)

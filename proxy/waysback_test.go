@@ -37,7 +37,7 @@ func TestKafkaEveryHintToRebuildLeadsOut(t *testing.T) {
 			c.commit(cfg, at, strings.Replace(text, ";o=0", ";o=1", 1))
 		},
 		"newer": func(c *cluster, cfg config.Config, at int64, text string) {
-			c.commit(cfg, at, "v2"+strings.TrimPrefix(text, "v1"))
+			c.commit(cfg, at, "v3"+strings.TrimPrefix(text, "v1"))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -36,6 +36,9 @@ import (
 //
 // L itself is the committed offset. Since the checksum covers it and where it
 // was committed, a commit that was shifted or copied is foreign.
+//
+// With fo, fe or x it is v2: a version of Tidemark that does not know them must not take the
+// text for one that is damaged.
 
 // Scope is where a commit belongs.
 type Scope struct {
@@ -68,7 +71,7 @@ var (
 // Encode returns the metadata to commit with offset Low.
 func (s *Snapshot) Encode(at Scope) string {
 	b := make([]byte, 0, 256)
-	b = append(b, "v1;id="...)
+	b = append(append(b, s.version()...), ";id="...)
 	b = base64.RawURLEncoding.AppendEncode(b, at.TopicID[:])
 	b = field(b, "o", s.Origin)
 	b = field(b, "p", int64(s.Known))
@@ -133,6 +136,16 @@ func (s *Snapshot) Encode(at Scope) string {
 	return string(fmt.Appendf(b, ";c=%08x", checksum(b, s.Low, at)))
 }
 
+// latestVersion is the latest of the metadata that is known.
+const latestVersion = 2
+
+func (s *Snapshot) version() string {
+	if s.Edge != 0 || s.TimesFrom != 0 || s.TimesEpoch != 0 {
+		return "v2"
+	}
+	return "v1"
+}
+
 func field(b []byte, key string, v int64) []byte {
 	b = append(append(append(b, ';'), key...), '=')
 	return strconv.AppendInt(b, v, 10)
@@ -152,11 +165,8 @@ func checksum(text []byte, low int64, at Scope) uint32 {
 func Decode(text string, low int64, lowEpoch int32, at Scope) (Snapshot, error) {
 	s := Snapshot{Low: low, LowEpoch: lowEpoch}
 	version, rest, _ := strings.Cut(text, ";")
-	if n, err := strconv.Atoi(strings.TrimPrefix(version, "v")); strings.HasPrefix(version, "v") && err == nil && n > 1 {
+	if n, err := strconv.Atoi(strings.TrimPrefix(version, "v")); strings.HasPrefix(version, "v") && err == nil && n > latestVersion {
 		return s, ErrNewer
-	}
-	if version != "v1" {
-		return s, ErrForeign
 	}
 	written := at // what the text says of where it belongs
 	fields := map[string]string{}

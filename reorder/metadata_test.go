@@ -48,6 +48,9 @@ func anySnapshot(t *rapid.T) Snapshot {
 		Count:     rapid.Uint32().Draw(t, "count"), Sum: rapid.Uint32().Draw(t, "sum"),
 	}
 	s.TimesFrom, s.TimesEpoch = extremes(t, "times from"), rapid.Uint32().Draw(t, "times epoch")
+	if rapid.Bool().Draw(t, "at the edge") {
+		s.Edge = extremes(t, "edge")
+	}
 	if s.Releasing {
 		s.Frontier = Position{watermark.Time(extremes(t, "frontier")), extremes(t, "offset")}
 		s.Repeats = extremes(t, "repeats")
@@ -120,9 +123,10 @@ func TestDecodeRefuses(t *testing.T) {
 		{"of another program", "nothing;to=see", s.Low, here, ErrForeign},
 		{"v1 and nothing else", "v1", s.Low, here, ErrForeign},
 		{"v0", "v0" + good[2:], s.Low, here, ErrForeign},
-		{"a newer version", "v2;what=ever", s.Low, here, ErrNewer},
+		{"v2, and nothing in it that is newer than v1", "v2" + good[2:], s.Low, here, ErrForeign},
+		{"a newer version", "v3;what=ever", s.Low, here, ErrNewer},
 		{"a newer version, in two digits", "v10" + good[2:], s.Low, here, ErrNewer},
-		{"a newer version of nothing", "v2", s.Low, here, ErrNewer},
+		{"a newer version of nothing", "v3", s.Low, here, ErrNewer},
 		{"twice", good + good, s.Low, here, ErrForeign},
 		{"a field too many", good + ";x=1", s.Low, here, ErrForeign},
 		{"white space", good + " ", s.Low, here, ErrForeign},
@@ -283,6 +287,26 @@ func TestFreshAfter(t *testing.T) {
 	}
 }
 
+// TestVersion: versions of Tidemark that do not know a field refuse the text as one of a newer
+// version, and read all others.
+func TestVersion(t *testing.T) {
+	known, edge, times, epoch := busy(), busy(), busy(), busy()
+	edge.Edge, times.TimesFrom, epoch.TimesEpoch = 81_003, 81_000, 1
+	for _, c := range []struct {
+		s    Snapshot
+		want string
+	}{{known, "v1;"}, {edge, "v2;"}, {times, "v2;"}, {epoch, "v2;"}} {
+		text := c.s.Encode(here)
+		if !strings.HasPrefix(text, c.want) {
+			t.Errorf("want %s: %s", c.want, text)
+		}
+		other := map[byte]string{'1': "v2", '2': "v1"}[text[1]] + text[2:]
+		if _, err := Decode(other, c.s.Low, c.s.LowEpoch, here); !errors.Is(err, ErrForeign) {
+			t.Errorf("%s: %v", other, err)
+		}
+	}
+}
+
 // TestMetadataSize: a commit is small, and the largest fits into a broker.
 func TestMetadataSize(t *testing.T) {
 	s := busy()
@@ -403,22 +427,26 @@ func FuzzDecode(f *testing.F) {
 	f.Add(s.Encode(here), s.Low)
 	fresh := Fresh(0, 0, 0)
 	f.Add(fresh.Encode(here), int64(0))
-	f.Add("v2;", int64(0))
+	other, idle := here, fresh
+	other.Fingerprint[0]++
+	idle.Low, idle.Next = 9, 9
+	f.Add(idle.Encode(other), idle.Low)
+	f.Add("v3;", int64(0))
 	f.Add(fmt.Sprintf("v1;id=%s;o=0;p=0;h=9;he=0;w=-;m=0;s=1,2,1,1;b=1,00000000;f=00000000", strings.Repeat("A", 22)), int64(1))
 	f.Add(fmt.Sprintf("v1;id=%s;g=1,2,3;r=;n=", strings.Repeat("A", 22)), int64(1))
 	f.Fuzz(func(t *testing.T, text string, low int64) {
 		// A checksum is in the way of a fuzzer: give it the right one.
 		body, _, _ := strings.Cut(text, ";c=")
 		for _, text := range []string{text, fmt.Sprintf("%s;c=%08x", body, checksum([]byte(body), low, here))} {
-			s, err := Decode(text, low, 0, here)
-			if err != nil {
+			if _, err := Decode(text, low, 0, here); err != nil {
 				continue
 			}
 			at := here
 			// With nothing buffered, another fingerprint passes.
 			made, _ := hex.DecodeString(text[strings.LastIndex(text, ";f=")+3:][:8])
 			copy(at.Fingerprint[:], made)
-			if again := s.Encode(at); again != text {
+			s, err := Decode(text, low, 0, at)
+			if again := s.Encode(at); err != nil || again != text {
 				t.Errorf("%q is written again as %q", text, again)
 			}
 		}
