@@ -246,6 +246,52 @@ func TestKafkaOpenTransactionOnOutput(t *testing.T) {
 	}
 }
 
+// Upstream may write in transactions of many seconds, one after the other, from many producers,
+// as Flink does. That is told now and then, and not for each.
+func TestOpenTransactionsOneAfterTheOther(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		const producers = 8
+		topic := c.topic(producers)
+		s := c.start(topic)
+		c.awaitRead(s)
+		base := time.Now().Add(-time.Hour)
+		var txs []*kgo.Client
+		put := func(n int) {
+			r := timed(topic, base, n, nil)
+			r.Partition = int32(n)
+			c.produce(txs[n], r)
+		}
+		for n := range producers {
+			txs = append(txs, c.client(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.TransactionalID(fmt.Sprint("flink-", n)), kgo.TransactionTimeout(10*time.Minute)))
+			defer txs[n].Close()
+		}
+		for range 10 { // minutes
+			for n, tx := range txs {
+				if err := tx.BeginTransaction(); err != nil {
+					t.Fatal(err)
+				}
+				put(n)
+			}
+			time.Sleep(45 * time.Second)
+			for _, tx := range txs {
+				c.wrote(tx.EndTransaction(c.ctx, kgo.TryCommit))
+			}
+			time.Sleep(15 * time.Second)
+		}
+		told, ended := s.voice.heard("an open transaction holds up a source partition"), s.voice.heard("the open transaction has ended")
+		if n := len(told); n < 10 || n > 10*2*3 {
+			t.Errorf("in 10 minutes it has told of open transactions %d times", n)
+		}
+		if n := len(ended); n < 10 || n > 10*2 {
+			t.Errorf("and of their ends %d times", n)
+		}
+		if len(told) > 2 && !says(told[2], "others=5") {
+			t.Error(told[2])
+		}
+		s.stop()
+	})
+}
+
 // leaveOpen writes records in a transaction of somebody else, and leaves it open.
 func (c *cluster) leaveOpen(id string, records ...*kgo.Record) *kgo.Client {
 	c.t.Helper()

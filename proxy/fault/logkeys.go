@@ -34,6 +34,7 @@ var LogKeys = []LogKey{
 	{"since", "RFC 3339", "when the transaction began"},
 	{"first_offset", "offset", "of the open transaction: readers of committed records wait there"},
 	{"behind", "offsets", "that readers do not see until the transaction ends"},
+	{"others", "transactions", "that are open as well, and not named in a line of their own"},
 
 	{"waiting_for", "text", "what the brokers have not answered yet"},
 	{"waited", "duration", "for how long so far"},

@@ -293,6 +293,10 @@ func (w *OpenTransactions) transactions(ctx context.Context, producers []int64) 
 	return names, began, unknown
 }
 
+// mostTold is how many open transactions are named in the log at a time, of those on sources
+// and of those on outputs: upstream may have hundreds, one after the other.
+const mostTold = 3
+
 // tell publishes what holds partitions open, and logs it: one line for each transaction,
 // which may hold many partitions.
 func (w *OpenTransactions) tell(open []fault.OpenTransaction) {
@@ -301,51 +305,79 @@ func (w *OpenTransactions) tell(open []fault.OpenTransaction) {
 	})
 	was := w.Seen()
 	w.seen.Store(&open)
-	log := w.Admin.Reporter
-	type owner struct {
-		output   bool
-		producer int64
+	for _, output := range []bool{false, true} {
+		all := byProducer(open, output)
+		for i, held := range all[:min(len(all), mostTold)] {
+			w.logOpen(i, held, len(all)-mostTold)
+		}
 	}
-	byOwner := map[owner][]fault.OpenTransaction{}
-	for _, o := range open {
-		by := owner{o.Output, o.ProducerID}
-		byOwner[by] = append(byOwner[by], o)
-	}
-	for by, all := range byOwner {
-		first := all[0]
-		msg := "an open transaction holds up a source partition; nothing behind it can be read until it ends"
-		if by.output {
-			msg = "an unknown open transaction holds up readers of an output; they see nothing behind it until it ends"
-		}
-		args := []any{"topic", first.Topic, "partition", first.Partition, "first_offset", first.Offset, "behind", first.Behind}
-		if len(all) > 1 {
-			partitions := map[string][]int32{}
-			for _, o := range all {
-				partitions[o.Topic] = append(partitions[o.Topic], o.Partition)
-			}
-			args = append(args, "partitions", ListPartitions(partitions))
-		}
-		if first.ProducerID >= 0 {
-			args = append(args, "producer_id", first.ProducerID)
-		}
-		if first.TransactionalID != "" {
-			args = append(args, "transactional_id", first.TransactionalID)
-		}
-		if !first.Since.IsZero() {
-			args = append(args, "since", first.Since.UTC().Format(time.RFC3339))
-		}
-		if first.Unknown != nil {
-			args = append(args, "err", first.Unknown)
-		}
-		log.Throttle(fmt.Sprint(by.output, by.producer), slog.LevelWarn, fault.None, msg, append(args, "hint", first.Cure(fault.CommandsFor(w.Admin.Config)))...)
-	}
-	for _, o := range was {
-		if w.has(o) && !slices.ContainsFunc(open, func(is fault.OpenTransaction) bool {
+	ended := slices.DeleteFunc(slices.Clone(was), func(o fault.OpenTransaction) bool {
+		return !w.has(o) || slices.ContainsFunc(open, func(is fault.OpenTransaction) bool {
 			return is.Topic == o.Topic && is.Partition == o.Partition
-		}) {
-			log.Logger.Info("the open transaction has ended; readers go on", "topic", o.Topic, "partition", o.Partition)
-		}
+		})
+	})
+	if len(ended) > 0 {
+		w.Admin.Reporter.Throttle("", slog.LevelInfo, fault.None, "the open transaction has ended; readers go on", placesOf(ended)...)
 	}
+}
+
+// byProducer returns what transactions hold open, on outputs or on sources: each with what it
+// holds, and the one that has been seen for longest first.
+func byProducer(open []fault.OpenTransaction, output bool) (all [][]fault.OpenTransaction) {
+	at := map[int64]int{}
+	for _, o := range open {
+		if o.Output != output {
+			continue
+		}
+		i, ok := at[o.ProducerID]
+		if !ok {
+			i = len(all)
+			at[o.ProducerID], all = i, append(all, nil)
+		}
+		all[i] = append(all[i], o)
+	}
+	slices.SortStableFunc(all, func(a, b []fault.OpenTransaction) int { return a[0].Seen.Compare(b[0].Seen) })
+	return all
+}
+
+// logOpen logs what a transaction holds open. After the last that is named, it says how many
+// there are beside.
+func (w *OpenTransactions) logOpen(i int, held []fault.OpenTransaction, unnamed int) {
+	first := held[0]
+	msg := "an open transaction holds up a source partition; nothing behind it can be read until it ends"
+	if first.Output {
+		msg = "an unknown open transaction holds up readers of an output; they see nothing behind it until it ends"
+	}
+	args := append(placesOf(held), "first_offset", first.Offset, "behind", first.Behind)
+	if first.ProducerID >= 0 {
+		args = append(args, "producer_id", first.ProducerID)
+	}
+	if first.TransactionalID != "" {
+		args = append(args, "transactional_id", first.TransactionalID)
+	}
+	if !first.Since.IsZero() {
+		args = append(args, "since", first.Since.UTC().Format(time.RFC3339))
+	}
+	if first.Unknown != nil {
+		args = append(args, "err", first.Unknown)
+	}
+	if i == mostTold-1 && unnamed > 0 {
+		args = append(args, "others", unnamed)
+	}
+	w.Admin.Reporter.Throttle(fmt.Sprint(i), slog.LevelWarn, fault.None, msg, append(args, "hint", first.Cure(fault.CommandsFor(w.Admin.Config)))...)
+}
+
+// placesOf returns where transactions are or were open, as log arguments.
+func placesOf(all []fault.OpenTransaction) []any {
+	args := []any{"topic", all[0].Topic, "partition", all[0].Partition}
+	if len(all) == 1 {
+		return args
+	}
+	partitions := map[string][]int32{}
+	for _, o := range all {
+		partitions[o.Topic] = append(partitions[o.Topic], o.Partition)
+	}
+	return append(args, "partitions", ListPartitions(partitions))
 }
 
 // lookAtSettings looks whether outputs replace timestamps. Where the settings may not be
