@@ -37,10 +37,15 @@ const (
 type sources struct {
 	began   watermark.Instant // of the window
 	records int
-	decided []int      // by source; the last one: none
-	known   []presence // by source
-	words   []string   // by source: that it is absent
+	decided []int               // by source; the last one: none
+	known   []presence          // by source
+	last    []watermark.Instant // by source: when it was present last
+	words   []string            // by source: that it is absent
 }
+
+// absentFor is how long a source that was present has to be absent before it is gone: the
+// partitions of a topic come by turns, and may have different producers.
+const absentFor = time.Minute
 
 // presence is what is known about a source.
 type presence uint8
@@ -55,7 +60,10 @@ const (
 func (l *Pipeline) sourcesOf(topic string) *sources {
 	if l.sources[topic] == nil {
 		n := len(l.Config.EventTime.Sources())
-		l.sources[topic] = &sources{began: l.now, decided: make([]int, n), known: make([]presence, n), words: make([]string, n)}
+		l.sources[topic] = &sources{
+			began: l.now, decided: make([]int, n),
+			known: make([]presence, n), last: make([]watermark.Instant, n), words: make([]string, n),
+		}
 	}
 	return l.sources[topic]
 }
@@ -78,7 +86,7 @@ func (p *Partition) countSource(r *kgo.Record) {
 				p.reportAbsent(r, i, asked, had)
 			}
 		case had*mostlyPresent > asked:
-			s.known[i], s.words[i] = present, ""
+			s.known[i], s.last[i], s.words[i] = present, l.now, ""
 		}
 		if asked -= had; asked == 0 {
 			break
@@ -91,10 +99,10 @@ func (p *Partition) countSource(r *kgo.Record) {
 // reportAbsent reports a source that records do not have. r is one of them.
 func (p *Partition) reportAbsent(r *kgo.Record, source, asked, had int) {
 	l, s := p.line, p.sources
-	if s.known[source] == absent {
+	vanished := s.known[source] == present
+	if s.known[source] == absent || vanished && l.now.Sub(s.last[source]) < absentFor {
 		return
 	}
-	vanished := s.known[source] == present
 	s.known[source] = absent
 	names := l.Config.EventTime.Sources()
 	name, fallback := names[source], names[p.source]

@@ -1,0 +1,45 @@
+package pipeline
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/reorder"
+	"github.com/tidemarkhq/tidemark/watermark"
+)
+
+// TestSourcesByTurns: the producers of one partition write a header and those of another do
+// not. Records come in runs of one partition, so a source is there and is not by turns; that
+// is nothing that changes, and it is told of once. One that is gone for good is.
+func TestSourcesByTurns(t *testing.T) {
+	x := newPath(t, reorder.Fresh(0, -1, 0), "TIDEMARK_EVENT_TIME=header:event-time,timestamp")
+	var log bytes.Buffer
+	x.line.Reporter = fault.NewReporter(slog.New(slog.NewTextHandler(&log, nil)))
+	r := &kgo.Record{Topic: "raw", Timestamp: time.Unix(1_700_000_000, 0)}
+	run := func(source int) {
+		x.line.now += watermark.Instant(20 * time.Millisecond)
+		for range 2 * sourceWindow {
+			x.source = source
+			x.countSource(r)
+		}
+	}
+	for range 10_000 { // six minutes
+		run(0)
+		run(1)
+	}
+	if n := strings.Count(log.String(), "\n"); n > 1 {
+		t.Errorf("%d lines:\n%.500s", n, log.String())
+	}
+	for range 10_000 {
+		run(1)
+	}
+	if n := strings.Count(log.String(), "any more"); n != 1 {
+		t.Errorf("its disappearance was told of %d times", n)
+	}
+}
