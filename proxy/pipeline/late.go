@@ -193,7 +193,7 @@ func (p *Partition) countMarker(present bool, offset int64) {
 	l, m := p.line, &p.markers
 	if present {
 		if m.reported {
-			l.Reporter.Logger.Info("records carry watermarks again", "topic", p.Topic, "partition", p.Partition, "offset", offset)
+			l.Reporter.Throttle(p.Topic, slog.LevelInfo, fault.None, "records carry watermarks again", "topic", p.Topic, "partition", p.Partition, "offset", offset)
 		}
 		*m = markers{}
 		return
@@ -202,7 +202,7 @@ func (p *Partition) countMarker(present bool, offset int64) {
 		m.since = l.now
 	}
 	m.records = min(m.records+1, math.MaxInt32)
-	if m.reported || m.records < sourceWindowLeast || m.records < sourceWindow && l.now.Sub(m.since) < time.Minute {
+	if m.reported || m.records < sourceWindowLeast || l.now.Sub(m.since) < time.Minute {
 		return
 	}
 	m.reported = true

@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
@@ -41,5 +42,35 @@ func TestSourcesByTurns(t *testing.T) {
 	}
 	if n := strings.Count(log.String(), "any more"); n != 1 {
 		t.Errorf("its disappearance was told of %d times", n)
+	}
+}
+
+// TestRareMarkers: where a lot comes, there are many records between two watermarks, and that is
+// as it should be. Where none comes for a minute, it is told of, and so is the next one, at a
+// bounded rate.
+func TestRareMarkers(t *testing.T) {
+	x := newPath(t, reorder.Fresh(0, -1, 0))
+	var log bytes.Buffer
+	x.line.Reporter = fault.NewReporter(slog.New(slog.NewTextHandler(&log, nil)))
+	x.line.Config.Watermark = config.Punctuated
+	records := func(n int, every time.Duration) {
+		for range n {
+			x.line.now += watermark.Instant(every)
+			x.countMarker(false, 0)
+		}
+	}
+	for range 1000 {
+		records(5000, 10*time.Microsecond)
+		x.countMarker(true, 0)
+	}
+	if log.Len() > 0 {
+		t.Errorf("%.500s", log.String())
+	}
+	for range 50 {
+		records(100, time.Second)
+		x.countMarker(true, 0)
+	}
+	if again := strings.Count(log.String(), "carry watermarks again"); again != 1 {
+		t.Errorf("in no time, it has said %d times that there are some again", again)
 	}
 }
