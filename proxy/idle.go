@@ -2,8 +2,10 @@ package proxy
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/group"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -135,7 +137,7 @@ func (s *session) reportHeld(p *partition) {
 		return
 	}
 	p.heldReported = since
-	s.reporter.Logger.Warn("nothing new comes, and what is held stays until something does: there is no idle timeout", "topic", p.Topic, "partition", p.Partition,
+	s.reporter.Throttle(p.Topic, slog.LevelWarn, fault.None, "nothing new comes, and what is held stays until something does: there is no idle timeout", "topic", p.Topic, "partition", p.Partition,
 		"buffered", held, "offset", p.state.Low(), "hint", "set TIDEMARK_IDLE_TIMEOUT, like 5s, to have it released by the clock")
 }
 

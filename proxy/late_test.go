@@ -109,32 +109,42 @@ func TestSettingsThatDoHarm(t *testing.T) {
 		lines int
 		text  string
 		words []string
+
+		partitions int
 	}{
 		"markers that never come": {
 			[]string{"TIDEMARK_MAX_OUT_OF_ORDERNESS=", "TIDEMARK_WATERMARK=punctuated"},
 			func(int) time.Duration { return 0 },
 			1, "no record carries a watermark",
-			[]string{"header=watermark", "TIDEMARK_WATERMARK_HEADER", "level=WARN"},
+			[]string{"header=watermark", "TIDEMARK_WATERMARK_HEADER", "level=WARN"}, 1,
 		},
 		"an epoch every few seconds": {
 			[]string{"TIDEMARK_REANCHOR_AFTER=1", "TIDEMARK_MAX_OUT_OF_ORDERNESS=1s"},
 			func(i int) time.Duration { return -time.Duration(i%5) * time.Second },
 			-1, "a new epoch begins",
-			[]string{"epochs begin often", "TIDEMARK_REANCHOR_AFTER=1", "suppressed="},
+			[]string{"epochs begin often", "TIDEMARK_REANCHOR_AFTER=1", "suppressed="}, 1,
 		},
 		"no idle timeout": {
 			[]string{"TIDEMARK_IDLE_TIMEOUT=0"},
 			func(int) time.Duration { return 0 },
 			1, "there is no idle timeout",
-			[]string{"TIDEMARK_IDLE_TIMEOUT", "buffered=", "level=WARN"},
+			[]string{"TIDEMARK_IDLE_TIMEOUT", "buffered=", "level=WARN"}, 1,
+		},
+		"no idle timeout, in many partitions": {
+			[]string{"TIDEMARK_IDLE_TIMEOUT=0"},
+			func(int) time.Duration { return 0 },
+			1, "there is no idle timeout",
+			nil, 20,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			onFake(t, func(t *testing.T, k *cluster) {
-				topic := k.topic(1)
+				topic := k.topic(int32(c.partitions))
 				s := k.start(topic, c.env...)
 				for i := range 200 {
-					k.produce(k.cl, sent(topic, "", c.send(i), i))
+					r := sent(topic, "", c.send(i), i)
+					r.Partition = int32(i % c.partitions)
+					k.produce(k.cl, r)
 					time.Sleep(500 * time.Millisecond)
 				}
 				time.Sleep(5 * time.Minute)

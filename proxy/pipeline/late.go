@@ -146,14 +146,19 @@ func (p *Partition) watchLeap(newest, t watermark.Time, offset int64, v reorder.
 	}
 }
 
-// reportLeap reports a record that made others late.
+// reportLeap reports a record that made others late: for each partition once in a while, and of
+// some partitions at a time, for a clock that is ahead is in all that its producer writes to.
 func (p *Partition) reportLeap() {
-	if p.leap.Late < leastLeapLate {
+	l, often := p.line, p.leapReported != 0 && p.line.now.Sub(p.leapReported) < fault.RepeatAfter
+	if p.leap.Late < leastLeapLate || often {
 		return
 	}
-	p.line.Reporter.Throttle(fmt.Sprint(p.Topic, p.Partition), slog.LevelWarn, fault.None,
-		"a record moved the watermark ahead of the records around it and made others late",
-		"topic", p.Topic, "partition", p.Partition, "offset", p.leap.Offset, "source", p.line.Config.EventTime.Sources()[p.leapSource],
+	if _, ok := l.leapReports.may(l.now); !ok {
+		return
+	}
+	p.leapReported = l.now
+	l.Reporter.Logger.Warn("a record moved the watermark ahead of the records around it and made others late",
+		"topic", p.Topic, "partition", p.Partition, "offset", p.leap.Offset, "source", l.Config.EventTime.Sources()[p.leapSource],
 		"off_by", rounded(p.leap.By).String(), "records", p.leap.Late,
 		"hint", "set the clock of its producer (TIDEMARK_CLOCK_HEADER names those that are off), or lower TIDEMARK_MAX_FUTURE, by default half of the bound")
 }

@@ -1,12 +1,16 @@
 package pipeline
 
 import (
+	"bytes"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
@@ -87,5 +91,33 @@ func TestEvidenceMakesNoGarbage(t *testing.T) {
 		x.Ledger.Late(reorder.Future, offset, time.Second)
 	}); n > 0 {
 		t.Errorf("%v allocations for a record", n)
+	}
+}
+
+// TestLeapsOfManyPartitions: a fast clock moves the watermark of every partition that it writes
+// to. That is told of some, and of each once in a while, however often something is committed.
+func TestLeapsOfManyPartitions(t *testing.T) {
+	x := newPath(t, reorder.Fresh(0, -1, 0))
+	var log bytes.Buffer
+	x.line.Reporter = fault.NewReporter(slog.New(slog.NewTextHandler(&log, nil)))
+	ledgers := status.Ledgers{}
+	var all []*Partition
+	for n := range int32(100) {
+		src := emit.Source{Topic: "raw", Partition: n}
+		all = append(all, x.line.Start(src, x.engine.Assign(reorder.Fresh(0, -1, 0), 1), ledgers.Open(src, 0), 1))
+	}
+	base := watermark.Time(1_700_000_000 * time.Second)
+	for _, p := range all {
+		p.watchLeap(base, base.Add(30*time.Second), 100, reorder.OnTime)
+	}
+	for i := range 100 { // commits
+		x.line.now += watermark.Instant(100 * time.Millisecond)
+		for _, p := range all {
+			p.watchLeap(base, base.Add(time.Duration(i)*time.Millisecond), 101+int64(i), reorder.BehindWatermark)
+			p.ReportLate()
+		}
+	}
+	if n := strings.Count(log.String(), "\n"); n != mostReports || strings.Contains(log.String(), "suppressed") {
+		t.Errorf("%d lines, want %d:\n%.1500s", n, mostReports, log.String())
 	}
 }

@@ -51,6 +51,7 @@ type Pipeline struct {
 	reports    producerReports
 
 	lateReports producerReports     // the same, about late records
+	leapReports producerReports     // and about what made records late
 	sources     map[string]*sources // by topic
 	leaps       bool                // one record can move the watermark: see Partition.watchLeap
 }
@@ -137,6 +138,8 @@ type Partition struct {
 	leapSource int            // the source of its event time
 	leapLast   int64          // the last record that was late because of it
 	before     watermark.Time // the watermark before the record under way
+
+	leapReported watermark.Instant // when a leap was reported last
 
 	// The record under way.
 	record    *kgo.Record
