@@ -264,6 +264,65 @@ func TestKafkaRestore(t *testing.T) {
 	})
 }
 
+// afterAnswer calls do when the answer number at has come, of those about offsets.
+type afterAnswer struct {
+	n, at int
+	do    func()
+}
+
+func (a *afterAnswer) OnBrokerRead(_ kgo.BrokerMetadata, key int16, _ int, _, _ time.Duration, _ error) {
+	if key != kmsg.OffsetFetch.Int16() && key != kmsg.ListOffsets.Int16() {
+		return
+	}
+	if a.n++; a.n == a.at {
+		a.do()
+	}
+}
+
+// An export is taken beside a sidecar at work, which puts something out and commits between any
+// two questions, and stops. What came out then does not come out again by a restore.
+func TestExportBesideSidecar(t *testing.T) {
+	for at := 1; at < 10; at++ {
+		onFake(t, func(t *testing.T, c *cluster) {
+			topic := c.topic(1)
+			base := time.Now().Add(-time.Hour).UnixMilli()
+			put := func(n int) { c.produce(c.cl, record(topic, 0, base+int64(n)*60_000, fmt.Sprint(n))) }
+			s := c.start(topic, noDrain)
+			put(0)
+			put(1)
+			c.awaitRead(s)
+			stopped := false
+			stop := func() {
+				if !stopped {
+					stopped = true
+					s.stop()
+				}
+			}
+			tool := c.positions(s.cfg)
+			tool.Client = c.client(kgo.WithHooks(&afterAnswer{at: at, do: func() {
+				put(2)
+				c.awaitRead(s)
+				stop()
+			}}))
+			defer tool.Client.Close()
+			if err := tool.Open(c.ctx); err != nil {
+				t.Fatal(err)
+			}
+			file, err := tool.Export(c.ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			stop()
+			c.await("the group to be empty", func() bool { return c.members(s.cfg) == 0 })
+			if _, text := c.committed(s.cfg); file.Partitions[0].Metadata != text {
+				if _, err := c.positions(s.cfg).PlanRestore(c.ctx, file); err == nil {
+					t.Errorf("after answer %d: %s would be restored, and more has come out by %s", at, file.Partitions[0].Metadata, text)
+				}
+			}
+		})
+	}
+}
+
 // While there are members, nothing is planned, and what was planned before is not carried
 // out; the brokers see to it, too.
 func TestPositionOfLiveGroup(t *testing.T) {

@@ -36,18 +36,20 @@ type FilePlace struct {
 }
 
 // Export returns the positions of all partitions that have one. It may run beside the
-// group: what is committed is read before the ends of the outputs.
+// group: the ends of the outputs are read before what is committed. What comes out and is
+// committed in between is behind these ends, so that restore refuses.
 func (t *Tool) Export(ctx context.Context) (File, error) {
 	f := File{Version: fileVersion, Cluster: t.cluster, Group: t.Config.Group, Partitions: []FilePlace{}}
-	all, err := t.fetch(ctx, true)
-	if err != nil {
-		return f, err
-	}
 	ends := map[string]map[int32]bounds{}
 	if outputs := t.outputsOf(); len(outputs) > 0 {
+		var err error
 		if ends, err = t.listed(ctx, outputs...); err != nil {
 			return f, err
 		}
+	}
+	all, err := t.fetch(ctx, true)
+	if err != nil {
+		return f, err
 	}
 	for _, src := range t.sources(t.every()) {
 		c := all[src.Topic][src.Partition]
