@@ -408,13 +408,12 @@ func TestKafkaRebuildRefuses(t *testing.T) {
 		refused("at least once", "at-least-once", c.config(topic, noDrain, "TIDEMARK_DELIVERY=at-least-once"), -1)
 		refused("without source-offset", "source-offset", c.config(topic, noDrain, "TIDEMARK_HEADERS=watermark"), -1)
 		refused("with another prefix", "does not say which source record", c.config(topic, noDrain, "TIDEMARK_HEADER_PREFIX=x-"), -1)
-		at, _ := c.committed(cfg)
+		at, text := c.committed(cfg)
 		c.commit(cfg, at, "") // else the commit says where it began
 		refused("START=latest", "--origin", c.config(topic, noDrain, "TIDEMARK_START=latest"), -1)
 		late := c.config(topic, noDrain, "TIDEMARK_ORDERED_SUFFIX=.empty")
 		c.create(topic+".empty", 1)
 		refused("without .ordered", "in neither output", late, -1)
-		at, text := c.committed(cfg)
 		scope := c.scope(cfg, 0)
 		snap, err := reorder.Decode(text, at, -1, scope)
 		if err != nil {

@@ -348,7 +348,8 @@ func (w *OpenTransactions) logOpen(i int, held []fault.OpenTransaction, unnamed 
 	if first.Output {
 		msg = "an unknown open transaction holds up readers of an output; they see nothing behind it until it ends"
 	}
-	args := append(placesOf(held), "first_offset", first.Offset, "behind", first.Behind)
+	args := placesOf(held)
+	args = append(args, "first_offset", first.Offset, "behind", first.Behind)
 	if first.ProducerID >= 0 {
 		args = append(args, "producer_id", first.ProducerID)
 	}
