@@ -135,8 +135,8 @@ func newPositionShowCommand() *cobra.Command {
 		Use:   "show",
 		Short: "Show what is committed, and whether a run would go on from it",
 		Long: `Show the position of every partition, and whether a run with this configuration would go
-on from it. It may run beside ` + "`tidemark run`" + `. The exit code is 3 if there is a partition
-from which no run would go on.`,
+on from it, or begin there. It may run beside ` + "`tidemark run`" + `. The exit code is 3 if there is
+a partition from which no run would go on.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.with(cmd.Context(), func(ctx context.Context, t *position.Tool) error {
 				views, err := t.Show(ctx)
@@ -375,6 +375,11 @@ func showPositions(w io.Writer, views []position.View) error {
 		return err
 	}
 	for _, v := range views {
+		if v.Begins {
+			if _, err := fmt.Fprintf(w, "%s/%d: nothing is committed and nothing has come out: a run begins here\n", v.Topic, v.Partition); err != nil {
+				return err
+			}
+		}
 		if v.Err != nil {
 			if _, err := fmt.Fprintf(w, "%s/%d: no run goes on from here: %v\n", v.Topic, v.Partition, v.Err); err != nil {
 				return err

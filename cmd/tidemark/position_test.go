@@ -93,6 +93,14 @@ func TestPositionCommands(t *testing.T) {
 	said(exitUsage, "is not between", "new-epoch", "--partition", "orders/0", "--from", "99", "--yes")
 	said(exitUsage, "has no partition 7", "new-epoch", "--partition", "orders/7", "--yes")
 	said(exitUsage, "is of group", "restore", "--group", "other", "--yes", file)
+
+	said(exitNotHeld, "nothing is committed, and the outputs are not empty", "show", "--group", "other")
+	said(exitUsage, "--from earliest", "new-epoch", "--group", "other", "--yes")
+	if _, err := adm.CreateTopic(t.Context(), 1, 1, nil, "untouched"); err != nil {
+		t.Fatal(err)
+	}
+	said(0, "untouched/0: nothing is committed and nothing has come out: a run begins here", "show", "--topic", "untouched")
+	said(exitUsage, "check TIDEMARK_TOPICS", "show", "--topic", "missing")
 }
 
 func positionAdmin(t *testing.T) *kadm.Client {

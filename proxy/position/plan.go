@@ -130,7 +130,7 @@ func (t *Tool) choose(ctx context.Context, w Which) (Partitions, error) {
 // PlanRebuild plans positions that are made from the outputs. origin is where the group
 // began; -1: at the beginning of the source, or the outputs say.
 func (t *Tool) PlanRebuild(ctx context.Context, w Which, origin int64) (*Plan, error) {
-	otherwise := "begin a new epoch: `tidemark position new-epoch`, with --from where nothing is committed"
+	const otherwise = "begin a new epoch: `tidemark position new-epoch`"
 	if t.Config.Delivery == config.AtLeastOnce {
 		return nil, fault.Usage(errors.New("rebuild the position: with TIDEMARK_DELIVERY=at-least-once the outputs may hold records twice, and do not say which of two runs went on"), otherwise)
 	}
@@ -168,6 +168,10 @@ func (t *Tool) PlanRebuild(ctx context.Context, w Which, origin int64) (*Plan, e
 		b.raw = stretch(src.Topic, sources[src.Topic][src.Partition])
 		b.outs = [2]scan.Stretch{stretch(src.Ordered, plan.ends[src.Ordered][src.Partition]), stretch(src.Late, plan.ends[src.Late][src.Partition])}
 		made, err := b.run(ctx)
+		otherwise := otherwise
+		if b.was.Commit.Offset < 0 {
+			otherwise = "begin a new epoch, at the beginning or elsewhere: `tidemark position new-epoch --from earliest`"
+		}
 		switch {
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)

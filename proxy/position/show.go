@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/group"
 	"github.com/tidemarkhq/tidemark/reorder"
@@ -17,7 +19,8 @@ type View struct {
 	Snapshot reorder.Snapshot // whole, unless the metadata cannot be read
 	Readable bool             // the metadata can be read
 	Earlier  bool             // an earlier version wrote it, which read some event times otherwise
-	Err      error            // why a sidecar would not go on from it; nil: it would
+	Begins   bool             // nothing is committed, and nothing has come out: a sidecar begins there
+	Err      error            // why a sidecar would not go on from it, or begin; nil: it would
 	End      int64            // of the source
 }
 
@@ -29,7 +32,7 @@ func (v *View) SameTopic() bool { return v.Readable && !errors.Is(v.Err, reorder
 
 // Why a position without metadata cannot be used.
 var (
-	errNoCommit = errors.New("nothing is committed; one begins at TIDEMARK_START, if the outputs are empty")
+	errNoCommit = errors.New("nothing is committed, and the outputs are not empty")
 	errBare     = errors.New("the offset was committed without metadata: by hand, by another program, or by a tool that mirrors groups")
 )
 
@@ -43,13 +46,49 @@ func (t *Tool) Show(ctx context.Context) ([]View, error) {
 	if err != nil {
 		return nil, err
 	}
+	empty, err := t.emptyOutputs(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var views []View
 	for _, src := range t.sources(t.every()) {
 		v := t.view(src, all[src.Topic][src.Partition])
+		v.begins(empty)
 		v.End = ends[src.Topic][src.Partition].end
 		views = append(views, v)
 	}
 	return views, nil
+}
+
+// begins takes note that a sidecar begins at a position where nothing is committed, for its
+// outputs are empty.
+func (v *View) begins(empty func(emit.Source) bool) {
+	if v.Commit.Offset < 0 && empty(v.Source) {
+		v.Begins, v.Err = true, nil
+	}
+}
+
+// emptyOutputs returns what tells whether nothing has ever come out of a partition.
+func (t *Tool) emptyOutputs(ctx context.Context) (func(emit.Source) bool, error) {
+	written := map[string]map[int32]bool{}
+	if outputs := t.outputsOf(); len(outputs) > 0 {
+		ends, err := t.adm.ListEndOffsets(ctx, outputs...)
+		if err == nil {
+			err = ends.Error()
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list the ends of the outputs: %w", err)
+		}
+		ends.Each(func(o kadm.ListedOffset) {
+			if written[o.Topic] == nil {
+				written[o.Topic] = map[int32]bool{}
+			}
+			written[o.Topic][o.Partition] = o.Offset > 0
+		})
+	}
+	return func(src emit.Source) bool {
+		return !written[src.Ordered][src.Partition] && !written[src.Late][src.Partition]
+	}, nil
 }
 
 func (t *Tool) view(src emit.Source, c group.Commit) View {
