@@ -411,6 +411,7 @@ func TestKafkaRebuildRefuses(t *testing.T) {
 		at, text := c.committed(cfg)
 		c.commit(cfg, at, "") // else the commit says where it began
 		refused("START=latest", "--origin", c.config(topic, noDrain, "TIDEMARK_START=latest"), -1)
+		c.commit(cfg, at, text)
 		late := c.config(topic, noDrain, "TIDEMARK_ORDERED_SUFFIX=.empty")
 		c.create(topic+".empty", 1)
 		refused("without .ordered", "in neither output", late, -1)
