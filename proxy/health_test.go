@@ -196,7 +196,7 @@ func TestKafkaOpenTransactionOnSource(t *testing.T) {
 		}
 		c.await("it to be a reason", func() bool {
 			st := s.status()
-			return st.State == status.Degraded && says(st.Reason, fmt.Sprintf("transactional id %q holds %s-0 open since 20", id, topic), "with 3 offsets behind it")
+			return st.State == status.Degraded && says(st.Reason, fmt.Sprintf("a producer (transactional id %q) holds %s partition 0 open since 20", id, topic), "3 offsets are behind it")
 		})
 		if p := s.of(topic, 0); !says(p.Hold.Words, "cannot be read", id) || !p.Hold.At.IsZero() {
 			t.Errorf("%+v", p.Hold)
@@ -225,13 +225,13 @@ func TestKafkaOpenTransactionOnOutput(t *testing.T) {
 				defer tx.Close()
 				w := workload{seed: 44, records: 300, pause: 100 * time.Millisecond, plain: true}
 				written := c.writing(topic, &w)
-				const told = "an unknown open transaction holds up readers of an output"
+				const told = "another program's open transaction holds up readers of an output"
 				c.await("it to be told", func() bool { return len(s.voice.heard(told)) > 0 })
 				if line := s.voice.heard(told)[0]; !says(line, "topic="+topic+".ordered", "partition=0", "first_offset=", "transactional_id="+id, "since=", "kafka-transactions") {
 					t.Error(line)
 				}
 				st := s.status()
-				if st.State != status.Degraded || !st.Ready || !says(st.Reasons[0], fmt.Sprintf("unknown transactional id %q holds %s.ordered-0 open since 20", id, topic)) {
+				if st.State != status.Degraded || !st.Ready || !says(st.Reasons[0], fmt.Sprintf("another program (transactional id %q) holds %s.ordered partition 0 open since 20", id, topic)) {
 					t.Errorf("%s, ready %v: %q", st.State, st.Ready, st.Reasons)
 				}
 				if p := s.of(topic, 0); !p.Hold.At.IsZero() || !says(p.Hold.Words, "do not see what comes out", id) {
@@ -311,8 +311,8 @@ func TestOpenTransactionOfUnknown(t *testing.T) {
 		err  *kerr.Error
 		want string
 	}{
-		{"the producers may not be seen", kmsg.DescribeProducers, kerr.TopicAuthorizationFailed, "an unknown transaction holds"},
-		{"the transactions may not be seen", kmsg.ListTransactions, kerr.TransactionalIDAuthorizationFailed, "a transaction of producer id"},
+		{"the producers may not be seen", kmsg.DescribeProducers, kerr.TopicAuthorizationFailed, "a producer holds"},
+		{"the transactions may not be seen", kmsg.ListTransactions, kerr.TransactionalIDAuthorizationFailed, "a producer (producer id "},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			onFake(t, func(t *testing.T, c *cluster) {

@@ -45,7 +45,7 @@ func (s *session) status() *status.Status {
 		n += len(ps)
 	}
 	st.Partitions = make([]status.Partition, 0, n)
-	others := status.Others{Slowest: s.alignment.slowest, Throttled: st.Throttled}
+	others := status.Others{Slowest: s.alignment.slowest, Throttled: st.Throttled, ShortOfMemory: st.ShortOfMemory}
 	slack, look := s.cfg.ClockSlack(), max(lookAtMost/max(n, 1), lookAtLeast)
 	s.each(func(p *partition) {
 		evidence := p.path.Clocks.Evidence(now)
@@ -57,6 +57,9 @@ func (s *session) status() *status.Status {
 			DecidedBy: slices.Clone(a.DecidedBy), EventTimeFinding: p.path.Misfit(), WrongUnit: p.path.Fitting.Found().Factor > 0, Absent: p.path.Sources(),
 			Density: p.state.Held(look), Paused: p.paused, Clocks: evidence, Finding: evidence.Finding(slack),
 			Recent: a.Recent(), Blocked: blockerOf(st.Blocked, p.Partition, p.Topic), Hidden: blockerOf(st.Blocked, p.Partition, p.Ordered, p.Source.Late), Age: now.Sub(p.since), Silent: now.Sub(max(p.heard, p.since)),
+		}
+		if p.ends.Unanswered > 0 {
+			shown.Unanswered, shown.NoAnswer = now.Sub(p.ends.Unanswered), p.ends.Failure
 		}
 		if o := shown.Blocked; o != nil && shown.End < o.Offset+o.Behind {
 			shown.Stable, shown.End = o.Offset, o.Offset+o.Behind // nobody else has asked since
@@ -115,6 +118,7 @@ func (s *session) notTakenUp(there []status.Partition) (missing []status.Partiti
 		p.Hold = status.Hold{Words: "is to be taken up again from the last commit", Event: watermark.None}
 		p.Density = reorder.Held{From: watermark.None, To: watermark.None}
 		p.Records, p.Bytes, p.Owed, p.Paused, p.Blocked, p.Hidden = 0, 0, int(a.Committed.Held), false, nil, nil
+		p.Unanswered, p.NoAnswer = 0, nil
 		p.SetRates(a, time.Now())
 		missing = append(missing, p)
 	}

@@ -72,11 +72,16 @@ func (l *LateLimit) UnmarshalText(text []byte) error {
 // String returns the share as UnmarshalText reads it.
 func (l LateLimit) String() string { return Share(l).String() }
 
-// Exceeded reports whether so many late records of all are more than the limit. Of less
-// than twenty records it is not said, or a single late one might do.
+// EnoughRecords is of how many records one can say that too many are late. Of fewer, a single
+// late one might do, so there have to be enoughLate.
+const (
+	EnoughRecords = 20
+	enoughLate    = 5
+)
+
+// Exceeded reports whether so many late records of all are more than the limit.
 func (l LateLimit) Exceeded(late, of int64) bool {
-	const least = 20
-	return l > 0 && of >= least && float64(late) > float64(of)*float64(l)/1e6
+	return l > 0 && (of >= EnoughRecords || late >= enoughLate) && float64(late) > float64(of)*float64(l)/1e6
 }
 
 // Delivery says how often a record may appear in the outputs.

@@ -26,11 +26,15 @@ type OpenTransaction struct {
 
 // String says who holds which partition open, since when, and what follows.
 func (o OpenTransaction) String() string {
-	behind := "1 offset"
+	behind := "1 offset is"
 	if o.Behind != 1 {
-		behind = fmt.Sprintf("%d offsets", o.Behind)
+		behind = fmt.Sprintf("%d offsets are", o.Behind)
 	}
-	words := fmt.Sprintf("%s holds %s-%d open %s; readers wait at offset %d until it ends, with %s behind it", o.who(), o.Topic, o.Partition, o.since(), o.Offset, behind)
+	effect := "nothing from offset %d on can be read until it ends, and %s behind it"
+	if o.Output {
+		effect = "readers of committed records see nothing from offset %d on until it ends, and %s behind it"
+	}
+	words := fmt.Sprintf("%s holds %s partition %d open %s: "+effect, o.who(), o.Topic, o.Partition, o.since(), o.Offset, behind)
 	if o.Unknown != nil {
 		words += fmt.Sprintf(" (cannot see whose it is: %v)", o.Unknown)
 	}
@@ -39,23 +43,24 @@ func (o OpenTransaction) String() string {
 
 // Until says what has to happen before readers go on.
 func (o OpenTransaction) Until() string {
-	until := "until " + o.who() + " ends"
-	if o.TransactionalID != "" {
-		until += " its transaction"
-	}
-	return until + ", open " + o.since()
+	return "until " + o.who() + " ends its transaction, open " + o.since()
 }
 
 func (o OpenTransaction) who() string {
+	who := "another program"
 	switch {
-	case o.TransactionalID != "" && (o.Sibling || !o.Output):
-		return fmt.Sprintf("transactional id %q", o.TransactionalID)
-	case o.TransactionalID != "":
-		return fmt.Sprintf("unknown transactional id %q", o.TransactionalID)
-	case o.ProducerID >= 0:
-		return fmt.Sprintf("a transaction of producer id %d", o.ProducerID)
+	case o.Sibling:
+		who = "another instance of this group"
+	case !o.Output:
+		who = "a producer"
 	}
-	return "an unknown transaction"
+	switch {
+	case o.TransactionalID != "":
+		return fmt.Sprintf("%s (transactional id %q)", who, o.TransactionalID)
+	case o.ProducerID >= 0:
+		return fmt.Sprintf("%s (producer id %d)", who, o.ProducerID)
+	}
+	return who
 }
 
 func (o OpenTransaction) since() string {

@@ -21,32 +21,32 @@ func TestOpenTransactionInWords(t *testing.T) {
 	}{
 		{
 			OpenTransaction{Topic: "payments.ordered", Partition: 3, Output: true, Offset: 120, Behind: 7, Seen: seen, ProducerID: 4, TransactionalID: "x", Since: began},
-			`unknown transactional id "x" holds payments.ordered-3 open since 2026-11-20T11:59:00Z; readers wait at offset 120 until it ends, with 7 offsets behind it`,
-			`until unknown transactional id "x" ends its transaction, open since 2026-11-20T11:59:00Z`,
+			`another program (transactional id "x") holds payments.ordered partition 3 open since 2026-11-20T11:59:00Z: readers of committed records see nothing from offset 120 on until it ends, and 7 offsets are behind it`,
+			`until another program (transactional id "x") ends its transaction, open since 2026-11-20T11:59:00Z`,
 			tools + "forceTerminateTransaction --transactionalId x",
 		},
 		{
 			OpenTransaction{Topic: "payments", Partition: 3, Offset: 120, Behind: 1, Seen: seen, ProducerID: 4, TransactionalID: "it's", Since: began},
-			`transactional id "it's" holds payments-3 open since 2026-11-20T11:59:00Z; readers wait at offset 120 until it ends, with 1 offset behind it`,
-			`until transactional id "it's" ends its transaction, open since 2026-11-20T11:59:00Z`,
+			`a producer (transactional id "it's") holds payments partition 3 open since 2026-11-20T11:59:00Z: nothing from offset 120 on can be read until it ends, and 1 offset is behind it`,
+			`until a producer (transactional id "it's") ends its transaction, open since 2026-11-20T11:59:00Z`,
 			tools + `describe --transactional-id 'it'\''s';`,
 		},
 		{
 			OpenTransaction{Topic: "payments.late", Output: true, Offset: 5, Behind: 2, Seen: seen, ProducerID: 4, TransactionalID: "tidemark/b", Sibling: true},
-			`transactional id "tidemark/b" holds payments.late-0 open since 2026-11-20T12:00:00Z or before; readers wait at offset 5 until it ends, with 2 offsets behind it`,
-			`until transactional id "tidemark/b" ends its transaction, open since 2026-11-20T12:00:00Z or before`,
+			`another instance of this group (transactional id "tidemark/b") holds payments.late partition 0 open since 2026-11-20T12:00:00Z or before: readers of committed records see nothing from offset 5 on until it ends, and 2 offsets are behind it`,
+			`until another instance of this group (transactional id "tidemark/b") ends its transaction, open since 2026-11-20T12:00:00Z or before`,
 			tools + "describe --transactional-id tidemark/b;",
 		},
 		{
 			OpenTransaction{Topic: "payments", Offset: 5, Behind: 2, Seen: seen, ProducerID: 4, Unknown: errors.New("denied")},
-			`a transaction of producer id 4 holds payments-0 open since 2026-11-20T12:00:00Z or before; readers wait at offset 5 until it ends, with 2 offsets behind it (cannot see whose it is: denied)`,
-			`until a transaction of producer id 4 ends, open since 2026-11-20T12:00:00Z or before`,
+			`a producer (producer id 4) holds payments partition 0 open since 2026-11-20T12:00:00Z or before: nothing from offset 5 on can be read until it ends, and 2 offsets are behind it (cannot see whose it is: denied)`,
+			`until a producer (producer id 4) ends its transaction, open since 2026-11-20T12:00:00Z or before`,
 			tools + "abort --topic payments --partition 0 --start-offset 5",
 		},
 		{
 			OpenTransaction{Topic: "payments", Offset: 5, Behind: 2, Seen: seen, ProducerID: -1, Unknown: errors.New("denied")},
-			`an unknown transaction holds payments-0 open since 2026-11-20T12:00:00Z or before; readers wait at offset 5 until it ends, with 2 offsets behind it (cannot see whose it is: denied)`,
-			`until an unknown transaction ends, open since 2026-11-20T12:00:00Z or before`,
+			`a producer holds payments partition 0 open since 2026-11-20T12:00:00Z or before: nothing from offset 5 on can be read until it ends, and 2 offsets are behind it (cannot see whose it is: denied)`,
+			`until a producer ends its transaction, open since 2026-11-20T12:00:00Z or before`,
 			tools + "describe-producers --topic payments --partition 0;",
 		},
 	} {

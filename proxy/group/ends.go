@@ -46,6 +46,9 @@ type Ends struct {
 	Extent       // in the latest answer of a leader
 	Epoch  int32 // its leader epoch, -1 if brokers do not say
 	Hole   Hole  // that was found last
+
+	Unanswered watermark.Instant // when a leader was asked in vain, first since it has answered; 0: it answers
+	Failure    error             // what came instead of the last answer
 }
 
 // TopicPartition is the key of a partition.
@@ -137,7 +140,7 @@ func (w *Watcher) round(ctx context.Context, round int, wanted []WantedEnd) {
 		topics[want.Topic] = true
 		switch {
 		case p.err != nil:
-			p.Break(w.now())
+			p.failed(w.now(), p.err)
 			w.fresh.Store(true)
 			leaderless, why = append(leaderless, want), cmp.Or(why, p.err)
 		case p.leader < 0:
@@ -271,7 +274,7 @@ func (w *Watcher) ask(ctx context.Context, leader int32, parts []WantedEnd) {
 			failure = fmt.Errorf("%w: leader epoch %d, and %d is known", ErrBehind, h.epoch, p.known)
 		}
 		if failure != nil {
-			p.Break(sent)
+			p.failed(sent, failure)
 			failed, why = append(failed, part), cmp.Or(why, failure)
 			continue
 		}
@@ -371,6 +374,15 @@ func (p *watched) answered(sent watermark.Instant, high listedEnd, stable int64)
 	p.known = max(p.known, high.epoch)
 	p.Answer(sent, high.offset, stable)
 	p.Extent, p.Epoch = Extent{high.offset, stable, sent}, high.epoch
+	p.Unanswered, p.Failure = 0, nil
+}
+
+// failed takes note of a question without an answer.
+func (p *watched) failed(sent watermark.Instant, err error) {
+	p.Break(sent)
+	if p.Failure = err; p.Unanswered == 0 {
+		p.Unanswered = sent
+	}
 }
 
 // Answered reports whether the leaders of all these partitions have answered a question

@@ -346,7 +346,7 @@ func (w *OpenTransactions) logOpen(i int, held []fault.OpenTransaction, unnamed 
 	first := held[0]
 	msg := "an open transaction holds up a source partition; nothing behind it can be read until it ends"
 	if first.Output {
-		msg = "an unknown open transaction holds up readers of an output; they see nothing behind it until it ends"
+		msg = "another program's open transaction holds up readers of an output; they see nothing behind it until it ends"
 	}
 	args := placesOf(held)
 	args = append(args, "first_offset", first.Offset, "behind", first.Behind)

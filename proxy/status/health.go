@@ -28,46 +28,83 @@ var States = []State{Healthy, Starting, Degraded, Unreachable}
 const (
 	startingFor = time.Minute      // how long a start may take
 	staleAfter  = 3 * time.Second  // when a status is too old to be believed
-	stalledFor  = 2 * time.Minute  // how long nothing may come out, beyond the bound and the idle timeout
+	stalledFor  = time.Minute      // how long nothing may be read that is there, or come out beyond the bound and the idle timeout
 	endsWithin  = 10 * time.Second // when the end of a log is to be known
 	lateMemory  = 10 * time.Minute // how long after the last record its lateness counts
 )
 
+// Kind is a kind of reason not to be healthy, as the table of reasons in docs/operations.md
+// has it.
+type Kind string
+
+// The kinds of reasons, the most important first.
+const (
+	NoAnswer       Kind = "the brokers or the group's coordinator do not answer"
+	WaitsLong      Kind = "waiting for the brokers"
+	Stale          Kind = "what is shown is old"
+	NotWorkedOn    Kind = "the instance is not ready"
+	WrongUnit      Kind = "event times are in another unit than they are read as"
+	OutputHeldOpen Kind = "a transaction of another program holds an output open"
+	Suspended      Kind = "a partition is suspended"
+	SourceHeldOpen Kind = "a transaction of another program holds a source open"
+	NoEventTimes   Kind = "no record had a usable event time"
+	TooManyLate    Kind = "too many records are late"
+	NothingRead    Kind = "nothing is read"
+	NothingOut     Kind = "nothing comes out"
+	OtherWriter    Kind = "somebody else writes to an output"
+	Restamped      Kind = "an output replaces timestamps"
+	Throttled      Kind = "a quota throttles requests"
+	EndNotKnown    Kind = "the end offset of a partition is not known"
+	MemoryIsShort  Kind = "memory is short"
+)
+
+// Kinds lists all kinds of reasons.
+var Kinds = []Kind{
+	NoAnswer, WaitsLong, Stale, NotWorkedOn, WrongUnit, OutputHeldOpen, Suspended, SourceHeldOpen, NoEventTimes,
+	TooManyLate, NothingRead, NothingOut, OtherWriter, Restamped, Throttled, EndNotKnown, MemoryIsShort,
+}
+
 // judge sets State, Reasons and Ready from everything else. The state weighs what users came
 // for: records come out, on time and in order, and readers see them. What is most in the way
-// of that comes first, and nothing is said twice.
+// of that comes first, and nothing is said twice: where no broker answers, nor what follows
+// from that.
 func (st *Status) judge(now time.Time) {
 	st.Ready = st.NotReady == ""
 	var why reasons
 	failed, unreachable, asked := st.Probes.verdict()
-	why.add(failed...)
+	why.add(NoAnswer, failed...)
 	if st.Waits != "" {
-		why.add(st.Waits)
+		why.add(WaitsLong, st.Waits)
 	} else if old := now.Sub(st.At); old >= staleAfter && (st.Ready || len(failed) == 0) {
-		why.add(fmt.Sprintf("this is how things were %v ago: the process has been busy or waiting since", old.Round(time.Second)))
+		why.add(Stale, fmt.Sprintf("this is how things were %v ago: the process has been busy or waiting since", old.Round(time.Second)))
 	}
 	starting := st.NotReady != "" && !st.Trouble && !st.WasReady && now.Sub(st.Started) <= startingFor
-	if st.NotReady != "" && !starting && !st.OutputsMissing && !(unreachable && st.Trouble) {
-		why.add(st.NotReady)
+	if st.NotReady != "" && !starting && !st.OutputsMissing && !unreachable {
+		why.add(NotWorkedOn, st.NotReady)
 	}
-	for _, of := range [][]string{st.misread(), st.blocked(true), st.suspended(), st.blocked(false), st.lateness(now), st.stalled(now)} {
-		why.add(of...)
+	why.add(WrongUnit, st.misread()...)
+	why.add(OutputHeldOpen, st.blocked(true)...)
+	why.add(Suspended, st.suspended()...)
+	why.add(SourceHeldOpen, st.blocked(false)...)
+	st.lateness(now, &why)
+	if !unreachable {
+		why.add(NothingRead, st.unread()...)
+		why.add(NothingOut, st.stalled()...)
 	}
 	if st.Rival != "" {
-		why.add(st.Rival)
+		why.add(OtherWriter, st.Rival)
 	}
 	for _, topic := range st.Restamped {
-		why.add(topic + " replaces the timestamps of its records with the time of arrival (message.timestamp.type=LogAppendTime)")
+		why.add(Restamped, topic+" replaces the timestamps of its records with the time of arrival (message.timestamp.type=LogAppendTime)")
 	}
-	offsets, unknown := st.behind()
 	if st.Throttled != "" {
-		why.add(fmt.Sprintf("%s, %d records behind", st.Throttled, offsets))
+		why.add(Throttled, fmt.Sprintf("%s, %d records behind", st.Throttled, st.behind()))
 	}
-	if unknown > 0 {
-		why.add(fmt.Sprintf("end offsets of %d partitions are not known yet", unknown))
+	if !unreachable {
+		why.add(EndNotKnown, st.endless()...)
 	}
 	if st.ShortOfMemory {
-		why.add("memory is short: records are released early, and more of them are late (TIDEMARK_MEMORY)")
+		why.add(MemoryIsShort, "memory is short: records are released early, and more of them are late (TIDEMARK_MEMORY)")
 	}
 	switch {
 	case unreachable:
@@ -79,24 +116,37 @@ func (st *Status) judge(now time.Time) {
 	default:
 		st.State = Healthy
 	}
-	if starting && !st.OutputsMissing {
-		why.add(st.NotReady)
+	if starting && !st.OutputsMissing && !unreachable {
+		why.add(NotWorkedOn, st.NotReady)
 	}
 	if !asked && st.State == Starting && len(why) == 0 {
-		why.add("the brokers have not been probed yet")
+		why.add(NoAnswer, "the brokers have not been probed yet")
 	}
-	st.Reasons, st.Reason = why, strings.Join(why, "; ")
+	st.why, st.Reasons = why, why.words()
+	st.Reason = strings.Join(st.Reasons, "; ")
 }
 
 // reasons are said once each.
-type reasons []string
+type reasons []reason
 
-func (r *reasons) add(words ...string) {
+type reason struct {
+	kind  Kind
+	words string
+}
+
+func (r *reasons) add(kind Kind, words ...string) {
 	for _, w := range words {
-		if !slices.ContainsFunc(*r, func(said string) bool { return strings.Contains(said, w) }) {
-			*r = append(*r, w)
+		if !slices.ContainsFunc(*r, func(said reason) bool { return strings.Contains(said.words, w) }) {
+			*r = append(*r, reason{kind, w})
 		}
 	}
+}
+
+func (r reasons) words() (all []string) {
+	for _, it := range r {
+		all = append(all, it.words)
+	}
+	return all
 }
 
 // most is how many partitions are named for one kind of reason.
@@ -142,31 +192,33 @@ func (st *Status) misread() (why []string) {
 
 // lateness says of which partitions too many records are late, with the reason that most
 // of these have.
-func (st *Status) lateness(now time.Time) (why []string) {
+func (st *Status) lateness(now time.Time, all *reasons) {
+	var without, late []string
 	for i := range st.Partitions {
 		p := &st.Partitions[i]
 		r := &p.Recent
 		if r.Read <= 0 || now.Sub(r.Judged) > lateMemory {
 			continue
 		}
-		late, worst := int64(0), reorder.BehindWatermark
-		for v, n := range r.Late {
+		n, worst := int64(0), reorder.BehindWatermark
+		for v, k := range r.Late {
 			if v := reorder.Verdict(v); v != reorder.Duplicate {
-				late += n
-				if n > r.Late[worst] {
+				n += k
+				if k > r.Late[worst] {
 					worst = v
 				}
 			}
 		}
 		switch {
 		case r.Late[reorder.InvalidTime] >= r.Read:
-			why = append(why, fmt.Sprintf("%s partition %d: none of the last %d records had a usable event time (TIDEMARK_EVENT_TIME); all are in the late topic", p.Topic, p.Partition, r.Read))
-		case st.LateLimit.Exceeded(late, r.Read):
-			why = append(why, fmt.Sprintf("%s partition %d: %s of the last %d records were late, mostly %s (%s); TIDEMARK_LATE_LIMIT=%v",
-				p.Topic, p.Partition, percent(late, r.Read), r.Read, emit.Reason(worst), cures[worst], st.LateLimit))
+			without = append(without, fmt.Sprintf("%s partition %d: none of the last %d records had a usable event time (TIDEMARK_EVENT_TIME); all are in the late topic", p.Topic, p.Partition, r.Read))
+		case st.LateLimit.Exceeded(n, r.Read):
+			late = append(late, fmt.Sprintf("%s partition %d: %s of the last %d records were late, mostly %s (%s); TIDEMARK_LATE_LIMIT=%v",
+				p.Topic, p.Partition, percent(n, r.Read), r.Read, emit.Reason(worst), cures[worst], st.LateLimit))
 		}
 	}
-	return first(why, "too many late records in %d more partitions")
+	all.add(NoEventTimes, first(without, "no usable event times in %d more partitions")...)
+	all.add(TooManyLate, first(late, "too many late records in %d more partitions")...)
 }
 
 func percent(n, of int64) string {
@@ -181,33 +233,68 @@ var cures = [reorder.Duplicate + 1]string{
 	reorder.InvalidTime:     "no usable event time, see TIDEMARK_EVENT_TIME",
 }
 
+// unread says of which partitions nothing is read although there is something to read.
+func (st *Status) unread() (why []string) {
+	for i := range st.Partitions {
+		if p := &st.Partitions[i]; p.unread() {
+			why = append(why, fmt.Sprintf("%s partition %d: nothing has been read for %v, and %d offsets are to be read: %s", p.Topic, p.Partition, p.Silent.Round(time.Second), p.Backlog(), p.Hold.Words))
+		}
+	}
+	return first(why, "nothing is read of %d more partitions")
+}
+
+func (p *Partition) unread() bool {
+	return p.worked() && p.Backlog() > 0 && p.Silent > stalledFor
+}
+
+// worked reports whether nothing that is said elsewhere keeps a partition from being worked
+// on: neither somebody's transaction nor a suspension, and it waits for no slower one.
+func (p *Partition) worked() bool {
+	return p.Blocked == nil && !p.WrongUnit && !p.State.StandsStill() && p.State != Recovering && p.State != Paused
+}
+
 // stalled says of which partitions nothing comes out although records are held.
-func (st *Status) stalled(now time.Time) (why []string) {
+func (st *Status) stalled() (why []string) {
 	patience := stalledFor + st.Bound + st.IdleTimeout
 	for i := range st.Partitions {
 		p := &st.Partitions[i]
-		if p.Totals.Held == 0 || p.Recent.Moved.IsZero() || p.State.StandsStill() || p.State == Recovering || p.Blocked != nil {
+		if p.Totals.Held == 0 || p.Recent.Moved.IsZero() || !p.worked() || p.unread() {
 			continue
 		}
-		if quiet := now.Sub(p.Recent.Moved); quiet > patience {
+		if quiet := st.At.Sub(p.Recent.Moved); quiet > patience {
 			why = append(why, fmt.Sprintf("%s partition %d: nothing has come out for %v, and %d records are held: %s", p.Topic, p.Partition, quiet.Round(time.Second), p.Totals.Held, p.Hold.Words))
 		}
 	}
 	return first(why, "nothing comes out of %d more partitions")
 }
 
-// behind returns how many offsets are still to be read, and for how many partitions that has
-// not been known for long. A partition does not become idle before the end of its log is known.
-func (st *Status) behind() (offsets int64, unknown int) {
+// behind returns how many offsets are still to be read, as far as that is known.
+func (st *Status) behind() (offsets int64) {
 	for i := range st.Partitions {
-		switch n := st.Partitions[i].Backlog(); {
-		case n >= 0:
-			offsets += n
-		case !st.Partitions[i].State.StandsStill() && st.Partitions[i].Age > endsWithin:
-			unknown++
-		}
+		offsets += max(st.Partitions[i].Backlog(), 0)
 	}
-	return offsets, unknown
+	return offsets
+}
+
+// endless says of which partitions it has not been known for long where the log ends. Such
+// a partition does not become idle, and what has come since is not among what is to be read.
+func (st *Status) endless() (why []string) {
+	for i := range st.Partitions {
+		p := &st.Partitions[i]
+		unknown := p.Unanswered
+		if p.End < 0 {
+			unknown = max(unknown, p.Age)
+		}
+		if p.State.StandsStill() || unknown <= endsWithin {
+			continue
+		}
+		words := fmt.Sprintf("%s partition %d: its leader has not said for %v where the log ends", p.Topic, p.Partition, unknown.Round(time.Second))
+		if p.NoAnswer != nil {
+			words += fmt.Sprintf(" (%v)", p.NoAnswer)
+		}
+		why = append(why, words)
+	}
+	return first(why, "nor have the leaders of %d more partitions")
 }
 
 // withoutDue says of all partitions that nothing is due: whoever would release it waits.

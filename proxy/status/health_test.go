@@ -2,6 +2,7 @@ package status
 
 import (
 	"errors"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -58,6 +59,7 @@ func TestReasons(t *testing.T) {
 	}
 	foreign := fault.OpenTransaction{Topic: "raw.ordered", Output: true, Offset: 7, Behind: 120, TransactionalID: "x", ProducerID: 3, Since: now.Add(-time.Minute)}
 	upstream := fault.OpenTransaction{Topic: "raw", Offset: 9, Behind: 1, TransactionalID: "y", ProducerID: 4, Since: now.Add(-time.Minute)}
+	given := map[Kind]bool{}
 	for _, c := range []struct {
 		name   string
 		change func(*Status)
@@ -73,6 +75,7 @@ func TestReasons(t *testing.T) {
 		{"at the limit", lately(1000, map[reorder.Verdict]int64{reorder.BehindWatermark: 50}), nil},
 		{"above the limit", lately(1000, map[reorder.Verdict]int64{reorder.Overflow: 51}), []string{"raw partition 0: 5.1 % of the last 1000 records were late, mostly overflow (TIDEMARK_MEMORY"}},
 		{"one of few", lately(19, map[reorder.Verdict]int64{reorder.BehindWatermark: 1}), nil},
+		{"few, and five of them", lately(6, map[reorder.Verdict]int64{reorder.BehindWatermark: 5}), []string{"raw partition 0: 83.3 % of the last 6 records were late"}},
 		{"duplicates", lately(100, map[reorder.Verdict]int64{reorder.Duplicate: 90}), nil},
 		{"any share may be late", func(st *Status) {
 			lately(100, map[reorder.Verdict]int64{reorder.BehindWatermark: 99})(st)
@@ -95,8 +98,8 @@ func TestReasons(t *testing.T) {
 		{"stale, and it is known why", func(st *Status) {
 			st.At, st.Waits = now.Add(-13*time.Second), "waiting for the brokers for 13s: acknowledgements"
 		}, []string{"waiting for the brokers for 13s"}},
-		{"an output is held open", func(st *Status) { st.Blocked = []fault.OpenTransaction{foreign} }, []string{`unknown transactional id "x" holds raw.ordered-0 open since 2026-11-20T11:59:00Z; readers wait`}},
-		{"a source is held open", func(st *Status) { st.Blocked = []fault.OpenTransaction{upstream} }, []string{`transactional id "y" holds raw-0 open`}},
+		{"an output is held open", func(st *Status) { st.Blocked = []fault.OpenTransaction{foreign} }, []string{`another program (transactional id "x") holds raw.ordered partition 0 open since 2026-11-20T11:59:00Z: readers of committed records see nothing from offset 7 on`}},
+		{"a source is held open", func(st *Status) { st.Blocked = []fault.OpenTransaction{upstream} }, []string{`a producer (transactional id "y") holds raw partition 0 open`}},
 		{"outputs without partitions", func(st *Status) {
 			p := &st.Partitions[0]
 			p.State, p.Hold.Words = WaitingForOutputs, "its outputs have too few partitions"
@@ -104,16 +107,52 @@ func TestReasons(t *testing.T) {
 		}, []string{"raw partition 0 is suspended: its outputs have too few partitions"}},
 		{"timestamps replaced", func(st *Status) { st.Restamped = []string{"raw.ordered"} }, []string{"raw.ordered replaces the timestamps"}},
 		{"an end that is not known at once", func(st *Status) { st.Partitions[0].End = -1 }, nil},
-		{"an end that is not known", func(st *Status) { st.Partitions[0].End, st.Partitions[0].Age = -1, time.Minute }, []string{"end offsets of 1 partitions"}},
+		{"an end that is not known", func(st *Status) { st.Partitions[0].End, st.Partitions[0].Age = -1, time.Minute }, []string{"raw partition 0: its leader has not said for 1m0s where the log ends"}},
+		{"a leader that does not answer for a moment", func(st *Status) { st.Partitions[0].Unanswered = 9 * time.Second }, nil},
+		{"a leader that does not answer", func(st *Status) {
+			st.Partitions[0].Unanswered, st.Partitions[0].NoAnswer = 70*time.Second, errors.New("LEADER_NOT_AVAILABLE")
+		}, []string{"raw partition 0: its leader has not said for 1m10s where the log ends (LEADER_NOT_AVAILABLE)"}},
+		{"nothing is read", func(st *Status) {
+			p := &st.Partitions[0]
+			p.Silent, p.Hold.Words = 2*time.Minute, "nothing is held"
+		}, []string{"raw partition 0: nothing has been read for 2m0s, and 3 offsets are to be read: nothing is held"}},
+		{"nothing is read, so nothing comes out", func(st *Status) {
+			p := &st.Partitions[0]
+			p.Silent, p.Totals.Held, p.Recent.Moved = 3*time.Minute, 5, now.Add(-3*time.Minute)
+		}, []string{"raw partition 0: nothing has been read for 3m0s"}},
+		{"nothing is read, and nothing is there", func(st *Status) { st.Partitions[0].Silent, st.Partitions[0].Next = time.Hour, 10 }, nil},
+		{"nothing is read for a moment", func(st *Status) { st.Partitions[0].Silent = 50 * time.Second }, nil},
+		{"nothing is read behind an open transaction", func(st *Status) {
+			p := &st.Partitions[0]
+			p.Silent, p.Totals.Held, p.Recent.Moved = time.Hour, 5, now.Add(-time.Hour)
+			st.Blocked, p.Blocked = []fault.OpenTransaction{upstream}, &upstream
+		}, []string{`a producer (transactional id "y") holds raw`}},
+		{"it waits for a slower one", func(st *Status) {
+			p := &st.Partitions[0]
+			p.State, p.Silent, p.Totals.Held, p.Recent.Moved = Paused, time.Hour, 5, now.Add(-time.Hour)
+		}, nil},
+		{"the wrong unit", func(st *Status) {
+			p := &st.Partitions[0]
+			p.WrongUnit, p.EventTimeFinding, p.Totals.Held, p.Recent.Moved = true, "seconds", 5, now.Add(-time.Hour)
+		}, []string{"raw partition 0: seconds"}},
 		{"throttled", func(st *Status) { st.Throttled = "throttled by a quota" }, []string{"throttled by a quota, 3 records behind"}},
 		{"the worst first", func(st *Status) {
 			lately(100, map[reorder.Verdict]int64{reorder.Overflow: 50})(st)
 			st.ShortOfMemory, st.Rival, st.Blocked = true, "somebody writes", []fault.OpenTransaction{upstream, foreign}
 			st.Probes.Admin.Err, st.NotReady, st.WasReady = errors.New("no answer within 5s"), "3 partitions are to be taken up", true
-		}, []string{"the group's coordinator", "3 partitions", "unknown transactional id", "transactional id", "raw partition 0: 50 %", "somebody writes", "memory is short"}},
+		}, []string{"the group's coordinator", "3 partitions", "another program", "a producer", "raw partition 0: 50 %", "somebody writes", "memory is short"}},
 		{"nobody is there", func(st *Status) {
 			st.Probes.Metadata.Err, st.Probes.Admin.Err = errors.New("connection refused"), errors.New("connection refused")
 			st.NotReady, st.Trouble = "starting over from the last commit: connection refused", true
+		}, []string{"no broker answers: connection refused"}},
+		{"nobody is there, and what follows", func(st *Status) {
+			st.Probes.Metadata.Err, st.Probes.Admin.Err = errors.New("connection refused"), errors.New("connection refused")
+			p := &st.Partitions[0]
+			p.Silent, p.Unanswered, p.Totals.Held, p.Recent.Moved = time.Hour, time.Hour, 5, now.Add(-time.Hour)
+		}, []string{"no broker answers: connection refused"}},
+		{"nobody is there at the start", func(st *Status) {
+			st.Probes.Metadata.Err, st.Probes.Admin.Err = errors.New("connection refused"), errors.New("connection refused")
+			st.Started, st.NotReady = now, "waiting for the brokers to describe the topics"
 		}, []string{"no broker answers: connection refused"}},
 		{"said once", func(st *Status) {
 			st.Waits, st.NotReady, st.Trouble = "waiting for the brokers for 9s: offsets", "waiting for the brokers for 9s: offsets", true
@@ -126,6 +165,12 @@ func TestReasons(t *testing.T) {
 			st.Partitions[0].Next = 7
 			c.change(&st)
 			st.judge(now)
+			for i, why := range st.why {
+				given[why.kind] = true
+				if i > 0 && slices.Index(Kinds, why.kind) < slices.Index(Kinds, st.why[i-1].kind) {
+					t.Errorf("%q is the less important", st.Reasons[i-1])
+				}
+			}
 			if len(st.Reasons) != len(c.want) || (st.State == Healthy) != (len(c.want) == 0) || strings.Join(st.Reasons, "; ") != st.Reason {
 				t.Fatalf("%s: %q", st.State, st.Reasons)
 			}
@@ -138,5 +183,32 @@ func TestReasons(t *testing.T) {
 				t.Errorf("said twice: %q", st.Reasons)
 			}
 		})
+	}
+	for _, kind := range Kinds {
+		if !given[kind] {
+			t.Errorf("no case is about: %s", kind)
+		}
+	}
+	if len(given) != len(Kinds) {
+		t.Errorf("given are %v, listed %v", given, Kinds)
+	}
+}
+
+// The documented reasons are those that there are, in their order.
+func TestReasonsAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, found := strings.Cut(string(page), "| reason | when |\n|---|---|\n")
+	if table, _, _ = strings.Cut(table, "\n\n"); !found {
+		t.Fatal("there is no table of reasons")
+	}
+	var documented []Kind
+	for row := range strings.Lines(table) {
+		documented = append(documented, Kind(strings.TrimSpace(strings.Split(row, "|")[1])))
+	}
+	if !slices.Equal(documented, Kinds) {
+		t.Errorf("documented are\n%q\nand there are\n%q", documented, Kinds)
 	}
 }

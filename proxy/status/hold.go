@@ -22,6 +22,8 @@ type Hold struct {
 type Others struct {
 	Slowest   watermark.Time // that faster partitions wait for
 	Throttled string         // which requests quotas hold back, in words
+
+	ShortOfMemory bool // records have been released early of late
 }
 
 // HoldOf returns what holds a partition back at the wall clock's now.
@@ -43,6 +45,16 @@ func HoldOf(cfg config.Config, p *Partition, others Others, now time.Time) Hold 
 	case others.Throttled != "" && p.Backlog() > 0:
 		h.At = time.Time{}
 		h.Words += fmt.Sprintf("; %s, %d records behind", others.Throttled, p.Backlog())
+	}
+	if h.Event != watermark.None && !p.State.StandsStill() && p.State != Recovering {
+		switch {
+		case p.WrongUnit: // its event times advance at another pace than any clock
+			h.At = time.Time{}
+			h.Words += "; event times are in the wrong unit: " + p.EventTimeFinding
+		case others.ShortOfMemory:
+			h.At = time.Time{}
+			h.Words += "; memory is short, so it may be released earlier (TIDEMARK_MEMORY)"
+		}
 	}
 	if o := p.Hidden; o != nil {
 		h.At = time.Time{}
@@ -86,11 +98,11 @@ func holdOf(cfg config.Config, p *Partition, slowest watermark.Time, now time.Ti
 		h.Words = fmt.Sprintf("waits for newer records without limit: there is no idle timeout (TIDEMARK_IDLE_TIMEOUT=0), and nothing has been read for %s", rounded(p.Silent))
 	case p.Quiet == 0 && p.Silent >= max(silentAfter, 2*cfg.IdleTimeout):
 		h.Words = fmt.Sprintf("waits for newer records; nothing has been read for %s, and the brokers do not tell whether there is anything", rounded(p.Silent))
-	case p.Quiet > 0:
+	case p.Quiet >= quietAfter:
 		h.At = now.Add(silence + h.Lacks)
 		h.Words = fmt.Sprintf("waits for newer records, or for the idle timeout of %s, which ends in %s", cfg.IdleTimeout, rounded(silence))
 	case cfg.Watermark == config.Punctuated:
-		h.Words = "waits for a record that carries a watermark of its event time"
+		h.Words = fmt.Sprintf("waits for a record with a watermark at or above its event time in header %s (TIDEMARK_WATERMARK_HEADER)", cfg.WatermarkHeader)
 	case p.Watermark == watermark.None:
 		h.Words = "waits for a watermark"
 	case h.Lacks < 10*time.Millisecond:
@@ -106,6 +118,9 @@ func holdOf(cfg config.Config, p *Partition, slowest watermark.Time, now time.Ti
 // silentAfter is when a partition of which nothing is read is no longer expected to go on
 // as fast as the clock.
 const silentAfter = 5 * time.Second
+
+// quietAfter is when the idle timeout is the next that is expected, and not the next record.
+const quietAfter = time.Second
 
 func pausedWords(cfg config.Config, p *Partition, slowest watermark.Time) string {
 	return fmt.Sprintf("is %s of event time ahead of the slowest partition and waits for it (TIDEMARK_MAX_DRIFT=%s)",

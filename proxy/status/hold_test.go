@@ -25,8 +25,8 @@ func TestHoldSaysTheBlocker(t *testing.T) {
 	}{
 		{"as fast as the clock", func(*Partition) {}, time.Second, Others{}, []string{"waits for the watermark, which has 2s to go"}, true},
 		{"a transaction, nobody knows whose", heldOpen, time.Second, Others{}, []string{"waits for newer records, which cannot be read until a producer ends its transaction"}, false},
-		{"a transaction", func(p *Partition) { heldOpen(p); p.Blocked = upstream }, time.Second, Others{}, []string{"cannot be read until transactional id \"x\" ends its transaction, open since 2026-11-20T11:59:00Z"}, false},
-		{"a transaction, and nothing is held", func(p *Partition) { heldOpen(p); p.Blocked, p.Density.From = upstream, watermark.None }, time.Second, Others{}, []string{"nothing is held; new records cannot be read until transactional id"}, false},
+		{"a transaction", func(p *Partition) { heldOpen(p); p.Blocked = upstream }, time.Second, Others{}, []string{"cannot be read until a producer (transactional id \"x\") ends its transaction, open since 2026-11-20T11:59:00Z"}, false},
+		{"a transaction, and nothing is held", func(p *Partition) { heldOpen(p); p.Blocked, p.Density.From = upstream, watermark.None }, time.Second, Others{}, []string{"nothing is held; new records cannot be read until a producer (transactional id"}, false},
 		{"a transaction, and there is more to read before it", func(p *Partition) { p.Stable, p.Blocked = 7, upstream }, time.Second, Others{}, []string{"waits for the watermark"}, true},
 		{"a quota", func(*Partition) {}, time.Second, Others{Throttled: "throttled by a quota"}, []string{"waits for the watermark", "throttled by a quota, 5 records behind"}, false},
 		{"a quota, and all is read", func(p *Partition) { p.Next = 10 }, time.Second, Others{Throttled: "throttled by a quota"}, []string{"waits for the watermark"}, true},
@@ -36,7 +36,7 @@ func TestHoldSaysTheBlocker(t *testing.T) {
 		{"a silence that nobody proves", func(p *Partition) { p.Next, p.Silent = 10, 20*time.Second }, time.Second, Others{}, []string{"the brokers do not tell whether there is anything"}, false},
 		{"an output that readers do not see", func(p *Partition) {
 			p.Hidden = &fault.OpenTransaction{Topic: "raw.ordered", Output: true, ProducerID: 4, TransactionalID: "y", Since: now.Add(-time.Minute)}
-		}, time.Second, Others{}, []string{"waits for the watermark", `; readers of raw.ordered do not see what comes out until unknown transactional id "y" ends its transaction`}, false},
+		}, time.Second, Others{}, []string{"waits for the watermark", `; readers of raw.ordered do not see what comes out until another program (transactional id "y") ends its transaction`}, false},
 		{"for memory", func(p *Partition) { p.State, p.Waiting = Recovering, true }, time.Second, Others{}, []string{"waits for memory (TIDEMARK_MEMORY)"}, false},
 		{"for slower ones", func(p *Partition) { p.State, p.Stable, p.Next = Paused, 7, 7 }, time.Second, Others{Slowest: watermark.Time(now.UnixNano())}, []string{"ahead of the slowest partition"}, false},
 	} {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -141,13 +142,18 @@ type recent struct {
 	moved  time.Time // when records came out last, or nothing was held
 }
 
-// half is half of the window that recent has at the most. It goes on only while records
-// are read: after a silence it still shows the records before.
-const half = 30 * time.Second
+// half is half of the window that recent has. It goes on only while records are read: after a
+// silence it still shows the records before. Where few come it is longer, up to longestHalf, so
+// that there are enough of them to say something.
+const (
+	half        = 30 * time.Second
+	longestHalf = 5 * time.Minute
+)
 
 func (r *recent) commit(now time.Time, was, is *Totals) {
 	if is.Read != was.Read {
-		if r.judged = now; now.Sub(r.began) >= half {
+		r.judged = now
+		if since := now.Sub(r.began); since >= longestHalf || since >= half && was.Read-r.marks[0].Read >= config.EnoughRecords {
 			r.began, r.marks = now, [2]Totals{*was, r.marks[0]}
 		}
 	}
@@ -158,7 +164,7 @@ func (r *recent) commit(now time.Time, was, is *Totals) {
 
 // Recent is what became of the records of a partition lately.
 type Recent struct {
-	Read int64                        // in the last minute in which there were any
+	Read int64                        // in the last minute in which there were any, or longer where few come
 	Late [reorder.Duplicate + 1]int64 // of these; what was late and held before is among them
 
 	Judged time.Time // when the last of them was committed

@@ -122,6 +122,27 @@ func TestRecent(t *testing.T) {
 	})
 }
 
+// Where few records come, the share is that of more than a minute, but not of hours.
+func TestRecentOfFew(t *testing.T) {
+	for _, x := range []struct {
+		every       time.Duration
+		least, most int64
+	}{{10 * time.Second, 20, 45}, {2 * time.Minute, 2, 6}, {time.Hour, 1, 2}} {
+		synctest.Test(t, func(t *testing.T) {
+			l := Ledgers{}.Open(emit.Source{}, 0)
+			for i := range 200 {
+				time.Sleep(x.every)
+				l.Pending.Read++
+				l.Pending.Ordered++
+				l.Commit()
+				if n := l.Recent().Read; i >= 50 && (n < x.least || n > x.most) {
+					t.Fatalf("one record every %v: recent are %d", x.every, n)
+				}
+			}
+		})
+	}
+}
+
 // TestDecidedByIsCommitted: which sources decided is counted with the commits, and an abort
 // takes back what it undoes.
 func TestDecidedByIsCommitted(t *testing.T) {

@@ -87,7 +87,7 @@ func (p *Publisher) Status(ctx context.Context) *Status {
 		st.withoutDue(takenUpAgain)
 		for i := range st.Partitions {
 			if p := &st.Partitions[i]; !p.State.StandsStill() {
-				p.State = Recovering
+				p.State, p.Unanswered = Recovering, 0
 			}
 		}
 	case unreachable:

@@ -23,6 +23,7 @@ type Status struct {
 	State   State
 	Reasons []string // in words, why it is not Healthy, the most important first
 	Reason  string   // the same in one sentence
+	why     reasons  // the same, with their kinds
 
 	Ready    bool   // joined, and all partitions of ours recovered
 	NotReady string // in words, why not
@@ -110,6 +111,8 @@ type Partition struct {
 	Finding          clocks.Finding // what the evidence points to
 	Age              time.Duration  // since it was taken up
 	Silent           time.Duration  // since records of it were read, or it was taken up
+	Unanswered       time.Duration  // since its leader was first asked in vain for the end of the log; 0: it answers
+	NoAnswer         error          // what came instead; nil: nothing
 }
 
 // SetRates takes the rates from the partition's ledger.

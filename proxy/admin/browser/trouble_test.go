@@ -30,7 +30,7 @@ func TestPageOfTrouble(t *testing.T) {
 			s.leaveOpen(topic+".ordered", "import")
 			s.leaveOpen(topic, "upstream")
 			s.payments(2, 40, time.Minute)
-		}, "DEGRADED", `unknown transactional id "import" holds payments.ordered-0 open`},
+		}, "DEGRADED", `another program (transactional id "import") holds payments.ordered partition 0 open`},
 		{"away", func(s *served) {
 			s.payments(2, 40, 3*time.Second)
 			time.Sleep(2 * time.Second)
