@@ -106,29 +106,122 @@ func TestLatenessIsAReason(t *testing.T) {
 	}
 }
 
-// A partition of which nothing comes out is a reason, with what it waits for.
+// A partition of which nothing comes out is a reason, with what it waits for and the setting
+// that lets it wait, a minute after records should have come out; and until they do.
 func TestNothingComesOut(t *testing.T) {
-	onFake(t, func(t *testing.T, c *cluster) {
-		topic := c.topic(1)
-		s := c.start(topic, "TIDEMARK_IDLE_TIMEOUT=0")
-		c.awaitRead(s)
-		base := time.Now().Add(-time.Hour)
-		c.produce(c.cl, timed(topic, base, 0, nil))
-		time.Sleep(time.Minute)
-		if st := s.status(); st.State != status.Healthy {
-			t.Errorf("after a minute it is %s: %s", st.State, st.Reason)
+	for _, x := range []struct {
+		name string
+		env  []string
+		come func(topic string, base time.Time, i int) *kgo.Record // second by second
+		free func(topic string, base time.Time, i int) *kgo.Record // lets them come out
+		want []string
+	}{
+		{
+			"no idle timeout, and the source has stopped",
+			[]string{"TIDEMARK_IDLE_TIMEOUT=0"},
+			func(topic string, base time.Time, i int) *kgo.Record {
+				if i > 0 {
+					return nil
+				}
+				return timed(topic, base, i, nil)
+			},
+			func(topic string, base time.Time, i int) *kgo.Record { return timed(topic, base, i, nil) },
+			[]string{"1 records are held", "nothing has been read for 1m", "TIDEMARK_IDLE_TIMEOUT=0"},
+		},
+		{
+			"punctuated, and no record has a watermark",
+			[]string{"TIDEMARK_MAX_OUT_OF_ORDERNESS=", "TIDEMARK_WATERMARK=punctuated", "TIDEMARK_WATERMARK_HEADER=wm", noDrain},
+			func(topic string, base time.Time, i int) *kgo.Record { return timed(topic, base, i, nil) },
+			func(topic string, base time.Time, i int) *kgo.Record {
+				r := timed(topic, base, i, nil)
+				r.Headers = append(r.Headers, kgo.RecordHeader{Key: "wm", Value: fmt.Append(nil, base.Add(10*time.Minute).UnixMilli())})
+				return r
+			},
+			[]string{"records are held", "waits for a record with a watermark", "header wm:unix-ms (TIDEMARK_WATERMARK_HEADER)"},
+		},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			onFake(t, func(t *testing.T, c *cluster) {
+				topic := c.topic(1)
+				s := c.start(topic, x.env...)
+				c.awaitRead(s)
+				base := time.Now().Add(-30 * time.Minute)
+				for i := range 180 {
+					if r := x.come(topic, base, i); r != nil {
+						c.produce(c.cl, r)
+					}
+					time.Sleep(time.Second)
+					st := s.status()
+					if p := &st.Partitions[0]; i > 6 && !p.Hold.At.IsZero() {
+						t.Fatalf("after %d s it is due at %v: %s", i, p.Hold.At, p.Hold.Words)
+					}
+					switch {
+					case i < 55 && st.State != status.Healthy:
+						t.Fatalf("after %d s it is %s: %s", i, st.State, st.Reason)
+					case i >= 70 && (st.State != status.Degraded || len(st.Reasons) != 1 || i < 100 && !says(st.Reason, append(x.want, topic+" partition 0: nothing has come out for 1m")...)):
+						t.Fatalf("after %d s it is %s: %q", i, st.State, st.Reasons)
+					}
+				}
+				c.produce(c.cl, x.free(topic, base, 200))
+				time.Sleep(3 * time.Second)
+				if st := s.status(); st.State != status.Healthy {
+					t.Errorf("the next has come, and it is %s: %s", st.State, st.Reason)
+				}
+				s.stop()
+			})
+		})
+	}
+}
+
+// A partition of which nothing is read though there is something is a reason, with what is
+// known of why, whether something is held or not; and so is a leader that does not say what
+// there is. Both are over when it is.
+func TestNothingIsRead(t *testing.T) {
+	for _, x := range []struct {
+		name string
+		keys []kmsg.Key
+		soon int // seconds after which it is told, at the latest
+		want []string
+	}{
+		{"fetches are refused", []kmsg.Key{kmsg.Fetch}, 70, []string{"nothing has been read for 1m", "1 offsets are to be read"}},
+		{"the leader answers nothing", []kmsg.Key{kmsg.Fetch, kmsg.ListOffsets}, 15, []string{"its leader has not said for", "where the log ends", "NOT_LEADER"}},
+	} {
+		for _, held := range []int{0, 1} {
+			t.Run(fmt.Sprint(x.name, ", held are ", held), func(t *testing.T) {
+				onFake(t, func(t *testing.T, c *cluster) {
+					topic := c.topic(1)
+					s := c.start(topic, "TIDEMARK_IDLE_TIMEOUT=5m")
+					c.awaitRead(s)
+					base := time.Now().Add(-time.Hour)
+					for i := range held {
+						c.produce(c.cl, timed(topic, base, i, nil))
+					}
+					c.awaitRead(s)
+					h := c.fake.Fault(kfake.Fault{Keys: x.keys, Topic: topic, Err: kerr.NotLeaderForPartition, Count: -1})
+					c.produce(c.cl, timed(topic, base, 9, nil))
+					for i := range 100 {
+						time.Sleep(time.Second)
+						st := s.status()
+						if i >= x.soon && (st.State != status.Degraded || len(st.Reasons) != 1 || !says(st.Reason, append(x.want, topic+" partition 0: ")...) || !st.Ready) {
+							t.Fatalf("after %d s it is %s: %q", i, st.State, st.Reasons)
+						}
+						if i < 9 && st.State != status.Healthy {
+							t.Fatalf("after %d s it is %s: %q", i, st.State, st.Reasons)
+						}
+						if p := &st.Partitions[0]; i >= 10 && !p.Hold.At.IsZero() {
+							t.Fatalf("after %d s it is due at %v: %s", i, p.Hold.At, p.Hold.Words)
+						}
+					}
+					h.Remove()
+					time.Sleep(10 * time.Second)
+					if st := s.status(); st.State != status.Healthy {
+						t.Errorf("it is over, and it is %s: %q", st.State, st.Reasons)
+					}
+					s.stop()
+				})
+			})
 		}
-		time.Sleep(2 * time.Minute)
-		if st := s.status(); st.State != status.Degraded || !says(st.Reason, "nothing has come out for 3m", "1 records are held", "nothing has been read for 3m", "TIDEMARK_IDLE_TIMEOUT=0") {
-			t.Errorf("after three minutes it is %s: %s", st.State, st.Reason)
-		}
-		c.produce(c.cl, timed(topic, base, 9, nil))
-		time.Sleep(3 * time.Second)
-		if st := s.status(); st.State != status.Healthy {
-			t.Errorf("the next has come, and it is %s: %s", st.State, st.Reason)
-		}
-		s.stop()
-	})
+	}
 }
 
 // While brokers are away, and while a session begins anew, what is held and what was late

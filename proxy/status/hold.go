@@ -96,7 +96,7 @@ func holdOf(cfg config.Config, p *Partition, slowest watermark.Time, now time.Ti
 		h.Words = fmt.Sprintf("waits for newer records; %d are still to be read, and nothing has been read for %s", p.Backlog(), rounded(p.Silent))
 	case p.Silent >= silentAfter && cfg.IdleTimeout == 0:
 		h.Words = fmt.Sprintf("waits for newer records without limit: there is no idle timeout (TIDEMARK_IDLE_TIMEOUT=0), and nothing has been read for %s", rounded(p.Silent))
-	case p.Quiet == 0 && p.Silent >= max(silentAfter, 2*cfg.IdleTimeout):
+	case p.Quiet == 0 && p.Silent >= silentAfter:
 		h.Words = fmt.Sprintf("waits for newer records; nothing has been read for %s, and the brokers do not tell whether there is anything", rounded(p.Silent))
 	case p.Quiet >= quietAfter:
 		h.At = now.Add(silence + h.Lacks)
