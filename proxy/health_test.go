@@ -475,3 +475,28 @@ func TestKafkaOutputReplacesTimestamps(t *testing.T) {
 		s.stop()
 	})
 }
+
+// What is still to be read of a suspended partition is that of now, however seldom somebody
+// looks.
+func TestBacklogOfSuspended(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1, "max.message.bytes=20000000")
+		c.create(topic+".ordered", 1, "max.message.bytes=50000")
+		s := c.start(topic)
+		base := time.Now().Add(-time.Hour)
+		c.produce(c.cl, timed(topic, base, 0, noise(60_000)), timed(topic, base, 9, nil))
+		c.await("it to be suspended", func() bool {
+			st := s.status()
+			return len(st.Partitions) == 1 && st.Partitions[0].State == status.Stopped
+		})
+		for i := range 10 {
+			time.Sleep(10 * time.Second)
+			c.produce(c.cl, timed(topic, base, 10+i, nil))
+			time.Sleep(7 * time.Second)
+			if p := s.of(topic, 0); p.End != int64(3+i) || p.Backlog() < 1 {
+				t.Fatalf("%d have come, and the end is %d, %d to be read", 3+i, p.End, p.Backlog())
+			}
+		}
+		s.stop()
+	})
+}

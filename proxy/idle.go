@@ -42,7 +42,7 @@ func (s *session) needEnds() {
 	for src, why := range s.suspended {
 		if why.away {
 			still = append(still, leadersOf(src)...)
-		} else if shown(why.Extent) {
+		} else if s.seen.at > 0 && (why.High < 0 || s.now().Sub(why.Told) >= suspendedEvery) {
 			still = append(still, group.TopicPartition{Topic: src.Topic, N: src.Partition})
 		}
 	}
@@ -60,6 +60,11 @@ func (s *session) needEnds() {
 	}
 	s.watcher.Want(all)
 }
+
+// suspendedEvery is how often the end of a suspended partition is asked for, once somebody has
+// looked: nothing else tells how much has come. If it were asked for at each look, like that of
+// others, each would show the end as of the look before.
+const suspendedEvery = time.Second
 
 // needed is what the watcher has been told of a partition.
 type needed struct {

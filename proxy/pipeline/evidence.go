@@ -75,9 +75,9 @@ func (p *Partition) reportMisfit(r *kgo.Record) {
 	switch {
 	case found.Factor > 0:
 		what, cure := l.Config.EventTime.TooSmall(p.source, found.Factor)
-		p.misfit = what
+		p.misfit = what + "; " + cure
 		l.Reporter.Throttle(p.Topic, slog.LevelWarn, fault.None, "event times have the wrong unit; records are ordered and released by times of 1970",
-			append(args, "finding", what, "hint", cure+". What came out so far is in the wrong order: see docs/event-time.md about changing it")...)
+			append(args, "finding", what, "hint", cure+"; what came out so far is in the wrong order")...)
 	case found.Apart > 0:
 		years := int(found.Apart.Hours() / 24 / 365)
 		p.misfit = fmt.Sprintf("event times of %s are %d years before the records' own timestamps", names[p.source], years)

@@ -178,7 +178,7 @@ func (l *Loader) refuse(p *Resumption, was group.Commit, err error) error {
 	err = fmt.Errorf("take up %s partition %d from offset %d of group %q: the metadata of that commit was %w", p.Topic, p.Partition, was.Offset, l.Admin.Config.Group, err)
 	switch {
 	case errors.Is(err, reorder.ErrFingerprint):
-		return fault.Usage(err, "go back to the TIDEMARK_EVENT_TIME of before; or, if that was wrong, begin a new epoch, in which what is held is judged by the present one: `tidemark position new-epoch`")
+		return fault.Usage(err, "what is held was judged by the TIDEMARK_EVENT_TIME of before: set that again; or, to have it judged by the present one, run `tidemark position new-epoch` and start again (docs/starting-over.md)")
 	case errors.Is(err, reorder.ErrNewer):
 		return fault.Usage(err, "run the version that wrote it, or a later one; to stay with this one, make the position again from the outputs: `tidemark position rebuild`")
 	}

@@ -50,7 +50,7 @@ func HoldOf(cfg config.Config, p *Partition, others Others, now time.Time) Hold 
 		switch {
 		case p.WrongUnit: // its event times advance at another pace than any clock
 			h.At = time.Time{}
-			h.Words += "; event times are in the wrong unit: " + p.EventTimeFinding
+			h.Words += "; event times are in the wrong unit (TIDEMARK_EVENT_TIME)"
 		case others.ShortOfMemory:
 			h.At = time.Time{}
 			h.Words += "; memory is short, so it may be released earlier (TIDEMARK_MEMORY)"

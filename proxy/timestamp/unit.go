@@ -8,6 +8,12 @@ import (
 // unitNames are the units of numbers, by the power of ten of their nanoseconds.
 var unitNames = map[int]string{9: "seconds", 6: "milliseconds", 3: "microseconds", 0: "nanoseconds"}
 
+// Change says how event times are changed, given the setting: what is held was judged by the
+// ones of before, and is not taken up with others.
+func Change(setting string) string {
+	return "stop, set " + setting + ", run `tidemark position new-epoch`, and start again (docs/starting-over.md)"
+}
+
 // TooSmall says what a source's times probably are that are too small by a factor, a power
 // of 1000, and what to do about it. It is for a source whose times have been read.
 func (e *Extractor) TooSmall(source int, factor int64) (what, cure string) {
@@ -34,7 +40,7 @@ func (e *Extractor) TooSmall(source int, factor int64) (what, cure string) {
 		return fmt.Sprintf("%s is too small by a factor of %d", s.place(), factor), "check what producers write"
 	}
 	what = fmt.Sprintf("%s seems to have %s, and is read as %s", s.place(), unitNames[is], unitNames[places])
-	cure = "set TIDEMARK_EVENT_TIME=" + e.Instead(source, s.place()+":"+string(right))
+	cure = Change("TIDEMARK_EVENT_TIME=" + e.Instead(source, s.place()+":"+string(right)))
 	switch s.(type) {
 	case recordTimestamp:
 		return what, "have producers set the timestamps of records in milliseconds, as Kafka has them; or take event times from another place"
