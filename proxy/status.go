@@ -118,7 +118,7 @@ func (s *session) notTakenUp(there []status.Partition) (missing []status.Partiti
 		p.Hold = status.Hold{Words: "is to be taken up again from the last commit", Event: watermark.None}
 		p.Density = reorder.Held{From: watermark.None, To: watermark.None}
 		p.Records, p.Bytes, p.Owed, p.Paused, p.Blocked, p.Hidden = 0, 0, int(a.Committed.Held), false, nil, nil
-		p.Unanswered, p.NoAnswer = 0, nil
+		p.End, p.Stable, p.Age, p.Silent, p.Unanswered, p.NoAnswer = -1, -1, 0, 0, 0, nil // nobody asks
 		p.SetRates(a, time.Now())
 		missing = append(missing, p)
 	}

@@ -102,7 +102,7 @@ func StrangersIn(ctx context.Context, adm *kadm.Client, reporter *fault.Reporter
 }
 
 func StrangersHint(t fault.Commands) string {
-	return "stop them, or use a TIDEMARK_GROUP of its own; who they are: " +
+	return "give Tidemark a group of its own (TIDEMARK_GROUP), or stop them; who they are: " +
 		t.Line("kafka-consumer-groups", "--describe", "--members", "--group", t.Config.Group) +
-		"; if they are instances of a version of Tidemark that shares partitions otherwise, stop them all before the new ones start"
+		"; if they have committed offsets of these topics, run `tidemark position rebuild` when they are gone; if they are instances of a version of Tidemark that shares partitions otherwise, stop them all before the new ones start"
 }

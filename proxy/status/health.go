@@ -261,7 +261,8 @@ func (st *Status) stalled() (why []string) {
 		if p.Totals.Held == 0 || p.Recent.Moved.IsZero() || !p.worked() || p.unread() {
 			continue
 		}
-		if quiet := st.At.Sub(p.Recent.Moved); quiet > patience {
+		quiet := st.At.Sub(p.Recent.Moved)
+		if quiet > patience && p.Age > patience-stalledFor+endsWithin { // after an outage it had no chance before
 			why = append(why, fmt.Sprintf("%s partition %d: nothing has come out for %v, and %d records are held: %s", p.Topic, p.Partition, quiet.Round(time.Second), p.Totals.Held, p.Hold.Words))
 		}
 	}

@@ -89,6 +89,10 @@ func TestReasons(t *testing.T) {
 			p := &st.Partitions[0]
 			p.Totals.Held, p.Recent.Moved, p.Hold.Words = 5, now.Add(-3*time.Minute), "waits for the watermark, which has 5s to go"
 		}, []string{"raw partition 0: nothing has come out for 3m0s, and 5 records are held: waits for the watermark"}},
+		{"nothing could come out before it was taken up", func(st *Status) {
+			p := &st.Partitions[0]
+			p.Totals.Held, p.Recent.Moved, p.Age = 5, now.Add(-time.Hour), 9*time.Second
+		}, nil},
 		{"nothing can have come out yet", func(st *Status) {
 			p := &st.Partitions[0]
 			p.Totals.Held, p.Recent.Moved, st.Bound = 5, now.Add(-3*time.Minute), time.Hour
@@ -106,7 +110,7 @@ func TestReasons(t *testing.T) {
 			st.NotReady, st.OutputsMissing = "1 partitions are without a partition in the outputs", true
 		}, []string{"raw partition 0 is suspended: its outputs have too few partitions"}},
 		{"timestamps replaced", func(st *Status) { st.Restamped = []string{"raw.ordered"} }, []string{"raw.ordered replaces the timestamps"}},
-		{"an end that is not known at once", func(st *Status) { st.Partitions[0].End = -1 }, nil},
+		{"an end that is not known at once", func(st *Status) { st.Partitions[0].End, st.Partitions[0].Age = -1, 5*time.Second }, nil},
 		{"an end that is not known", func(st *Status) { st.Partitions[0].End, st.Partitions[0].Age = -1, time.Minute }, []string{"raw partition 0: its leader has not said for 1m0s where the log ends"}},
 		{"a leader that does not answer for a moment", func(st *Status) { st.Partitions[0].Unanswered = 9 * time.Second }, nil},
 		{"a leader that does not answer", func(st *Status) {
@@ -161,7 +165,7 @@ func TestReasons(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			st := Status{At: now, Started: now.Add(-time.Hour), Probes: Probes{Probe{At: now}, Probe{At: now}}, Partitions: make([]Partition, 1)}
 			st.LateLimit = 50_000
-			st.Partitions[0] = Partition{Topic: "raw", State: Active, End: 10, Stable: 10}
+			st.Partitions[0] = Partition{Topic: "raw", State: Active, End: 10, Stable: 10, Age: time.Hour}
 			st.Partitions[0].Next = 7
 			c.change(&st)
 			st.judge(now)
