@@ -56,7 +56,7 @@ func (s *session) status() *status.Status {
 			Totals: a.Committed, Uncommitted: a.Pending.Ordered - a.Committed.Ordered, Disorder: a.Disorder,
 			DecidedBy: slices.Clone(a.DecidedBy), EventTimeFinding: p.path.Misfit(), WrongUnit: p.path.Fitting.Found().Factor > 0, Absent: p.path.Sources(),
 			Density: p.state.Held(look), Paused: p.paused, Clocks: evidence, Finding: evidence.Finding(slack),
-			Recent: a.Recent(), Blocked: blockerOf(st.Blocked, p.Partition, p.Topic), Hidden: blockerOf(st.Blocked, p.Partition, p.Ordered, p.Source.Late), Age: now.Sub(p.since), Silent: now.Sub(max(p.heard, p.since)),
+			Recent: a.Recent(), Blocked: blockerOf(st.Blocked, p.Partition, p.Topic), Hidden: blockerOf(st.Blocked, p.Partition, p.Ordered), LateHidden: blockerOf(st.Blocked, p.Partition, p.Source.Late), Age: now.Sub(p.since), Silent: now.Sub(max(p.heard, p.since)),
 		}
 		if p.ends.Unanswered > 0 {
 			shown.Unanswered, shown.NoAnswer = now.Sub(p.ends.Unanswered), p.ends.Failure
@@ -117,7 +117,7 @@ func (s *session) notTakenUp(there []status.Partition) (missing []status.Partiti
 		p.State, p.Totals, p.Disorder, p.Uncommitted = status.Recovering, a.Committed, a.Disorder, 0
 		p.Hold = status.Hold{Words: "is to be taken up again from the last commit", Event: watermark.None}
 		p.Density = reorder.Held{From: watermark.None, To: watermark.None}
-		p.Records, p.Bytes, p.Owed, p.Paused, p.Blocked, p.Hidden = 0, 0, int(a.Committed.Held), false, nil, nil
+		p.Records, p.Bytes, p.Owed, p.Paused, p.Blocked, p.Hidden, p.LateHidden = 0, 0, int(a.Committed.Held), false, nil, nil, nil
 		p.End, p.Stable, p.Age, p.Silent, p.Unanswered, p.NoAnswer = -1, -1, 0, 0, 0, nil // nobody asks
 		p.SetRates(a, time.Now())
 		missing = append(missing, p)

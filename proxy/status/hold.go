@@ -1,6 +1,7 @@
 package status
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -56,8 +57,10 @@ func HoldOf(cfg config.Config, p *Partition, others Others, now time.Time) Hold 
 			h.Words += "; memory is short, so it may be released earlier (TIDEMARK_MEMORY)"
 		}
 	}
-	if o := p.Hidden; o != nil {
+	if p.Hidden != nil {
 		h.At = time.Time{}
+	}
+	if o := cmp.Or(p.Hidden, p.LateHidden); o != nil {
 		h.Words += fmt.Sprintf("; readers of %s do not see what comes out %s", o.Topic, o.Until())
 	}
 	return h

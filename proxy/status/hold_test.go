@@ -40,6 +40,9 @@ func TestHoldSaysTheBlocker(t *testing.T) {
 		{"in the wrong unit", func(p *Partition) { p.WrongUnit = true }, time.Second, Others{}, []string{"waits for the watermark", "event times are in the wrong unit (TIDEMARK_EVENT_TIME)"}, false},
 		{"memory is short", func(*Partition) {}, time.Second, Others{ShortOfMemory: true}, []string{"waits for the watermark", "memory is short, so it may be released earlier (TIDEMARK_MEMORY)"}, false},
 		{"the next record", func(p *Partition) { p.Next, p.Quiet, p.Silent = 10, 300*time.Millisecond, 300*time.Millisecond }, 5 * time.Second, Others{}, []string{"waits for the watermark, which has 2s to go"}, true},
+		{"a late topic that readers do not see", func(p *Partition) {
+			p.LateHidden = &fault.OpenTransaction{Topic: "raw.late", Output: true, ProducerID: 4, TransactionalID: "y", Since: now.Add(-time.Minute)}
+		}, time.Second, Others{}, []string{"waits for the watermark", `; readers of raw.late do not see what comes out until another program (transactional id "y") ends its transaction`}, true},
 		{"for memory", func(p *Partition) { p.State, p.Waiting = Recovering, true }, time.Second, Others{}, []string{"waits for memory (TIDEMARK_MEMORY)"}, false},
 		{"for slower ones", func(p *Partition) { p.State, p.Stable, p.Next = Paused, 7, 7 }, time.Second, Others{Slowest: watermark.Time(now.UnixNano())}, []string{"ahead of the slowest partition"}, false},
 	} {

@@ -93,7 +93,8 @@ type Partition struct {
 	Totals                             // what became of its records, by the last commit
 	Recent      Recent                 // the same, lately
 	Blocked     *fault.OpenTransaction // that holds up reading; nil: none is known
-	Hidden      *fault.OpenTransaction // that hides from readers what comes out; nil: none is known
+	Hidden      *fault.OpenTransaction // that hides from readers what comes out in order; nil: none is known
+	LateHidden  *fault.OpenTransaction // the same, of what is late
 	Uncommitted int64                  // written to the ordered topic since
 	OrderedRate float64
 	LateRate    float64                        // records per second, since the last request

@@ -38,7 +38,7 @@ func trouble(p *status.Partition, now time.Time) int {
 	switch {
 	case p.State.StandsStill():
 		return most + 2
-	case p.Unaccounted() != 0, p.Blocked != nil, p.Hidden != nil:
+	case p.Unaccounted() != 0, p.Blocked != nil, p.Hidden != nil, p.LateHidden != nil:
 		return most + 1
 	case p.State == status.Idle || p.Newest == watermark.None:
 		return 0
