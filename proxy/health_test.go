@@ -227,6 +227,11 @@ func TestNothingIsRead(t *testing.T) {
 // While brokers are away, and while a session begins anew, what is held and what was late
 // stays on show, nothing is due, and the reason is said once.
 func TestBrokersAwayIsShown(t *testing.T) {
+	t.Run("refused", func(t *testing.T) { brokersAway(t, (*link).leave, (*link).comeBack) })
+	t.Run("silent", func(t *testing.T) { brokersAway(t, (*link).freeze, (*link).melt) })
+}
+
+func brokersAway(t *testing.T, leave, comeBack func(*link)) {
 	onFake(t, func(t *testing.T, c *cluster) {
 		topic := c.topic(2)
 		s := c.start(topic, "TIDEMARK_IDLE_TIMEOUT=1h")
@@ -242,7 +247,7 @@ func TestBrokersAwayIsShown(t *testing.T) {
 		if was.Held == 0 || was.Late[reorder.BehindWatermark] == 0 {
 			t.Fatalf("%+v", was)
 		}
-		s.link.leave()
+		leave(s.link)
 		for i := range 300 {
 			time.Sleep(time.Second)
 			st := s.status()
@@ -252,16 +257,19 @@ func TestBrokersAwayIsShown(t *testing.T) {
 			if i < 15 {
 				continue
 			}
-			if st.State != status.Unreachable && st.State != status.Degraded || strings.Count(st.Reason, "no answer within") > 1 || strings.Count(st.Reason, "connection refused") > 1 {
+			if st.State != status.Unreachable && (st.State != status.Degraded || i > 20) || len(st.Reasons) > 2 || strings.Count(st.Reason, "no answer within") > 1 || strings.Count(st.Reason, "connection refused") > 1 {
 				t.Errorf("after %d s it is %s: %s", i, st.State, st.Reason)
 			}
 			for _, p := range st.Partitions {
-				if !p.Hold.At.IsZero() || p.Hold.Words == "" {
+				if !p.Hold.At.IsZero() || p.Hold.Words == "" || st.State == status.Unreachable && !strings.Contains(p.Hold.Words, "the brokers") {
 					t.Errorf("after %d s the next record is due at %v: %s", i, p.Hold.At, p.Hold.Words)
+				}
+				if p.OrderedRate != 0 || p.LateRate != 0 || st.State == status.Unreachable && p.Backlog() != -1 {
+					t.Errorf("after %d s it puts out %g and %g a second, and %d are to be read", i, p.OrderedRate, p.LateRate, p.Backlog())
 				}
 			}
 		}
-		s.link.comeBack()
+		comeBack(s.link)
 		time.Sleep(15 * time.Second)
 		if st := s.status(); st.State != status.Healthy {
 			t.Errorf("the brokers are back, and it is %s: %s", st.State, st.Reason)

@@ -75,7 +75,7 @@ func (st *Status) judge(now time.Time) {
 	why.add(NoAnswer, failed...)
 	if st.Waits != "" {
 		why.add(WaitsLong, st.Waits)
-	} else if old := now.Sub(st.At); old >= staleAfter && (st.Ready || len(failed) == 0) {
+	} else if old := now.Sub(st.At); old >= staleAfter && st.Ready {
 		why.add(Stale, fmt.Sprintf("this is how things were %v ago: the process has been busy or waiting since", old.Round(time.Second)))
 	}
 	starting := st.NotReady != "" && !st.Trouble && !st.WasReady && now.Sub(st.Started) <= startingFor
@@ -296,6 +296,19 @@ func (st *Status) endless() (why []string) {
 		why = append(why, words)
 	}
 	return first(why, "nor have the leaders of %d more partitions")
+}
+
+// standing says of all partitions what is so while nobody works on them: nothing comes out,
+// and nobody asks what has come. released: they have to be taken up again.
+func (st *Status) standing(released bool) {
+	for i := range st.Partitions {
+		p := &st.Partitions[i]
+		p.OrderedRate, p.LateRate, p.LateRates = 0, 0, [reorder.Duplicate + 1]float64{}
+		p.End, p.Stable, p.Age, p.Unanswered = -1, -1, 0, 0
+		if released && !p.State.StandsStill() {
+			p.State = Recovering
+		}
+	}
 }
 
 // withoutDue says of all partitions that nothing is due: whoever would release it waits.

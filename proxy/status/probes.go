@@ -108,7 +108,7 @@ func ask(ctx context.Context, timeout time.Duration, question func(context.Conte
 	began := time.Now()
 	asking, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	err := question(asking)
+	err := answerTo(asking, question)
 	if sharded, ok := errors.AsType[*kadm.ShardErrors](err); ok && len(sharded.Errs) > 0 {
 		err = sharded.Errs[0].Err // one broker was asked
 	}
@@ -116,6 +116,19 @@ func ask(ctx context.Context, timeout time.Duration, question func(context.Conte
 		err = fmt.Errorf("no answer within %v", timeout)
 	}
 	return Probe{At: time.Now(), Took: time.Since(began), Err: err}
+}
+
+// answerTo asks a question and waits no longer than its context is good for. The client does
+// not end a request while its connection opens, which takes a broker that hangs ten seconds.
+func answerTo(ctx context.Context, question func(context.Context) error) error {
+	answer := make(chan error, 1) // buffered: nobody may be there any more
+	go func() { answer <- question(ctx) }()
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // ProbeWith sets the client to probe the brokers with; nil: none.

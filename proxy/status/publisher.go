@@ -82,18 +82,17 @@ func (p *Publisher) Status(ctx context.Context) *Status {
 	}
 	st.Counts.Throttled = from.Throttled()
 	st.WasReady = p.ready.Load()
-	switch _, unreachable, _ := st.Probes.verdict(); {
-	case !running:
+	_, unreachable, _ := st.Probes.verdict()
+	switch {
+	case !running && !unreachable:
 		st.withoutDue(takenUpAgain)
-		for i := range st.Partitions {
-			if p := &st.Partitions[i]; !p.State.StandsStill() {
-				p.State, p.Unanswered = Recovering, 0
-			}
-		}
 	case unreachable:
 		st.withoutDue("waits for the brokers, none of which answers")
 	case time.Since(st.At) >= staleAfter:
 		st.withoutDue(st.Waits)
+	}
+	if !running || unreachable || st.Waits != "" && time.Since(st.At) >= staleAfter {
+		st.standing(!running)
 	}
 	st.judge(time.Now())
 	switch {
