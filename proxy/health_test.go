@@ -11,6 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/tidemarkhq/tidemark/proxy/config"
+	"github.com/tidemarkhq/tidemark/proxy/group"
 	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/reorder"
 )
@@ -276,6 +278,17 @@ func brokersAway(t *testing.T, leave, comeBack func(*link)) {
 		}
 		s.stop()
 	})
+}
+
+// A fetch that was answered before the end of the log was told is no open transaction.
+func TestFetchOlderThanTheEnd(t *testing.T) {
+	end := group.Extent{High: 100, Stable: 100}
+	end.Fetched(95, 95)
+	p := status.Partition{Topic: "raw", State: status.Active, End: end.High, Stable: end.Stable}
+	p.Next, p.Density.From = 95, 0
+	if h := status.HoldOf(config.Config{}, &p, status.Others{}, time.Now()); strings.Contains(h.Words, "transaction") {
+		t.Error(h.Words)
+	}
 }
 
 // A transaction that a producer leaves open before what we read is told with what holds it,

@@ -20,7 +20,8 @@ import (
 func (s *session) polled(p *partition, f *kgo.FetchTopicPartition) {
 	if len(f.Records) > 0 {
 		p.path.Polled(f.Records, f.HighWatermark)
-		p.High, p.Stable, p.heard = max(p.High, f.HighWatermark), f.LastStableOffset, s.now()
+		p.Fetched(f.HighWatermark, f.LastStableOffset)
+		p.heard = s.now()
 	}
 }
 

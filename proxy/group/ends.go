@@ -40,6 +40,12 @@ type Extent struct {
 	Told   watermark.Instant // when brokers were asked for both, last
 }
 
+// Fetched takes note of what a fetch says. It may be older than what is known: then it would
+// look as if a transaction were open at the end of the log.
+func (x *Extent) Fetched(high, stable int64) {
+	x.High, x.Stable = max(x.High, high), max(x.Stable, stable)
+}
+
 // Ends is what brokers have told of the end of a partition.
 type Ends struct {
 	watermark.Stretch
