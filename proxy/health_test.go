@@ -2,7 +2,9 @@ package proxy
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -278,6 +280,64 @@ func brokersAway(t *testing.T, leave, comeBack func(*link)) {
 		}
 		s.stop()
 	})
+}
+
+// When the next record is said to be due, it comes out: while records come, and when none do.
+func TestDueIsTrue(t *testing.T) {
+	for _, every := range []time.Duration{200 * time.Millisecond, 700 * time.Millisecond, 3 * time.Second} {
+		t.Run(every.String(), func(t *testing.T) {
+			onFake(t, func(t *testing.T, c *cluster) {
+				topic := c.topic(1)
+				s := c.start(topic, "TIDEMARK_MAX_OUT_OF_ORDERNESS=2s", "TIDEMARK_IDLE_TIMEOUT=10s")
+				c.awaitRead(s)
+				rnd := rand.New(rand.NewPCG(7, 7))
+				var over atomic.Int64 // when the last record has come; 0: not yet
+				go func() {
+					for range int(time.Minute / every) {
+						c.produce(c.cl, record(topic, 0, time.Now().Add(-time.Duration(rnd.IntN(500))*time.Millisecond).UnixMilli(), "r"))
+						time.Sleep(every)
+					}
+					over.Store(time.Now().UnixNano())
+				}()
+				said, quiet := 0, 0
+				for range 150 {
+					time.Sleep(517 * time.Millisecond)
+					st := s.status()
+					h, ended := st.Partitions[0].Hold, over.Load()
+					silent := ended > 0 && st.At.UnixNano()-ended > int64(time.Second)
+					if h.At.IsZero() {
+						continue
+					}
+					most := 3 * time.Second // the bound, and some
+					if silent || every > time.Second || ended > 0 {
+						most += 10 * time.Second // and the idle timeout
+					}
+					if h.At.Sub(st.At) > most {
+						t.Fatalf("it is due only at %v: %s", h.At, h.Words)
+					}
+					// What is supposed is that records go on coming, or that none does.
+					soon := time.Second
+					if !silent {
+						soon += every
+					}
+					time.Sleep(time.Until(h.At) + soon)
+					if !silent && over.Load() > 0 {
+						continue
+					}
+					if said++; silent {
+						quiet++
+					}
+					if p := s.of(topic, 0); p.Watermark < h.Event {
+						t.Fatalf("due at %v, and %v later it is not out: %s", h.At, soon, h.Words)
+					}
+				}
+				if said < 5 || quiet < 1 {
+					t.Errorf("it was said %d times, %d times in a silence", said, quiet)
+				}
+				s.stop()
+			})
+		})
+	}
 }
 
 // A fetch that was answered before the end of the log was told is no open transaction.
