@@ -103,7 +103,7 @@ var families = []family{
 	{"tidemark_records_unaccounted", gauge, "Read + carried over - ordered - late - dropped - lost - buffered. Anything but 0 is a bug in Tidemark.", ofPartition, each(func(p *status.Partition) float64 { return float64(p.Unaccounted()) })},
 	{"tidemark_buffered_bytes", gauge, "Memory that held records take.", ofPartition, each(func(p *status.Partition) float64 { return float64(p.Bytes) })},
 	{"tidemark_memory_limit_bytes", gauge, "Memory that held records of all partitions may take together: TIDEMARK_MEMORY.", nil, func(s *sampling) { s.add(float64(s.Memory)) }},
-	{"tidemark_backlog_records", gauge, "Offsets of the source that are still to be read: its end less the next offset. This is how far Tidemark is behind; the lag of its group is not.", ofPartition, func(s *sampling) {
+	{"tidemark_backlog_records", gauge, "Offsets of the source that are still to be read: its end less the next offset. This is how far Tidemark is behind; the lag of its group is not. Absent while that is not known, as when no broker answers.", ofPartition, func(s *sampling) {
 		s.each(func(p *status.Partition) (float64, bool) { return float64(p.Backlog()), p.End >= 0 })
 	}},
 	{"tidemark_unstable_records", gauge, "Offsets at the end of the source that cannot be read yet, because a producer's transaction is open.", ofPartition, func(s *sampling) {
