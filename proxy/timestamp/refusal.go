@@ -34,20 +34,57 @@ func (f format) shown() format {
 	return f
 }
 
-// advice names the format that would fit a value which this one does not.
+// advice says what would make a value fit: another format, or less around it.
 func (f format) advice(value []byte) string {
-	if trimmed := bytes.TrimSpace(value); f != int64BE && len(trimmed) < len(value) && f.fits(trimmed) {
+	if inner := bytes.TrimSpace(value); f != int64BE && len(inner) < len(value) && f.fits(inner) {
 		return "; it has spaces or line breaks around it"
 	}
-	for _, other := range []format{rfc3339, unixSeconds, unixMillis, unixMicros, unixNanos, int64BE} {
-		if other != f.shown() && other.fits(value) {
-			return fmt.Sprintf("; as %s it would fit", other)
+	if inner, how := withoutQuotes(value); f != int64BE && how != "" {
+		if f.fits(inner) {
+			return "; " + how
 		}
+		if other, ok := f.fitting(inner); ok {
+			return fmt.Sprintf("; %s, without which it would fit as %s", how, other)
+		}
+	}
+	if other, ok := f.fitting(value); ok {
+		return fmt.Sprintf(wouldFit, other)
 	}
 	if _, why := rfc3339.time(value); why == whyNoZone {
 		return "; " + localPrefix + "ZONE says which, like " + localPrefix + "Europe/Paris or " + localPrefix + "UTC"
 	}
 	return ""
+}
+
+const wouldFit = "; as %s it would fit"
+
+// fitting returns another format that fits a value. Of the numeric ones no more than one does.
+func (f format) fitting(value []byte) (other format, ok bool) {
+	for _, other := range []format{rfc3339, unixSeconds, unixMillis, unixMicros, unixNanos, int64BE} {
+		if other != f.shown() && other.fits(value) {
+			return other, true
+		}
+	}
+	return "", false
+}
+
+// quotes are the marks that text is put between, of keyboards and of word processors.
+const quotes = "\"'`\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u201b\u00ab\u00bb\u2039\u203a\u2033\u2032"
+
+// withoutQuotes leaves out the quotes, and says where they are: in words that follow a value,
+// empty if there are none.
+func withoutQuotes(value []byte) (inner []byte, how string) {
+	left := bytes.TrimLeft(value, quotes)
+	inner = bytes.TrimRight(left, quotes)
+	switch before, behind := len(left) < len(value), len(inner) < len(left); {
+	case before && behind:
+		return inner, "it is in quotes"
+	case before:
+		return inner, "it has a quote before it and none behind it"
+	case behind:
+		return inner, "it has a quote behind it and none before it"
+	}
+	return value, ""
 }
 
 // fits reports whether a value makes sense in this format: most numbers are times in all of

@@ -3,6 +3,7 @@ package timestamp
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -52,8 +53,12 @@ func Parse(spec string) (*Extractor, error) {
 // reached, so whoever wrote it meant something else.
 func (e *Extractor) add(s source) error {
 	for _, earlier := range e.sources {
-		if earlier.place() == s.place() {
-			return fmt.Errorf("%s is never reached, because %s comes before it", s, earlier)
+		switch {
+		case earlier.place() != s.place():
+		case earlier.String() == s.String():
+			return fmt.Errorf("%s is in the list twice", s.place())
+		default:
+			return fmt.Errorf("%s is in the list twice: %s is never reached, because %s comes before it", s.place(), s, earlier)
 		}
 	}
 	e.sources = append(e.sources, s)
@@ -147,10 +152,77 @@ func notAFormat(text, rest, what, word string) error {
 	if first, _, _ := strings.Cut(rest, ":"); slices.Contains(formats, format(first)) {
 		return fmt.Errorf("%s: the format %s stands before the name and belongs behind it (%s)", text, first, wayOut)
 	}
+	_, behind, _ := strings.Cut(rest, ":") // a pattern or an offset may have colons itself
+	switch {
+	case word == "":
+		return fmt.Errorf("%s: there is no format behind the last colon; leave the colon out (%s)", text, wayOut)
+	case pattern.MatchString(behind):
+		return fmt.Errorf("%s: patterns are not formats; %s reads text that says its time zone, %sZONE text that does not (%s)", text, rfc3339, localPrefix, wayOut)
+	case offset.MatchString(behind):
+		return fmt.Errorf("%s: %q is not a format; %s (%s)", text, behind, zoneHint(behind), wayOut)
+	case vagueHint(word) != "":
+		return fmt.Errorf("%s: %q is not a format; %s (%s)", text, word, vagueHint(word), wayOut)
+	}
+	if zone, ok := zoneCalled(word); ok {
+		return fmt.Errorf("%s: %q is not a format; %s%s is (%s)", text, word, localPrefix, zone, wayOut)
+	}
 	if meant := misspelt(word); len(meant) > 0 {
 		return fmt.Errorf("%s: %q is not a format; %s is (%s)", text, word, strings.Join(meant, " or "), wayOut)
 	}
 	return nil
+}
+
+var (
+	// pattern finds what other programs describe the layout of text by.
+	pattern = regexp.MustCompile(`(?i)yyyy|%[ymdhst]|hh?:mm|2006-01|dd[./]mm|mm[./]dd`)
+	// offset finds a difference from UTC.
+	offset = regexp.MustCompile(`^[+-]\d{1,2}(:?\d\d)?$`)
+)
+
+// vague are words for what is no point in time, or that leave open how one is written.
+var vague = []struct {
+	words []string
+	hint  string
+}{
+	{
+		[]string{"date", "dates", "day", "date32", "date64", "localdate"},
+		"a date alone is no point in time, and no format reads it",
+	},
+	{
+		[]string{"time", "times", "time32", "time64", "timemillis", "timemicros", "timeofday"},
+		"a time of day alone is no point in time; for one with its date write " + howWritten,
+	},
+	{
+		[]string{"timestamp", "timestamps", "number", "numeric", "int", "int32", "integer", "uint64", "float", "float64", "double", "decimal", "auto"},
+		"write " + howWritten,
+	},
+	{
+		[]string{"string", "str", "text"},
+		"text that says its time zone is " + string(rfc3339) + ", and text that does not is " + localPrefix + "ZONE",
+	},
+}
+
+const howWritten = "the unit of the number (unix-s, unix-ms, unix-us, unix-ns), or rfc3339 for text"
+
+// vagueHint says what to write in the place of such a word, if it is one.
+func vagueHint(word string) string {
+	word = plainWord(word)
+	for _, v := range vague {
+		if slices.Contains(v.words, word) {
+			return v.hint
+		}
+	}
+	return ""
+}
+
+// zoneCalled returns the time zone of a name, whatever its capitals.
+func zoneCalled(word string) (string, bool) {
+	for _, name := range zone.Names() {
+		if strings.EqualFold(name, word) {
+			return name, true
+		}
+	}
+	return "", false
 }
 
 // misspelt finds the formats that word was probably meant to be: the nearest of ours, or
@@ -192,9 +264,14 @@ var others = map[string][]string{
 	localPrefix + "ZONE (like " + localPrefix + "Europe/Paris)": {"local", "localtime", "localdatetime", "localtimestamp"},
 }
 
+// plainWord leaves out what is written in several ways.
+func plainWord(word string) string {
+	return strings.NewReplacer("_", "", "-", "", " ", "", ".", "").Replace(strings.ToLower(word))
+}
+
 // foreign finds the formats that others call so: epoch_millis, seconds, ISO-8601.
 func foreign(word string) (meant []string) {
-	word = strings.NewReplacer("_", "", "-", "", " ", "", ".", "").Replace(word)
+	word = plainWord(word)
 	for name, words := range others {
 		if slices.Contains(words, word) {
 			return []string{name}

@@ -22,9 +22,10 @@ import (
 //	offset = ( "+" | "-" ) HH [ [ ":" ] MM [ ":" SS ] ]
 //
 // That is RFC 3339 with what producers make of it: java.time leaves out seconds that are 0
-// and writes the zone's name behind its offset, Postgres leaves out minutes and has a space
-// for the T, Python's %z has no colon, Ruby spaces and UTC. All of them say the same time in
-// any reading, or it is not accepted.
+// and writes the zone's name behind its offset, it and Python write the seconds of offsets
+// that have some, Postgres leaves out minutes and has a space for the T, Python's %z has no
+// colon, Ruby spaces and UTC, and patterns with one H make an hour of one digit. All of them
+// say the same time in any reading, or it is not accepted.
 //
 // A second 60 is the one after it: Unix time has no room for leap seconds. The offset
 // decides, whatever the name in brackets says. Digits beyond a nanosecond are cut off.
