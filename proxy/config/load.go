@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/caarlos0/env/v11"
 
@@ -34,33 +37,58 @@ func Load(environ []string) (Config, error) {
 }
 
 // tidy leaves out what files of variables put around a value and nobody sees: the CR of
-// a file from Windows, spaces. A secret keeps its spaces, which may be its own. Quotes
-// are refused where they come as part of the value, which not all that read such files
-// leave them in: without them, the group and its offsets would be others.
+// a file from Windows, spaces, and marks of no width. A secret keeps its spaces, which may be
+// its own. Quotes are refused where they come as part of the value, which not all that read
+// such files leave them in, and so are comments: without them, the group and its offsets
+// would be others.
 func (f *faults) tidy(vars map[string]string) {
 	for _, s := range settings {
 		text, given := vars[s.key]
 		if !given {
 			continue
 		}
-		hint := "leave them out: docker run --env-file and kubectl --from-env-file take them for a part of the value"
 		if s.secret() {
 			text = strings.TrimRight(text, "\r\n")
-			hint += "; a secret that has them is read from a file"
 		} else {
-			text = strings.TrimSpace(text)
+			text = strings.TrimFunc(text, unseen)
 		}
-		if vars[s.key] = text; quoted(text) {
-			f.broken(s.key, problem{"the value is in quotes", hint})
+		vars[s.key] = text
+		if p, wrong := around(text, s.secret()); wrong {
+			f.broken(s.key, p)
 			delete(vars, s.key)
 		}
 	}
 }
 
-func quoted(text string) bool {
-	n := len(text)
-	return n > 1 && text[0] == text[n-1] && (text[0] == '"' || text[0] == '\'')
+// unseen reports whether nobody sees a character at the end of a value.
+func unseen(r rune) bool { return unicode.IsSpace(r) || unicode.Is(unicode.Cf, r) }
+
+// around says what stands around a value that is not a part of it.
+func around(text string, secret bool) (problem, bool) {
+	const inFiles = "docker run --env-file and kubectl --from-env-file take them for a part of the value"
+	first, _ := utf8.DecodeRuneInString(text)
+	last, size := utf8.DecodeLastRuneInString(text)
+	before, behind := strings.ContainsRune(marks, first), strings.ContainsRune(marks, last)
+	plain := first == last && (first == '"' || first == '\'')
+	switch {
+	case len(text) <= size: // it is one character
+	case secret && before && behind && (plain || first > unicode.MaxASCII && last > unicode.MaxASCII):
+		return problem{"the value is in quotes", "leave them out: " + inFiles + "; a secret that has them is read from a file"}, true
+	case secret:
+	case before && behind:
+		return problem{"the value is in quotes", "leave them out: " + inFiles}, true
+	case before, behind:
+		return problem{"the value has a quote at one end", "leave it out; entries of a list are not in quotes either"}, true
+	case comment.MatchString(text):
+		return problem{"the value has a comment behind it", "put the comment into a line of its own: " + inFiles}, true
+	}
+	return problem{}, false
 }
+
+// marks are those that text is put between, of keyboards and of word processors.
+const marks = "\"'`\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u201b\u00ab\u00bb\u2039\u203a\u2033\u2032"
+
+var comment = regexp.MustCompile(`(^|\s)#`)
 
 // defaults are the values of what is not set, where they are fixed.
 func defaults() (c Config) {

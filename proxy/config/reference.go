@@ -195,7 +195,7 @@ const preface = `# Configuration
 
 Tidemark is configured by environment variables. A variable that is set to
 nothing counts as not set. Spaces around a value are left out, and so is the CR at the end
-of a line from Windows; quotes around it are refused. Durations are written as in Go (` + "`100ms`, `5s`, `1m30s`" + `),
+of a line from Windows; quotes around it and comments behind it are refused. Durations are written as in Go (` + "`100ms`, `5s`, `1m30s`" + `),
 sizes with their unit (` + "`256MiB`" + `). All faults are reported at once, and an unknown
 variable that begins with ` + "`TIDEMARK_`" + ` is one, unless Kubernetes sets it for a
 Service called tidemark. ` + "`tidemark config`" + ` prints what is in effect.

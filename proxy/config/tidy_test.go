@@ -34,7 +34,7 @@ func TestWhatNobodySeesAroundAValue(t *testing.T) {
 			want := outcome(name + "=" + value)
 			around := []string{value + "\r", value + "\r\n"}
 			if !s.secret() {
-				around = append(around, value+" \r", " "+value, "\t"+value+"  ")
+				around = append(around, value+" \r", " "+value, "\t"+value+"  ", "\u00a0"+value+"\u200b", "\ufeff"+value)
 			}
 			for _, text := range around {
 				if got := outcome(name + "=" + text); got != want {
@@ -49,6 +49,16 @@ func TestWhatNobodySeesAroundAValue(t *testing.T) {
 				}
 			}
 		}
+		for text, want := range map[string]string{
+			"\u201cvalue\u201d": "the value is in quotes", "\u201evalue\u201c": "the value is in quotes", "\u2018value\u2019": "the value is in quotes",
+			`"value`: "the value has a quote at one end", `value"`: "the value has a quote at one end", "value\u201d": "the value has a quote at one end", `a,"b"`: "the value has a quote at one end",
+			"value # what it is for": "the value has a comment behind it", "value\t#": "the value has a comment behind it", " # unset": "the value has a comment behind it",
+		} {
+			secret := s.secret() && !strings.HasSuffix(want, "in quotes")
+			if got := outcome(name + "=" + text); strings.Contains(got, s.key+": "+want+"\nhint: ") == secret {
+				t.Errorf("%s=%s: %s", name, text, got)
+			}
+		}
 		if got, want := outcome(name+"= \r\n"), outcome(name+"="); got != want && !s.secret() {
 			t.Errorf("%s set to nothing but spaces: %s", name, got)
 		}
@@ -59,6 +69,7 @@ func TestWhatNobodySeesAroundAValue(t *testing.T) {
 func TestSecretsKeepTheirSpaces(t *testing.T) {
 	login := []string{"SASL_MECHANISM=PLAIN", "SASL_USERNAME=u"}
 	for text, want := range map[string]string{
+		`"a`: `"a`, `a'`: `a'`, "`a`": "`a`", "a #b": "a #b", "\u201d": "\u201d", "a\u200b": "a\u200b",
 		" a b \r\n": " a b ", "\ta\r": "\ta", `a"b"`: `a"b"`, "a\rb": "a\rb", `"`: `"`,
 	} {
 		c, err := load(append(login, "SASL_PASSWORD="+text)...)
@@ -83,6 +94,14 @@ func TestSecretsKeepTheirSpaces(t *testing.T) {
 func TestByteOrderMark(t *testing.T) {
 	_, err := Load([]string{"\ufeffTIDEMARK_TOPICS=orders", "TIDEMARK_INSTANCE=a"})
 	if err == nil || !strings.Contains(err.Error(), "TIDEMARK_TOPICS: its name begins with a byte order mark or a space, so it is not read\nhint: save the file") {
+		t.Error(err)
+	}
+}
+
+// A space before the = is a part of the name for docker and kubectl.
+func TestSpaceBehindAName(t *testing.T) {
+	_, err := Load([]string{"TIDEMARK_TOPICS=orders", "TIDEMARK_INSTANCE=a", "TIDEMARK_GROUP =g"})
+	if err == nil || !strings.Contains(err.Error(), "TIDEMARK_GROUP: its name ends with a space, so it is not read\nhint: leave out the space before the =") {
 		t.Error(err)
 	}
 }

@@ -24,6 +24,10 @@ func (f *faults) unknownKeys(vars map[string]string) {
 		if seen := strings.TrimLeft(key, "\ufeff \t"); seen != key && strings.HasPrefix(seen, Prefix) {
 			f.add(seen, "its name begins with a byte order mark or a space, so it is not read", "save the file of variables as UTF-8 without a byte order mark")
 		}
+		if seen := strings.TrimFunc(key, unseen); seen != key && isKnown(seen) && strings.HasPrefix(key, Prefix) {
+			f.add(seen, "its name ends with a space, so it is not read", "leave out the space before the =")
+			continue
+		}
 		if strings.HasPrefix(key, Prefix) && vars[key] != "" && !isKnown(key) && !serviceLink.MatchString(key) {
 			f.add(key, "there is no such setting", unknownHint(key))
 		}
