@@ -174,6 +174,7 @@ func (s *session) aborted(err error) {
 func (s *session) reportFaulty(what string, found pipeline.Faulty, args ...any) {
 	if found.Records > 0 {
 		s.reporter.Errors[fault.Record].Add(int64(found.Records - 1)) // and one more by Warn
-		s.reporter.Warn(what, found.First, append(args, "records", found.Records)...)
+		args = append(args, "topic", found.Topic, "partition", found.Partition, "first_offset", found.Offset, "records", found.Records)
+		s.reporter.Warn(what, found.Err, append(args, fault.HintArgs(found.Hint)...)...)
 	}
 }

@@ -82,10 +82,10 @@ func TestWrongUnitIsLoud(t *testing.T) {
 				if len(lines) != 1 || !strings.Contains(lines[0], c.want) || !strings.Contains(lines[0], c.cure) || !strings.Contains(lines[0], "level=WARN") {
 					t.Errorf("the log has %q, want %q and %q once", lines, c.want, c.cure)
 				}
-				if !strings.Contains(p.EventTimeFinding, c.want) || p.WrongUnit != c.unit {
+				if !hasAll(p.EventTimeFinding, c.want) || p.WrongUnit != c.unit || c.unit && !hasAll(p.EventTimeFinding, c.cure) {
 					t.Errorf("shown is %q, %v", p.EventTimeFinding, p.WrongUnit)
 				}
-				if st := s.status(); c.unit != (st.State == status.Degraded && strings.Contains(st.Reason, c.want)) {
+				if st := s.status(); c.unit != (st.State == status.Degraded && hasAll(st.Reason, c.want, c.cure)) {
 					t.Errorf("it is %s: %s", st.State, st.Reason)
 				}
 				if found := s.of(topic, 0).EventTimeFinding; found != p.EventTimeFinding {
@@ -153,6 +153,112 @@ func TestAbsentSource(t *testing.T) {
 				}
 				if p.Absent == "" || len(p.DecidedBy) != 3 || p.DecidedBy[1] < 590 || p.DecidedBy[2] != 0 {
 					t.Errorf("shown is %q, decided %d", p.Absent, p.DecidedBy)
+				}
+				if st := s.status(); st.State != status.Healthy { // no partition has had 1,000
+					t.Errorf("it is %s: %s", st.State, st.Reason)
+				}
+				s.stop()
+			})
+		})
+	}
+}
+
+// TestAbsentEverywhereIsAReason: where somebody has said where event times are, and no record
+// of any topic has them there, all of them going by their own timestamps is a reason; it names
+// the setting, and goes when one record has them.
+func TestAbsentEverywhereIsAReason(t *testing.T) {
+	for name, c := range map[string]struct {
+		env, value, header string
+		want               []string // in the reason; none: it is healthy
+	}{
+		"misspelt":          {"json:createdAt,timestamp", `{"created_at":"2000-01-01T00:00:00Z"}`, "trace", []string{"json:createdAt", "timestamp decides", "set TIDEMARK_EVENT_TIME=json:created_at,timestamp"}},
+		"no such header":    {"header:event-time,timestamp", "x", "trace", []string{"header:event-time", "leave the source out"}},
+		"two sources":       {"header:event-time,json:ts,timestamp", "{}", "trace", []string{"header:event-time", "json:ts"}},
+		"the default":       {"", "x", "trace", nil},
+		"on purpose":        {"timestamp", `{"created_at":"2000-01-01T00:00:00Z"}`, "trace", nil},
+		"another is there":  {"json:payload.ts,json:ts,timestamp", `{"ts":1}`, "trace", nil}, // of one setting for two converters
+		"one record has it": {"header:event-time,timestamp", "x", "event-time", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFake(t, func(t *testing.T, c2 *cluster) {
+				topic := c2.topic(2)
+				s := c2.start(topic, "TIDEMARK_EVENT_TIME="+c.env)
+				for i := range 2300 {
+					r := sentNow(topic, strings.Replace(c.value, `"ts":1`, fmt.Sprintf(`"ts":%d`, time.Now().UnixMilli()), 1), "trace", "x")
+					if r.Partition = int32(i % 2); i == 1000 {
+						r.Headers[0] = kgo.RecordHeader{Key: c.header, Value: fmt.Append(nil, time.Now().UnixMilli())}
+					}
+					c2.produce(c2.cl, r)
+					time.Sleep(time.Millisecond)
+				}
+				c2.awaitRead(s)
+				st := s.status()
+				if (st.State == status.Degraded) != (c.want != nil) || len(st.Reasons) != min(len(c.want), 1) || !hasAll(st.Reason, c.want...) {
+					t.Errorf("it is %s: %q", st.State, st.Reasons)
+				}
+				if c.want != nil && !strings.HasPrefix(st.Reason, topic+": all records are ordered by their own timestamps") {
+					t.Errorf("%q", st.Reason)
+				}
+				if name == "no such header" {
+					c2.produce(c2.cl, sentNow(topic, "x", "event-time", fmt.Sprint(time.Now().UnixMilli())))
+					c2.awaitRead(s)
+					time.Sleep(2 * time.Second)
+					if st := s.status(); st.State != status.Healthy {
+						t.Errorf("it is %s: %s", st.State, st.Reason)
+					}
+				}
+				s.stop()
+			})
+		})
+	}
+}
+
+// TestInvalidIsExplained: a record without a usable event time is told of with its place, what
+// is wrong with it, and what to set; the last one of a partition stays to be seen.
+func TestInvalidIsExplained(t *testing.T) {
+	for name, c := range map[string]struct {
+		env    string
+		record func(topic string) *kgo.Record
+		err    string
+		hint   string
+	}{
+		"microseconds": {"json:ts", func(topic string) *kgo.Record {
+			return sentNow(topic, fmt.Sprintf(`{"ts":%d}`, time.Now().UnixMicro()))
+		}, "field ts with a number of 15 digits", "set TIDEMARK_EVENT_TIME=json:ts:unix-us if that is what producers write"},
+		"nanoseconds in a header": {"header:event-time,timestamp", func(topic string) *kgo.Record {
+			return sentNow(topic, "x", "event-time", fmt.Sprint(time.Now().UnixNano()))
+		}, "outside the years 1678 to 2262", "set TIDEMARK_EVENT_TIME=header:event-time:unix-ns,timestamp"},
+		"no time zone": {"json:a.ts", func(topic string) *kgo.Record {
+			return sentNow(topic, `{"a":{"ts":"2000-01-01T00:00:00"}}`)
+		}, "does not say of which time zone it is", "set TIDEMARK_EVENT_TIME=json:a.ts:local:UTC, or the zone whose clock it is"},
+		"misspelt": {"json:createdAt", func(topic string) *kgo.Record {
+			return sentNow(topic, `{"created_at":"2000-01-01T00:00:00Z"}`)
+		}, "the record has none of json:createdAt", "set TIDEMARK_EVENT_TIME=json:created_at if that is the event time"},
+		"nothing like it": {"json:createdAt", func(topic string) *kgo.Record {
+			return sentNow(topic, `{"x":1}`)
+		}, "the record has none of json:createdAt", "check the name"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFake(t, func(t *testing.T, c2 *cluster) {
+				topic := c2.topic(2)
+				s := c2.start(topic, "TIDEMARK_EVENT_TIME="+c.env)
+				for range 40 {
+					r := c.record(topic)
+					r.Partition = 1
+					c2.produce(c2.cl, r)
+					time.Sleep(10 * time.Millisecond)
+				}
+				c2.awaitRead(s)
+				s.hears(1, "records without a usable event time", "level=WARN", "topic="+topic, "partition=1", "first_offset=0", c.err, c.hint)
+				p := s.of(topic, 1)
+				if p.Invalid.Offset != 39 || p.Invalid.Err == nil || !strings.Contains(p.Invalid.Err.Error(), c.err) || !strings.HasPrefix(p.Invalid.Hint, c.hint) {
+					t.Errorf("shown is %v", p.Invalid)
+				}
+				if st := s.status(); st.State != status.Degraded || !hasAll(st.Reason, "none of the last 40 records", "offset 39", c.err, c.hint) {
+					t.Errorf("it is %s: %s", st.State, st.Reason)
+				}
+				if p := s.of(topic, 0); p.Invalid.Err != nil {
+					t.Errorf("of a partition without records: %v", p.Invalid)
 				}
 				s.stop()
 			})

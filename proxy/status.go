@@ -54,7 +54,7 @@ func (s *session) status() *status.Status {
 			Topic: p.Topic, Partition: p.Partition, Status: p.state.Status(),
 			Committed: p.committed, End: p.High, Stable: p.Stable,
 			Totals: a.Committed, Uncommitted: a.Pending.Ordered - a.Committed.Ordered, Disorder: a.Disorder,
-			DecidedBy: slices.Clone(a.DecidedBy), EventTimeFinding: p.path.Misfit(), WrongUnit: p.path.Fitting.Found().Factor > 0, Absent: p.path.Sources(),
+			Absent:  p.path.Sources(),
 			Density: p.state.Held(look), Paused: p.paused, Clocks: evidence, Finding: evidence.Finding(slack),
 			Recent: a.Recent(), Blocked: blockerOf(st.Blocked, p.Partition, p.Topic), Hidden: blockerOf(st.Blocked, p.Partition, p.Ordered), LateHidden: blockerOf(st.Blocked, p.Partition, p.Source.Late), Age: now.Sub(p.since), Silent: now.Sub(max(p.heard, p.since)),
 		}
@@ -64,6 +64,7 @@ func (s *session) status() *status.Status {
 		if o := shown.Blocked; o != nil && shown.End < o.Offset+o.Behind {
 			shown.Stable, shown.End = o.Offset, o.Offset+o.Behind // nobody else has asked since
 		}
+		shown.SetEventTimes(a)
 		shown.SetRates(a, time.Now())
 		shown.State = s.stateOf(p, &shown)
 		shown.Hold = status.HoldOf(s.cfg, &shown, others, st.At)
@@ -73,11 +74,12 @@ func (s *session) status() *status.Status {
 		a := s.ledgers[src]
 		shown := status.Partition{
 			Topic: src.Topic, Partition: src.Partition, State: why.state, Status: why.last,
-			Committed: why.committed, End: why.High, Stable: why.Stable, Totals: a.Committed, Disorder: a.Disorder, Recent: a.Recent(), DecidedBy: slices.Clone(a.DecidedBy),
+			Committed: why.committed, End: why.High, Stable: why.Stable, Totals: a.Committed, Disorder: a.Disorder, Recent: a.Recent(),
 			Hold:    status.Hold{Words: why.why + "; " + why.hint, Event: watermark.None},
 			Density: reorder.Held{From: watermark.None, To: watermark.None},
 		}
 		shown.Records, shown.Bytes, shown.Owed = 0, 0, int(a.Committed.Held)
+		shown.SetEventTimes(a)
 		shown.SetRates(a, time.Now())
 		st.Partitions = append(st.Partitions, shown)
 	}

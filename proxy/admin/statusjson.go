@@ -96,9 +96,18 @@ type partitionJSON struct {
 	EventTimeFinding string `json:"event_time_finding,omitempty"`
 	AbsentSource     string `json:"absent_source,omitempty"` // of event times, in words
 
+	Invalid *invalidJSON `json:"last_invalid_event_time,omitempty"`
+
 	WaitsFor string     `json:"waits_for"`
 	NextMs   *int64     `json:"next_event_time_ms"`
 	DueAt    *time.Time `json:"next_release_due_at"`
+}
+
+// invalidJSON is the last record without a usable event time.
+type invalidJSON struct {
+	Offset int64  `json:"offset"`
+	Error  string `json:"error"`
+	Hint   string `json:"hint,omitempty"`
 }
 
 // reasons are those for which a record may be late.
@@ -172,6 +181,9 @@ func partition(st *status.Status, p *status.Partition) partitionJSON {
 	}
 	for i, n := range p.DecidedBy {
 		j.DecidedBy[st.Sources[i]] = n
+	}
+	if i := p.Invalid; i.Err != nil {
+		j.Invalid = &invalidJSON{i.Offset, i.Err.Error(), i.Hint}
 	}
 	if p.Bound > 0 {
 		ms := p.Bound.Milliseconds()

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/proxy/clocks"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
@@ -42,7 +43,7 @@ func (p *Partition) gatherClock(r *kgo.Record, event watermark.Time, sampled boo
 	if ms := r.Timestamp.UnixMilli(); !r.Timestamp.IsZero() && ms >= 0 {
 		reading.Timestamp, _ = watermark.FromMillis(ms)
 	}
-	if p.Fitting.Add(reading) {
+	if p.Ledger.Fitting.Add(reading) {
 		p.reportMisfit(r)
 	}
 	if !sampled {
@@ -62,29 +63,26 @@ func (p *Partition) gatherClock(r *kgo.Record, event watermark.Time, sampled boo
 	}
 }
 
-// Misfit says, in words, what is probably wrong with the event times of the partition; empty:
-// nothing.
-func (p *Partition) Misfit() string { return p.misfit }
-
 // reportMisfit reports that what is known of how event times fit has changed. A topic is
 // reported once in a while, however many partitions it has.
 func (p *Partition) reportMisfit(r *kgo.Record) {
-	l, found := p.line, p.Fitting.Found()
+	l, found := p.line, p.Ledger.Fitting.Found()
 	names := l.Config.EventTime.Sources()
 	args := []any{"topic", p.Topic, "partition", p.Partition, "offset", r.Offset, "source", names[p.source]}
 	switch {
 	case found.Factor > 0:
 		what, cure := l.Config.EventTime.TooSmall(p.source, found.Factor)
-		p.misfit = what + "; " + cure
+		p.Ledger.Misfit = what + "; " + cure
 		l.Reporter.Throttle(p.Topic, slog.LevelWarn, fault.None, "event times have the wrong unit; records are ordered and released by times of 1970",
 			append(args, "finding", what, "hint", cure+"; what came out so far is in the wrong order")...)
 	case found.Apart > 0:
 		years := int(found.Apart.Hours() / 24 / 365)
-		p.misfit = fmt.Sprintf("event times of %s are %d years before the records' own timestamps", names[p.source], years)
+		what := fmt.Sprintf("event times of %s are %d years before the records' own timestamps", names[p.source], years)
+		p.Ledger.Misfit = what
 		l.Reporter.Throttle(p.Topic, slog.LevelWarn, fault.None, "event times are years before the records that have them",
-			append(args, "finding", p.misfit, "off_by", found.Apart.Round(time.Hour).String(), "hint", "check that "+names[p.source]+" is when the record's event happened, and its format; nothing is wrong if such old data is being written anew")...)
+			append(args, "finding", what, "off_by", clocks.Span(found.Apart), "hint", "check that "+names[p.source]+" is when the record's event happened, and its format; nothing is wrong if such old data is being written anew")...)
 	default:
-		p.misfit = ""
+		p.Ledger.Misfit = ""
 		l.Reporter.Throttle(p.Topic, slog.LevelInfo, fault.None, "event times are plausible again", args...)
 	}
 }
@@ -132,6 +130,23 @@ func (p *Partition) reportProducer(j clocks.Judgement) {
 	if j.Everybody {
 		hint = "all producers judged so far are off, so check the clock of this machine first; otherwise " + hint
 	}
-	args = append(args, "finding", j.Finding.String(), "off_by", j.Lead.Abs().Round(100*time.Millisecond).String(), "hint", hint)
+	args = append(args, "finding", j.Finding.String(), "off_by", clocks.Span(j.Lead.Abs().Round(100*time.Millisecond)), "hint", hint)
 	l.Reporter.Logger.Warn("a producer's clock is off", args...)
+}
+
+// countInvalid counts a record without a usable event time, and keeps what is wrong with it.
+func (p *Partition) countInvalid(r *kgo.Record, err error) {
+	sources, bad := p.line.Config.EventTime, &p.line.Invalid.Times
+	first, absent := bad.add(r, err), p.source == len(sources.Sources())-1
+	hint := p.absentHint
+	if first || !absent || hint == "" { // to find what may be meant is slow
+		hint = sources.Cure(p.source, r, err)
+	}
+	if absent {
+		p.absentHint = hint
+	}
+	if first {
+		bad.Hint = hint
+	}
+	p.Ledger.Invalid = status.Invalid{Offset: r.Offset, Err: err, Hint: hint}
 }

@@ -65,7 +65,7 @@ func (p *Partition) ReportLate() {
 		}
 		args := []any{"topic", p.Topic, "partition", p.Partition, "records", s.Records, "first_offset", s.First, "records_read", s.Read, "total", s.Total}
 		if s.Most > 0 {
-			args = append(args, "off_by", s.Most.Round(time.Millisecond).String())
+			args = append(args, "off_by", clocks.Span(rounded(s.Most)))
 		}
 		p.line.Reporter.Logger.Log(context.Background(), level, msg, append(args, "hint", p.lateHint(v, &s))...)
 	}
@@ -92,10 +92,10 @@ func (p *Partition) lateHint(v reorder.Verdict, s *status.LateStretch) string {
 		return "set the clocks of their producers (TIDEMARK_CLOCK_HEADER names them); TIDEMARK_MAX_FUTURE says how far ahead is believed"
 	}
 	switch {
-	case p.misfit != "":
-		return p.misfit
+	case p.Ledger.Misfit != "":
+		return p.Ledger.Misfit
 	case p.leap.Late > 0 && p.leapLast >= s.First:
-		return fmt.Sprintf("offset %d is %s ahead of the records around it and moved the watermark; set the clock of its producer, or lower TIDEMARK_MAX_FUTURE", p.leap.Offset, rounded(p.leap.By))
+		return fmt.Sprintf("offset %d is %s ahead of the records around it and moved the watermark; set the clock of its producer, or lower TIDEMARK_MAX_FUTURE", p.leap.Offset, clocks.Span(rounded(p.leap.By)))
 	case cfg.Watermark == config.WindowMin:
 		return "raise TIDEMARK_WATERMARK_WINDOW or TIDEMARK_WATERMARK_LATENESS if records are to come that late"
 	case cfg.Watermark == config.Punctuated:
@@ -159,7 +159,7 @@ func (p *Partition) reportLeap() {
 	p.leapReported = l.now
 	l.Reporter.Logger.Warn("a record moved the watermark ahead of the records around it and made others late",
 		"topic", p.Topic, "partition", p.Partition, "offset", p.leap.Offset, "source", l.Config.EventTime.Sources()[p.leapSource],
-		"off_by", rounded(p.leap.By).String(), "records", p.leap.Late,
+		"off_by", clocks.Span(rounded(p.leap.By)), "records", p.leap.Late,
 		"hint", "set the clock of its producer (TIDEMARK_CLOCK_HEADER names those that are off), or lower TIDEMARK_MAX_FUTURE, by default half of the bound")
 }
 

@@ -25,6 +25,8 @@ func (p *Partition) mark(r *kgo.Record) {
 			l.Config.WatermarkHeader, l.Config.MaxFuture)
 	}
 	if err != nil {
-		l.Invalid.Markers.add(r, fmt.Errorf("%w: %w", fault.ErrNoWatermark, err))
+		if bad := &l.Invalid.Markers; bad.add(r, fmt.Errorf("%w: %w", fault.ErrNoWatermark, err)) {
+			bad.Hint = l.Config.WatermarkHeader.Cure(err)
+		}
 	}
 }

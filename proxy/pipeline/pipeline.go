@@ -89,16 +89,24 @@ type Invalid struct {
 	Lost    int64  // records that are gone from the source
 }
 
-// Faulty is how many records were at fault, and the error of the first.
+// Faulty is how many records were at fault, and what was wrong with the first.
 type Faulty struct {
 	Records int
-	First   error
+
+	Topic     string
+	Partition int32
+	Offset    int64
+	Err       error
+	Hint      string
 }
 
-func (f *Faulty) add(r *kgo.Record, err error) {
-	if f.Records++; f.Records == 1 {
-		f.First = fmt.Errorf("%s partition %d offset %d: %w", r.Topic, r.Partition, r.Offset, err)
+// add counts a record. It reports whether it is the first, which the hint is to be about.
+func (f *Faulty) add(r *kgo.Record, err error) (first bool) {
+	if f.Records++; f.Records > 1 {
+		return false
 	}
+	f.Topic, f.Partition, f.Offset, f.Err = r.Topic, r.Partition, r.Offset, err
+	return true
 }
 
 // Gate says before which record a partition has to be suspended.
@@ -116,7 +124,6 @@ type Partition struct {
 	State   *reorder.Partition
 	Ledger  *status.Ledger
 	Clocks  clocks.Gathering
-	Fitting clocks.Fitting
 	Gate    Gate    // nil: none
 	Earlier bool    // it replays a commit of a version that read some event times otherwise
 	AtEnd   bool    // reading had reached the end of the log at the last poll
@@ -130,9 +137,10 @@ type Partition struct {
 	due      reorder.Release
 	passed   bool // the checkpoint that a release asked for is done
 	sources  *sources
-	misfit   string // what Fitting has found, in words
 	markers  markers
-	epochs   epochs
+
+	absentHint string // of records that have none of the sources
+	epochs     epochs
 
 	leap       clocks.Leap
 	leapSource int            // the source of its event time

@@ -175,7 +175,7 @@ func (p *Partition) step(t watermark.Time, invalid error) Kind {
 	first, newest := in.Offset >= p.State.NextOffset(), p.State.Newest()
 	p.before = p.State.Watermark()
 	verdict, body := p.State.Step(in, l.wall)
-	if due := p.Clocks.Due(); (due || p.Fitting.Early()) && invalid == nil && verdict != reorder.Settled {
+	if due := p.Clocks.Due(); (due || p.Ledger.Fitting.Early()) && invalid == nil && verdict != reorder.Settled {
 		p.gatherClock(r, t, due)
 	}
 	if verdict == reorder.Flush {
@@ -225,7 +225,7 @@ func (p *Partition) conclude(j *judging, newest watermark.Time, verdict reorder.
 	}
 	why := emit.Lateness{Verdict: verdict, Time: t, Watermark: w, Epoch: p.State.Epoch(), AtMs: l.wall.Millis()}
 	if verdict == reorder.InvalidTime {
-		l.Invalid.Times.add(r, j.invalid)
+		p.countInvalid(r, j.invalid)
 		why.Schema, why.SchemaID = schemaOf(j.invalid)
 	}
 	if l.released.repeats(p, verdict, t, r) {

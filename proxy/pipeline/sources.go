@@ -107,27 +107,35 @@ func (p *Partition) reportAbsent(r *kgo.Record, source, asked, had int) {
 	names := l.Config.EventTime.Sources()
 	name, fallback := names[source], names[p.source]
 	found, likely := l.Config.EventTime.Near(source, r)
-	s.words[source] = fmt.Sprintf("%d of %d records have %s; %s decides for the others", had, asked, name, fallback)
-	if found != "" {
-		s.words[source] += fmt.Sprintf(" (there is %s)", found)
-	}
+	words := fmt.Sprintf("%d of %d records have %s; %s decides for the others", had, asked, name, fallback)
 	args := []any{"topic", p.Topic, "source", name, "records", asked - had, "fallback", fallback}
 	if found != "" {
+		words += fmt.Sprintf(" (there is %s)", found)
 		args = append(args, "similar", found)
 	}
+	hint := ""
+	switch {
+	case vanished:
+		hint = "find out what changed in the producers; records are ordered by another clock than before"
+	case l.Config.EventTimeIsDefault() && found == "":
+		hint = "set TIDEMARK_EVENT_TIME=timestamp if that is meant, or else the place where event times are"
+	case likely:
+		hint = "set TIDEMARK_EVENT_TIME=" + l.Config.EventTime.Instead(source, found) + ": the name may be misspelt, and names are compared exactly, capitals too"
+	case found != "":
+		hint = "set TIDEMARK_EVENT_TIME=" + l.Config.EventTime.Instead(source, found) + " if that is the event time; to keep to the fallback, set TIDEMARK_EVENT_TIME=" + fallback
+	default:
+		hint = "check the name; if the fallback is meant, leave the source out of TIDEMARK_EVENT_TIME"
+	}
+	s.words[source] = words + "; " + hint
+	args = append(args, "hint", hint)
 	about := p.Topic + "\x00" + name
 	switch {
 	case vanished:
-		args = append(args, "partition", p.Partition, "offset", r.Offset, "hint", "find out what changed in the producers; records are ordered by another clock than before")
-		l.Reporter.Logger.Warn("records do not have a source of event times any more that they had before", args...)
+		l.Reporter.Logger.Warn("records do not have a source of event times any more that they had before", append(args, "partition", p.Partition, "offset", r.Offset)...)
 	case l.Config.EventTimeIsDefault() && found == "":
-		l.Reporter.InfoOnce(about, "no header event-time in these records; their own timestamps are their event times", append(args, "hint", "set TIDEMARK_EVENT_TIME=timestamp if that is meant, or else the place where event times are")...)
-	case likely:
-		l.Reporter.WarnOnce(about, absentSource, append(args, "hint", "the name may be misspelt: names are compared exactly, capitals too; set "+"TIDEMARK_EVENT_TIME="+l.Config.EventTime.Instead(source, found))...)
-	case found != "":
-		l.Reporter.WarnOnce(about, absentSource, append(args, "hint", "if that is the event time, set TIDEMARK_EVENT_TIME="+l.Config.EventTime.Instead(source, found)+"; to keep to the fallback, set TIDEMARK_EVENT_TIME="+fallback)...)
+		l.Reporter.InfoOnce(about, "no header event-time in these records; their own timestamps are their event times", args...)
 	default:
-		l.Reporter.WarnOnce(about, absentSource, append(args, "hint", "check the name; if the fallback is meant, leave the source out of TIDEMARK_EVENT_TIME")...)
+		l.Reporter.WarnOnce(about, absentSource, args...)
 	}
 }
 

@@ -44,6 +44,7 @@ const (
 	Stale          Kind = "what is shown is old"
 	NotWorkedOn    Kind = "the instance is not ready"
 	WrongUnit      Kind = "event times are in another unit than they are read as"
+	ByTimestamps   Kind = "all records are ordered by their own timestamps, not by `TIDEMARK_EVENT_TIME`"
 	OutputHeldOpen Kind = "a transaction of another program holds an output open"
 	Suspended      Kind = "a partition is suspended"
 	SourceHeldOpen Kind = "a transaction of another program holds a source open"
@@ -60,7 +61,7 @@ const (
 
 // Kinds lists all kinds of reasons.
 var Kinds = []Kind{
-	NoAnswer, WaitsLong, Stale, NotWorkedOn, WrongUnit, OutputHeldOpen, Suspended, SourceHeldOpen, NoEventTimes,
+	NoAnswer, WaitsLong, Stale, NotWorkedOn, WrongUnit, ByTimestamps, OutputHeldOpen, Suspended, SourceHeldOpen, NoEventTimes,
 	TooManyLate, NothingRead, NothingOut, OtherWriter, Restamped, Throttled, EndNotKnown, MemoryIsShort,
 }
 
@@ -83,6 +84,7 @@ func (st *Status) judge(now time.Time) {
 		why.add(NotWorkedOn, st.NotReady)
 	}
 	why.add(WrongUnit, st.misread()...)
+	why.add(ByTimestamps, st.absent()...)
 	why.add(OutputHeldOpen, st.blocked(true)...)
 	why.add(Suspended, st.suspended()...)
 	why.add(SourceHeldOpen, st.blocked(false)...)
@@ -190,6 +192,39 @@ func (st *Status) misread() (why []string) {
 	return first(why, "event times of %d more partitions are in the wrong unit")
 }
 
+// absentFrom is how many records of a partition have to go by their own timestamps until
+// that is a reason.
+const absentFrom = 1000
+
+// absent says of which topics all records are ordered by their own timestamps although
+// somebody has said where their event times are. Where the process has found a source in any
+// record, it is not misspelt, and a topic without it is what the fallback is for.
+func (st *Status) absent() (why []string) {
+	fallback := slices.Index(st.Sources, "timestamp")
+	if !st.SourcesAreSet || fallback <= 0 {
+		return nil
+	}
+	for i := range st.Partitions {
+		for _, n := range st.Partitions[i].DecidedBy[:min(fallback, len(st.Partitions[i].DecidedBy))] {
+			if n > 0 {
+				return nil
+			}
+		}
+	}
+	for i := range st.Partitions {
+		p := &st.Partitions[i]
+		if len(p.DecidedBy) <= fallback || p.DecidedBy[fallback] < absentFrom {
+			continue
+		}
+		words := fmt.Sprintf("%s: all records are ordered by their own timestamps, not by TIDEMARK_EVENT_TIME: %s", p.Topic,
+			cmp.Or(p.Absent, "no record has "+strings.Join(st.Sources[:fallback], " or ")))
+		if !slices.Contains(why, words) {
+			why = append(why, words)
+		}
+	}
+	return first(why, "the same in %d more topics")
+}
+
 // lateness says of which partitions too many records are late, with the reason that most
 // of these have.
 func (st *Status) lateness(now time.Time, all *reasons) {
@@ -211,14 +246,27 @@ func (st *Status) lateness(now time.Time, all *reasons) {
 		}
 		switch {
 		case r.Late[reorder.InvalidTime] >= r.Read:
-			without = append(without, fmt.Sprintf("%s partition %d: none of the last %d records had a usable event time (TIDEMARK_EVENT_TIME); all are in the late topic", p.Topic, p.Partition, r.Read))
+			without = append(without, fmt.Sprintf("%s partition %d: none of the last %d records had a usable event time (TIDEMARK_EVENT_TIME); all are in the late topic%s", p.Topic, p.Partition, r.Read, p.lastInvalid()))
 		case st.LateLimit.Exceeded(n, r.Read):
-			late = append(late, fmt.Sprintf("%s partition %d: %s of the last %d records were late, mostly %s (%s); TIDEMARK_LATE_LIMIT=%v",
-				p.Topic, p.Partition, percent(n, r.Read), r.Read, emit.Reason(worst), cures[worst], st.LateLimit))
+			last := ""
+			if worst == reorder.InvalidTime {
+				last = p.lastInvalid()
+			}
+			late = append(late, fmt.Sprintf("%s partition %d: %s of the last %d records were late, mostly %s (%s); TIDEMARK_LATE_LIMIT=%v%s",
+				p.Topic, p.Partition, percent(n, r.Read), r.Read, emit.Reason(worst), cures[worst], st.LateLimit, last))
 		}
 	}
 	all.add(NoEventTimes, first(without, "no usable event times in %d more partitions")...)
 	all.add(TooManyLate, first(late, "too many late records in %d more partitions")...)
+}
+
+// lastInvalid says what is wrong with the last record without a usable event time, to be put
+// behind a reason.
+func (p *Partition) lastInvalid() string {
+	if p.Invalid.Err == nil {
+		return ""
+	}
+	return "; the last one at " + p.Invalid.String()
 }
 
 func percent(n, of int64) string {

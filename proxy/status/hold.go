@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/tidemarkhq/tidemark/proxy/clocks"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -130,4 +131,4 @@ func pausedWords(cfg config.Config, p *Partition, slowest watermark.Time) string
 		rounded(p.Watermark.Since(slowest)), cfg.MaxDrift)
 }
 
-func rounded(d time.Duration) time.Duration { return d.Round(10 * time.Millisecond) }
+func rounded(d time.Duration) string { return clocks.Span(d.Round(10 * time.Millisecond)) }

@@ -1,10 +1,31 @@
 package status
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/tidemarkhq/tidemark/reorder"
 )
+
+// Invalid says what is wrong with a record that has no usable event time: of what kind it is
+// and never what it holds. Without an error there is no such record.
+type Invalid struct {
+	Offset int64
+	Err    error
+	Hint   string // what to do, if it is known
+}
+
+// String says it in words; empty: there is none.
+func (i Invalid) String() string {
+	if i.Err == nil {
+		return ""
+	}
+	words := fmt.Sprintf("offset %d: %v", i.Offset, i.Err)
+	if i.Hint != "" {
+		words += "; " + i.Hint
+	}
+	return words
+}
 
 // LateStretch is what is known of late records of one reason since they were last reported.
 type LateStretch struct {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/clocks"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
@@ -60,6 +61,11 @@ type Ledger struct {
 	// DecidedBy counts the records that each source of event times decided about; the last
 	// number is for those that have none. Committed, and what is not.
 	DecidedBy, pendingDecided []int64
+
+	// What is known of its event times.
+	Fitting clocks.Fitting // whether they fit other clocks
+	Misfit  string         // what is probably wrong with them, and what to do; empty: nothing
+	Invalid Invalid        // the last record without one
 
 	marked  time.Time // when rates were last computed,
 	at      Totals    // and from what

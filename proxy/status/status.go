@@ -1,6 +1,7 @@
 package status
 
 import (
+	"slices"
 	"time"
 
 	"github.com/tidemarkhq/tidemark/proxy/clocks"
@@ -55,6 +56,7 @@ type Facts struct {
 	Topics          []string
 	EventTime       string   // where event times are looked for, in words
 	Sources         []string // of event times, in order; the last one is for records that have none
+	SourcesAreSet   bool     // they are not the default
 	Delivery        config.Delivery
 	Strategy        config.Strategy
 	Bound           time.Duration // Adaptive: the largest, see Partition.Bound; WindowMin: window plus lateness
@@ -65,7 +67,7 @@ type Facts struct {
 
 func factsOf(cfg config.Config) *Facts {
 	f := &Facts{
-		Instance: cfg.Instance, Group: cfg.Group, Topics: cfg.Topics, EventTime: cfg.EventTime.Words(), Sources: cfg.EventTime.Sources(), Delivery: cfg.Delivery,
+		Instance: cfg.Instance, Group: cfg.Group, Topics: cfg.Topics, EventTime: cfg.EventTime.Words(), Sources: cfg.EventTime.Sources(), SourcesAreSet: !cfg.EventTimeIsDefault(), Delivery: cfg.Delivery,
 		Strategy: cfg.Watermark, Bound: cfg.MaxOutOfOrderness, IdleTimeout: cfg.IdleTimeout, Memory: int64(cfg.Memory), LateLimit: cfg.LateLimit,
 	}
 	switch cfg.Watermark {
@@ -101,11 +103,12 @@ type Partition struct {
 	LateRates   [reorder.Duplicate + 1]float64 // the same, by reason
 	Density     reorder.Held                   // how held records are spread over event time
 	DecidedBy   []int64                        // records by the source of their event times, as Facts.Sources names them
-	// What is probably wrong with its event times, in words; empty: nothing. WrongUnit: they are
+	// What is probably wrong with its event times and what to do, in words; empty: nothing. WrongUnit: they are
 	// in another unit than they are read as, which is certainly wrong; else they are only old.
 	EventTimeFinding string
 	WrongUnit        bool
 	Absent           string    // which source of event times is absent from its topic, in words
+	Invalid          Invalid   // the last record without a usable event time
 	Disorder         Histogram // how far records came behind the newest event time before them
 	Paused           bool      // it waits for slower ones
 	Clocks           clocks.Evidence
@@ -114,6 +117,12 @@ type Partition struct {
 	Silent           time.Duration  // since records of it were read, or it was taken up
 	Unanswered       time.Duration  // since its leader was first asked in vain for the end of the log; 0: it answers
 	NoAnswer         error          // what came instead; nil: nothing
+}
+
+// SetEventTimes takes what is known of event times from the partition's ledger.
+func (p *Partition) SetEventTimes(a *Ledger) {
+	p.DecidedBy, p.Invalid = slices.Clone(a.DecidedBy), a.Invalid
+	p.EventTimeFinding, p.WrongUnit = a.Misfit, a.Fitting.Found().Factor > 0
 }
 
 // SetRates takes the rates from the partition's ledger.

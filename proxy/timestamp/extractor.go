@@ -21,6 +21,9 @@ import (
 // around it names the source that was asked, its value and the reason.
 var ErrInvalid = errors.New("no usable event time")
 
+// errAbsent says that no source is present.
+var errAbsent = errors.New("the record has none of")
+
 // parserVersion is part of the fingerprint. Raise it whenever the same bytes
 // come to mean another time, or become valid or invalid.
 const parserVersion = "2"
@@ -74,7 +77,7 @@ func (e *Extractor) ExtractFrom(r *kgo.Record) (t watermark.Time, source int, er
 			return t, i, err
 		}
 	}
-	return watermark.None, len(e.sources), fmt.Errorf("%w: the record has none of %s", ErrInvalid, e)
+	return watermark.None, len(e.sources), fmt.Errorf("%w: %w %s", ErrInvalid, errAbsent, e)
 }
 
 // String returns the sources in order, as Parse reads them and with every

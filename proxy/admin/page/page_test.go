@@ -90,6 +90,7 @@ func partitionIn(state status.PartitionState, n int32) status.Partition {
 	case status.Recovering:
 		p.Absent = "1 of 1000 records have header:event-time; timestamp decides for the others"
 		p.DecidedBy = []int64{4, 12400, 0}
+		p.Invalid = status.Invalid{Offset: 2401, Err: errors.New("no usable event time: field ts with a number of 16 digits is outside the years 1678 to 2262 (read as unix-ms; as unix-us it would fit)"), Hint: "set TIDEMARK_EVENT_TIME=json:ts:unix-us if that is what producers write"}
 		p.EventTimeFinding = "timestamp seems to have seconds, and is read as milliseconds"
 		p.Newest, p.Watermark, p.Stable, p.Finding = before(3*time.Hour), before(3*time.Hour+5*time.Second), 2400, clocks.ReadLate
 		p.Density.From, p.Density.To = p.Watermark.Next(), p.Newest

@@ -152,6 +152,9 @@ func (d *document) body(st *status.Status, p *status.Partition, bound time.Durat
 	if p.EventTimeFinding != "" {
 		d.fact("Event times", p.EventTimeFinding)
 	}
+	if p.Invalid.Err != nil {
+		d.fact("Last without event time", p.Invalid.String())
+	}
 	if p.Absent != "" {
 		d.fact("Source absent", p.Absent)
 	}
