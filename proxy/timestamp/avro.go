@@ -94,7 +94,7 @@ func (c *avroCompiler) step(t *avroType, path []string, logical string) *avroSte
 			s.absent = true
 			return s
 		}
-		s.before, s.next = t.parts[:i], c.step(t.parts[i], path[1:], t.beside[i])
+		s.before, s.next = withBytes(t.parts[:i]), c.step(t.parts[i], path[1:], t.beside[i])
 	default:
 		s.absent = true
 	}

@@ -26,6 +26,7 @@ type avroType struct {
 	names   []string    // of a record's fields
 	beside  []string    // the logicalType that is written beside the type of a field
 	empty   bool        // its values take no bytes
+	skipped []*avroType // of a record: the types of the fields that take bytes
 	seen    bool        // findEmpty has been here
 }
 
@@ -333,8 +334,19 @@ func (t *avroType) findEmpty() bool {
 	for _, part := range t.parts {
 		empty = part.findEmpty() && empty
 	}
-	t.empty = empty
+	t.empty, t.skipped = empty, withBytes(t.parts)
 	return empty
+}
+
+// withBytes leaves out the types whose values take no bytes. A record may have thousands of
+// them for each byte of its value.
+func withBytes(types []*avroType) (some []*avroType) {
+	for _, t := range types {
+		if !t.empty {
+			some = append(some, t)
+		}
+	}
+	return some
 }
 
 // validLogical returns a logical type where it is one of time and fits the type that it

@@ -179,7 +179,7 @@ func (c *avroCursor) skip(t *avroType, depth int) {
 		}
 		c.skip(t.parts[branch], depth+1)
 	case avroRecord:
-		for _, field := range t.parts {
+		for _, field := range t.skipped {
 			c.skip(field, depth+1)
 		}
 	case avroArray, avroMap:

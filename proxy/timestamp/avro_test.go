@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/twmb/avro"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"pgregory.net/rapid"
 
 	"github.com/tidemarkhq/tidemark/watermark"
@@ -134,6 +135,51 @@ func TestAvroBombs(t *testing.T) {
 	// 2^31 ways of a path through unions, few places.
 	union := `{"type":"record","name":"A","fields":[{"name":"x","type":[{"type":"record","name":"B","fields":[{"name":"x","type":["A","B"]}]},"A"]}]}`
 	onShelf(t, "avro:"+strings.Repeat("x.", 31)+"x", avroSchema(union))
+}
+
+// Schemas that stand for more than anybody can walk through, and values that make the most of
+// them, cost no more than their own bytes: 2^60 fields through names of types, each used twice,
+// and records of many fields that take no bytes.
+func TestAvroExpansions(t *testing.T) {
+	twice := func(base string) string {
+		for i := range 60 {
+			base = fmt.Sprintf(`{"type":"record","name":"R%d","fields":[{"name":"a","type":%s},{"name":"b","type":"R%d"}]}`, i+1, base, i)
+		}
+		return base
+	}
+	forward := `{"type":"record","name":"N0","fields":[{"name":"x","type":"int"}]}`
+	for i := range 1000 { // too many levels to be nested, by names alone
+		forward = fmt.Sprintf(`{"type":"record","name":"N%d","fields":[{"name":"a","type":"N%d"},{"name":"b","type":"N%d"}]},%s`, i+1, i, i, forward)
+	}
+	wide := strings.Repeat(`{"name":"n","type":"null"},`, 30_000)
+	const cutOff, deep = "is cut off", "nested too deeply"
+	for _, c := range []struct{ name, kind, value, want string }{
+		{"nothing", twice(`{"type":"record","name":"R0","fields":[]}`), "\x0a", "5000000"},
+		{"no bytes", twice(`{"type":"record","name":"R0","fields":[{"name":"x","type":{"type":"fixed","name":"F","size":0}}]}`), "\x0a", "5000000"},
+		{"one byte each", twice(`{"type":"record","name":"R0","fields":[{"name":"x","type":"boolean"}]}`), strings.Repeat("\x00", 1<<20), cutOff},
+		{"an empty array each", twice(`{"type":"record","name":"R0","fields":[{"name":"x","type":{"type":"array","items":"null"}}]}`), strings.Repeat("\x00", 1<<20), cutOff},
+		{"a null each", twice(`{"type":"record","name":"R0","fields":[{"name":"x","type":["null","int"]}]}`), strings.Repeat("\x00", 1<<20), cutOff},
+		{"without an end", twice(`{"type":"record","name":"R0","fields":[{"name":"x","type":"R0"}]}`), "\x00", deep},
+		{"each without an end", `{"type":"record","name":"R","fields":[{"name":"x","type":"R"},{"name":"y","type":"R"}]}`, "\x00", deep},
+		{"many bytes for nothing", `{"type":"array","items":{"type":"record","name":"W","fields":[` + wide + `{"name":"b","type":"boolean"}]}}`, "\x80\x80\x80\x01" + strings.Repeat("\x01", 1<<20) + "\x00\x0a", "5000000"},
+		{"fields of no bytes, many times", `{"type":"map","values":{"type":"record","name":"W","fields":[` + wide + `{"name":"x","type":"int"}]}}`, "\x80\x80\x20" + strings.Repeat("\x02x\x02", 1<<18) + "\x00\x0a", "5000000"},
+	} {
+		for _, path := range []string{"avro:ts", "avro:x.x", "avro:x.x.x,avro:ts", "avro:x" + strings.Repeat(".a", 30) + ",avro:ts", "avro:x" + strings.Repeat(".b", 30) + ",avro:ts"} {
+			began := time.Now()
+			e := onShelf(t, path, avroSchema(`{"type":"record","name":"r","fields":[{"name":"x","type":`+c.kind+`},{"name":"ts","type":"long"}]}`))
+			for _, where := range []*kgo.Record{framed(1, nil, []byte(c.value)), framed(1, nil, nil), framed(1, nil, []byte(c.value)[:1])} {
+				_, _ = e.Extract(where)
+			}
+			if path == "avro:ts" {
+				expect(t, e, framed(1, nil, []byte(c.value)), c.want)
+			}
+			if took := time.Since(began); took > 5*time.Second {
+				t.Errorf("%s, %s: %v", c.name, path, took)
+			}
+		}
+	}
+	e := onShelf(t, "avro:ts,avro:"+strings.Repeat("a.", 31)+"x", avroSchema(`[`+forward+`,{"type":"record","name":"r","fields":[{"name":"x","type":"N1000"},{"name":"ts","type":"long"}]}]`))
+	expect(t, e, framed(1, nil, append([]byte{0xd2, 0x0f}, "\x00\x00\x00"...)), deep) // branch 1001
 }
 
 // The library makes values of whole records; our way goes to one field and skips

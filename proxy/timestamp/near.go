@@ -13,6 +13,9 @@ import (
 // usual are names that an event time often has, as fold writes them.
 var usual = []string{"eventtime", "eventtimestamp", "createdat", "occurredat", "timestamp", "ts", "time", "datetime", "cetime", "eventts", "creationtime", "createdtime", "updatedat"}
 
+// mostNames is how many headers and how many fields of a record are looked at.
+const mostNames = 200
+
 // Near looks in a record for what was probably meant by a source that the record does not
 // have, and returns it as a source would be written. likely says that its name is nearly that
 // of the source, as Event-Time is that of event-time; else it is a name that event times
@@ -25,7 +28,7 @@ func (e *Extractor) Near(source int, r *kgo.Record) (found string, likely bool) 
 		return "", false
 	}
 	var headers []string
-	for _, h := range r.Headers {
+	for _, h := range r.Headers[:min(len(r.Headers), mostNames)] {
 		headers = append(headers, h.Key)
 	}
 	fields := fieldsOf(r.Value, nil)
@@ -98,12 +101,11 @@ func fieldsOf(value []byte, path []string) (names []string) {
 	for _, name := range path {
 		text = member(text, name)
 	}
-	const most = 200
 	gjson.Parse(text).ForEach(func(key, _ gjson.Result) bool {
 		if key.Type == gjson.String {
 			names = append(names, key.Str)
 		}
-		return len(names) < most
+		return len(names) < mostNames
 	})
 	return names
 }

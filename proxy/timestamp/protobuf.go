@@ -93,7 +93,7 @@ func protoMessages(l *protoLayout, scope string, all []*descriptorpb.DescriptorP
 type protoStep struct {
 	number protowire.Number
 	wire   protowire.Type
-	rivals []protowire.Number // the other members of its oneof
+	rivals []protowire.Number // the other members of its oneof, sorted
 	next   *protoStep         // it is a message, and the way goes on in it
 	kind   protoreflect.Kind  // of the field itself
 	stamp  bool               // it is a google.protobuf.Timestamp
@@ -317,8 +317,10 @@ func (f *protoFound) in(message []byte, s *protoStep) bool {
 			if !f.take(value, s) {
 				return false
 			}
-		case len(s.rivals) > 0 && slices.Contains(s.rivals, number):
-			*f = protoFound{}
+		case len(s.rivals) > 0:
+			if _, rival := slices.BinarySearch(s.rivals, number); rival {
+				*f = protoFound{}
+			}
 		}
 	}
 	return true

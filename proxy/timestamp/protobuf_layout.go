@@ -206,13 +206,14 @@ func (t *protoType) field(name string) *descriptorpb.FieldDescriptorProto {
 	return nil
 }
 
-// rivals returns the other members of a field's oneof.
+// rivals returns the other members of a field's oneof, sorted.
 func (t *protoType) rivals(of *descriptorpb.FieldDescriptorProto) (numbers []protoreflect.FieldNumber) {
 	for _, fd := range t.message.GetField() {
 		if of.OneofIndex != nil && fd.OneofIndex != nil && fd.GetOneofIndex() == of.GetOneofIndex() && fd != of {
 			numbers = append(numbers, protoreflect.FieldNumber(fd.GetNumber()))
 		}
 	}
+	slices.Sort(numbers)
 	return numbers
 }
 

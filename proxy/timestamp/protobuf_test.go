@@ -1,9 +1,13 @@
 package timestamp
 
 import (
+	"bytes"
 	"context"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/bufbuild/protocompile"
 	"google.golang.org/protobuf/encoding/prototext"
@@ -381,4 +385,38 @@ func FuzzProtobufSchema(f *testing.F) {
 			way.read(frame{value: value})
 		}
 	})
+}
+
+// A value costs no more than its own bytes, however many fields may take the place of the one
+// that is looked for, and however deep its groups are.
+func TestProtobufExpansions(t *testing.T) {
+	var oneof, groups strings.Builder
+	for i := range 50_000 {
+		fmt.Fprintf(&oneof, "bool f%d=%d;", i, i+20_000)
+	}
+	for range 30 {
+		groups.WriteString("optional group A = 1 {")
+	}
+	schemas := []Schema{
+		protoSchema("message M { oneof o { int64 ts = 1; " + oneof.String() + " } }"),
+		{Type: "PROTOBUF", Text: "message M { " + groups.String() + "optional int64 ts = 2;" + strings.Repeat("}", 30) + " }"},
+	}
+	last := protowire.AppendTag(nil, 69_999, protowire.VarintType)
+	for _, c := range []struct {
+		id    int
+		path  string
+		value []byte
+		want  string
+	}{
+		{1, "protobuf:ts", append(bytes.Repeat(append(last, 1), 1<<18), 1<<3, 5), "5000000"},
+		{1, "protobuf:ts", bytes.Repeat(append(last, 1), 1<<18), "absent"},
+		{2, "protobuf:" + strings.Repeat("a.", 30) + "ts", bytes.Repeat([]byte{1<<3 | 3}, 1<<20), "the value is not in Protobuf"},
+		{2, "protobuf:" + strings.Repeat("a.", 30) + "ts", slices.Concat(bytes.Repeat([]byte{1<<3 | 3}, 30), bytes.Repeat([]byte{3 << 3, 1}, 1<<19), []byte{2 << 3, 5}, bytes.Repeat([]byte{1<<3 | 4}, 30)), "5000000"},
+	} {
+		began := time.Now()
+		expect(t, onShelf(t, c.path+",timestamp", schemas...), framed(c.id, []int{0}, c.value), c.want)
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("%s: %v", c.path, took)
+		}
+	}
 }
