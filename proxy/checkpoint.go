@@ -136,13 +136,7 @@ func offsetOf(topic string, scope reorder.Scope, s reorder.Snapshot) txn.Offset 
 // committed does what follows a commit of partitions.
 func (s *session) committed(ps []*partition) {
 	s.reporter.Commits.Add(1)
-	if s.line.Invalid.Times.Records > 0 {
-		total := int64(0)
-		for _, l := range s.ledgers {
-			total += l.Pending.Late[reorder.InvalidTime]
-		}
-		s.reportFaulty("records without a usable event time went to the late topic", s.line.Invalid.Times, "total", total)
-	}
+	s.reporter.Errors[fault.Record].Add(s.line.Invalid.Times)
 	s.reportFaulty("watermarks that records carry are not used", s.line.Invalid.Markers)
 	s.reporter.Lost.Add(s.line.Invalid.Lost)
 	s.line.Invalid = pipeline.Invalid{}
@@ -171,10 +165,10 @@ func (s *session) aborted(err error) {
 	s.ledgers.Abort()
 }
 
-func (s *session) reportFaulty(what string, found pipeline.Faulty, args ...any) {
+func (s *session) reportFaulty(what string, found pipeline.Faulty) {
 	if found.Records > 0 {
 		s.reporter.Errors[fault.Record].Add(int64(found.Records - 1)) // and one more by Warn
-		args = append(args, "topic", found.Topic, "partition", found.Partition, "first_offset", found.Offset, "records", found.Records)
-		s.reporter.Warn(what, found.Err, append(args, fault.HintArgs(found.Hint)...)...)
+		args := append([]any{"topic", found.Topic, "partition", found.Partition, "first_offset", found.Offset, "records", found.Records}, fault.HintArgs(found.Hint)...)
+		s.reporter.Warn(what, found.Err, args...)
 	}
 }

@@ -266,6 +266,33 @@ func TestInvalidIsExplained(t *testing.T) {
 	}
 }
 
+// TestFloodOfInvalid: producers that write another bad value each time get a line for each
+// partition, then fewer and fewer, and nothing that grows.
+func TestFloodOfInvalid(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(2)
+		s := c.start(topic, "TIDEMARK_EVENT_TIME=json:ts")
+		for i := range 2000 {
+			r := sentNow(topic, fmt.Sprintf(`{"ts":"%d %d","k%d":1}`, i, time.Now().UnixNano(), i))
+			r.Partition = int32(i % 2)
+			c.produce(c.cl, r)
+			time.Sleep(500 * time.Millisecond)
+		}
+		c.awaitRead(s)
+		lines := s.voice.heard("records without a usable event time")
+		if len(lines) != 2*6 { // after 0, 30, 90, 210, 450 and 930 s
+			t.Errorf("%d lines: %q", len(lines), lines)
+		}
+		if last := lines[len(lines)-1]; !hasAll(last, "level=WARN", "class=record", "records=48", "records_read=48", "first_offset=45", "total=93") {
+			t.Error(last)
+		}
+		if n := s.proc.reporter.Snapshot().Record; n != 2000 {
+			t.Errorf("%d are counted", n)
+		}
+		s.stop()
+	})
+}
+
 // TestSourceDisappears: a source that records had, and have no more, is reported whatever is
 // configured; so is one of a quiet topic.
 func TestSourceDisappears(t *testing.T) {

@@ -6,7 +6,7 @@ import (
 )
 
 // Span writes how far two times are apart so that it can be read: 1h5m0s, 3d4h, 56y. A day has
-// 24 hours, a year 365.25 days; from two days on, what is left over is cut off.
+// 24 hours, a year 365.25 days.
 func Span(d time.Duration) string {
 	const (
 		day  = 24 * time.Hour
@@ -20,5 +20,5 @@ func Span(d time.Duration) string {
 	case d < 2*year:
 		return fmt.Sprintf("%dd%dh", d/day, d%day/time.Hour)
 	}
-	return fmt.Sprintf("%dy", d/year)
+	return fmt.Sprintf("%.0fy", d.Hours()/year.Hours())
 }

@@ -117,6 +117,33 @@ func TestReporter(t *testing.T) {
 	})
 }
 
+// What may go on for days without being an error is told less and less often, and at once
+// when it has ceased and comes again.
+func TestReporterTellsLessAndLess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		a := NewReporter(slog.New(slog.NewTextHandler(&out, nil)))
+		run := func(seconds int) int {
+			out.Reset()
+			for range seconds {
+				a.ThrottleMore("0", slog.LevelWarn, "a new epoch")
+				time.Sleep(time.Second)
+			}
+			return strings.Count(out.String(), "a new epoch")
+		}
+		if n := run(30); n != 1 {
+			t.Errorf("in half a minute, %d lines", n)
+		}
+		if n := run(24 * 3600); n < 25 || n > 32 || !strings.Contains(out.String(), "suppressed=3599") {
+			t.Errorf("in a day, %d lines:\n%s", n, &out)
+		}
+		time.Sleep(2 * time.Hour)
+		if n := run(1); n != 1 {
+			t.Error("what came again was not told")
+		}
+	})
+}
+
 // What fails on a connection reaches us too. It is counted once.
 func TestConnectionErrorsCountOnce(t *testing.T) {
 	a := NewReporter(slog.New(slog.DiscardHandler))

@@ -28,8 +28,9 @@ type Reporter struct {
 
 // throttle is the state of one kind of log line.
 type throttle struct {
-	seen, logged time.Time // last
-	suppressed   int       // since it was last logged
+	seen, logged time.Time     // last
+	suppressed   int           // since it was last logged
+	pause        time.Duration // of ThrottleMore, until it may be logged again
 }
 
 // NewReporter returns a reporter that writes to log.
@@ -98,6 +99,44 @@ func (r *Reporter) Throttle(about string, level slog.Level, c Class, msg string,
 		args = append(args, "suppressed", suppressed)
 	}
 	r.Logger.Log(context.Background(), level, msg, args...)
+}
+
+// ThrottleMore logs a line that is not counted, for what may go on for days and is no error:
+// the pause until the next one begins with RepeatAfter, doubles each time up to an hour, and
+// begins anew when nothing has come for that long.
+func (r *Reporter) ThrottleMore(about string, level slog.Level, msg string, args ...any) {
+	suppressed, due := r.dueMore(msg+about, time.Now())
+	if !due {
+		return
+	}
+	if suppressed > 0 {
+		args = append(args, "suppressed", suppressed)
+	}
+	r.Logger.Log(context.Background(), level, msg, args...)
+}
+
+// dueMore is due with growing pauses.
+func (r *Reporter) dueMore(msg string, now time.Time) (suppressed int, due bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f := r.throttles[msg]
+	if f == nil {
+		f = new(throttle)
+		r.throttles[msg] = f
+	}
+	fresh := f.seen.IsZero() || now.Sub(f.seen) >= max(f.pause, RepeatAfter)
+	f.seen = now
+	switch {
+	case fresh:
+		f.pause = RepeatAfter
+	case now.Sub(f.logged) < f.pause:
+		f.suppressed++
+		return 0, false
+	default:
+		f.pause = min(2*f.pause, time.Hour)
+	}
+	suppressed, f.suppressed, f.logged = f.suppressed, 0, now
+	return suppressed, true
 }
 
 // WarnOnce logs a warning about a subject once in the life of a process.

@@ -10,6 +10,7 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/clocks"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/status"
+	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
@@ -136,17 +137,15 @@ func (p *Partition) reportProducer(j clocks.Judgement) {
 
 // countInvalid counts a record without a usable event time, and keeps what is wrong with it.
 func (p *Partition) countInvalid(r *kgo.Record, err error) {
-	sources, bad := p.line.Config.EventTime, &p.line.Invalid.Times
-	first, absent := bad.add(r, err), p.source == len(sources.Sources())-1
+	sources := p.line.Config.EventTime
+	p.line.Invalid.Times++
+	absent := p.source == len(p.sources.decided)-1
 	hint := p.absentHint
-	if first || !absent || hint == "" { // to find what may be meant is slow
+	if !absent || hint == "" || !p.Ledger.Reports(reorder.InvalidTime) { // to find what may be meant is slow
 		hint = sources.Cure(p.source, r, err)
 	}
 	if absent {
 		p.absentHint = hint
-	}
-	if first {
-		bad.Hint = hint
 	}
 	p.Ledger.Invalid = status.Invalid{Offset: r.Offset, Err: err, Hint: hint}
 }

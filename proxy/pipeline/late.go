@@ -20,11 +20,12 @@ import (
 // Late records are reported when they are committed: how many, from which offset on, how far
 // they were off, and what is the likely cause. status.Ledger says when it is worth a line.
 
-// lateMessages are the lines about late records. Invalid event times have one of their own.
+// lateMessages are the lines about late records.
 var lateMessages = [reorder.Duplicate + 1]string{
 	reorder.BehindWatermark: "records came later than the bound allows and went to the late topic",
 	reorder.Overflow:        "records went to the late topic because memory is short",
 	reorder.Future:          "records are ahead of the clock of this machine and went to the late topic",
+	reorder.InvalidTime:     "records without a usable event time went to the late topic",
 	reorder.Duplicate:       "records repeat others of the same event time and went to the late topic",
 }
 
@@ -67,7 +68,10 @@ func (p *Partition) ReportLate() {
 		if s.Most > 0 {
 			args = append(args, "off_by", clocks.Span(rounded(s.Most)))
 		}
-		p.line.Reporter.Logger.Log(context.Background(), level, msg, append(args, "hint", p.lateHint(v, &s))...)
+		if s.Invalid.Err != nil {
+			args = append(args, "err", s.Invalid.Err, "class", fault.Record.String())
+		}
+		p.line.Reporter.Logger.Log(context.Background(), level, msg, append(args, fault.HintArgs(p.lateHint(v, &s))...)...)
 	}
 	if p.leap.Open() {
 		p.reportLeap()
@@ -78,6 +82,8 @@ func (p *Partition) ReportLate() {
 func (p *Partition) lateHint(v reorder.Verdict, s *status.LateStretch) string {
 	cfg := &p.line.Config
 	switch v {
+	case reorder.InvalidTime:
+		return s.Invalid.Hint
 	case reorder.Overflow:
 		return "raise TIDEMARK_MEMORY, or lower the bound"
 	case reorder.Duplicate:
@@ -85,6 +91,9 @@ func (p *Partition) lateHint(v reorder.Verdict, s *status.LateStretch) string {
 	case reorder.Future:
 		if zone, ok := zoneOf(s.Off); ok {
 			return fmt.Sprintf("they are ahead by about %s, a difference of time zones: check that event times are in UTC or say their offset", zone)
+		}
+		if s.Off > 48*time.Hour {
+			return "clocks are hardly off by as much: check that TIDEMARK_EVENT_TIME names when the record's event happened, and its unit"
 		}
 		if s.Records*10 >= s.Read*9 {
 			return "all of them are, so check the clock of this machine first (NTP), then the unit and time zone of event times"
@@ -183,7 +192,7 @@ func (p *Partition) reportEpoch(r *kgo.Record) {
 	if p.epochs.often(l.now) {
 		args = append(args, "hint", fmt.Sprintf("epochs begin often, and order holds within one only: TIDEMARK_REANCHOR_AFTER=%d takes ordinary late records for a clock that was set back; raise it, or the bound", l.Config.ReanchorAfter))
 	}
-	l.Reporter.Throttle(fmt.Sprint(p.Topic, p.Partition), slog.LevelWarn, fault.None, "event time jumped back; a new epoch begins", args...)
+	l.Reporter.ThrottleMore(fmt.Sprint(p.Topic, p.Partition), slog.LevelWarn, "event time jumped back; a new epoch begins", args...)
 }
 
 // markers knows whether records carry watermarks, for TIDEMARK_WATERMARK=punctuated.

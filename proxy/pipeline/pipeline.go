@@ -84,7 +84,7 @@ func (l *Pipeline) Abort() {
 // Invalid counts invalid records since the last commit. Those that are read again are
 // counted again.
 type Invalid struct {
-	Times   Faulty // records without a usable event time
+	Times   int64  // records without a usable event time
 	Markers Faulty // records with an unusable watermark header
 	Lost    int64  // records that are gone from the source
 }
@@ -100,7 +100,7 @@ type Faulty struct {
 	Hint      string
 }
 
-// add counts a record. It reports whether it is the first, which the hint is to be about.
+// add counts a record. It reports whether it is the first, which the hint is about.
 func (f *Faulty) add(r *kgo.Record, err error) (first bool) {
 	if f.Records++; f.Records > 1 {
 		return false

@@ -35,14 +35,16 @@ type LateStretch struct {
 	Most    time.Duration // the same, of the one that was farthest
 	Read    int64         // records of the partition that were read meanwhile, these included
 	Total   int64         // late for this reason since the process began
+	Invalid Invalid       // what was wrong with the first, if it had no usable event time
 }
 
-func (s *LateStretch) add(offset int64, off time.Duration) {
-	if s.Records == 0 {
+func (s *LateStretch) add(offset int64, off time.Duration) (first bool) {
+	if first = s.Records == 0; first {
 		s.First, s.Off = offset, off
 	}
 	s.Records++
 	s.Most = max(s.Most, off)
+	return first
 }
 
 // stretches are those of every reason.
@@ -65,8 +67,14 @@ const (
 // Late counts a record that goes to the late topic, and how far it was off.
 func (l *Ledger) Late(v reorder.Verdict, offset int64, off time.Duration) {
 	l.Pending.Late[v]++
-	l.pendingStretches[v].add(offset, off)
+	if s := &l.pendingStretches[v]; s.add(offset, off) && v == reorder.InvalidTime {
+		s.Invalid = l.Invalid
+	}
 }
+
+// Reports reports whether late records of a reason are still to be reported, the next one not
+// being the first of them.
+func (l *Ledger) Reports(v reorder.Verdict) bool { return l.pendingStretches[v].Records > 0 }
 
 // LateToReport returns what to report about late records of one reason, if they are many
 // enough and it is time. It is called after a commit.

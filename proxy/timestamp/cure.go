@@ -2,6 +2,7 @@ package timestamp
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -21,13 +22,28 @@ func (e *Extractor) Cure(source int, r *kgo.Record, err error) string {
 		}
 		return ""
 	}
+	if ms, is := errors.AsType[outsideError](err); is {
+		cure := "have producers set the timestamps of records in milliseconds"
+		if unixMicros.fits(strconv.AppendInt(nil, int64(ms), 10)) {
+			cure += ", not microseconds"
+		}
+		return cure
+	}
 	if !errors.Is(err, errAbsent) {
 		return ""
 	}
+	at, meant := 0, ""
 	for i := range e.sources {
-		if found, _ := e.Near(i, r); found != "" {
-			return set(e.Instead(i, found)) + " if that is the event time: it is what this record has"
+		found, likely := e.Near(i, r)
+		if found != "" && (meant == "" || likely) {
+			at, meant = i, found
 		}
+		if likely {
+			break
+		}
+	}
+	if meant != "" {
+		return set(e.Instead(at, meant)) + " if that is the event time: it is what this record has"
 	}
 	return "check the name (capitals count); a source behind it decides where it is absent, like timestamp"
 }

@@ -24,6 +24,13 @@ var ErrInvalid = errors.New("no usable event time")
 // errAbsent says that no source is present.
 var errAbsent = errors.New("the record has none of")
 
+// outsideError says that the record's own timestamp, in ms, is none that a client can write.
+type outsideError int64
+
+func (ms outsideError) Error() string {
+	return fmt.Sprintf("the record's own timestamp %s (%d ms)", whyOutside, int64(ms))
+}
+
 // parserVersion is part of the fingerprint. Raise it whenever the same bytes
 // come to mean another time, or become valid or invalid.
 const parserVersion = "2"
@@ -70,7 +77,7 @@ func (e *Extractor) Extract(r *kgo.Record) (watermark.Time, error) {
 // none did, that is the number of sources.
 func (e *Extractor) ExtractFrom(r *kgo.Record) (t watermark.Time, source int, err error) {
 	if ms, inside := watermark.KafkaMillis(r.Timestamp); !inside && !r.Timestamp.IsZero() {
-		return watermark.None, len(e.sources), fmt.Errorf("%w: the record's own timestamp %s (%d ms)", ErrInvalid, whyOutside, ms)
+		return watermark.None, len(e.sources), fmt.Errorf("%w: %w", ErrInvalid, outsideError(ms))
 	}
 	for i, s := range e.sources {
 		if t, present, err := s.time(r); present || err != nil {
