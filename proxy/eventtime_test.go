@@ -97,6 +97,32 @@ func TestWrongUnitIsLoud(t *testing.T) {
 	}
 }
 
+// TestWrongUnitOfMarkers: watermarks of records in another unit than they are read as are
+// reported with the format that is right; as milliseconds they would release nothing.
+func TestWrongUnitOfMarkers(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(2)
+		s := c.start(topic, "TIDEMARK_MAX_OUT_OF_ORDERNESS=", "TIDEMARK_WATERMARK=punctuated", "TIDEMARK_WATERMARK_HEADER=mark")
+		for i := range 120 {
+			r := sentNow(topic, "x", "event-time", fmt.Sprint(time.Now().UnixMilli()), "mark", fmt.Sprint(time.Now().Unix()-5))
+			r.Partition = int32(i % 2)
+			c.produce(c.cl, r)
+			time.Sleep(200 * time.Millisecond)
+		}
+		c.awaitRead(s)
+		const finding, cure = "header mark seems to have seconds, and is read as milliseconds", "set TIDEMARK_WATERMARK_HEADER=mark:unix-s"
+		s.hears(1, "have the wrong unit", "level=WARN", "offset=3", finding, cure)
+		if st := s.status(); st.State != status.Degraded || !hasAll(st.Reason, finding, cure) {
+			t.Errorf("it is %s: %s", st.State, st.Reason)
+		}
+		s.stop()
+		right := c.start(topic, "TIDEMARK_GROUP=right", "TIDEMARK_ORDERED_SUFFIX=.o", "TIDEMARK_LATE_SUFFIX=.l", "TIDEMARK_MAX_OUT_OF_ORDERNESS=", "TIDEMARK_WATERMARK=punctuated", "TIDEMARK_WATERMARK_HEADER=mark:unix-s")
+		c.awaitRead(right)
+		right.hears(0, "have the wrong unit")
+		right.stop()
+	})
+}
+
 // TestAbsentSource: a source that the records do not have is reported with its name, the
 // fallback, and what was probably meant; as information where the default is in force and
 // nothing else looks like an event time.

@@ -10,6 +10,7 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/clocks"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/status"
+	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -35,15 +36,7 @@ func (p *Partition) Polled(records []*kgo.Record, highWatermark int64) {
 // gatherClock adds the times of one record to the evidence. sampled: it belongs to the sample;
 // the first records are looked at only for whether their event times fit.
 func (p *Partition) gatherClock(r *kgo.Record, event watermark.Time, sampled bool) {
-	l := p.line
-	const logAppendTime = 1
-	reading := clocks.Reading{
-		Event: event, Timestamp: watermark.None, Read: l.polled,
-		Appended: r.Attrs.TimestampType() == logAppendTime, Fresh: p.fresh,
-	}
-	if ms := r.Timestamp.UnixMilli(); !r.Timestamp.IsZero() && ms >= 0 {
-		reading.Timestamp, _ = watermark.FromMillis(ms)
-	}
+	l, reading := p.line, p.reading(r, event)
 	if p.Ledger.Fitting.Add(reading) {
 		p.reportMisfit(r)
 	}
@@ -62,6 +55,15 @@ func (p *Partition) gatherClock(r *kgo.Record, event watermark.Time, sampled boo
 			return
 		}
 	}
+}
+
+// reading returns a time that a record has, and the other times that are known of it.
+func (p *Partition) reading(r *kgo.Record, event watermark.Time) clocks.Reading {
+	reading := clocks.Reading{Event: event, Timestamp: watermark.None, Read: p.line.polled, Appended: timestamp.IsArrival(r), Fresh: p.fresh}
+	if ms := r.Timestamp.UnixMilli(); !r.Timestamp.IsZero() && ms >= 0 {
+		reading.Timestamp, _ = watermark.FromMillis(ms)
+	}
+	return reading
 }
 
 // reportMisfit reports that what is known of how event times fit has changed. A topic is

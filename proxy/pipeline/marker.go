@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"fmt"
+	"log/slog"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -20,6 +21,9 @@ func (p *Partition) mark(r *kgo.Record) {
 	if !present {
 		return
 	}
+	if err == nil && p.Ledger.MarkerFitting.Add(p.reading(r, w)) {
+		p.reportMarkerMisfit(r)
+	}
 	if err == nil && !p.State.Mark(w, l.wall) {
 		err = fmt.Errorf("header %q is further ahead of the wall clock than TIDEMARK_MAX_FUTURE=%v allows",
 			l.Config.WatermarkHeader, l.Config.MaxFuture)
@@ -29,4 +33,18 @@ func (p *Partition) mark(r *kgo.Record) {
 			bad.Hint = l.Config.WatermarkHeader.Cure(err)
 		}
 	}
+}
+
+// reportMarkerMisfit reports that what is known of how the watermarks of records fit other
+// clocks has changed. One of 1970 releases nothing, whatever is held.
+func (p *Partition) reportMarkerMisfit(r *kgo.Record) {
+	l, found := p.line, p.Ledger.MarkerFitting.Found()
+	if found.Factor == 0 {
+		p.Ledger.MarkerMisfit = "" // those that are only old are for who waits for what they release
+		return
+	}
+	what, cure := l.Config.WatermarkHeader.TooSmall(found.Factor)
+	p.Ledger.MarkerMisfit = what + "; " + cure
+	l.Reporter.Throttle(p.Topic, slog.LevelWarn, fault.None, "watermarks that records carry have the wrong unit; what is held is not released by them",
+		"topic", p.Topic, "partition", p.Partition, "offset", r.Offset, "header", l.Config.WatermarkHeader.String(), "finding", what, "hint", cure)
 }

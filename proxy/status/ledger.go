@@ -66,6 +66,9 @@ type Ledger struct {
 	Fitting clocks.Fitting // whether they fit other clocks
 	Misfit  string         // what is probably wrong with them, and what to do; empty: nothing
 	Invalid Invalid        // the last record without one
+	// The same of watermarks that records carry.
+	MarkerFitting clocks.Fitting
+	MarkerMisfit  string
 
 	marked  time.Time // when rates were last computed,
 	at      Totals    // and from what

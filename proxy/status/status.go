@@ -103,7 +103,7 @@ type Partition struct {
 	LateRates   [reorder.Duplicate + 1]float64 // the same, by reason
 	Density     reorder.Held                   // how held records are spread over event time
 	DecidedBy   []int64                        // records by the source of their event times, as Facts.Sources names them
-	// What is probably wrong with its event times and what to do, in words; empty: nothing. WrongUnit: they are
+	// What is probably wrong with its event times or the watermarks that records carry, and what to do, in words; empty: nothing. WrongUnit: they are
 	// in another unit than they are read as, which is certainly wrong; else they are only old.
 	EventTimeFinding string
 	WrongUnit        bool
@@ -123,6 +123,9 @@ type Partition struct {
 func (p *Partition) SetEventTimes(a *Ledger) {
 	p.DecidedBy, p.Invalid = slices.Clone(a.DecidedBy), a.Invalid
 	p.EventTimeFinding, p.WrongUnit = a.Misfit, a.Fitting.Found().Factor > 0
+	if a.MarkerMisfit != "" && !p.WrongUnit {
+		p.EventTimeFinding, p.WrongUnit = a.MarkerMisfit, true
+	}
 }
 
 // SetRates takes the rates from the partition's ledger.

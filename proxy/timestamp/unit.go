@@ -21,25 +21,11 @@ func (e *Extractor) TooSmall(source int, factor int64) (what, cure string) {
 		return "", ""
 	}
 	s := e.sources[source]
-	places := 6
-	var f format
-	switch s := s.(type) {
-	case header:
-		f = s.format
-	case *jsonField:
-		f = s.format
-	case *field:
-		f = s.format
+	f := formatOf(s)
+	what, right, unit := f.tooSmall(s.place(), factor)
+	if right == "" {
+		return what, "check what producers write"
 	}
-	if n, ok := f.places(); ok {
-		places = n
-	}
-	is := places + int(math.Round(math.Log10(float64(factor))))
-	right, ok := unitFormats[is]
-	if !ok {
-		return fmt.Sprintf("%s is too small by a factor of %d", s.place(), factor), "check what producers write"
-	}
-	what = fmt.Sprintf("%s seems to have %s, and is read as %s", s.place(), unitNames[is], unitNames[places])
 	cure = Change("TIDEMARK_EVENT_TIME=" + e.Instead(source, s.place()+":"+string(right)))
 	switch s.(type) {
 	case recordTimestamp:
@@ -48,9 +34,36 @@ func (e *Extractor) TooSmall(source int, factor int64) (what, cure string) {
 		cure += "; if the schema says which unit it is, it is wrong: have producers write that unit"
 	}
 	if f == int64BE {
-		cure = "have producers write milliseconds: there is no format for " + unitNames[is] + " in 8 bytes"
+		cure = "have producers write milliseconds: there is no format for " + unit + " in 8 bytes"
 	}
 	return what, cure
+}
+
+// tooSmall says which format times are probably in that are too small by a factor in this
+// one, and the name of its unit; without a format, there is none.
+func (f format) tooSmall(place string, factor int64) (what string, right format, unit string) {
+	places, ok := f.places()
+	if !ok {
+		places = 6
+	}
+	is := places + int(math.Round(math.Log10(float64(factor))))
+	if right, ok = unitFormats[is]; !ok {
+		return fmt.Sprintf("%s is too small by a factor of %d", place, factor), "", ""
+	}
+	return fmt.Sprintf("%s seems to have %s, and is read as %s", place, unitNames[is], unitNames[places]), right, unitNames[is]
+}
+
+// TooSmall says what a header's times probably are that are too small by a factor, a power of
+// 1000, and what to do about it.
+func (h Header) TooSmall(factor int64) (what, cure string) {
+	what, right, unit := h.of.format.tooSmall("header "+h.of.name, factor)
+	switch {
+	case right == "":
+		return what, "check what producers write"
+	case h.of.format == int64BE:
+		return what, "have producers write milliseconds: there is no format for " + unit + " in 8 bytes"
+	}
+	return what, Change("TIDEMARK_WATERMARK_HEADER=" + h.of.name + ":" + string(right))
 }
 
 var unitFormats = map[int]format{9: unixSeconds, 6: unixMillis, 3: unixMicros}
