@@ -144,7 +144,7 @@ const (
 )
 
 func awsFrom(vars map[string]string) awsCredentials {
-	value := func(key string) string { return strings.TrimRight(vars[key], "\r\n") } // see tidy
+	value := func(key string) string { return strings.TrimFunc(vars[key], unseen) } // see tidy
 	return awsCredentials{value(keyAWSAccessKey), NewSecret(value(keyAWSSecretKey)), NewSecret(value(keyAWSSessionToken))}
 }
 
@@ -207,6 +207,11 @@ func (c *Config) validateSASL(f *faults) {
 	case AWSMSKIAM:
 		needed(f, keyAWSAccessKey, c.aws.accessKey != "", keyMechanism, "the credentials are those of AWS's own variables")
 		needed(f, keyAWSSecretKey, c.aws.secretKey.IsSet(), keyMechanism, "the credentials are those of AWS's own variables")
+		for _, of := range [][2]string{{keyAWSAccessKey, c.aws.accessKey}, {keyAWSSecretKey, c.aws.secretKey.Reveal()}, {keyAWSSessionToken, c.aws.sessionToken.Reveal()}} {
+			if p, wrong := around(of[1], false); wrong { // they have no quotes of their own
+				f.add(of[0], p.text, p.hint)
+			}
+		}
 		if f.read(keyTLS) && !c.TLS {
 			f.add(keyMechanism, fmt.Sprintf("%s without TLS", c.SASLMechanism), "set "+keyTLS+"=true")
 		}

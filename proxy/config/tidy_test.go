@@ -85,6 +85,15 @@ func TestSecretsKeepTheirSpaces(t *testing.T) {
 		"TIDEMARK_TOPICS=orders", "TIDEMARK_SASL_MECHANISM=AWS_MSK_IAM", "TIDEMARK_TLS=true", "TIDEMARK_INSTANCE=a",
 		"AWS_ACCESS_KEY_ID=key\r", "AWS_SECRET_ACCESS_KEY=secret\r\n",
 	})
+	for _, key := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"} {
+		_, err := Load([]string{
+			"TIDEMARK_TOPICS=orders", "TIDEMARK_SASL_MECHANISM=AWS_MSK_IAM", "TIDEMARK_TLS=true", "TIDEMARK_INSTANCE=a",
+			"AWS_ACCESS_KEY_ID=key", "AWS_SECRET_ACCESS_KEY=secret", key + `="hunter2"`,
+		})
+		if err == nil || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), key+": the value is in quotes\nhint: leave them out") {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
 	if err != nil || c.aws.accessKey != "key" || c.aws.secretKey.Reveal() != "secret" {
 		t.Error(c.aws.accessKey, err)
 	}
