@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tidemarkhq/tidemark/proxy/status"
 )
 
 // hears fails unless the log has a number of lines with a text, and each word in one of them.
@@ -150,7 +152,13 @@ func TestSettingsThatDoHarm(t *testing.T) {
 					k.produce(k.cl, r)
 					time.Sleep(500 * time.Millisecond)
 				}
+				if st := s.status(); (st.State == status.Degraded && strings.Contains(st.Reason, "TIDEMARK_REANCHOR_AFTER")) != (name == "an epoch every few seconds") {
+					t.Errorf("it is %s: %s", st.State, st.Reason)
+				}
 				time.Sleep(5 * time.Minute)
+				if st := s.status(); strings.Contains(st.Reason, "TIDEMARK_REANCHOR_AFTER") {
+					t.Errorf("long after, it is %s: %s", st.State, st.Reason)
+				}
 				lines := s.voice.heard(c.text)
 				if c.lines >= 0 && len(lines) != c.lines || len(lines) == 0 || len(lines) > 10 {
 					t.Errorf("%d lines: %q", len(lines), lines)

@@ -190,6 +190,7 @@ func (p *Partition) reportEpoch(r *kgo.Record) {
 	l := p.line
 	args := []any{"topic", p.Topic, "partition", p.Partition, "offset", r.Offset, "epoch", p.State.Epoch() + 1}
 	if p.epochs.often(l.now) {
+		p.Ledger.EpochsOften = time.Now()
 		args = append(args, "hint", fmt.Sprintf("epochs begin often, and order holds within one only: TIDEMARK_REANCHOR_AFTER=%d takes ordinary late records for a clock that was set back; raise it, or the bound", l.Config.ReanchorAfter))
 	}
 	l.Reporter.ThrottleMore(fmt.Sprint(p.Topic, p.Partition), slog.LevelWarn, "event time jumped back; a new epoch begins", args...)

@@ -50,6 +50,7 @@ const (
 	SourceHeldOpen Kind = "a transaction of another program holds a source open"
 	NoEventTimes   Kind = "no record had a usable event time"
 	TooManyLate    Kind = "too many records are late"
+	EpochsOften    Kind = "epochs begin often"
 	NothingRead    Kind = "nothing is read"
 	NothingOut     Kind = "nothing comes out"
 	OtherWriter    Kind = "somebody else writes to an output"
@@ -62,7 +63,7 @@ const (
 // Kinds lists all kinds of reasons.
 var Kinds = []Kind{
 	NoAnswer, WaitsLong, Stale, NotWorkedOn, WrongUnit, ByTimestamps, OutputHeldOpen, Suspended, SourceHeldOpen, NoEventTimes,
-	TooManyLate, NothingRead, NothingOut, OtherWriter, Restamped, Throttled, EndNotKnown, MemoryIsShort,
+	TooManyLate, EpochsOften, NothingRead, NothingOut, OtherWriter, Restamped, Throttled, EndNotKnown, MemoryIsShort,
 }
 
 // judge sets State, Reasons and Ready from everything else. The state weighs what users came
@@ -89,6 +90,7 @@ func (st *Status) judge(now time.Time) {
 	why.add(Suspended, st.suspended()...)
 	why.add(SourceHeldOpen, st.blocked(false)...)
 	st.lateness(now, &why)
+	why.add(EpochsOften, st.unordered(now)...)
 	if !unreachable {
 		why.add(NothingRead, st.unread()...)
 		why.add(NothingOut, st.stalled()...)
@@ -267,6 +269,16 @@ func (p *Partition) lastInvalid() string {
 		return ""
 	}
 	return "; the last one at " + p.Invalid.String()
+}
+
+// unordered says of which partitions epochs begin so often that little is left of order.
+func (st *Status) unordered(now time.Time) (why []string) {
+	for i := range st.Partitions {
+		if p := &st.Partitions[i]; now.Sub(p.EpochsOften) < 2*time.Minute {
+			why = append(why, fmt.Sprintf("%s partition %d: event times jump back so often that a new epoch begins several times a minute, and order holds within one only (TIDEMARK_REANCHOR_AFTER)", p.Topic, p.Partition))
+		}
+	}
+	return first(why, "epochs begin often in %d more partitions")
 }
 
 func percent(n, of int64) string {

@@ -97,6 +97,8 @@ func TestReasons(t *testing.T) {
 			p := &st.Partitions[0]
 			p.Totals.Held, p.Recent.Moved, st.Bound = 5, now.Add(-3*time.Minute), time.Hour
 		}, nil},
+		{"an epoch every few seconds", func(st *Status) { st.Partitions[0].EpochsOften = now.Add(-90 * time.Second) }, []string{"raw partition 0: event times jump back so often"}},
+		{"epochs long ago", func(st *Status) { st.Partitions[0].EpochsOften = now.Add(-3 * time.Minute) }, nil},
 		{"nothing is held", func(st *Status) { st.Partitions[0].Recent.Moved = now.Add(-time.Hour) }, nil},
 		{"stale", func(st *Status) { st.At = now.Add(-13 * time.Second) }, []string{"this is how things were 13s ago"}},
 		{"stale, and it is known why", func(st *Status) {

@@ -70,6 +70,8 @@ type Ledger struct {
 	MarkerFitting clocks.Fitting
 	MarkerMisfit  string
 
+	EpochsOften time.Time // when an epoch began last that was the third within a minute
+
 	marked  time.Time // when rates were last computed,
 	at      Totals    // and from what
 	ordered float64   // records a second, since then

@@ -109,6 +109,7 @@ type Partition struct {
 	WrongUnit        bool
 	Absent           string    // which source of event times is absent from its topic, in words
 	Invalid          Invalid   // the last record without a usable event time
+	EpochsOften      time.Time // when an epoch began last that was the third within a minute
 	Disorder         Histogram // how far records came behind the newest event time before them
 	Paused           bool      // it waits for slower ones
 	Clocks           clocks.Evidence
@@ -121,6 +122,7 @@ type Partition struct {
 
 // SetEventTimes takes what is known of event times from the partition's ledger.
 func (p *Partition) SetEventTimes(a *Ledger) {
+	p.EpochsOften = a.EpochsOften
 	p.DecidedBy, p.Invalid = slices.Clone(a.DecidedBy), a.Invalid
 	p.EventTimeFinding, p.WrongUnit = a.Misfit, a.Fitting.Found().Factor > 0
 	if a.MarkerMisfit != "" && !p.WrongUnit {

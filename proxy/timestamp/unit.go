@@ -63,7 +63,7 @@ func (h Header) TooSmall(factor int64) (what, cure string) {
 	case h.of.format == int64BE:
 		return what, "have producers write milliseconds: there is no format for " + unit + " in 8 bytes"
 	}
-	return what, Change("TIDEMARK_WATERMARK_HEADER=" + h.of.name + ":" + string(right))
+	return what, "set TIDEMARK_WATERMARK_HEADER=" + h.of.name + ":" + string(right)
 }
 
 var unitFormats = map[int]format{9: unixSeconds, 6: unixMillis, 3: unixMicros}
