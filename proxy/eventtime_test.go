@@ -61,13 +61,17 @@ func TestWrongUnitIsLoud(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			onFake(t, func(t *testing.T, c2 *cluster) {
-				topic := c2.topic(3)
+				topic := c2.topic(4)
 				s := c2.start(topic, "TIDEMARK_EVENT_TIME="+c.source)
-				for i := range 60 {
+				for i := range 120 {
 					r := c.record(topic)
-					r.Partition = int32(i % 3)
+					if r.Partition = int32(i % 3); i >= 60 {
+						r.Partition = 3
+					}
 					c2.produce(c2.cl, r)
-					time.Sleep(100 * time.Millisecond)
+					if time.Sleep(100 * time.Millisecond); i == 60 {
+						time.Sleep(3 * time.Minute) // no news, from another partition
+					}
 				}
 				c2.awaitRead(s)
 				lines := s.voice.heard("finding=")

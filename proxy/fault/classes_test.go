@@ -117,6 +117,24 @@ func TestReporter(t *testing.T) {
 	})
 }
 
+// What many find out is told when it changes, and not by each of them.
+func TestReporterTellsChanges(t *testing.T) {
+	var out bytes.Buffer
+	a := NewReporter(slog.New(slog.NewTextHandler(&out, nil)))
+	for i, state := range []string{"", "seconds", "seconds", "", "", "seconds"} {
+		a.Changed("times of x", state, slog.LevelWarn, "now "+state, "partition", i)
+		a.Changed("times of y", "", slog.LevelWarn, "never")
+	}
+	var at []string
+	for line := range strings.Lines(out.String()) {
+		_, n, _ := strings.Cut(strings.TrimSpace(line), "partition=")
+		at = append(at, n)
+	}
+	if got := strings.Join(at, " "); got != "1 3 5" {
+		t.Errorf("told by %q:\n%s", got, &out)
+	}
+}
+
 // What may go on for days without being an error is told less and less often, and at once
 // when it has ceased and comes again.
 func TestReporterTellsLessAndLess(t *testing.T) {

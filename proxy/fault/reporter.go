@@ -23,6 +23,7 @@ type Reporter struct {
 	mu        sync.Mutex
 	throttles map[string]*throttle // by message and subject
 	once      map[string]bool      // by message and subject: logged by WarnOnce
+	states    map[string]string    // by subject: last logged by Changed
 	outage    time.Time            // when a network error was last logged
 }
 
@@ -35,7 +36,7 @@ type throttle struct {
 
 // NewReporter returns a reporter that writes to log.
 func NewReporter(log *slog.Logger) *Reporter {
-	return &Reporter{Logger: log, throttles: map[string]*throttle{}, once: map[string]bool{}}
+	return &Reporter{Logger: log, throttles: map[string]*throttle{}, once: map[string]bool{}, states: map[string]string{}}
 }
 
 // RepeatAfter is how often an error that goes on is logged.
@@ -137,6 +138,18 @@ func (r *Reporter) dueMore(msg string, now time.Time) (suppressed int, due bool)
 	}
 	suppressed, f.suppressed, f.logged = f.suppressed, 0, now
 	return suppressed, true
+}
+
+// Changed logs a line about a subject whose state has become another, as far as lines about it
+// have said: many find out, one tells. At first it is "".
+func (r *Reporter) Changed(about, state string, level slog.Level, msg string, args ...any) {
+	r.mu.Lock()
+	was := r.states[about]
+	r.states[about] = state
+	r.mu.Unlock()
+	if was != state {
+		r.Logger.Log(context.Background(), level, msg, args...)
+	}
 }
 
 // WarnOnce logs a warning about a subject once in the life of a process.

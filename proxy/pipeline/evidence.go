@@ -8,7 +8,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemarkhq/tidemark/proxy/clocks"
-	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 	"github.com/tidemarkhq/tidemark/reorder"
@@ -66,27 +65,28 @@ func (p *Partition) reading(r *kgo.Record, event watermark.Time) clocks.Reading 
 	return reading
 }
 
-// reportMisfit reports that what is known of how event times fit has changed. A topic is
-// reported once in a while, however many partitions it has.
+// reportMisfit reports that what is known of how event times fit has changed. It is told once
+// of each topic, however many partitions find it out.
 func (p *Partition) reportMisfit(r *kgo.Record) {
 	l, found := p.line, p.Ledger.Fitting.Found()
 	names := l.Config.EventTime.Sources()
 	args := []any{"topic", p.Topic, "partition", p.Partition, "offset", r.Offset, "source", names[p.source]}
+	about := "event times of " + p.Topic
 	switch {
 	case found.Factor > 0:
 		what, cure := l.Config.EventTime.TooSmall(p.source, found.Factor)
 		p.Ledger.Misfit = what + "; " + cure
-		l.Reporter.Throttle(p.Topic, slog.LevelWarn, fault.None, "event times have the wrong unit; records are ordered and released by times of 1970",
+		l.Reporter.Changed(about, what, slog.LevelWarn, "event times have the wrong unit; records are ordered and released by times of 1970",
 			append(args, "finding", what, "hint", cure+"; what came out so far is in the wrong order")...)
 	case found.Apart > 0:
 		years := int(found.Apart.Hours() / 24 / 365)
 		what := fmt.Sprintf("event times of %s are %d years before the records' own timestamps", names[p.source], years)
 		p.Ledger.Misfit = what
-		l.Reporter.Throttle(p.Topic, slog.LevelWarn, fault.None, "event times are years before the records that have them",
+		l.Reporter.Changed(about, "years", slog.LevelWarn, "event times are years before the records that have them",
 			append(args, "finding", what, "off_by", clocks.Span(found.Apart), "hint", "check that "+names[p.source]+" is when the record's event happened, and its format; nothing is wrong if such old data is being written anew")...)
 	default:
 		p.Ledger.Misfit = ""
-		l.Reporter.Throttle(p.Topic, slog.LevelInfo, fault.None, "event times are plausible again", args...)
+		l.Reporter.Changed(about, "", slog.LevelInfo, "event times are plausible again", args...)
 	}
 }
 

@@ -38,13 +38,14 @@ func (p *Partition) mark(r *kgo.Record) {
 // reportMarkerMisfit reports that what is known of how the watermarks of records fit other
 // clocks has changed. One of 1970 releases nothing, whatever is held.
 func (p *Partition) reportMarkerMisfit(r *kgo.Record) {
-	l, found := p.line, p.Ledger.MarkerFitting.Found()
+	l, found, about := p.line, p.Ledger.MarkerFitting.Found(), "watermarks of "+p.Topic
 	if found.Factor == 0 {
+		l.Reporter.Changed(about, "", slog.LevelInfo, "watermarks that records carry are plausible again", "topic", p.Topic, "partition", p.Partition, "offset", r.Offset)
 		p.Ledger.MarkerMisfit = "" // those that are only old are for who waits for what they release
 		return
 	}
 	what, cure := l.Config.WatermarkHeader.TooSmall(found.Factor)
 	p.Ledger.MarkerMisfit = what + "; " + cure
-	l.Reporter.Throttle(p.Topic, slog.LevelWarn, fault.None, "watermarks that records carry have the wrong unit; what is held is not released by them",
+	l.Reporter.Changed(about, what, slog.LevelWarn, "watermarks that records carry have the wrong unit; what is held is not released by them",
 		"topic", p.Topic, "partition", p.Partition, "offset", r.Offset, "header", l.Config.WatermarkHeader.String(), "finding", what, "hint", cure)
 }
