@@ -97,6 +97,18 @@ func TestReasons(t *testing.T) {
 			p := &st.Partitions[0]
 			p.Totals.Held, p.Recent.Moved, st.Bound = 5, now.Add(-3*time.Minute), time.Hour
 		}, nil},
+		{"a source that no record has", func(st *Status) {
+			st.Sources, st.SourcesAreSet = []string{"json:createdAt", "timestamp", "none"}, true
+			st.Partitions[0].DecidedBy, st.Partitions[0].Absent = []int64{0, 1000, 0}, "0 of 1000 records have json:createdAt"
+		}, []string{"raw: all records are ordered by their own timestamps, not by TIDEMARK_EVENT_TIME: 0 of 1000 records have json:createdAt"}},
+		{"a source that one record has", func(st *Status) {
+			st.Sources, st.SourcesAreSet = []string{"json:createdAt", "timestamp", "none"}, true
+			st.Partitions[0].DecidedBy = []int64{1, 100_000, 0}
+		}, nil},
+		{"a default that no record has", func(st *Status) {
+			st.Sources = []string{"header:event-time", "timestamp", "none"}
+			st.Partitions[0].DecidedBy = []int64{0, 100_000, 0}
+		}, nil},
 		{"an epoch every few seconds", func(st *Status) { st.Partitions[0].EpochsOften = now.Add(-90 * time.Second) }, []string{"raw partition 0: event times jump back so often"}},
 		{"epochs long ago", func(st *Status) { st.Partitions[0].EpochsOften = now.Add(-3 * time.Minute) }, nil},
 		{"nothing is held", func(st *Status) { st.Partitions[0].Recent.Moved = now.Add(-time.Hour) }, nil},
