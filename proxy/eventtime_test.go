@@ -86,7 +86,7 @@ func TestWrongUnitIsLoud(t *testing.T) {
 				if len(lines) != 1 || !strings.Contains(lines[0], c.want) || !strings.Contains(lines[0], c.cure) || !strings.Contains(lines[0], "level=WARN") {
 					t.Errorf("the log has %q, want %q and %q once", lines, c.want, c.cure)
 				}
-				if !hasAll(p.EventTimeFinding, c.want) || p.WrongUnit != c.unit || c.unit && !hasAll(p.EventTimeFinding, c.cure) {
+				if !hasAll(p.EventTimeFinding, c.want) || (p.WrongUnit != "") != c.unit || c.unit && !hasAll(p.EventTimeFinding, c.cure) {
 					t.Errorf("shown is %q, %v", p.EventTimeFinding, p.WrongUnit)
 				}
 				if st := s.status(); c.unit != (st.State == status.Degraded && hasAll(st.Reason, c.want, c.cure)) {
@@ -116,8 +116,14 @@ func TestWrongUnitOfMarkers(t *testing.T) {
 		c.awaitRead(s)
 		const finding, cure = "header mark seems to have seconds, and is read as milliseconds", "set TIDEMARK_WATERMARK_HEADER=mark:unix-s"
 		s.hears(1, "have the wrong unit", "level=WARN", "offset=3", finding, cure)
-		if st := s.status(); st.State != status.Degraded || !hasAll(st.Reason, finding, cure) {
+		st := s.status()
+		if st.State != status.Degraded || !hasAll(st.Reason, finding, cure) {
 			t.Errorf("it is %s: %s", st.State, st.Reason)
+		}
+		for _, p := range st.Partitions {
+			if p.Records > 0 && p.State == status.Active && !hasAll(p.Hold.Words, "TIDEMARK_WATERMARK_HEADER") || hasAll(p.Hold.Words, "TIDEMARK_EVENT_TIME") {
+				t.Errorf("partition %d %s", p.Partition, p.Hold.Words)
+			}
 		}
 		s.stop()
 		right := c.start(topic, "TIDEMARK_GROUP=right", "TIDEMARK_ORDERED_SUFFIX=.o", "TIDEMARK_LATE_SUFFIX=.l", "TIDEMARK_MAX_OUT_OF_ORDERNESS=", "TIDEMARK_WATERMARK=punctuated", "TIDEMARK_WATERMARK_HEADER=mark:unix-s")

@@ -79,9 +79,9 @@ func example() *status.Status {
 				Topic: "orders", State: status.Active, End: 130, Stable: 125, Committed: 90,
 				Status: reorder.Status{Watermark: at(noon.Add(-7 * time.Second)), Newest: at(noon.Add(-2 * time.Second)), Epoch: 2, Low: 90, Next: 120, Records: 4, Owed: 4, Bytes: 4096, Bound: 5 * time.Second},
 				Totals: status.Totals{Read: 110, Carried: 3, Ordered: 100, Late: [reorder.Duplicate + 1]int64{reorder.BehindWatermark: 5, reorder.Future: 1}, Dropped: 2, Lost: 1, Held: 4},
-				Hold:   status.Hold{Words: "waits for the watermark, which has 1s to go", Event: at(noon.Add(-6 * time.Second)), Lacks: time.Second, At: noon.Add(time.Second)}, OrderedRate: 12.5, LateRate: 0.25,
+				Hold:   status.Hold{Words: "waits for the watermark, which has 1.0 s to go", Event: at(noon.Add(-6 * time.Second)), Lacks: time.Second, At: noon.Add(time.Second)}, OrderedRate: 12.5, LateRate: 0.25,
 				DecidedBy: []int64{10, 99, 1}, Absent: "1 of 1000 records have header:event-time; timestamp decides for the others",
-				EventTimeFinding: "timestamp seems to have seconds, and is read as milliseconds", WrongUnit: true,
+				EventTimeFinding: "timestamp seems to have seconds, and is read as milliseconds", WrongUnit: status.EventTimeUnit,
 			},
 			{
 				Topic: "orders", Partition: 1, State: status.Stopped, End: -1, Stable: -1, Committed: 7,

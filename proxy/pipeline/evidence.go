@@ -76,8 +76,11 @@ func (p *Partition) reportMisfit(r *kgo.Record) {
 	case found.Factor > 0:
 		what, cure := l.Config.EventTime.TooSmall(p.source, found.Factor)
 		p.Ledger.Misfit = what + "; " + cure
+		if p.Ledger.Pending.Ordered > 0 {
+			cure += "; what came out so far is in the wrong order"
+		}
 		l.Reporter.Changed(about, what, slog.LevelWarn, "event times have the wrong unit; records are ordered and released by times of 1970",
-			append(args, "finding", what, "hint", cure+"; what came out so far is in the wrong order")...)
+			append(args, "finding", what, "hint", cure)...)
 	case found.Apart > 0:
 		years := int(found.Apart.Hours() / 24 / 365)
 		what := fmt.Sprintf("event times of %s are %d years before the records' own timestamps", names[p.source], years)

@@ -187,7 +187,7 @@ func (st *Status) blocked(output bool) (why []string) {
 // misread says of which partitions event times are read in another unit than they are in.
 func (st *Status) misread() (why []string) {
 	for i := range st.Partitions {
-		if p := &st.Partitions[i]; p.WrongUnit {
+		if p := &st.Partitions[i]; p.WrongUnit != "" {
 			why = append(why, fmt.Sprintf("%s partition %d: %s", p.Topic, p.Partition, p.EventTimeFinding))
 		}
 	}
@@ -310,7 +310,7 @@ func (p *Partition) unread() bool {
 // worked reports whether nothing that is said elsewhere keeps a partition from being worked
 // on: neither somebody's transaction nor a suspension, and it waits for no slower one.
 func (p *Partition) worked() bool {
-	return p.Blocked == nil && !p.WrongUnit && !p.State.StandsStill() && p.State != Recovering && p.State != Paused
+	return p.Blocked == nil && p.WrongUnit == "" && !p.State.StandsStill() && p.State != Recovering && p.State != Paused
 }
 
 // stalled says of which partitions nothing comes out although records are held.

@@ -151,7 +151,7 @@ func TestReasons(t *testing.T) {
 		}, nil},
 		{"the wrong unit", func(st *Status) {
 			p := &st.Partitions[0]
-			p.WrongUnit, p.EventTimeFinding, p.Totals.Held, p.Recent.Moved = true, "seconds", 5, now.Add(-time.Hour)
+			p.WrongUnit, p.EventTimeFinding, p.Totals.Held, p.Recent.Moved = EventTimeUnit, "seconds", 5, now.Add(-time.Hour)
 		}, []string{"raw partition 0: seconds"}},
 		{"throttled", func(st *Status) { st.Throttled = "throttled by a quota" }, []string{"throttled by a quota, 3 records behind"}},
 		{"the worst first", func(st *Status) {

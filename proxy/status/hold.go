@@ -18,7 +18,12 @@ type Hold struct {
 	// At is when it will be due by the wall clock, supposing that event times advance as
 	// fast as the clock or, on a quiet partition, that no new record comes. Zero if unknown.
 	At time.Time
+	// Unseen says that records come out and readers do not see them; At is not known then.
+	Unseen bool
 }
+
+// DueNow is what is near enough for a release to be due now.
+const DueNow = 50 * time.Millisecond
 
 // Others are what partitions wait for beside their own records.
 type Others struct {
@@ -48,18 +53,12 @@ func HoldOf(cfg config.Config, p *Partition, others Others, now time.Time) Hold 
 		h.At = time.Time{}
 		h.Words += fmt.Sprintf("; %s, %d records behind", others.Throttled, p.Backlog())
 	}
-	if h.Event != watermark.None && !p.State.StandsStill() && p.State != Recovering {
-		switch {
-		case p.WrongUnit: // its event times advance at another pace than any clock
-			h.At = time.Time{}
-			h.Words += "; event times are in the wrong unit (TIDEMARK_EVENT_TIME)"
-		case others.ShortOfMemory:
-			h.At = time.Time{}
-			h.Words += "; memory is short, so it may be released earlier (TIDEMARK_MEMORY)"
-		}
+	if h.Event != watermark.None && others.ShortOfMemory && !p.State.StandsStill() && p.State != Recovering && p.WrongUnit == "" {
+		h.At = time.Time{}
+		h.Words += "; memory is short, so it may be released earlier (TIDEMARK_MEMORY)"
 	}
 	if p.Hidden != nil {
-		h.At = time.Time{}
+		h.At, h.Unseen = time.Time{}, true
 	}
 	if o := cmp.Or(p.Hidden, p.LateHidden); o != nil {
 		h.Words += fmt.Sprintf("; readers of %s do not see what comes out %s", o.Topic, o.Until())
@@ -93,28 +92,30 @@ func holdOf(cfg config.Config, p *Partition, slowest watermark.Time, now time.Ti
 		h.Words = "nothing is held"
 	case p.State == Draining:
 		h.At = now.Add(h.Lacks)
-		h.Words = fmt.Sprintf("nothing new for %s; what is held is released by the clock", rounded(p.Quiet))
+		h.Words = fmt.Sprintf("nothing new for %s; what is held is released by the clock", clocks.Words(p.Quiet))
 	case p.State == Paused:
 		h.Words = pausedWords(cfg, p, slowest)
+	case p.WrongUnit != "": // times advance at another pace than any clock
+		h.Words = fmt.Sprintf("waits for the watermark; nobody can tell when that comes, for %s (%s)", p.WrongUnit.words(), p.WrongUnit)
 	case p.Quiet == 0 && p.Silent >= silentAfter && p.Backlog() > 0:
-		h.Words = fmt.Sprintf("waits for newer records; %d are still to be read, and nothing has been read for %s", p.Backlog(), rounded(p.Silent))
-	case p.Silent >= silentAfter && cfg.IdleTimeout == 0:
-		h.Words = fmt.Sprintf("waits for newer records without limit: there is no idle timeout (TIDEMARK_IDLE_TIMEOUT=0), and nothing has been read for %s", rounded(p.Silent))
+		h.Words = fmt.Sprintf("waits for newer records; %d are still to be read, and nothing has been read for %s", p.Backlog(), clocks.Words(p.Silent))
+	case p.Silent >= silentAfter && cfg.IdleTimeout == 0 && p.Backlog() == 0:
+		h.Words = fmt.Sprintf("waits for newer records, however long that takes: all there are have been read, the last ones %s ago, and there is no idle timeout (TIDEMARK_IDLE_TIMEOUT=0)", clocks.Words(p.Silent))
 	case p.Quiet == 0 && p.Silent >= silentAfter:
-		h.Words = fmt.Sprintf("waits for newer records; nothing has been read for %s, and the brokers do not tell whether there is anything", rounded(p.Silent))
+		h.Words = fmt.Sprintf("waits for newer records; none has come for %s, and the brokers do not tell whether there are any", clocks.Words(p.Silent))
 	case p.Quiet >= quietAfter:
 		h.At = now.Add(silence + h.Lacks)
-		h.Words = fmt.Sprintf("waits for newer records, or for the idle timeout of %s, which ends in %s", cfg.IdleTimeout, rounded(silence))
+		h.Words = fmt.Sprintf("waits for newer records, or for the idle timeout of %s, which ends in %s", clocks.Words(cfg.IdleTimeout), clocks.Words(max(silence, 0)))
 	case cfg.Watermark == config.Punctuated:
-		h.Words = fmt.Sprintf("waits for a record with a watermark at or above its event time in header %s (TIDEMARK_WATERMARK_HEADER)", cfg.WatermarkHeader)
+		h.Words = fmt.Sprintf("waits for a record with a watermark at or above its event time, in its header %q (TIDEMARK_WATERMARK_HEADER=%s)", cfg.WatermarkHeader.Name(), cfg.WatermarkHeader)
 	case p.Watermark == watermark.None:
 		h.Words = "waits for a watermark"
-	case h.Lacks < 10*time.Millisecond:
+	case h.Lacks < DueNow:
 		h.At = now.Add(h.Lacks)
-		h.Words = "is released as soon as the watermark moves"
+		h.Words = "waits for the watermark, which is about to pass it"
 	default:
 		h.At = now.Add(h.Lacks)
-		h.Words = fmt.Sprintf("waits for the watermark, which has %s to go", rounded(h.Lacks))
+		h.Words = fmt.Sprintf("waits for the watermark, which has %s to go", clocks.Words(h.Lacks))
 	}
 	return h
 }
@@ -128,7 +129,5 @@ const quietAfter = time.Second
 
 func pausedWords(cfg config.Config, p *Partition, slowest watermark.Time) string {
 	return fmt.Sprintf("is %s of event time ahead of the slowest partition and waits for it (TIDEMARK_MAX_DRIFT=%s)",
-		rounded(p.Watermark.Since(slowest)), cfg.MaxDrift)
+		clocks.Words(p.Watermark.Since(slowest)), cfg.MaxDrift)
 }
-
-func rounded(d time.Duration) string { return clocks.Span(d.Round(10 * time.Millisecond)) }

@@ -103,10 +103,11 @@ type Partition struct {
 	LateRates   [reorder.Duplicate + 1]float64 // the same, by reason
 	Density     reorder.Held                   // how held records are spread over event time
 	DecidedBy   []int64                        // records by the source of their event times, as Facts.Sources names them
-	// What is probably wrong with its event times or the watermarks that records carry, and what to do, in words; empty: nothing. WrongUnit: they are
-	// in another unit than they are read as, which is certainly wrong; else they are only old.
+	// What is probably wrong with its event times or the watermarks that records carry, and
+	// what to do, in words; empty: nothing. WrongUnit is the setting by which they are read in
+	// another unit than they are in, which is certainly wrong; else they are only old.
 	EventTimeFinding string
-	WrongUnit        bool
+	WrongUnit        UnitSetting
 	Absent           string    // which source of event times is absent from its topic, in words
 	Invalid          Invalid   // the last record without a usable event time
 	EpochsOften      time.Time // when an epoch began last that was the third within a minute
@@ -124,10 +125,31 @@ type Partition struct {
 func (p *Partition) SetEventTimes(a *Ledger) {
 	p.EpochsOften = a.EpochsOften
 	p.DecidedBy, p.Invalid = slices.Clone(a.DecidedBy), a.Invalid
-	p.EventTimeFinding, p.WrongUnit = a.Misfit, a.Fitting.Found().Factor > 0
-	if a.MarkerMisfit != "" && !p.WrongUnit {
-		p.EventTimeFinding, p.WrongUnit = a.MarkerMisfit, true
+	p.EventTimeFinding = a.Misfit
+	if a.Fitting.Found().Factor > 0 {
+		p.WrongUnit = EventTimeUnit
+	} else if a.MarkerMisfit != "" {
+		p.EventTimeFinding, p.WrongUnit = a.MarkerMisfit, MarkerUnit
 	}
+	if p.EventTimeFinding != "" {
+		p.Finding = clocks.Right // times that do not fit say nothing about clocks
+	}
+}
+
+// UnitSetting is a setting that says in which unit times are read; "": it says the right one.
+type UnitSetting string
+
+// The settings with a unit.
+const (
+	EventTimeUnit UnitSetting = "TIDEMARK_EVENT_TIME"
+	MarkerUnit    UnitSetting = "TIDEMARK_WATERMARK_HEADER"
+)
+
+func (u UnitSetting) words() string {
+	if u == MarkerUnit {
+		return "the watermarks that records carry are read in the wrong unit"
+	}
+	return "event times are read in the wrong unit"
 }
 
 // SetRates takes the rates from the partition's ledger.

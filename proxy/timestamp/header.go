@@ -72,6 +72,9 @@ func (h *Header) UnmarshalText(text []byte) error {
 // String returns the header as UnmarshalText reads it, with its format.
 func (h Header) String() string { return h.of.name + ":" + string(h.of.format) }
 
+// Name returns the header's name.
+func (h Header) Name() string { return h.of.name }
+
 // Time returns the time that the last such header of a record holds, and whether
 // there is one. The error says why it cannot be used.
 func (h Header) Time(r *kgo.Record) (t watermark.Time, present bool, err error) { return h.of.value(r) }

@@ -67,7 +67,7 @@ func partitionIn(state status.PartitionState, n int32) status.Partition {
 		Status:    reorder.Status{Newest: before(200 * time.Millisecond), Watermark: before(5200*time.Millisecond + 1), Low: 1200, Next: 2404, Records: 1204, Owed: 1204, Bytes: 1 << 20},
 		Committed: 1200, End: 2410, Stable: 2410, OrderedRate: 240.4, LateRate: 1.25,
 		Density: reorder.Held{From: before(5100 * time.Millisecond), To: before(200 * time.Millisecond)},
-		Hold:    status.Hold{Words: "waits for the watermark, which has 100ms to go", Event: before(5100 * time.Millisecond), At: noon.Add(100 * time.Millisecond)},
+		Hold:    status.Hold{Words: "waits for the watermark, which has 100 ms to go", Event: before(5100 * time.Millisecond), At: noon.Add(100 * time.Millisecond)},
 		Totals:  status.Totals{Read: 12404, Ordered: 11190, Held: 1204}, DecidedBy: []int64{12404, 0, 0},
 	}
 	p.Late[reorder.BehindWatermark], p.Late[reorder.Future], p.LateRates[reorder.BehindWatermark] = 9, 1, 1.25
@@ -84,9 +84,9 @@ func partitionIn(state status.PartitionState, n int32) status.Partition {
 	case status.Draining:
 		p.Newest, p.Watermark = before(10*time.Second), before(12*time.Second)
 		p.Density.From, p.Density.To = before(11*time.Second), before(10*time.Second)
-		p.Hold = status.Hold{Words: "nothing new for 9.8s; what is held is released by the clock", Event: p.Density.From, At: noon.Add(time.Second)}
+		p.Hold = status.Hold{Words: "nothing new for 9.8 s; what is held is released by the clock", Event: p.Density.From, At: noon.Add(time.Second)}
 	case status.Paused:
-		p.Hold.Words, p.Hold.At = "is 1m0s of event time ahead of the slowest partition and waits for it (TIDEMARK_MAX_DRIFT=30s)", time.Time{}
+		p.Hold.Words, p.Hold.At = "is 1 min of event time ahead of the slowest partition and waits for it (TIDEMARK_MAX_DRIFT=30s)", time.Time{}
 	case status.Recovering:
 		p.Absent = "1 of 1000 records have header:event-time; timestamp decides for the others"
 		p.DecidedBy = []int64{4, 12400, 0}

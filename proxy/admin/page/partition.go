@@ -96,9 +96,11 @@ func capital(words string) string {
 // due says when the next release is due.
 func due(h *status.Hold, now time.Time) string {
 	switch in := h.At.Sub(now); {
+	case h.Unseen:
+		return "hidden"
 	case h.At.IsZero():
 		return "–"
-	case in < 50*time.Millisecond:
+	case in < status.DueNow:
 		return "now"
 	default:
 		return "in " + span(in)
@@ -169,9 +171,11 @@ func releaseWords(h *status.Hold, now time.Time) string {
 	switch in := h.At.Sub(now); {
 	case h.Event == watermark.None:
 		return ""
+	case h.Unseen:
+		return "Records come out; it is not known when readers see them."
 	case h.At.IsZero():
 		return "It is not known when the next release is due."
-	case in < 50*time.Millisecond:
+	case in < status.DueNow:
 		return "The next release is due now."
 	default:
 		return "The next release is due in " + span(in) + ", at " + clock(h.At, now) + "."

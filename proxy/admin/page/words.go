@@ -7,42 +7,12 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"github.com/tidemarkhq/tidemark/proxy/clocks"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
-// span says how long a time is, to two or three digits.
-func span(d time.Duration) string {
-	if d < 0 {
-		return "−" + span(-max(d, -math.MaxInt64))
-	}
-	switch {
-	case d == 0:
-		return "0 s"
-	case d < time.Millisecond:
-		return "<1 ms"
-	case d < 995*time.Millisecond:
-		return fmt.Sprintf("%d ms", d.Round(time.Millisecond).Milliseconds())
-	case d < 9950*time.Millisecond:
-		return fmt.Sprintf("%.1f s", d.Seconds())
-	case d < time.Minute-time.Second/2:
-		return fmt.Sprintf("%.0f s", d.Seconds())
-	case d < time.Hour-time.Second/2:
-		return parts(d, time.Minute, "min", time.Second, "s")
-	case d < 48*time.Hour:
-		return parts(d, time.Hour, "h", time.Minute, "min")
-	case d < 1000*24*time.Hour:
-		return parts(d, 24*time.Hour, "d", time.Hour, "h")
-	}
-	return fmt.Sprintf("%.0f years", d.Hours()/24/365.25)
-}
-
-func parts(d, unit time.Duration, name string, fraction time.Duration, fractionName string) string {
-	d = d.Round(fraction)
-	if rest := d % unit / fraction; rest > 0 {
-		return fmt.Sprintf("%d %s %d %s", d/unit, name, rest, fractionName)
-	}
-	return fmt.Sprintf("%d %s", d/unit, name)
-}
+// span says how long a time is, as sentences have it.
+func span(d time.Duration) string { return clocks.Words(d) }
 
 // distance says where a time is, seen from another that is d later.
 func distance(d time.Duration, behind, ahead string) string {
