@@ -150,7 +150,7 @@ func (r *runner) outcome(err error) (over bool, _ error) {
 		return false, nil
 	}
 	r.reporter.Warn("starting over from the last commit", err)
-	r.publisher.SetTrouble(fmt.Sprintf("starting over from the last commit: %v", err))
+	r.publisher.SetTrouble(fmt.Sprintf("starting over from the last commit: %v", err), "")
 	return false, nil
 }
 

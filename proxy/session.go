@@ -257,7 +257,7 @@ func (s *session) now() watermark.Instant { return watermark.Instant(time.Since(
 // are gone, or are our own of an earlier version that are being replaced, we can go on.
 func (r *runner) awaitGroup(adm *kadm.Client) {
 	_ = group.AwaitGroup(r.ctx, adm, r.reporter, r.cfg, func(others error) error {
-		r.publisher.SetTrouble(others.Error())
+		r.publisher.SetTrouble(others.Error(), group.StrangersHint(fault.CommandsFor(r.cfg)))
 		return nil
 	})
 }

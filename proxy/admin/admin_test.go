@@ -64,7 +64,7 @@ func example() *status.Status {
 			Strategy: config.Bounded, Bound: 5 * time.Second, IdleTimeout: 5 * time.Second, Memory: 256 << 20,
 		},
 		Version: "v1.2.3", Started: noon.Add(-time.Hour), Cluster: "q1Zm8XQ1T8qPzJmPV9uIaw", At: noon,
-		State: status.Degraded, Reason: "orders partition 1 is suspended: it does not fit", Reasons: []string{"orders partition 1 is suspended: it does not fit"}, Ready: true, Bytes: 4096,
+		State: status.Degraded, Reason: "orders partition 1 is suspended: it does not fit", Reasons: []string{"orders partition 1 is suspended: it does not fit"}, Hints: []string{"make it fit"}, Ready: true, Bytes: 4096,
 		Blocked: []fault.OpenTransaction{
 			{Topic: "orders", Offset: 125, Behind: 5, Seen: noon, ProducerID: -1, Unknown: errors.New("describe its producers: TOPIC_AUTHORIZATION_FAILED")},
 			{Topic: "orders.ordered", Output: true, Offset: 90, Behind: 7, Seen: noon, ProducerID: 3, TransactionalID: "import", Since: noon.Add(-time.Minute)},
@@ -84,7 +84,7 @@ func example() *status.Status {
 				EventTimeFinding: "timestamp seems to have seconds, and is read as milliseconds", WrongUnit: status.EventTimeUnit,
 			},
 			{
-				Topic: "orders", Partition: 1, State: status.Stopped, End: -1, Stable: -1, Committed: 7,
+				Topic: "orders", Partition: 1, State: status.Stopped, Reasons: []status.Kind{status.Suspended, status.TooManyLate}, End: -1, Stable: -1, Committed: 7,
 				Status: reorder.Status{Watermark: watermark.None, Newest: watermark.None, Low: 7, Next: 7},
 				Hold:   status.Hold{Words: "it does not fit", Event: watermark.None},
 			},

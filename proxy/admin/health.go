@@ -20,7 +20,11 @@ func readyz(board Board, known access) http.HandlerFunc {
 		case st.Ready:
 			say(w, http.StatusOK, "ready")
 		case known.has(r):
-			say(w, http.StatusServiceUnavailable, "not ready: "+st.NotReady)
+			words := "not ready: " + st.NotReady
+			if st.NotReadyHint != "" {
+				words += "\nhint: " + st.NotReadyHint
+			}
+			say(w, http.StatusServiceUnavailable, words)
 		default:
 			say(w, http.StatusServiceUnavailable, "not ready")
 		}

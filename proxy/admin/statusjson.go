@@ -18,6 +18,7 @@ type statusJSON struct {
 	State     status.State `json:"state"`
 	Reason    string       `json:"reason"`
 	Reasons   []string     `json:"reasons"` // the same, one by one, the most important first
+	Hints     []string     `json:"hints"`   // what to do about each of them
 	Ready     bool         `json:"ready"`
 	NotReady  string       `json:"not_ready,omitempty"`
 	Instance  string       `json:"instance"`
@@ -69,6 +70,7 @@ type partitionJSON struct {
 	Topic     string                `json:"topic"`
 	Partition int32                 `json:"partition"`
 	State     status.PartitionState `json:"state"`
+	Reasons   []string              `json:"reasons"` // in short, those that are about it
 	Epoch     uint32                `json:"epoch"`
 
 	WatermarkMs *int64 `json:"watermark_ms"`
@@ -122,7 +124,7 @@ func statusHandler(board Board) http.HandlerFunc {
 
 func toJSON(st *status.Status) statusJSON {
 	j := statusJSON{
-		State: st.State, Reason: st.Reason, Reasons: append([]string{}, st.Reasons...), Ready: st.Ready, NotReady: st.NotReady,
+		State: st.State, Reason: st.Reason, Reasons: append([]string{}, st.Reasons...), Hints: append([]string{}, st.Hints...), Ready: st.Ready, NotReady: st.NotReady,
 		Instance: st.Instance, Group: st.Group, ClusterID: st.Cluster, Version: st.Version, StartedAt: st.Started.UTC(), At: st.At.UTC(),
 		Topics: st.Topics, EventTime: st.EventTime, Delivery: string(st.Delivery), Watermark: string(st.Strategy),
 		BoundMs: st.Bound.Milliseconds(), IdleTimeoutMs: st.IdleTimeout.Milliseconds(), MemoryBytes: st.Memory, BufferedBytes: st.Bytes,
@@ -168,13 +170,16 @@ func probe(p status.Probe) *probeJSON {
 
 func partition(st *status.Status, p *status.Partition) partitionJSON {
 	j := partitionJSON{
-		Topic: p.Topic, Partition: p.Partition, State: p.State, Epoch: p.Epoch,
+		Topic: p.Topic, Partition: p.Partition, State: p.State, Reasons: make([]string, 0, len(p.Reasons)), Epoch: p.Epoch,
 		WatermarkMs: millis(p.Watermark), NewestMs: millis(p.Newest),
 		NextOffset: p.Next, CommittedOffset: p.Committed, EndOffset: known(p.End), Backlog: known(p.Backlog()),
 		BufferedRecords: p.Held, BufferedBytes: p.Bytes,
 		Read: p.Read, CarriedOver: p.Carried, Ordered: p.Ordered, Late: map[string]int64{}, DecidedBy: map[string]int64{}, AbsentSource: p.Absent, EventTimeFinding: p.EventTimeFinding, Dropped: p.Dropped, Lost: p.Lost,
 		OrderedPerSecond: p.OrderedRate, LatePerSecond: p.LateRate,
 		WaitsFor: p.Hold.Words, NextMs: millis(p.Hold.Event),
+	}
+	for _, kind := range p.Reasons {
+		j.Reasons = append(j.Reasons, kind.Short())
 	}
 	for _, v := range reasons {
 		j.Late[emit.Reason(v)] = p.Late[v]

@@ -3,6 +3,7 @@ package fault
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -25,20 +26,79 @@ type OpenTransaction struct {
 }
 
 // String says who holds which partition open, since when, and what follows.
-func (o OpenTransaction) String() string {
+func (o OpenTransaction) String() string { return DescribeTransactions([]OpenTransaction{o}) }
+
+// ByOwner puts together what one transaction holds open of one topic, in the order of the first
+// of each.
+func ByOwner(all []OpenTransaction) (of [][]OpenTransaction) {
+	type owner struct {
+		topic, id     string
+		producer      int64
+		began, seen   time.Time
+		output, other bool
+	}
+	places := map[owner]int{}
+	for _, o := range all {
+		k := owner{o.Topic, o.TransactionalID, o.ProducerID, o.Since, time.Time{}, o.Output, o.Sibling}
+		if o.TransactionalID == "" && o.ProducerID < 0 || o.Unknown != nil {
+			of = append(of, []OpenTransaction{o}) // nobody knows whether they have one owner
+			continue
+		}
+		if o.Since.IsZero() {
+			k.seen = o.Seen
+		}
+		i, known := places[k]
+		if !known {
+			i = len(of)
+			places[k], of = i, append(of, nil)
+		}
+		of[i] = append(of[i], o)
+	}
+	return of
+}
+
+// DescribeTransactions says what one transaction holds open of one topic, since when, and what
+// follows.
+func DescribeTransactions(all []OpenTransaction) string {
+	o, offsets := all[0], int64(0)
+	var partitions []int32
+	for _, of := range all {
+		partitions, offsets = append(partitions, of.Partition), offsets+of.Behind
+	}
+	from := fmt.Sprintf("offset %d", o.Offset)
+	if len(all) > 1 {
+		from = "its first records"
+	}
 	behind := "1 offset is"
-	if o.Behind != 1 {
-		behind = fmt.Sprintf("%d offsets are", o.Behind)
+	if offsets != 1 {
+		behind = fmt.Sprintf("%d offsets are", offsets)
 	}
-	effect := "nothing from offset %d on can be read until it ends, and %s behind it"
+	effect := "nothing from %s on can be read until it ends, and %s behind it"
 	if o.Output {
-		effect = "readers of committed records see nothing from offset %d on until it ends, and %s behind it"
+		effect = "readers of committed records see nothing from %s on until it ends, and %s behind it"
 	}
-	words := fmt.Sprintf("%s holds %s partition %d open %s: "+effect, o.who(), o.Topic, o.Partition, o.since(), o.Offset, behind)
+	words := fmt.Sprintf("%s holds %s %s open %s: "+effect, o.who(), o.Topic, PartitionWords(partitions), o.since(), from, behind)
 	if o.Unknown != nil {
 		words += fmt.Sprintf(" (cannot see whose it is: %v)", o.Unknown)
 	}
 	return words
+}
+
+// PartitionWords names partitions of one topic: the first ones, if there are many.
+func PartitionWords(all []int32) string {
+	const most = 8
+	if len(all) == 1 {
+		return fmt.Sprintf("partition %d", all[0])
+	}
+	words := make([]string, 0, most)
+	for _, p := range all[:min(len(all), most)] {
+		words = append(words, strconv.Itoa(int(p)))
+	}
+	more := ""
+	if n := len(all) - most; n > 0 {
+		more = fmt.Sprintf(" and %d more", n)
+	}
+	return "partitions " + strings.Join(words, ", ") + more
 }
 
 // Until says what has to happen before readers go on.

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/clocks"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/reorder"
 )
 
@@ -66,7 +68,17 @@ var Kinds = []Kind{
 	TooManyLate, EpochsOften, NothingRead, NothingOut, OtherWriter, Restamped, Throttled, EndNotKnown, MemoryIsShort,
 }
 
-// judge sets State, Reasons and Ready from everything else. The state weighs what users came
+// short are the kinds of reasons that partitions have, in a word or two.
+var short = map[Kind]string{
+	WrongUnit: "wrong unit", ByTimestamps: "by timestamps", OutputHeldOpen: "out of sight", Suspended: "suspended", SourceHeldOpen: "held open",
+	NoEventTimes: "no event times", TooManyLate: "many late", EpochsOften: "many epochs", NothingRead: "not read", NothingOut: "nothing out",
+	EndNotKnown: "end unknown",
+}
+
+// Short returns a kind of reason that partitions have in a word or two.
+func (k Kind) Short() string { return short[k] }
+
+// judge sets State, Reasons, Hints and Ready, and the Reasons of partitions, from everything else. The state weighs what users came
 // for: records come out, on time and in order, and readers see them. What is most in the way
 // of that comes first, and nothing is said twice: where no broker answers, nor what follows
 // from that.
@@ -78,22 +90,22 @@ func (st *Status) judge(now time.Time) {
 	if st.Waits != "" {
 		why.add(WaitsLong, st.Waits)
 	} else if old := now.Sub(st.At); old >= staleAfter && st.Ready {
-		why.add(Stale, fmt.Sprintf("this is how things were %v ago: the process has been busy or waiting since", old.Round(time.Second)))
+		why.add(Stale, fmt.Sprintf("this is how things were %s ago: the process has been busy or waiting since", clocks.Words(old.Round(time.Second))))
 	}
 	starting := st.NotReady != "" && !st.Trouble && !st.WasReady && now.Sub(st.Started) <= startingFor
 	if st.NotReady != "" && !starting && !st.OutputsMissing && !unreachable {
-		why.add(NotWorkedOn, st.NotReady)
+		why.tell(NotWorkedOn, st.NotReady, st.NotReadyHint)
 	}
-	why.add(WrongUnit, st.misread()...)
+	st.misread(&why)
 	why.add(ByTimestamps, st.absent()...)
-	why.add(OutputHeldOpen, st.blocked(true)...)
-	why.add(Suspended, st.suspended()...)
-	why.add(SourceHeldOpen, st.blocked(false)...)
+	st.blocked(&why, OutputHeldOpen)
+	st.suspended(&why)
+	st.blocked(&why, SourceHeldOpen)
 	st.lateness(now, &why)
-	why.add(EpochsOften, st.unordered(now)...)
+	st.unordered(now, &why)
 	if !unreachable {
-		why.add(NothingRead, st.unread()...)
-		why.add(NothingOut, st.stalled()...)
+		st.unread(&why)
+		st.stalled(&why)
 	}
 	if st.Rival != "" {
 		why.add(OtherWriter, st.Rival)
@@ -105,7 +117,7 @@ func (st *Status) judge(now time.Time) {
 		why.add(Throttled, fmt.Sprintf("%s, %d records behind", st.Throttled, st.behind()))
 	}
 	if !unreachable {
-		why.add(EndNotKnown, st.endless()...)
+		st.endless(&why)
 	}
 	if st.ShortOfMemory {
 		why.add(MemoryIsShort, "memory is short: records are released early, and more of them are late (TIDEMARK_MEMORY)")
@@ -121,12 +133,12 @@ func (st *Status) judge(now time.Time) {
 		st.State = Healthy
 	}
 	if starting && !st.OutputsMissing && !unreachable {
-		why.add(NotWorkedOn, st.NotReady)
+		why.tell(NotWorkedOn, st.NotReady, st.NotReadyHint)
 	}
 	if !asked && st.State == Starting && len(why) == 0 {
 		why.add(NoAnswer, "the brokers have not been probed yet")
 	}
-	st.why, st.Reasons = why, why.words()
+	st.why, st.Reasons, st.Hints = why, why.words(), why.hints()
 	st.Reason = strings.Join(st.Reasons, "; ")
 }
 
@@ -136,13 +148,29 @@ type reasons []reason
 type reason struct {
 	kind  Kind
 	words string
+	hint  string // what to do, if the words do not say it
 }
 
 func (r *reasons) add(kind Kind, words ...string) {
 	for _, w := range words {
-		if !slices.ContainsFunc(*r, func(said reason) bool { return strings.Contains(said.words, w) }) {
-			*r = append(*r, reason{kind, w})
+		r.tell(kind, w, "")
+	}
+}
+
+func (r *reasons) tell(kind Kind, words, hint string) {
+	if !slices.ContainsFunc(*r, func(said reason) bool { return strings.Contains(said.words, words) }) {
+		*r = append(*r, reason{kind, words, hint})
+	}
+}
+
+// most adds the first few of many, and says how many more there are.
+func (r *reasons) most(kind Kind, words, hints []string, more string) {
+	for i, w := range words {
+		if i == most {
+			r.tell(kind, fmt.Sprintf(more, len(words)-most), "")
+			return
 		}
+		r.tell(kind, w, hints[i])
 	}
 }
 
@@ -153,7 +181,14 @@ func (r reasons) words() (all []string) {
 	return all
 }
 
-// most is how many partitions are named for one kind of reason.
+func (r reasons) hints() (all []string) {
+	for _, it := range r {
+		all = append(all, it.hint)
+	}
+	return all
+}
+
+// most is how many reasons of one kind are told.
 const most = 3
 
 // first returns the first few of many words, and says how many more there are.
@@ -164,34 +199,101 @@ func first(words []string, more string) []string {
 	return words
 }
 
-// suspended says which partitions are suspended and why: the first ones, if there are many.
-func (st *Status) suspended() (why []string) {
+// finding is what is wrong with partitions of one topic, for the same reason.
+type finding struct {
+	same  string                // what makes it the same reason
+	words func(*finding) string // what is said, of all these partitions together
+	hint  string                // what to do; empty: the words say it
+
+	records, of int64         // added up
+	since       time.Duration // the shortest
+	partitions  []int32
+}
+
+// together gathers what is wrong with partitions: the same is said once for each topic. Each
+// partition keeps the kind of reason.
+func (st *Status) together(kind Kind, find func(p *Partition) *finding) (words, hints []string) {
+	type place struct{ topic, same string }
+	found, order := map[place]*finding{}, []place(nil)
 	for i := range st.Partitions {
-		if p := &st.Partitions[i]; p.State.StandsStill() {
-			why = append(why, fmt.Sprintf("%s partition %d is suspended: %s", p.Topic, p.Partition, p.Hold.Words))
+		p := &st.Partitions[i]
+		f := find(p)
+		if f == nil {
+			continue
 		}
+		st.blame(i, kind)
+		at := place{p.Topic, f.same}
+		if it := found[at]; it != nil {
+			it.records, it.of, it.since = it.records+f.records, it.of+f.of, min(it.since, f.since)
+			it.partitions = append(it.partitions, p.Partition)
+			continue
+		}
+		f.partitions = []int32{p.Partition}
+		found[at], order = f, append(order, at)
 	}
-	return first(why, "%d more partitions are suspended")
+	for _, at := range order {
+		f := found[at]
+		words = append(words, at.topic+" "+fault.PartitionWords(f.partitions)+f.words(f))
+		hints = append(hints, f.hint)
+	}
+	return words, hints
+}
+
+// blame says of a partition that there is a reason about it. Others may be looking at the
+// partitions as they were.
+func (st *Status) blame(i int, kind Kind) {
+	if !st.blamed {
+		st.blamed, st.Partitions = true, slices.Clone(st.Partitions)
+	}
+	p := &st.Partitions[i]
+	p.Reasons = append(slices.Clip(p.Reasons), kind)
+}
+
+// plainly is a finding of which nothing is added up.
+func plainly(words, hint string) *finding {
+	return &finding{same: words, words: func(*finding) string { return words }, hint: hint}
+}
+
+// suspended says which partitions are suspended and why: the first ones, if there are many.
+func (st *Status) suspended(why *reasons) {
+	words, hints := st.together(Suspended, func(p *Partition) *finding {
+		if !p.State.StandsStill() {
+			return nil
+		}
+		return &finding{same: p.Hold.Words, words: func(f *finding) string {
+			return either(len(f.partitions) > 1, " are", " is") + " suspended: " + p.Hold.Words
+		}}
+	})
+	why.most(Suspended, words, hints, "%d more reasons for which partitions are suspended")
 }
 
 // blocked says which outputs or sources open transactions of others hold up.
-func (st *Status) blocked(output bool) (why []string) {
-	for _, o := range st.Blocked {
-		if o.Output == output {
-			why = append(why, o.String())
+func (st *Status) blocked(why *reasons, kind Kind) {
+	for i := range st.Partitions {
+		p := &st.Partitions[i]
+		if kind == SourceHeldOpen && p.Blocked != nil || kind == OutputHeldOpen && (p.Hidden != nil || p.LateHidden != nil) {
+			st.blame(i, kind)
 		}
 	}
-	return first(why, "%d more partitions are held open")
+	var words, hints []string
+	for _, of := range fault.ByOwner(st.Blocked) {
+		if of[0].Output == (kind == OutputHeldOpen) {
+			words = append(words, fault.DescribeTransactions(of))
+			hints = append(hints, of[0].Cure(st.Commands))
+		}
+	}
+	why.most(kind, words, hints, "%d more transactions hold partitions open")
 }
 
 // misread says of which partitions event times are read in another unit than they are in.
-func (st *Status) misread() (why []string) {
-	for i := range st.Partitions {
-		if p := &st.Partitions[i]; p.WrongUnit != "" {
-			why = append(why, fmt.Sprintf("%s partition %d: %s", p.Topic, p.Partition, p.EventTimeFinding))
+func (st *Status) misread(why *reasons) {
+	words, hints := st.together(WrongUnit, func(p *Partition) *finding {
+		if p.WrongUnit == "" {
+			return nil
 		}
-	}
-	return first(why, "event times of %d more partitions are in the wrong unit")
+		return plainly(": "+p.EventTimeFinding, "")
+	})
+	why.most(WrongUnit, words, hints, "event times of %d more topics are in the wrong unit")
 }
 
 // absentFrom is how many records of a partition have to go by their own timestamps until
@@ -220,6 +322,7 @@ func (st *Status) absent() (why []string) {
 		}
 		words := fmt.Sprintf("%s: all records are ordered by their own timestamps, not by TIDEMARK_EVENT_TIME: %s", p.Topic,
 			cmp.Or(p.Absent, "no record has "+strings.Join(st.Sources[:fallback], " or ")))
+		st.blame(i, ByTimestamps)
 		if !slices.Contains(why, words) {
 			why = append(why, words)
 		}
@@ -229,56 +332,84 @@ func (st *Status) absent() (why []string) {
 
 // lateness says of which partitions too many records are late, with the reason that most
 // of these have.
-func (st *Status) lateness(now time.Time, all *reasons) {
-	var without, late []string
-	for i := range st.Partitions {
-		p := &st.Partitions[i]
-		r := &p.Recent
-		if r.Read <= 0 || now.Sub(r.Judged) > lateMemory {
-			continue
+func (st *Status) lateness(now time.Time, why *reasons) {
+	recent := func(p *Partition) bool { return p.Recent.Read > 0 && now.Sub(p.Recent.Judged) <= lateMemory }
+	none := func(p *Partition) bool { return p.Recent.Late[reorder.InvalidTime] >= p.Recent.Read }
+	words, hints := st.together(NoEventTimes, func(p *Partition) *finding {
+		if !recent(p) || !none(p) {
+			return nil
 		}
-		n, worst := int64(0), reorder.BehindWatermark
-		for v, k := range r.Late {
-			if v := reorder.Verdict(v); v != reorder.Duplicate {
-				n += k
-				if k > r.Late[worst] {
-					worst = v
-				}
-			}
+		return &finding{of: p.Recent.Read, same: p.Invalid.same(), words: func(f *finding) string {
+			return fmt.Sprintf(": none of the last %d records had a usable event time (TIDEMARK_EVENT_TIME); all are in the late topic%s", f.of, p.lastInvalid(f))
+		}}
+	})
+	why.most(NoEventTimes, words, hints, "no usable event times for %d more reasons")
+	words, hints = st.together(TooManyLate, func(p *Partition) *finding {
+		if !recent(p) || none(p) {
+			return nil
 		}
-		switch {
-		case r.Late[reorder.InvalidTime] >= r.Read:
-			without = append(without, fmt.Sprintf("%s partition %d: none of the last %d records had a usable event time (TIDEMARK_EVENT_TIME); all are in the late topic%s", p.Topic, p.Partition, r.Read, p.lastInvalid()))
-		case st.LateLimit.Exceeded(n, r.Read):
+		n, worst := p.Recent.late()
+		if !st.LateLimit.Exceeded(n, p.Recent.Read) {
+			return nil
+		}
+		same := emit.Reason(worst)
+		if worst == reorder.InvalidTime {
+			same += p.Invalid.same()
+		}
+		return &finding{records: n, of: p.Recent.Read, same: same, words: func(f *finding) string {
 			last := ""
 			if worst == reorder.InvalidTime {
-				last = p.lastInvalid()
+				last = p.lastInvalid(f)
 			}
-			late = append(late, fmt.Sprintf("%s partition %d: %s of the last %d records were late, mostly %s (%s); TIDEMARK_LATE_LIMIT=%v%s",
-				p.Topic, p.Partition, percent(n, r.Read), r.Read, emit.Reason(worst), cures[worst], st.LateLimit, last))
+			return fmt.Sprintf(": %s of the last %d records were late, mostly %s (%s); TIDEMARK_LATE_LIMIT=%v%s",
+				percent(f.records, f.of), f.of, emit.Reason(worst), cures[worst], st.LateLimit, last)
+		}}
+	})
+	why.most(TooManyLate, words, hints, "too many late records for %d more reasons")
+}
+
+// late returns how many records were late, and for which reason most of them.
+func (r *Recent) late() (n int64, worst reorder.Verdict) {
+	worst = reorder.BehindWatermark
+	for v, k := range r.Late {
+		if v := reorder.Verdict(v); v != reorder.Duplicate {
+			n += k
+			if k > r.Late[worst] {
+				worst = v
+			}
 		}
 	}
-	all.add(NoEventTimes, first(without, "no usable event times in %d more partitions")...)
-	all.add(TooManyLate, first(late, "too many late records in %d more partitions")...)
+	return n, worst
 }
 
 // lastInvalid says what is wrong with the last record without a usable event time, to be put
-// behind a reason.
-func (p *Partition) lastInvalid() string {
-	if p.Invalid.Err == nil {
+// behind a reason about it and maybe others.
+func (p *Partition) lastInvalid(f *finding) string {
+	switch {
+	case p.Invalid.Err == nil:
 		return ""
+	case len(f.partitions) > 1:
+		return fmt.Sprintf("; one of the last, of partition %d, at %s", p.Partition, p.Invalid)
 	}
 	return "; the last one at " + p.Invalid.String()
 }
 
 // unordered says of which partitions epochs begin so often that little is left of order.
-func (st *Status) unordered(now time.Time) (why []string) {
-	for i := range st.Partitions {
-		if p := &st.Partitions[i]; now.Sub(p.EpochsOften) < 2*time.Minute {
-			why = append(why, fmt.Sprintf("%s partition %d: event times jump back so often that a new epoch begins several times a minute, and order holds within one only (TIDEMARK_REANCHOR_AFTER)", p.Topic, p.Partition))
+func (st *Status) unordered(now time.Time, why *reasons) {
+	words, hints := st.together(EpochsOften, func(p *Partition) *finding {
+		if now.Sub(p.EpochsOften) >= 2*time.Minute {
+			return nil
 		}
+		return plainly(": event times jump back so often that a new epoch begins several times a minute, and order holds within one only (TIDEMARK_REANCHOR_AFTER)", "")
+	})
+	why.most(EpochsOften, words, hints, "epochs begin often in %d more topics")
+}
+
+func either(b bool, yes, no string) string {
+	if b {
+		return yes
 	}
-	return first(why, "epochs begin often in %d more partitions")
+	return no
 }
 
 func percent(n, of int64) string {
@@ -294,13 +425,16 @@ var cures = [reorder.Duplicate + 1]string{
 }
 
 // unread says of which partitions nothing is read although there is something to read.
-func (st *Status) unread() (why []string) {
-	for i := range st.Partitions {
-		if p := &st.Partitions[i]; p.unread() {
-			why = append(why, fmt.Sprintf("%s partition %d: nothing has been read for %v, and %d offsets are to be read: %s", p.Topic, p.Partition, p.Silent.Round(time.Second), p.Backlog(), p.Hold.Words))
+func (st *Status) unread(why *reasons) {
+	words, hints := st.together(NothingRead, func(p *Partition) *finding {
+		if !p.unread() {
+			return nil
 		}
-	}
-	return first(why, "nothing is read of %d more partitions")
+		return &finding{records: p.Backlog(), since: p.Silent, same: p.Hold.Words, words: func(f *finding) string {
+			return fmt.Sprintf(": nothing has been read for %s, and %d offsets are to be read: %s", clocks.Words(f.since), f.records, p.Hold.Words)
+		}}
+	})
+	why.most(NothingRead, words, hints, "nothing is read for %d more reasons")
 }
 
 func (p *Partition) unread() bool {
@@ -314,19 +448,21 @@ func (p *Partition) worked() bool {
 }
 
 // stalled says of which partitions nothing comes out although records are held.
-func (st *Status) stalled() (why []string) {
+func (st *Status) stalled(why *reasons) {
 	patience := stalledFor + st.Bound + st.IdleTimeout
-	for i := range st.Partitions {
-		p := &st.Partitions[i]
+	words, hints := st.together(NothingOut, func(p *Partition) *finding {
 		if p.Totals.Held == 0 || p.Recent.Moved.IsZero() || !p.worked() || p.unread() {
-			continue
+			return nil
 		}
 		quiet := st.At.Sub(p.Recent.Moved)
-		if quiet > patience && p.Age > patience-stalledFor+endsWithin { // after an outage it had no chance before
-			why = append(why, fmt.Sprintf("%s partition %d: nothing has come out for %v, and %d records are held: %s", p.Topic, p.Partition, quiet.Round(time.Second), p.Totals.Held, p.Hold.Words))
+		if quiet <= patience || p.Age <= patience-stalledFor+endsWithin { // after an outage it had no chance before
+			return nil
 		}
-	}
-	return first(why, "nothing comes out of %d more partitions")
+		return &finding{records: p.Totals.Held, since: quiet, same: cmp.Or(p.Hold.Kind, p.Hold.Words), hint: p.Hold.Hint, words: func(f *finding) string {
+			return fmt.Sprintf(": nothing has come out for %s, and %d records are held: %s", clocks.Words(f.since), f.records, p.Hold.Words)
+		}}
+	})
+	why.most(NothingOut, words, hints, "nothing comes out for %d more reasons")
 }
 
 // behind returns how many offsets are still to be read, as far as that is known.
@@ -339,23 +475,25 @@ func (st *Status) behind() (offsets int64) {
 
 // endless says of which partitions it has not been known for long where the log ends. Such
 // a partition does not become idle, and what has come since is not among what is to be read.
-func (st *Status) endless() (why []string) {
-	for i := range st.Partitions {
-		p := &st.Partitions[i]
+func (st *Status) endless(why *reasons) {
+	words, hints := st.together(EndNotKnown, func(p *Partition) *finding {
 		unknown := p.Unanswered
 		if p.End < 0 {
 			unknown = max(unknown, p.Age)
 		}
 		if p.State.StandsStill() || unknown <= endsWithin {
-			continue
+			return nil
 		}
-		words := fmt.Sprintf("%s partition %d: its leader has not said for %v where the log ends", p.Topic, p.Partition, unknown.Round(time.Second))
+		answer := ""
 		if p.NoAnswer != nil {
-			words += fmt.Sprintf(" (%v)", p.NoAnswer)
+			answer = fmt.Sprintf(" (%v)", p.NoAnswer)
 		}
-		why = append(why, words)
-	}
-	return first(why, "nor have the leaders of %d more partitions")
+		return &finding{since: unknown, same: answer, words: func(f *finding) string {
+			leader := either(len(f.partitions) > 1, "their leaders have", "its leader has")
+			return fmt.Sprintf(": %s not said for %s where the log ends%s", leader, clocks.Words(f.since), answer)
+		}}
+	})
+	why.most(EndNotKnown, words, hints, "%d more ends of logs are not known")
 }
 
 // standing says of all partitions what is so while nobody works on them: nothing comes out,

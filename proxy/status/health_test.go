@@ -88,7 +88,7 @@ func TestReasons(t *testing.T) {
 		{"nothing comes out", func(st *Status) {
 			p := &st.Partitions[0]
 			p.Totals.Held, p.Recent.Moved, p.Hold.Words = 5, now.Add(-3*time.Minute), "waits for the watermark, which has 5s to go"
-		}, []string{"raw partition 0: nothing has come out for 3m0s, and 5 records are held: waits for the watermark"}},
+		}, []string{"raw partition 0: nothing has come out for 3 min, and 5 records are held: waits for the watermark"}},
 		{"nothing could come out before it was taken up", func(st *Status) {
 			p := &st.Partitions[0]
 			p.Totals.Held, p.Recent.Moved, p.Age = 5, now.Add(-time.Hour), 9*time.Second
@@ -112,7 +112,7 @@ func TestReasons(t *testing.T) {
 		{"an epoch every few seconds", func(st *Status) { st.Partitions[0].EpochsOften = now.Add(-90 * time.Second) }, []string{"raw partition 0: event times jump back so often"}},
 		{"epochs long ago", func(st *Status) { st.Partitions[0].EpochsOften = now.Add(-3 * time.Minute) }, nil},
 		{"nothing is held", func(st *Status) { st.Partitions[0].Recent.Moved = now.Add(-time.Hour) }, nil},
-		{"stale", func(st *Status) { st.At = now.Add(-13 * time.Second) }, []string{"this is how things were 13s ago"}},
+		{"stale", func(st *Status) { st.At = now.Add(-13 * time.Second) }, []string{"this is how things were 13 s ago"}},
 		{"stale, and it is known why", func(st *Status) {
 			st.At, st.Waits = now.Add(-13*time.Second), "waiting for the brokers for 13s: acknowledgements"
 		}, []string{"waiting for the brokers for 13s"}},
@@ -125,19 +125,19 @@ func TestReasons(t *testing.T) {
 		}, []string{"raw partition 0 is suspended: its outputs have too few partitions"}},
 		{"timestamps replaced", func(st *Status) { st.Restamped = []string{"raw.ordered"} }, []string{"raw.ordered replaces the timestamps"}},
 		{"an end that is not known at once", func(st *Status) { st.Partitions[0].End, st.Partitions[0].Age = -1, 5*time.Second }, nil},
-		{"an end that is not known", func(st *Status) { st.Partitions[0].End, st.Partitions[0].Age = -1, time.Minute }, []string{"raw partition 0: its leader has not said for 1m0s where the log ends"}},
+		{"an end that is not known", func(st *Status) { st.Partitions[0].End, st.Partitions[0].Age = -1, time.Minute }, []string{"raw partition 0: its leader has not said for 1 min where the log ends"}},
 		{"a leader that does not answer for a moment", func(st *Status) { st.Partitions[0].Unanswered = 9 * time.Second }, nil},
 		{"a leader that does not answer", func(st *Status) {
 			st.Partitions[0].Unanswered, st.Partitions[0].NoAnswer = 70*time.Second, errors.New("LEADER_NOT_AVAILABLE")
-		}, []string{"raw partition 0: its leader has not said for 1m10s where the log ends (LEADER_NOT_AVAILABLE)"}},
+		}, []string{"raw partition 0: its leader has not said for 1 min 10 s where the log ends (LEADER_NOT_AVAILABLE)"}},
 		{"nothing is read", func(st *Status) {
 			p := &st.Partitions[0]
 			p.Silent, p.Hold.Words = 2*time.Minute, "nothing is held"
-		}, []string{"raw partition 0: nothing has been read for 2m0s, and 3 offsets are to be read: nothing is held"}},
+		}, []string{"raw partition 0: nothing has been read for 2 min, and 3 offsets are to be read: nothing is held"}},
 		{"nothing is read, so nothing comes out", func(st *Status) {
 			p := &st.Partitions[0]
 			p.Silent, p.Totals.Held, p.Recent.Moved = 3*time.Minute, 5, now.Add(-3*time.Minute)
-		}, []string{"raw partition 0: nothing has been read for 3m0s"}},
+		}, []string{"raw partition 0: nothing has been read for 3 min"}},
 		{"nothing is read, and nothing is there", func(st *Status) { st.Partitions[0].Silent, st.Partitions[0].Next = time.Hour, 10 }, nil},
 		{"nothing is read for a moment", func(st *Status) { st.Partitions[0].Silent = 50 * time.Second }, nil},
 		{"nothing is read behind an open transaction", func(st *Status) {
@@ -212,6 +212,107 @@ func TestReasons(t *testing.T) {
 	}
 }
 
+// What is wrong with several partitions of a topic for the same reason is said once, with what
+// to do; each of them has the reason, and nobody else's copy of them is changed.
+func TestReasonsOfManyPartitions(t *testing.T) {
+	now := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+	late := func(p *Partition, read, n int64) {
+		p.Recent.Read, p.Recent.Judged, p.Recent.Late[reorder.BehindWatermark] = read, now, n
+	}
+	held := func(p *Partition, held int64, quiet time.Duration, words, kind, hint string) {
+		p.Totals.Held, p.Recent.Moved, p.Hold = held, now.Add(-quiet), Hold{Words: words, Kind: kind, Hint: hint}
+	}
+	open := func(topic string, partition int32, id string, behind int64) *fault.OpenTransaction {
+		return &fault.OpenTransaction{Topic: topic, Partition: partition, Output: topic != "raw", Offset: 7, Behind: behind, TransactionalID: id, ProducerID: 3, Since: now.Add(-time.Minute)}
+	}
+	for _, c := range []struct {
+		name   string
+		change func(st *Status, ps []Partition)
+		want   []string
+		hint   string // of the first
+		kinds  [4]Kind
+	}{
+		{"the wrong unit", func(_ *Status, ps []Partition) {
+			for i := range ps {
+				ps[i].WrongUnit, ps[i].EventTimeFinding = EventTimeUnit, "seconds"
+			}
+		}, []string{"raw partitions 0, 1, 2: seconds", "other partition 0: seconds"}, "", [4]Kind{WrongUnit, WrongUnit, WrongUnit, WrongUnit}},
+		{"late", func(_ *Status, ps []Partition) {
+			late(&ps[0], 1000, 900)
+			late(&ps[1], 3000, 100)
+			late(&ps[2], 3000, 2300)
+		}, []string{"raw partitions 0, 2: 80 % of the last 4000 records were late, mostly behind-watermark"}, "", [4]Kind{TooManyLate, "", TooManyLate, ""}},
+		{"no markers", func(_ *Status, ps []Partition) {
+			for i := range 2 {
+				held(&ps[i], 5, time.Duration(3+i)*time.Minute, "waits for a record", "", "check the name")
+			}
+		}, []string{"raw partitions 0, 1: nothing has come out for 3 min, and 10 records are held: waits for a record"}, "check the name", [4]Kind{NothingOut, NothingOut, "", ""}},
+		{"nothing comes", func(_ *Status, ps []Partition) {
+			held(&ps[0], 5, 3*time.Minute, "the last ones 3 min ago", "no idle timeout", "set one")
+			held(&ps[1], 5, 4*time.Minute, "the last ones 4 min ago", "no idle timeout", "set one")
+			held(&ps[2], 5, 4*time.Minute, "something else", "", "")
+		}, []string{"raw partitions 0, 1: nothing has come out for 3 min, and 10 records are held: the last ones 3 min ago", "raw partition 2: nothing"}, "set one", [4]Kind{NothingOut, NothingOut, NothingOut, ""}},
+		{"suspended", func(_ *Status, ps []Partition) {
+			for i := range 2 {
+				ps[i].State, ps[i].Hold.Words = WaitingForSchema, "schema 7 is gone"
+			}
+		}, []string{"raw partitions 0, 1 are suspended: schema 7 is gone"}, "", [4]Kind{Suspended, Suspended, "", ""}},
+		{"ends", func(_ *Status, ps []Partition) { ps[0].Unanswered, ps[1].Unanswered = time.Minute, 2*time.Minute }, []string{"raw partitions 0, 1: their leaders have not said for 1 min where the log ends"}, "", [4]Kind{EndNotKnown, EndNotKnown, "", ""}},
+		{"held open", func(st *Status, ps []Partition) {
+			a, b, c := open("raw.ordered", 0, "x", 3), open("raw.ordered", 2, "x", 4), open("raw.late", 1, "y", 1)
+			st.Blocked = []fault.OpenTransaction{*c, *a, *b}
+			ps[0].Hidden, ps[1].LateHidden, ps[2].Hidden = a, c, b
+		}, []string{
+			`another program (transactional id "y") holds raw.late partition 1 open`,
+			`another program (transactional id "x") holds raw.ordered partitions 0, 2 open since 2026-11-20T11:59:00Z: readers of committed records see nothing from its first records on until it ends, and 7 offsets are behind it`,
+		}, "look at it: kafka-transactions", [4]Kind{OutputHeldOpen, OutputHeldOpen, OutputHeldOpen, ""}},
+		{"a source held open", func(st *Status, ps []Partition) {
+			a := open("raw", 1, "x", 3)
+			st.Blocked, ps[1].Blocked = []fault.OpenTransaction{*a}, a
+		}, []string{`a producer (transactional id "x") holds raw partition 1 open`}, "look at it: kafka-transactions", [4]Kind{"", SourceHeldOpen, "", ""}},
+		{"somebody is in the group", func(st *Status, _ []Partition) {
+			st.NotReady, st.NotReadyHint, st.Trouble = "the group has members", "stop them", true
+		}, []string{"the group has members"}, "stop them", [4]Kind{}},
+		{"many topics", func(_ *Status, ps []Partition) {
+			for i := range ps {
+				ps[i].Topic, ps[i].EpochsOften = string(rune('a'+i)), now
+			}
+		}, []string{"a partition 0: event times jump", "b partition 1: ", "c partition 2: ", "epochs begin often in 1 more topics"}, "", [4]Kind{EpochsOften, EpochsOften, EpochsOften, EpochsOften}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ps := make([]Partition, 4)
+			for i := range ps {
+				ps[i] = Partition{Topic: "raw", Partition: int32(i), State: Active, End: 10, Stable: 10, Age: time.Hour}
+				ps[i].Next = 10
+			}
+			ps[3].Topic, ps[3].Partition = "other", 0
+			st := Status{At: now, Started: now.Add(-time.Hour), Probes: Probes{Probe{At: now}, Probe{At: now}}, Partitions: ps}
+			st.LateLimit = 50_000
+			c.change(&st, ps)
+			st.judge(now)
+			if len(st.Reasons) != len(c.want) || len(st.Hints) != len(c.want) {
+				t.Fatalf("%q, %q", st.Reasons, st.Hints)
+			}
+			for i, want := range c.want {
+				if !strings.HasPrefix(st.Reasons[i], want) {
+					t.Errorf("%q, and it should begin with %q", st.Reasons[i], want)
+				}
+			}
+			if !strings.HasPrefix(st.Hints[0], c.hint) || (st.Hints[0] == "") != (c.hint == "") {
+				t.Errorf("to do is %q, want %q", st.Hints[0], c.hint)
+			}
+			for i, p := range st.Partitions {
+				if got := append(p.Reasons, "")[0]; got != c.kinds[i] || got != "" && got.Short() == "" {
+					t.Errorf("partition %d has %q (%s), want %q", i, p.Reasons, got.Short(), c.kinds[i])
+				}
+				if len(ps[i].Reasons) > 0 {
+					t.Error("the partitions of all are changed")
+				}
+			}
+		})
+	}
+}
+
 // The documented reasons are those that there are, in their order.
 func TestReasonsAreDocumented(t *testing.T) {
 	page, err := os.ReadFile("../../docs/operations.md")
@@ -221,6 +322,11 @@ func TestReasonsAreDocumented(t *testing.T) {
 	_, table, found := strings.Cut(string(page), "| reason | when |\n|---|---|\n")
 	if table, _, _ = strings.Cut(table, "\n\n"); !found {
 		t.Fatal("there is no table of reasons")
+	}
+	for _, kind := range Kinds {
+		if word := kind.Short(); !strings.Contains(string(page), "`"+word+"`") && word != "" {
+			t.Errorf("%q is not documented", word)
+		}
 	}
 	var documented []Kind
 	for row := range strings.Lines(table) {

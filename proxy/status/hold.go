@@ -13,6 +13,8 @@ import (
 // Hold is what keeps the next record of a partition from being released.
 type Hold struct {
 	Words string         // what it waits for
+	Kind  string         // the same without its numbers, of waits that partitions share; else empty
+	Hint  string         // what to do if it should not wait, where Words do not say it
 	Event watermark.Time // the event time of the next record; None when nothing is held
 	Lacks time.Duration  // how far the watermark is from it
 	// At is when it will be due by the wall clock, supposing that event times advance as
@@ -100,6 +102,7 @@ func holdOf(cfg config.Config, p *Partition, slowest watermark.Time, now time.Ti
 	case p.Quiet == 0 && p.Silent >= silentAfter && p.Backlog() > 0:
 		h.Words = fmt.Sprintf("waits for newer records; %d are still to be read, and nothing has been read for %s", p.Backlog(), clocks.Words(p.Silent))
 	case p.Silent >= silentAfter && cfg.IdleTimeout == 0 && p.Backlog() == 0:
+		h.Kind, h.Hint = "no idle timeout", "set TIDEMARK_IDLE_TIMEOUT, like 5s, to have it released by the clock"
 		h.Words = fmt.Sprintf("waits for newer records, however long that takes: all there are have been read, the last ones %s ago, and there is no idle timeout (TIDEMARK_IDLE_TIMEOUT=0)", clocks.Words(p.Silent))
 	case p.Quiet == 0 && p.Silent >= silentAfter:
 		h.Words = fmt.Sprintf("waits for newer records; none has come for %s, and the brokers do not tell whether there are any", clocks.Words(p.Silent))
@@ -107,6 +110,7 @@ func holdOf(cfg config.Config, p *Partition, slowest watermark.Time, now time.Ti
 		h.At = now.Add(silence + h.Lacks)
 		h.Words = fmt.Sprintf("waits for newer records, or for the idle timeout of %s, which ends in %s", clocks.Words(cfg.IdleTimeout), clocks.Words(max(silence, 0)))
 	case cfg.Watermark == config.Punctuated:
+		h.Hint = p.NoMarkers
 		h.Words = fmt.Sprintf("waits for a record with a watermark at or above its event time, in its header %q (TIDEMARK_WATERMARK_HEADER=%s)", cfg.WatermarkHeader.Name(), cfg.WatermarkHeader)
 	case p.Watermark == watermark.None:
 		h.Words = "waits for a watermark"

@@ -33,7 +33,7 @@ func TestHoldSaysTheBlocker(t *testing.T) {
 		{"a silence that is proven", func(p *Partition) { p.Next, p.Quiet, p.Silent = 10, 20*time.Second, 20*time.Second }, 30 * time.Second, Others{}, []string{"or for the idle timeout of 30 s, which ends in 10 s"}, true},
 		{"a silence without idle timeout", func(p *Partition) { p.Next, p.Silent = 10, 20*time.Second }, 0, Others{}, []string{"waits for newer records, however long that takes: all there are have been read, the last ones 20 s ago", "TIDEMARK_IDLE_TIMEOUT=0"}, false},
 		{"nothing is read though it is there", func(p *Partition) { p.Silent = 20 * time.Second }, time.Second, Others{}, []string{"5 are still to be read, and nothing has been read for 20 s"}, false},
-		{"a silence that nobody proves", func(p *Partition) { p.Next, p.Silent = 10, 20*time.Second }, time.Second, Others{}, []string{"the brokers do not tell whether there is anything"}, false},
+		{"a silence that nobody proves", func(p *Partition) { p.Next, p.Silent = 10, 20*time.Second }, time.Second, Others{}, []string{"the brokers do not tell whether there are any"}, false},
 		{"an output that readers do not see", func(p *Partition) {
 			p.Hidden = &fault.OpenTransaction{Topic: "raw.ordered", Output: true, ProducerID: 4, TransactionalID: "y", Since: now.Add(-time.Minute)}
 		}, time.Second, Others{}, []string{"waits for the watermark", `; readers of raw.ordered do not see what comes out until another program (transactional id "y") ends its transaction`}, false},

@@ -27,6 +27,14 @@ func (i Invalid) String() string {
 	return words
 }
 
+// same says what makes two of them the same: what is wrong, wherever it is.
+func (i Invalid) same() string {
+	if i.Err == nil {
+		return ""
+	}
+	return i.Err.Error() + "\x00" + i.Hint
+}
+
 // LateStretch is what is known of late records of one reason since they were last reported.
 type LateStretch struct {
 	Records int64         // how many

@@ -69,6 +69,7 @@ type Ledger struct {
 	// The same of watermarks that records carry.
 	MarkerFitting clocks.Fitting
 	MarkerMisfit  string
+	NoMarkers     string // what to do about records that carry none; empty: they do
 
 	EpochsOften time.Time // when an epoch began last that was the third within a minute
 

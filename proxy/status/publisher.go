@@ -71,7 +71,7 @@ func (p *Publisher) Status(ctx context.Context) *Status {
 	}
 	if !running {
 		is := p.stage.Load()
-		st.NotReady, st.Trouble, st.OutputsMissing = is.words, is.trouble, false
+		st.NotReady, st.NotReadyHint, st.Trouble, st.OutputsMissing = is.words, is.hint, is.trouble, false
 	}
 	from := p.sources.Load()
 	st.Facts, st.Counts, st.Probes = *p.facts.Load(), from.Counters.Snapshot(), *p.probes.Load()
@@ -200,14 +200,16 @@ func (p *Publisher) Answer(makeStatus func() *Status) {
 // stage is what the process does while no session runs.
 type stage struct {
 	words   string
-	trouble bool // because something is wrong
+	trouble bool   // because something is wrong
+	hint    string // what to do about it, if it is known
 }
 
 // SetStage sets what the process does while no session runs, in words.
 func (p *Publisher) SetStage(words string) { p.stage.Store(&stage{words: words}) }
 
-// SetTrouble does the same for what keeps it from running a session.
-func (p *Publisher) SetTrouble(words string) { p.stage.Store(&stage{words, true}) }
+// SetTrouble does the same for what keeps it from running a session, with what to do if that is
+// known.
+func (p *Publisher) SetTrouble(words, hint string) { p.stage.Store(&stage{words, true, hint}) }
 
 // Open announces that a session's loop runs. wake makes it call Answer soon.
 func (p *Publisher) Open(wake func()) {

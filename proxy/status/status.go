@@ -24,12 +24,15 @@ type Status struct {
 	State   State
 	Reasons []string // in words, why it is not Healthy, the most important first
 	Reason  string   // the same in one sentence
+	Hints   []string // of each of Reasons, what to do; empty: it says so itself, or nobody knows
 	why     reasons  // the same, with their kinds
+	blamed  bool     // Partitions are a copy of ours, with their Reasons
 
-	Ready    bool   // joined, and all partitions of ours recovered
-	NotReady string // in words, why not
-	WasReady bool   // it has been before, in the life of the process
-	Trouble  bool   // it is not because something is wrong
+	Ready        bool   // joined, and all partitions of ours recovered
+	NotReady     string // in words, why not
+	NotReadyHint string // what to do about it, if it is known
+	WasReady     bool   // it has been before, in the life of the process
+	Trouble      bool   // it is not because something is wrong
 
 	OutputsMissing bool // all that is not ready are partitions that are suspended for want of outputs
 
@@ -63,12 +66,13 @@ type Facts struct {
 	IdleTimeout     time.Duration
 	Memory          int64 // the budget, in bytes
 	LateLimit       config.LateLimit
+	Commands        fault.Commands // of Kafka's tools, for hints
 }
 
 func factsOf(cfg config.Config) *Facts {
 	f := &Facts{
 		Instance: cfg.Instance, Group: cfg.Group, Topics: cfg.Topics, EventTime: cfg.EventTime.Words(), Sources: cfg.EventTime.Sources(), SourcesAreSet: !cfg.EventTimeIsDefault(), Delivery: cfg.Delivery,
-		Strategy: cfg.Watermark, Bound: cfg.MaxOutOfOrderness, IdleTimeout: cfg.IdleTimeout, Memory: int64(cfg.Memory), LateLimit: cfg.LateLimit,
+		Strategy: cfg.Watermark, Bound: cfg.MaxOutOfOrderness, IdleTimeout: cfg.IdleTimeout, Memory: int64(cfg.Memory), LateLimit: cfg.LateLimit, Commands: fault.CommandsFor(cfg),
 	}
 	switch cfg.Watermark {
 	case config.WindowMin:
@@ -84,6 +88,7 @@ type Partition struct {
 	Topic     string
 	Partition int32
 	State     PartitionState
+	Reasons   []Kind // for which it is not as it should be, the most important first
 	Hold      Hold
 
 	// Status is the present one; of a suspended partition, the last one.
@@ -108,6 +113,7 @@ type Partition struct {
 	// another unit than they are in, which is certainly wrong; else they are only old.
 	EventTimeFinding string
 	WrongUnit        UnitSetting
+	NoMarkers        string    // what to do about markers that its records do not carry; empty: they do, or none is wanted
 	Absent           string    // which source of event times is absent from its topic, in words
 	Invalid          Invalid   // the last record without a usable event time
 	EpochsOften      time.Time // when an epoch began last that was the third within a minute
@@ -125,7 +131,7 @@ type Partition struct {
 func (p *Partition) SetEventTimes(a *Ledger) {
 	p.EpochsOften = a.EpochsOften
 	p.DecidedBy, p.Invalid = slices.Clone(a.DecidedBy), a.Invalid
-	p.EventTimeFinding = a.Misfit
+	p.EventTimeFinding, p.NoMarkers = a.Misfit, a.NoMarkers
 	if a.Fitting.Found().Factor > 0 {
 		p.WrongUnit = EventTimeUnit
 	} else if a.MarkerMisfit != "" {

@@ -68,8 +68,12 @@ func (d *document) verdict(st *status.Status, now time.Time) {
 `, st.State)
 	if len(st.Reasons) > 0 {
 		d.add("<ul class=\"reason\">\n")
-		for _, r := range st.Reasons {
-			d.add("<li>%s.</li>\n", strings.TrimSuffix(r, "."))
+		for i, r := range st.Reasons {
+			d.add("<li>%s.", strings.TrimSuffix(r, "."))
+			if i < len(st.Hints) && st.Hints[i] != "" {
+				d.add(`<p class="note">To do: %s.</p>`, strings.TrimSuffix(st.Hints[i], "."))
+			}
+			d.add("</li>\n")
 		}
 		d.add("</ul>\n")
 	}
@@ -183,11 +187,16 @@ func (d *document) totals(st *status.Status) {
 	d.figure("Ordered", perSecond(s.ordered), "/s", whole(s.tally.Ordered)+" so far")
 	d.figure("Late", perSecond(s.late), "/s", whole(s.tally.AllLate())+" so far")
 	d.figure("Held", whole(s.tally.Held), "", size(st.Bytes)+" of "+size(st.Memory))
-	backlog := "records still to be read"
-	if s.unknown {
-		backlog = "and more, unknown for some partitions"
+	switch {
+	case len(st.Partitions) == 0:
+		d.figure("Backlog", "–", "", "unknown: no partition is assigned")
+	case s.unknown && s.backlog == 0:
+		d.figure("Backlog", "–", "", "unknown")
+	case s.unknown:
+		d.figure("Backlog", whole(s.backlog), "", "and more, unknown for some partitions")
+	default:
+		d.figure("Backlog", whole(s.backlog), "", "records still to be read")
 	}
-	d.figure("Backlog", whole(s.backlog), "", backlog)
 	if st.Latency.Count() > 0 {
 		d.figure("Latency", withinWords(&st.Latency, 0.5), "", "beyond the bound; 99 % within "+withinWords(&st.Latency, 0.99))
 	} else {
@@ -218,7 +227,7 @@ func (d *document) figure(name markup, value, unit, note string) {
 // partitions has a row for each partition, the worst first, that opens to all there is.
 func (d *document) partitions(st *status.Status, shown func(id string) bool) {
 	d.add("<section aria-label=\"Partitions\">\n<div id=\"counts\" data-live>\n<h2 class=\"count\">%s</h2>\n<p class=\"note\">%s</p>\n</div>\n",
-		plural(int64(len(st.Partitions)), "partition", "partitions"), stateCounts(st.Partitions))
+		plural(int64(len(st.Partitions)), "partition", "partitions"), stateCounts(st))
 	d.add(`<div class="heads" aria-hidden="true"><span>State</span><span>Partition</span><span class="legend">`)
 	d.add(`<span class="out">put out</span><span class="watermark">watermark</span><span class="held">held</span><span class="newest">newest</span><span class="clock">clock</span></span>`)
 	d.add(`<span class="n">Behind</span><span class="n">Held</span><span class="n">Ordered/s</span><span class="n">Late/s</span><span class="n">Next out</span></div>` + "\n<div id=\"partitions\">\n")
@@ -230,10 +239,13 @@ func (d *document) partitions(st *status.Status, shown func(id string) bool) {
 }
 
 // stateCounts says how many partitions are in which state.
-func stateCounts(ps []status.Partition) string {
-	n := map[status.PartitionState]int64{}
-	for i := range ps {
-		n[ps[i].State]++
+func stateCounts(st *status.Status) string {
+	n, wrong := map[status.PartitionState]int64{}, int64(0)
+	for i := range st.Partitions {
+		n[st.Partitions[i].State]++
+		if len(st.Partitions[i].Reasons) > 0 {
+			wrong++
+		}
 	}
 	var words []string
 	for _, s := range status.PartitionStates {
@@ -241,8 +253,13 @@ func stateCounts(ps []status.Partition) string {
 			words = append(words, humanState(s)+" "+whole(n[s]))
 		}
 	}
-	if len(words) == 0 {
-		return "None is assigned to this instance."
+	switch {
+	case len(words) == 0 && st.Ready:
+		return "None is assigned to this instance: it is a spare."
+	case len(words) == 0:
+		return "None is assigned to this instance, which is not ready."
+	case wrong > 0:
+		return strings.Join(words, ", ") + "; something is wrong with " + whole(wrong) + "; the worst first."
 	}
 	return strings.Join(words, ", ") + "; the worst first."
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // worstFirst sorts partitions for whoever looks for trouble: those that stand still,
-// those that are behind, the rest. How far they are behind counts in steps that
+// those with another reason, those that are behind, the rest. How far they are behind counts in steps that
 // double: else those that get on alike would change places at every look.
 func worstFirst(ps []status.Partition, now time.Time) []*status.Partition {
 	sorted := make([]*status.Partition, len(ps))
@@ -38,7 +38,7 @@ func trouble(p *status.Partition, now time.Time) int {
 	switch {
 	case p.State.StandsStill():
 		return most + 2
-	case p.Unaccounted() != 0, p.Blocked != nil, p.Hidden != nil, p.LateHidden != nil:
+	case len(p.Reasons) > 0, p.Unaccounted() != 0, p.Blocked != nil, p.Hidden != nil, p.LateHidden != nil:
 		return most + 1
 	case p.State == status.Idle || p.Newest == watermark.None:
 		return 0

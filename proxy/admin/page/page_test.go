@@ -42,7 +42,7 @@ func oneOfEach() *status.Status {
 			EventTime: `header "event-time" (ms since 1970, or RFC 3339), else the record's own timestamp`, Sources: []string{"header:event-time", "timestamp", "none"},
 		},
 		Version: "v1.2.3", Started: noon.Add(-26 * time.Hour), At: noon, State: status.Degraded,
-		Reasons: []string{"payments partition 7 is suspended: the record at offset 7 does not fit", "the group's coordinator does not describe the group: no answer within 5s"}, Ready: true,
+		Reasons: []string{"payments partition 7 is suspended: the record at offset 7 does not fit", "the group's coordinator does not describe the group: no answer within 5s"}, Hints: []string{"raise max.message.bytes", ""}, Ready: true,
 		Counts:  fault.Counts{Commits: 93512, Aborts: 2, Rebalances: 3},
 		Bytes:   12 << 20,
 		Latency: histogram(40, 60, 900, 3),

@@ -44,10 +44,11 @@ func idOf(p *status.Partition) string { return p.Topic + "/" + strconv.Itoa(int(
 
 // partition has the row of a partition, and behind it all there is, if it is to be shown.
 func (d *document) partition(st *status.Status, p *status.Partition, width time.Duration, shown func(id string) bool) {
-	id, look, bound := idOf(p), looks[p.State], boundOf(st, p)
+	id, bound := idOf(p), boundOf(st, p)
+	look, mark, word := appearance(p)
 	d.add(`<details class="partition %s" id="%s"><summary><span class="state">`, look, id)
-	d.mark(look)
-	d.add(`%s</span><span class="name"><span class="topic" title="%s">%s</span> <b>%d</b></span>`, look, p.Topic, p.Topic, p.Partition)
+	d.mark(mark)
+	d.add(`%s</span><span class="name"><span class="topic" title="%s">%s</span> <b>%d</b></span>`, word, p.Topic, p.Topic, p.Partition)
 	d.timeline(p, bound, st.At, rowScale(p.Newest, width), small)
 	behind := "–"
 	if p.Newest != watermark.None {
@@ -66,6 +67,16 @@ func (d *document) partition(st *status.Status, p *status.Partition, width time.
 		d.body(st, p, bound)
 	}
 	d.add("</details>\n")
+}
+
+// appearance returns the colour, the mark and the word of a partition's state: that of the most
+// important reason, if there is one about it.
+func appearance(p *status.Partition) (look, mark markup, word string) {
+	look = looks[p.State]
+	if len(p.Reasons) > 0 && !p.State.StandsStill() {
+		return "wrong", "degraded", p.Reasons[0].Short()
+	}
+	return look, look, string(look)
 }
 
 // told reports whether a row says what its partition waits for without being opened.
@@ -121,6 +132,7 @@ func (d *document) body(st *status.Status, p *status.Partition, bound time.Durat
 	d.disorder(&p.Disorder, bound)
 	d.add(`<figcaption>%s</figcaption></figure></div>`, disorderWords(&p.Disorder))
 	d.add("\n" + `<dl class="facts">`)
+	d.fact("State", humanState(p.State))
 	d.fact("Newest event", when(p.Newest, st.At))
 	d.fact("Watermark", when(p.Watermark, st.At))
 	d.fact("Next to come out", when(p.Hold.Event, st.At))
