@@ -32,7 +32,7 @@ const (
 func (s *session) status() *status.Status {
 	now := s.now()
 	st := &status.Status{
-		At: s.wallClock(), Blocked: s.open.Seen(), Restamped: s.open.AppendTimes(), Latency: s.latency, Slowest: s.alignment.slowest, Fetches: s.trips.Spread(now),
+		At: s.wallClock(), Blocked: slices.Clone(s.open.Seen()), Restamped: s.open.AppendTimes(), Latency: s.latency, Slowest: s.alignment.slowest, Fetches: s.trips.Spread(now),
 		Disorder: s.ledgers.Disorder(), Bytes: s.engine.Bytes(), ShortOfMemory: s.seen.relieved != 0 && now.Sub(s.seen.relieved) < time.Minute,
 	}
 	st.NotReady, st.OutputsMissing = s.notReady()
@@ -63,6 +63,9 @@ func (s *session) status() *status.Status {
 		}
 		if o := shown.Blocked; o != nil && shown.End < o.Offset+o.Behind {
 			shown.Stable, shown.End = o.Offset, o.Offset+o.Behind // nobody else has asked since
+		}
+		if o := shown.Blocked; o != nil && shown.Stable == o.Offset {
+			o.Behind = max(o.Behind, shown.End-o.Offset) // the same number wherever it is shown
 		}
 		shown.SetEventTimes(a)
 		shown.SetRates(a, time.Now())

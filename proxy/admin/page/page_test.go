@@ -260,6 +260,32 @@ func TestWorstFirst(t *testing.T) {
 	}
 }
 
+// One number of records held is on the page, and where there is no watermark nothing is between
+// it and the newest event. What is far away is named where no mark is.
+func TestTimelineWords(t *testing.T) {
+	p := partitionIn(status.Active, 0)
+	p.Held, p.Records = 7085, 7090
+	if got, want := timelineWords(&p, noon), "newest event 200 ms ago, watermark 5.2 s ago, 7,085 records held"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	p.Watermark = watermark.None
+	if got, want := timelineWords(&p, noon), "newest event 200 ms ago, no watermark yet, 7,085 records held"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	for _, newest := range []time.Duration{57 * 365 * 24 * time.Hour, -time.Hour} {
+		p.Newest, p.Watermark = before(newest), before(newest+5*time.Second)
+		var row, whole document
+		row.timeline(&p, 5*time.Second, noon, rowScale(p.Newest, 5*time.Second), small)
+		whole.timeline(&p, 5*time.Second, noon, ownScale(&p, before(0), 5*time.Second), large)
+		if strings.Contains(string(row.text), "clock +") || strings.Contains(string(row.text), "clock −") {
+			t.Errorf("words lie over a row: %s", row.text)
+		}
+		if !regexp.MustCompile(`y="14" text-anchor="(start|end)">[^<]*clock`).Match(whole.text) {
+			t.Errorf("the clock is not named: %s", whole.text)
+		}
+	}
+}
+
 // Hundreds of partitions are a page that a browser shows at once, and what the script
 // asks for every two seconds is a fraction of it.
 func TestManyPartitions(t *testing.T) {

@@ -1,7 +1,6 @@
 package page
 
 import (
-	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -124,8 +123,7 @@ func (d *document) timeline(p *status.Partition, bound time.Duration, at time.Ti
 	if c := s.at(now); c >= 0 && c <= 100 {
 		d.upright("clock", c, f, 14, "", now, at)
 	} else {
-		d.add(`<text class="note" x="%s" y="%d" text-anchor="%s">%s</text>`,
-			either(c < 0, "0", "100%"), f.top+10, either(c < 0, "start", "end"), clockAway(now.Since(p.Newest)))
+		d.clockAway(c < 0, f, now.Since(p.Newest))
 	}
 	if f.words && bound > 0 {
 		d.label("bound", newest, 110, "end", "bound "+span(bound))
@@ -182,17 +180,26 @@ func timelineWords(p *status.Partition, now time.Time) string {
 	words := "newest event " + distance(ago(p.Newest, now), "ago", "ahead")
 	if p.Watermark != watermark.None {
 		words += ", watermark " + distance(ago(p.Watermark, now), "ago", "ahead")
+	} else {
+		words += ", no watermark yet"
 	}
-	if p.Records > 0 {
-		words += fmt.Sprintf(", between them %s held", plural(int64(p.Records), "record", "records"))
+	if p.Held > 0 { // by the last commit, as everywhere on the page
+		words += ", " + plural(p.Held, "record", "records") + " held"
 	}
 	return words
 }
 
-// clockAway says where the wall clock is that there is no room for.
-func clockAway(d time.Duration) string {
-	if d < 0 {
-		return "◂ clock −" + span(-max(d, -math.MaxInt64))
+// clockAway says where the wall clock is that there is no room for: above the picture. In a row
+// there is no room for words, and how far away it is stands in the column beside it.
+func (d *document) clockAway(before bool, f form, by time.Duration) {
+	x, anchor := either(before, "0", "100%"), either(before, "start", "end")
+	if !f.words {
+		d.add(`<text class="note" x="%s" y="%d" text-anchor="%s">%s</text>`, x, f.top+8, anchor, either(before, "◂", "▸"))
+		return
 	}
-	return "clock +" + span(d) + " ▸"
+	words := "clock +" + span(by) + " ▸"
+	if before {
+		words = "◂ clock −" + span(-max(by, -math.MaxInt64))
+	}
+	d.add(`<text class="clock" x="%s" y="14" text-anchor="%s">%s</text>`, x, anchor, words)
 }
