@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/group"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -134,16 +133,15 @@ func (s *session) takeAnswer(ctx context.Context, p *partition) error {
 // reported.
 const heldFor = time.Minute
 
-// reportHeld reports, once for each silence, records that do not come out because nothing
-// newer comes and there is no idle timeout.
+// reportHeld reports, less and less often, records that do not come out because nothing newer
+// comes and there is no idle timeout.
 func (s *session) reportHeld(p *partition) {
 	held, since := p.state.Owed(), max(p.heard, p.since)
-	if held == 0 || p.heldReported == since || s.now().Sub(since) < heldFor || p.ends.Told < since || p.state.Position() < p.ends.High {
+	if held == 0 || s.now().Sub(since) < heldFor || p.ends.Told < since || p.state.Position() < p.ends.High {
 		return
 	}
-	p.heldReported = since
-	s.reporter.Throttle(p.Topic, slog.LevelWarn, fault.None, "nothing new comes, and what is held stays until something does: there is no idle timeout", "topic", p.Topic, "partition", p.Partition,
-		"buffered", held, "offset", p.state.Low(), "hint", "set TIDEMARK_IDLE_TIMEOUT, like 5s, to have it released by the clock")
+	s.reporter.Remind(p.Topic, slog.LevelWarn, "nothing new comes, and what is held stays until something does: there is no idle timeout", "topic", p.Topic, "partition", p.Partition,
+		"buffered", held, "first_offset", p.state.Low(), "hint", "set TIDEMARK_IDLE_TIMEOUT, like 5s, to have it released by the clock")
 }
 
 // passHole goes on behind a hole that has been proven, if the question was asked after

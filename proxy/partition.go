@@ -30,8 +30,7 @@ type partition struct {
 	heard     watermark.Instant // when records came, last
 	committed int64             // L, in the last commit
 
-	heldReported watermark.Instant // the silence, by its beginning, in which records held were reported
-	output       *txn.Source
+	output *txn.Source
 }
 
 // work has a partition be worked on from a state that was assigned to it.

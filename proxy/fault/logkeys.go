@@ -41,7 +41,7 @@ var LogKeys = []LogKey{
 
 	{"topic", "name", "that the line is about; several are separated by commas"},
 	{"partition", "number", "that the line is about"},
-	{"partitions", "list", "that the line is about, by topic"},
+	{"partitions", "list", "that the line is about, by topic where there may be several"},
 	{"missing_partitions", "partitions", "that the outputs lack"},
 	{"most_partitions", "partitions", "how many are committed at once from now on"},
 	{"offset", "offset", "of the record, in the source"},
@@ -71,8 +71,8 @@ var LogKeys = []LogKey{
 	{"slowest_partition", "number", "that they wait for"},
 	{"slowest_watermark_ms", "ms since 1970", "the watermark of that partition"},
 
-	{"header", "name", "`TIDEMARK_CLOCK_HEADER`"},
-	{"producer", "text", "the value of that header"},
+	{"header", "name", "`TIDEMARK_CLOCK_HEADER` or `TIDEMARK_WATERMARK_HEADER`"},
+	{"producer", "text", "the value of the header `TIDEMARK_CLOCK_HEADER`"},
 	{"finding", "text", "what is wrong: with a producer's clock `clock-ahead` or `clock-behind`"},
 	{"off_by", "duration", "by how much"},
 

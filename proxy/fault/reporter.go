@@ -116,6 +116,14 @@ func (r *Reporter) ThrottleMore(about string, level slog.Level, msg string, args
 	r.Logger.Log(context.Background(), level, msg, args...)
 }
 
+// Remind logs a line about a state that goes on, with the pauses of ThrottleMore. It is called
+// again and again while it does, and does not say how often.
+func (r *Reporter) Remind(about string, level slog.Level, msg string, args ...any) {
+	if _, due := r.dueMore(msg+about, time.Now()); due {
+		r.Logger.Log(context.Background(), level, msg, args...)
+	}
+}
+
 // dueMore is due with growing pauses.
 func (r *Reporter) dueMore(msg string, now time.Time) (suppressed int, due bool) {
 	r.mu.Lock()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -194,34 +193,4 @@ func (p *Partition) reportEpoch(r *kgo.Record) {
 		args = append(args, "hint", fmt.Sprintf("epochs begin often, and order holds within one only: TIDEMARK_REANCHOR_AFTER=%d takes ordinary late records for a clock that was set back; raise it, or the bound", l.Config.ReanchorAfter))
 	}
 	l.Reporter.ThrottleMore(fmt.Sprint(p.Topic, p.Partition), slog.LevelWarn, "event time jumped back; a new epoch begins", args...)
-}
-
-// markers knows whether records carry watermarks, for TIDEMARK_WATERMARK=punctuated.
-type markers struct {
-	since    watermark.Instant // when the first record without one was read since the last one with
-	records  int               // since then
-	reported bool
-}
-
-// countMarker counts a record with a marker or without.
-func (p *Partition) countMarker(present bool, offset int64) {
-	l, m := p.line, &p.markers
-	if present {
-		if m.reported {
-			l.Reporter.Throttle(p.Topic, slog.LevelInfo, fault.None, "records carry watermarks again", "topic", p.Topic, "partition", p.Partition, "offset", offset)
-		}
-		*m = markers{}
-		return
-	}
-	if m.records == 0 {
-		m.since = l.now
-	}
-	m.records = min(m.records+1, math.MaxInt32)
-	if m.reported || m.records < sourceWindowLeast || l.now.Sub(m.since) < time.Minute {
-		return
-	}
-	m.reported = true
-	l.Reporter.Throttle(p.Topic, slog.LevelWarn, fault.None, "no record carries a watermark; nothing is released until one does, or the partition is idle",
-		"topic", p.Topic, "partition", p.Partition, "offset", offset, "records", m.records, "header", l.Config.WatermarkHeader.String(),
-		"hint", "check the name of the header (TIDEMARK_WATERMARK_HEADER; capitals count), and that producers write it to every partition; or choose TIDEMARK_WATERMARK=bounded")
 }

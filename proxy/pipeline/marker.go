@@ -3,10 +3,14 @@ package pipeline
 import (
 	"fmt"
 	"log/slog"
+	"math"
+	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/watermark"
 )
 
 // mark lets a watermark in a record's header move the partition's watermark. One that is
@@ -17,7 +21,7 @@ func (p *Partition) mark(r *kgo.Record) {
 		return // it was applied and counted before
 	}
 	w, present, err := l.Config.WatermarkHeader.Time(r)
-	p.countMarker(present, r.Offset)
+	p.countMarker(present, r)
 	if !present {
 		return
 	}
@@ -48,4 +52,75 @@ func (p *Partition) reportMarkerMisfit(r *kgo.Record) {
 	p.Ledger.MarkerMisfit = what + "; " + cure
 	l.Reporter.Changed(about, what, slog.LevelWarn, "watermarks that records carry have the wrong unit; what is held is not released by them",
 		"topic", p.Topic, "partition", p.Partition, "offset", r.Offset, "header", l.Config.WatermarkHeader.String(), "finding", what, "hint", cure)
+}
+
+// markers knows whether records carry watermarks, for TIDEMARK_WATERMARK=punctuated.
+type markers struct {
+	since   watermark.Instant // when the first record without one was read since the last one with
+	records int               // since then
+	missing bool              // for a minute
+}
+
+// unmarked are the partitions of a topic whose records carry no watermarks.
+type unmarked struct {
+	partitions []int32
+	looked     watermark.Instant // when it was last asked whether to say so
+}
+
+// remindEvery is how often it is asked whether to say again what goes on: more often than it
+// is said.
+const remindEvery = 5 * time.Second
+
+// countMarker counts a record with a marker or without.
+func (p *Partition) countMarker(present bool, r *kgo.Record) {
+	l, m := p.line, &p.markers
+	if present {
+		if m.missing {
+			l.Reporter.Throttle(p.Topic, slog.LevelInfo, fault.None, "records carry watermarks again", "topic", p.Topic, "partition", p.Partition, "offset", r.Offset)
+			of := l.unmarkedOf(p.Topic)
+			of.partitions = slices.DeleteFunc(of.partitions, func(n int32) bool { return n == p.Partition })
+		}
+		*m, p.Ledger.NoMarkers = markers{}, ""
+		return
+	}
+	if m.records == 0 {
+		m.since = l.now
+	}
+	if m.records = min(m.records+1, math.MaxInt32); m.records >= sourceWindowLeast && l.now.Sub(m.since) >= time.Minute {
+		p.reportUnmarked(r)
+	}
+}
+
+func (l *Pipeline) unmarkedOf(topic string) *unmarked {
+	if l.unmarked == nil {
+		l.unmarked = map[string]*unmarked{}
+	}
+	if l.unmarked[topic] == nil {
+		l.unmarked[topic] = new(unmarked)
+	}
+	return l.unmarked[topic]
+}
+
+// reportUnmarked reports, less and less often, that records of a topic carry no watermarks. r is
+// one of them.
+func (p *Partition) reportUnmarked(r *kgo.Record) {
+	l, m, of := p.line, &p.markers, p.line.unmarkedOf(p.Topic)
+	header := l.Config.WatermarkHeader
+	if !m.missing {
+		m.missing = true
+		if !slices.Contains(of.partitions, p.Partition) {
+			of.partitions = append(of.partitions, p.Partition)
+			slices.Sort(of.partitions)
+		}
+		hint := "check the name of the header (TIDEMARK_WATERMARK_HEADER; capitals count), and that producers write it to every partition; or choose TIDEMARK_WATERMARK=bounded"
+		if similar := header.Near(r); similar != "" {
+			hint = fmt.Sprintf("records have a header %q, and names are compared exactly, capitals too: set TIDEMARK_WATERMARK_HEADER=%s", similar, header.Instead(similar))
+		}
+		p.Ledger.NoMarkers = hint
+	} else if l.now.Sub(of.looked) < remindEvery {
+		return
+	}
+	of.looked = l.now
+	args := []any{"topic", p.Topic, "partitions", slices.Clone(of.partitions), "partition", p.Partition, "offset", r.Offset, "records", m.records, "header", header.Name(), "hint", p.Ledger.NoMarkers}
+	l.Reporter.Remind(p.Topic, slog.LevelWarn, "no record carries a watermark; nothing is released until one does, or the partition is idle", args...)
 }

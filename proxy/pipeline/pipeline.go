@@ -53,7 +53,8 @@ type Pipeline struct {
 	lateReports producerReports     // the same, about late records
 	leapReports producerReports     // and about what made records late
 	sources     map[string]*sources // by topic
-	leaps       bool                // one record can move the watermark: see Partition.watchLeap
+	unmarked    map[string]*unmarked
+	leaps       bool // one record can move the watermark: see Partition.watchLeap
 }
 
 // New returns the pipeline of a session.

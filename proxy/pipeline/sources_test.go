@@ -45,6 +45,34 @@ func TestSourcesByTurns(t *testing.T) {
 	}
 }
 
+// TestMarkersOfAnotherName: a header of nearly the name is what was meant, and the hint says so
+// until markers come; one that goes on is told of again, less and less often.
+func TestMarkersOfAnotherName(t *testing.T) {
+	x := newPath(t, reorder.Fresh(0, -1, 0))
+	var log bytes.Buffer
+	x.line.Reporter = fault.NewReporter(slog.New(slog.NewTextHandler(&log, nil)))
+	x.line.Config.Watermark = config.Punctuated
+	if err := x.line.Config.WatermarkHeader.UnmarshalText([]byte("watermark:unix-s")); err != nil {
+		t.Fatal(err)
+	}
+	r := &kgo.Record{Headers: []kgo.RecordHeader{{Key: "trace"}, {Key: "Water-Mark"}}}
+	for range 200 {
+		x.line.now += watermark.Instant(time.Second)
+		x.countMarker(false, r)
+	}
+	const cure = "set TIDEMARK_WATERMARK_HEADER=Water-Mark:unix-s"
+	if got := log.String(); strings.Count(got, "no record carries a watermark") != 1 || !strings.Contains(got, cure) || !strings.Contains(got, "header=watermark ") {
+		t.Errorf("%s", got)
+	}
+	if !strings.Contains(x.Ledger.NoMarkers, cure) {
+		t.Errorf("the status has %q", x.Ledger.NoMarkers)
+	}
+	x.countMarker(true, r)
+	if x.Ledger.NoMarkers != "" || len(x.line.unmarkedOf(x.Topic).partitions) > 0 {
+		t.Errorf("there are some, and still %q", x.Ledger.NoMarkers)
+	}
+}
+
 // TestRareMarkers: where a lot comes, there are many records between two watermarks, and that is
 // as it should be. Where none comes for a minute, it is told of, and so is the next one, at a
 // bounded rate.
@@ -53,22 +81,23 @@ func TestRareMarkers(t *testing.T) {
 	var log bytes.Buffer
 	x.line.Reporter = fault.NewReporter(slog.New(slog.NewTextHandler(&log, nil)))
 	x.line.Config.Watermark = config.Punctuated
+	r := new(kgo.Record)
 	records := func(n int, every time.Duration) {
 		for range n {
 			x.line.now += watermark.Instant(every)
-			x.countMarker(false, 0)
+			x.countMarker(false, r)
 		}
 	}
 	for range 1000 {
 		records(5000, 10*time.Microsecond)
-		x.countMarker(true, 0)
+		x.countMarker(true, r)
 	}
 	if log.Len() > 0 {
 		t.Errorf("%.500s", log.String())
 	}
 	for range 50 {
 		records(100, time.Second)
-		x.countMarker(true, 0)
+		x.countMarker(true, r)
 	}
 	if again := strings.Count(log.String(), "carry watermarks again"); again != 1 {
 		t.Errorf("in no time, it has said %d times that there are some again", again)

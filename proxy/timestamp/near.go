@@ -64,6 +64,22 @@ func (e *Extractor) Near(source int, r *kgo.Record) (found string, likely bool) 
 	return "", false
 }
 
+// Near looks in a record for a header of nearly the same name, and returns its name; empty: there
+// is none.
+func (h Header) Near(r *kgo.Record) string {
+	var names []string
+	for _, other := range r.Headers[:min(len(r.Headers), mostNames)] {
+		if other.Key != h.of.name {
+			names = append(names, other.Key)
+		}
+	}
+	name, _ := nearest(names, h.of.name)
+	return name
+}
+
+// Instead returns the setting that reads another header in the same way.
+func (h Header) Instead(name string) string { return withFormat(name, h.of.format) }
+
 func withFormat(place string, f format) string {
 	if f == unixMillis {
 		return place
