@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tidemarkhq/tidemark/proxy/clocks"
 	"github.com/tidemarkhq/tidemark/proxy/status"
 )
 
@@ -85,6 +86,9 @@ func TestWrongUnitIsLoud(t *testing.T) {
 				}
 				if len(lines) != 1 || !strings.Contains(lines[0], c.want) || !strings.Contains(lines[0], c.cure) || !strings.Contains(lines[0], "level=WARN") {
 					t.Errorf("the log has %q, want %q and %q once", lines, c.want, c.cure)
+				}
+				if c.unit && (p.Finding != clocks.Right || p.Ordered == 0 && hasAll(lines[0], "came out so far")) {
+					t.Errorf("clocks are blamed (%v), or what never came out: %s", p.Finding, lines)
 				}
 				if !hasAll(p.EventTimeFinding, c.want) || (p.WrongUnit != "") != c.unit || c.unit && !hasAll(p.EventTimeFinding, c.cure) {
 					t.Errorf("shown is %q, %v", p.EventTimeFinding, p.WrongUnit)

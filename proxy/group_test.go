@@ -97,6 +97,8 @@ func (c *cluster) waitsForOthers(topic string, leave func()) {
 	}
 	if st := s.status(); st.Ready || !strings.Contains(st.NotReady, "normal") {
 		c.t.Errorf("ready %v: %s", st.Ready, st.NotReady)
+	} else if hints := strings.Join(st.Hints, ""); !strings.HasPrefix(hints, "give Tidemark a group of its own (TIDEMARK_GROUP), or stop them") || st.NotReadyHint != hints {
+		c.t.Errorf("what to do about %q is %q", st.Reasons, hints)
 	}
 	if !s.running() {
 		c.t.Fatalf("it ended with %v", s.err)

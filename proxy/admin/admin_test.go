@@ -199,6 +199,10 @@ func TestHealth(t *testing.T) {
 	if r := get(h, "/readyz", elsewhere, login); r.StatusCode != 503 || body(r) != "not ready: 2 partitions are to be taken up\n" {
 		t.Errorf("%s", r.Status)
 	}
+	st.NotReadyHint = "wait"
+	if r := get(h, "/readyz", elsewhere, login); body(r) != "not ready: 2 partitions are to be taken up\nhint: wait\n" {
+		t.Error("what to do is not said")
+	}
 	// Whatever else is: a restart brings no broker back.
 	st.State, st.Partitions = status.Unreachable, nil
 	if r := get(h, "/livez", elsewhere); r.StatusCode != 200 || body(r) != "alive\n" {

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/tidemarkhq/tidemark/proxy/clocks"
 )
 
 // Waits are the answers of brokers that a process is waiting for. The client retries
@@ -105,7 +107,7 @@ func (w *Waits) Due(now time.Time) (late Wait, due bool) {
 
 // Describe returns the wait in words, for the status.
 func (it Wait) Describe(now time.Time) string {
-	s := fmt.Sprintf("waiting for the brokers for %v: %s", now.Sub(it.since).Round(time.Second), it.What)
+	s := fmt.Sprintf("waiting for the brokers for %s: %s", clocks.Words(now.Sub(it.since).Round(time.Second)), it.What)
 	if it.Err != nil {
 		s += fmt.Sprintf(" (last answer: %v)", it.Err)
 	}

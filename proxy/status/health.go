@@ -489,8 +489,8 @@ func (st *Status) endless(why *reasons) {
 			answer = fmt.Sprintf(" (%v)", p.NoAnswer)
 		}
 		return &finding{since: unknown, same: answer, words: func(f *finding) string {
-			leader := either(len(f.partitions) > 1, "their leaders have", "its leader has")
-			return fmt.Sprintf(": %s not said for %s where the log ends%s", leader, clocks.Words(f.since), answer)
+			leader := either(len(f.partitions) > 1, ": their leaders have not said for ", ": its leader has not said for ")
+			return leader + clocks.Words(f.since) + " where the log ends" + answer
 		}}
 	})
 	why.most(EndNotKnown, words, hints, "%d more ends of logs are not known")

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tidemarkhq/tidemark/proxy/clocks"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 )
 
@@ -113,7 +114,7 @@ func ask(ctx context.Context, timeout time.Duration, question func(context.Conte
 		err = sharded.Errs[0].Err // one broker was asked
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = fmt.Errorf("no answer within %v", timeout)
+		err = fmt.Errorf("no answer within %s", clocks.Words(timeout))
 	}
 	return Probe{At: time.Now(), Took: time.Since(began), Err: err}
 }
