@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/tidemarkhq/tidemark/emit"
@@ -180,7 +181,7 @@ func (s *session) trySuspended(ctx context.Context) error {
 		return nil
 	}
 	again, waiting := map[string][]int32{}, map[string]int32{}
-	var closed []*txn.Source
+	var closed, oversized []*txn.Source
 	for src, at := range s.suspended {
 		out := s.writer.Source(src)
 		visible, isClosed := out.Closed()
@@ -192,11 +193,17 @@ func (s *session) trySuspended(ctx context.Context) error {
 		case at.schema != nil, s.tooEarly(src, at):
 		case src.Partition < s.topics[src.Topic].Usable:
 			again[src.Topic] = append(again[src.Topic], src.Partition)
+			if out.Oversized() {
+				oversized = append(oversized, out)
+			}
 			out.TryAgain()
 		default:
 			at.tried = s.now()
 			waiting[src.Topic] = max(waiting[src.Topic], src.Partition+1)
 		}
+	}
+	if err := s.limitsChanged(ctx, oversized); err != nil {
+		return err
 	}
 	open, why := s.writer.Reopen(ctx, closed)
 	for _, out := range closed {
@@ -251,6 +258,33 @@ func (s *session) outputsGrown(ctx context.Context, t preflight.Topic, wanted in
 	}
 	s.reporter.Error(t.Name, "partitions are suspended until their output topics have more partitions", cmp.Or(err, errTooFewPartitions), "topic", t.Name, "missing_partitions", wanted-t.Usable,
 		"hint", s.growHint(t))
+	return nil
+}
+
+// limitsChanged returns preflight.ErrTopicsChanged when an output of suspended partitions has
+// another max.message.bytes than it had. Where brokers do not say, the refused record is
+// tried.
+func (s *session) limitsChanged(ctx context.Context, oversized []*txn.Source) error {
+	if len(oversized) == 0 {
+		return nil
+	}
+	var outputs []string
+	for _, src := range oversized {
+		outputs = append(outputs, src.Ordered, src.Source.Late)
+	}
+	slices.Sort(outputs)
+	const patience = time.Second // the loop waits
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	now, err := preflight.MaxBatches(ctx, s.adm, slices.Compact(outputs))
+	if err != nil {
+		return nil
+	}
+	for topic, n := range now {
+		if was := s.maxBatch(topic); was != 0 && n != 0 && was != int(n) {
+			return fmt.Errorf("%s of %s was %d and is %d: %w", fault.MaxMessageBytes, topic, was, n, preflight.ErrTopicsChanged)
+		}
+	}
 	return nil
 }
 

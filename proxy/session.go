@@ -149,7 +149,7 @@ func (s *session) use(cl *kgo.Client, gts *kgo.GroupTransactSession) {
 		Config: s.cfg, Client: cl, Session: gts, Admin: s.adm, Reporter: s.reporter, Limits: s.limits, Acks: &s.acks,
 		Group:    txn.Membership{Allow: func() { s.cl.AllowRebalance() }, Block: s.member.Block, Moved: s.hasMoved},
 		Batches:  s.engine,
-		MaxBatch: s.maxBatch,
+		MaxBatch: s.maxBatch, NeededBatch: s.neededBatch,
 	})
 }
 
@@ -161,6 +161,16 @@ func (s *session) maxBatch(output string) int {
 			return int(t.OrderedMax)
 		case t.Late:
 			return int(t.LateMax)
+		}
+	}
+	return 0
+}
+
+// neededBatch returns what max.message.bytes of an output has to be; 0: not known.
+func (s *session) neededBatch(output string) int {
+	for _, t := range s.topics {
+		if output == t.Ordered || output == t.Late {
+			return int(t.NeededMax)
 		}
 	}
 	return 0

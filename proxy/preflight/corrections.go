@@ -17,7 +17,8 @@ type Corrections struct {
 	ID               [16]byte // of the late topic
 	Partitions       int32    // of both
 	MaxBatch         int32    // max.message.bytes of the corrections topic; 0 if we are not allowed to read it
-	LateMax          int32    // the same of the late topic
+	NeededMax        int32    // what it needs for every late record to fit; 0 if not known
+	LateMax          int32    // max.message.bytes of the late topic
 }
 
 // correctionsSuffix is appended to a source topic's name for its corrections.
@@ -116,7 +117,7 @@ func (r *round) correctable(ctx context.Context, source, to string) (t Correctio
 			"name another topic with --to")
 		return t, nil
 	}
-	t = Corrections{Source: source, Late: late.name, To: to, ID: late.ID, MaxBatch: out.settings.maxBatch(), LateMax: late.settings.maxBatch()}
+	t = Corrections{Source: source, Late: late.name, To: to, ID: late.ID, MaxBatch: out.settings.maxBatch(), NeededMax: late.settings.neededBatch(r.room()), LateMax: late.settings.maxBatch()}
 	t.Partitions, err = r.output(ctx, late, out)
 	return t, err
 }

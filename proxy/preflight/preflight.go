@@ -217,10 +217,7 @@ func (r *round) look(ctx context.Context, role, name string) (*view, error) {
 		var c kadm.ResourceConfig
 		c, err = found.On(name, nil)
 		err = cmp.Or(err, c.Err)
-		v.settings = make(settings, len(c.Configs))
-		for _, s := range c.Configs {
-			v.settings[s.Key] = s
-		}
+		v.settings = settingsOf(c)
 	}
 	switch {
 	case err == nil:

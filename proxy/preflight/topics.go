@@ -33,6 +33,7 @@ type Topic struct {
 
 	// max.message.bytes of the outputs; 0 if we are not allowed to read it.
 	OrderedMax, LateMax int32
+	NeededMax           int32 // what they need for every record of the source to fit; 0 if not known
 }
 
 // HeaderRoom is how much larger than the source's a batch of an output may be, in bytes:
@@ -61,6 +62,14 @@ var inherited = []string{
 // settings are the effective settings of a topic; nil if we are not allowed to read them.
 type settings map[string]kadm.Config
 
+func settingsOf(c kadm.ResourceConfig) settings {
+	s := make(settings, len(c.Configs))
+	for _, kv := range c.Configs {
+		s[kv.Key] = kv
+	}
+	return s
+}
+
 func (s settings) text(key string) string {
 	c := s[key]
 	return c.MaybeValue()
@@ -83,6 +92,30 @@ func (s settings) maxBatch() int32 {
 		return 0
 	}
 	return int32(min(n, math.MaxInt32))
+}
+
+// MaxBatches returns the largest batch that each of the topics accepts now, in bytes; 0 if not
+// known.
+func MaxBatches(ctx context.Context, adm *kadm.Client, topics []string) (map[string]int32, error) {
+	found, err := adm.DescribeTopicConfigs(ctx, topics...)
+	if err != nil {
+		return nil, err
+	}
+	most := map[string]int32{}
+	for _, c := range found {
+		most[c.Name] = settingsOf(c).maxBatch()
+	}
+	return most, nil
+}
+
+// neededBatch returns the largest batch that an output of the topic has to accept, in bytes;
+// 0 if not known. room is for added headers.
+func (s settings) neededBatch(room int64) int32 {
+	n, ok := s.limit(fault.MaxMessageBytes)
+	if !ok {
+		return 0
+	}
+	return int32(withHeaders(n, room))
 }
 
 func (s settings) cleans(how string) bool {
@@ -160,7 +193,7 @@ func (r *round) source(ctx context.Context, name string) error {
 	}
 	r.topics[name] = Topic{
 		Name: name, ID: src.ID, Partitions: src.partitions(), Usable: pairs, Ordered: ordered.name, Late: late.name,
-		OrderedMax: ordered.settings.maxBatch(), LateMax: late.settings.maxBatch(),
+		OrderedMax: ordered.settings.maxBatch(), LateMax: late.settings.maxBatch(), NeededMax: src.settings.neededBatch(r.room()),
 	}
 	return nil
 }
@@ -378,8 +411,7 @@ func needs(src settings, room int64) (all []need) {
 			all = append(all, need{key, least, otherwise})
 		}
 	}
-	size, _ := src.limit(fault.MaxMessageBytes)
-	add(fault.MaxMessageBytes, withHeaders(size, room), "an output may refuse a large record of its source once it has headers: max.message.bytes is too small")
+	add(fault.MaxMessageBytes, int64(src.neededBatch(room)), "an output may refuse a large record of its source once it has headers: max.message.bytes is too small")
 	age, _ := src.limit(fault.RetentionMs)
 	if !src.compactedOnly() { // whose outputs were created by hand, with a retention somebody chose
 		bytes, _ := src.limit(fault.RetentionBytes)

@@ -37,7 +37,7 @@ func TestKafkaPreflightCreatesOutputs(t *testing.T) {
 		t.Error(w)
 	}
 	got := found[tuned]
-	if want := (Topic{tuned, got.ID, 3, 3, tuned + ".ordered", tuned + ".late", 3_001_024, 3_001_024}); got != want || got.ID == [16]byte{} || got.ID == found[plain].ID {
+	if want := (Topic{tuned, got.ID, 3, 3, tuned + ".ordered", tuned + ".late", 3_001_024, 3_001_024, 3_001_024}); got != want || got.ID == [16]byte{} || got.ID == found[plain].ID {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	for _, out := range []string{got.Ordered, got.Late} {

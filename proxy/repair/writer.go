@@ -200,22 +200,26 @@ func (w *writer) send(ctx context.Context, shares []*Share) error {
 
 // room is the largest batch of a topic before compression, in bytes.
 func (w *writer) room(topic string) int {
+	return w.rooms.Batch(topic, w.sizes(topic).Has)
+}
+
+// sizes returns max.message.bytes of a topic of corrections.
+func (w *writer) sizes(topic string) txn.Sizes {
 	for _, t := range w.topics {
 		if t.To == topic {
-			return w.rooms.Batch(topic, int(min(t.MaxBatch, txn.MostBatch)))
+			return txn.Sizes{Has: int(min(t.MaxBatch, txn.MostBatch)), Needs: int(t.NeededMax)}
 		}
 	}
-	return w.rooms.Batch(topic, 0)
+	return txn.Sizes{}
 }
 
 // refused handles a correction that was refused. If it was sent with others, the batch may
 // have been too large, and later ones are made smaller.
 func (w *writer) refused(ctx context.Context, r *refusal, shares []*Share) error {
-	err := fmt.Errorf("write to %s partition %d: %w", r.topic, r.partition, r.err)
-	room := w.room(r.topic)
+	err := fmt.Errorf("write to %s partition %d: %w", r.topic, r.partition, txn.SizeError(r.err))
 	switch {
-	case txn.TooLarge(r.err) && r.size <= room && room > txn.LeastBatch:
-		w.rooms.BatchRefused(r.topic, room)
+	case txn.TooLarge(r.err) && r.size <= w.room(r.topic):
+		w.rooms.BatchRefused(r.topic, w.sizes(r.topic).Has)
 		return fmt.Errorf("%w: %w", txn.ErrLimits, err)
 	case txn.TooLarge(r.err), txn.RefusedForGood(r.err):
 		return w.blame(ctx, r, shares)
@@ -273,8 +277,8 @@ func (w *writer) blame(ctx context.Context, r *refusal, shares []*Share) error {
 			return err
 		}
 		if culprit != nil {
-			w.owe(s, culprit.Offset, fmt.Errorf("write the correction of %s partition %d offset %d to %s: %w: %w", s.Late, s.Partition, culprit.Offset, s.To, txn.ErrForGood, culprit.Err),
-				txn.Cure(fault.CommandsFor(w.cfg), culprit.Record.Record, culprit.Err))
+			w.owe(s, culprit.Offset, fmt.Errorf("write the correction of %s partition %d offset %d to %s: %w: %w", s.Late, s.Partition, culprit.Offset, s.To, txn.ErrForGood, txn.SizeError(culprit.Err)),
+				txn.Cure(fault.CommandsFor(w.cfg), culprit.Record.Record, culprit.Err, w.sizes(s.To)))
 			return errOwed
 		}
 	}

@@ -22,7 +22,7 @@ func fakeWriter(t *testing.T) *Writer {
 	f := kafkatest.NewFake(t)
 	return New(Options{
 		Config: f.Config(), Admin: f.Admin, Reporter: fault.NewReporter(slog.New(slog.DiscardHandler)), Limits: NewLimits(), Acks: new(AckLimit),
-		Batches: noBatches{}, MaxBatch: func(string) int { return 0 },
+		Batches: noBatches{}, MaxBatch: func(string) int { return 0 }, NeededBatch: func(string) int { return 0 },
 	})
 }
 

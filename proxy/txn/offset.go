@@ -86,12 +86,19 @@ func TooLargeCommit(err error, size int) bool {
 type Limits struct {
 	SizeAware bool // a record did not fit uncompressed; see size.go
 
-	commit int            // bytes of a commit
-	batch  map[string]int // bytes of a batch before compression, by output topic
+	commit int                    // bytes of a commit
+	batch  map[string]learntBatch // by output topic
+}
+
+// learntBatch is what refusals say of the batches of an output topic. It is void once the
+// topic's own limit is another one.
+type learntBatch struct {
+	bytes      int // before compression
+	configured int // the topic's own limit at that time; 0: not known
 }
 
 // NewLimits returns limits that know nothing yet.
-func NewLimits() *Limits { return &Limits{commit: CommitBytes, batch: map[string]int{}} }
+func NewLimits() *Limits { return &Limits{commit: CommitBytes, batch: map[string]learntBatch{}} }
 
 // Offsets returns how many offsets of a size fit into one commit.
 func (l *Limits) Offsets(size int) int { return max(l.commit/size, 1) }
@@ -103,14 +110,19 @@ func (l *Limits) Batch(topic string, configured int) int {
 	if configured > 0 {
 		size = configured
 	}
-	if learnt, ok := l.batch[topic]; ok {
-		size = min(size, learnt)
+	if learnt, ok := l.batch[topic]; ok && learnt.configured == configured {
+		size = min(size, learnt.bytes)
 	}
-	return max(size, LeastBatch)
+	return size
 }
 
 // BatchRefused halves the limit of a topic whose broker refused a batch that was within it.
-func (l *Limits) BatchRefused(topic string, limit int) { l.batch[topic] = max(limit/2, LeastBatch) }
+func (l *Limits) BatchRefused(topic string, configured int) {
+	l.batch[topic] = learntBatch{bytes: l.Batch(topic, configured) / 2, configured: configured}
+}
+
+// ForgetBatch forgets what refusals said of a topic: it accepts larger records now.
+func (l *Limits) ForgetBatch(topic string) { delete(l.batch, topic) }
 
 // LimitCommit sets how many bytes a commit may have.
 func (l *Limits) LimitCommit(bytes int) { l.commit = bytes }

@@ -199,6 +199,8 @@ type refusedRecord struct {
 	held   bool // it was being released from the buffer
 	halt   Halt
 	retry  bool // try it again
+
+	oversized bool // it does not fit
 }
 
 // refuse records that a source partition has to be suspended before a record: at once (drop)
@@ -210,9 +212,9 @@ func (w *Writer) refuse(s *Source, h *Handed, drop bool) error {
 	if TooLarge(h.Err) {
 		kind = errBare
 	}
-	s.refused = &refusedRecord{offset: h.Offset, held: h.Held, halt: Halt{
-		Why:  fmt.Errorf("write the record at offset %d to %s: %w: %w", h.Offset, h.Topic, kind, h.Err),
-		Hint: fmt.Sprintf("%s partition %d offset %d: %s", s.Topic, s.Partition, h.Offset, Cure(fault.CommandsFor(w.Config), h.Record.Record, h.Err)),
+	s.refused = &refusedRecord{offset: h.Offset, held: h.Held, oversized: TooLarge(h.Err), halt: Halt{
+		Why:  fmt.Errorf("write the record at offset %d to %s: %w: %w", h.Offset, h.Topic, kind, SizeError(h.Err)),
+		Hint: fmt.Sprintf("%s partition %d offset %d: %s", s.Topic, s.Partition, h.Offset, Cure(fault.CommandsFor(w.Config), h.Record.Record, h.Err, w.sizes(h.Topic))),
 	}}
 	if !drop {
 		w.failures.add(&failure{topic: h.Topic, partition: h.Partition, err: fmt.Errorf("%w: %w", errKnown, h.Err)})
@@ -234,8 +236,8 @@ var ErrForGood = errors.New("the brokers refuse the record for good")
 func (w *Writer) Halt(s *Source) (halt Halt, again bool) {
 	if s.refused.retry {
 		// If it is refused again, nothing else has to be aborted.
+		s.suspect = &suspect{left: 1, alone: true, oversized: s.refused.oversized}
 		s.refused = nil
-		s.suspect = &suspect{left: 1, alone: true}
 		return halt, true
 	}
 	return s.refused.halt, false
@@ -250,6 +252,9 @@ func (s *Source) HaltsAt(held bool, offset int64) bool {
 // MayHalt reports whether HaltsAt is true for any record.
 func (s *Source) MayHalt() bool { return s.refused != nil }
 
+// Oversized reports whether the partition is suspended before a record that does not fit.
+func (s *Source) Oversized() bool { return s.refused != nil && s.refused.oversized }
+
 // TryAgain has the record before which a partition is suspended tried again.
 func (s *Source) TryAgain() {
 	if s.refused != nil {
@@ -257,18 +262,33 @@ func (s *Source) TryAgain() {
 	}
 }
 
+// Sizes are the values of max.message.bytes of a topic: what it has, and what it needs for
+// every record of its source to fit. 0: not known.
+type Sizes struct{ Has, Needs int }
+
+func (w *Writer) sizes(topic string) Sizes {
+	return Sizes{Has: w.MaxBatch(topic), Needs: w.NeededBatch(topic)}
+}
+
+// Raise returns the command that has the topic accept a record. Brokers count what they get,
+// which may be compressed; the limit is enough in any case, with the headers that had to be
+// left out, and it is the one that is asked for at the start, unless the record needs more.
+func (z Sizes) Raise(t fault.Commands, r *kgo.Record) string {
+	return t.Set(r.Topic, fault.MaxMessageBytes, fmt.Sprint(max(emit.WireSize(r)+shedRoom, z.Needs)))
+}
+
 // Cure says how to get a record accepted that was refused for its size or for good, by the
 // setting of its topic that is in the way.
-func Cure(t fault.Commands, r *kgo.Record, err error) string {
-	switch {
+func Cure(t fault.Commands, r *kgo.Record, err error, sizes Sizes) string {
+	switch size := emit.WireSize(r); {
+	case errors.Is(err, kerr.RecordListTooLarge):
+		return fmt.Sprintf("it has %d bytes before compression, more than %s accepts; raise the limit: %s", size, r.Topic, t.Set(r.Topic, fault.SegmentBytes, fmt.Sprint(size+shedRoom)))
 	case TooLarge(err):
-		// Brokers count what they get, which may be compressed; this is enough in any case,
-		// with the headers that had to be left out.
-		key, size := fault.MaxMessageBytes, emit.WireSize(r)
-		if errors.Is(err, kerr.RecordListTooLarge) {
-			key = fault.SegmentBytes
+		most := ""
+		if sizes.Has > 0 && sizes.Has < size {
+			most = fmt.Sprintf("the %d that ", sizes.Has)
 		}
-		return fmt.Sprintf("it has %d bytes before compression, more than %s accepts; raise the limit: %s", size, r.Topic, t.Set(r.Topic, key, fmt.Sprint(size+shedRoom)))
+		return fmt.Sprintf("it has %d bytes before compression, more than %s%s accepts; raise the limit: %s", size, most, r.Topic, sizes.Raise(t, r))
 	case errors.Is(err, kerr.InvalidTimestamp):
 		key, where := fault.TimestampBefore, "in the past"
 		if r.Timestamp.After(time.Now()) {

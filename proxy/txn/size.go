@@ -25,19 +25,20 @@ import (
 // alone. If the broker refuses it, our headers are dropped one by one; if it is too large
 // even without them, its partition is suspended.
 //
-// If a batch within the limit is refused, the limit is lower than we know, and is halved.
+// If a batch within the limit is refused, the limit is lower than we know, and is halved. The
+// client accepts no limit below leastBatch, so below that the session is size-aware, too. In
+// the end every record is sent alone, and no refusal is left that says nothing of a record.
 
 const (
 	batchDefault = 1_000_012 // the brokers' default of max.message.bytes
+	leastBatch   = 512       // the lowest limit of a batch that the client accepts, in bytes
 
-	// LeastBatch is the lowest limit of a batch that the client accepts, in bytes.
-	LeastBatch = 512
 	// MostBatch is the highest: the client sends no larger request, and brokers accept none.
 	MostBatch = 100 << 20
 )
 
 // ErrLimits says that a new session has to begin with the limits learnt.
-var ErrLimits = errors.New("larger than the output accepts; continuing with smaller batches")
+var ErrLimits = errors.New("a batch is larger than the output accepts; continuing with smaller ones")
 
 // errBare says that a record is too large even without our headers.
 var errBare = errors.New("too large even without any added header")
@@ -45,6 +46,15 @@ var errBare = errors.New("too large even without any added header")
 // TooLarge reports whether a broker refused a batch for its size.
 func TooLarge(err error) bool {
 	return errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.RecordListTooLarge) // larger than a segment
+}
+
+// SizeError returns a broker's refusal of a batch for its size without the sizes that the
+// client adds: they are those of a batch, some after compression, and fit no other number.
+func SizeError(err error) error {
+	if answer, ok := errors.AsType[*kerr.Error](err); ok && TooLarge(err) {
+		return answer
+	}
+	return err
 }
 
 // maxBatch is the largest batch of an output before compression, in bytes.
@@ -58,7 +68,7 @@ func ClientMaxBatch(l *Limits, maxBatch func(topic string) int, topics []string)
 	}
 	limits := map[string]int32{}
 	for _, topic := range topics {
-		limits[topic] = int32(min(l.Batch(topic, maxBatch(topic)), MostBatch))
+		limits[topic] = int32(min(max(l.Batch(topic, maxBatch(topic)), leastBatch), MostBatch))
 	}
 	return func(topic string) int32 {
 		if n, ok := limits[topic]; ok {
@@ -71,16 +81,38 @@ func ClientMaxBatch(l *Limits, maxBatch func(topic string) int, topics []string)
 // tooLarge learns from a refusal in a batch that the client packed.
 func (w *Writer) tooLarge(f *failure) error {
 	limit := w.maxBatch(f.topic)
-	switch {
-	case f.size > limit && !w.Limits.SizeAware:
+	if !w.Limits.SizeAware && (f.size > limit || limit < leastBatch) {
 		w.Limits.SizeAware = true
-	case limit == LeastBatch:
-		return fault.Failed(fmt.Errorf("write to %s partition %d: a batch of %d bytes: %w", f.topic, f.partition, limit, f.err),
-			"raise the limit: "+fault.CommandsFor(w.Config).Set(f.topic, fault.MaxMessageBytes, fmt.Sprint(batchDefault)))
-	default:
-		w.Limits.BatchRefused(f.topic, limit)
+	} else {
+		w.Limits.BatchRefused(f.topic, w.MaxBatch(f.topic))
 	}
-	return fmt.Errorf("write to %s partition %d: %w: %w", f.topic, f.partition, ErrLimits, f.err)
+	return fmt.Errorf("write to %s partition %d: %w: %w", f.topic, f.partition, ErrLimits, SizeError(f.err))
+}
+
+// sendPacked writes a record in a session that is not size-aware. The client leaves out a
+// record that is larger than its limit, and sends those behind it. Without a transaction they
+// would be seen before it, so it is found first.
+func (w *Writer) sendPacked(ctx context.Context, s *Source, r Record) error {
+	if !w.Atomic() {
+		most := &s.most[s.output(r.Topic)]
+		if *most == 0 {
+			*most = max(w.maxBatch(r.Topic), leastBatch)
+		}
+		if size := emit.WireSize(r.Record); size > *most {
+			w.failures.add(&failure{topic: r.Topic, partition: r.Partition, size: size, err: kerr.MessageTooLarge})
+			return ErrRollback
+		}
+	}
+	w.send(ctx, r.Record)
+	return nil
+}
+
+// output tells the outputs of a source partition apart.
+func (s *Source) output(topic string) int {
+	if topic == s.Source.Late {
+		return 1
+	}
+	return 0
 }
 
 // packed counts the bytes written to an output partition since a flush.
@@ -95,10 +127,7 @@ func (w *Writer) fit(ctx context.Context, s *Source, r Record) error {
 	if size > limit {
 		return w.alone(ctx, s, r)
 	}
-	b := &s.packed[0]
-	if r.Topic == s.Late {
-		b = &s.packed[1]
-	}
+	b := &s.packed[s.output(r.Topic)]
 	if b.flush == w.flushes && b.bytes+size > limit {
 		if err := w.Flush(ctx); err != nil {
 			return err
@@ -131,11 +160,15 @@ func (w *Writer) alone(ctx context.Context, s *Source, r Record) error {
 		if errors.Is(err, errUnanswered) {
 			return err
 		}
+		if err == nil && s.suspect != nil && s.suspect.oversized {
+			w.Limits.ForgetBatch(r.Topic)
+		}
 		if err == nil && shed > 0 {
 			w.Reporter.Shed.Add(int64(shed))
 			w.Reporter.Throttle(fmt.Sprint(r.Topic, r.Partition), slog.LevelWarn, fault.None, "headers are left out, because records would be too large with them",
 				"topic", r.Topic, "partition", r.Partition, "source_offset", r.Offset, "steps", shed, "total", w.Reporter.Shed.Load(),
-				"hint", fmt.Sprintf("raise max.message.bytes of %s; what is left out first is in docs/operations.md, tidemark_headers_shed_total counts it", r.Topic))
+				"hint", fmt.Sprintf("raise the limit: %s; what is left out first is in docs/operations.md, tidemark_headers_shed_total counts it",
+					w.sizes(r.Topic).Raise(fault.CommandsFor(w.Config), r.Record)))
 		}
 		if !TooLarge(err) || !w.Limits.SizeAware {
 			return w.answeredAlone(s, r, err)

@@ -29,6 +29,8 @@ type suspect struct {
 	alone  bool      // they are sent one by one
 	group  []*Handed // sent, and not yet waited for
 	closed *closed   // the output partition accepted none; it is tried again
+
+	oversized bool // the next record was too large; it is tried again
 }
 
 // Handed is a record that has been handed to the client.

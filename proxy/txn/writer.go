@@ -28,6 +28,9 @@ type Options struct {
 	Batches  BatchObserver
 	// MaxBatch returns max.message.bytes of an output topic; 0: not known.
 	MaxBatch func(topic string) int
+	// NeededBatch returns what max.message.bytes of an output topic has to be for every
+	// record of its source to fit; 0: not known.
+	NeededBatch func(topic string) int
 }
 
 // Writer writes the output records of a session and commits. One goroutine, the loop, owns
@@ -60,8 +63,9 @@ type Source struct {
 	emit.Source
 	Low int64 // L: everything below it is in an output; the caller sets it before a commit
 
-	written int // records since the last commit
-	packed  [2]packed
+	written int       // records since the last commit
+	packed  [2]packed // of each output
+	most    [2]int    // bytes of a record that the client sends; 0: not looked up yet
 	suspect *suspect
 	closed  *closed
 	refused *refusedRecord
@@ -185,7 +189,9 @@ func (w *Writer) Write(ctx context.Context, s *Source, r Record) error {
 			return err
 		}
 	default:
-		w.send(ctx, r.Record)
+		if err := w.sendPacked(ctx, s, r); err != nil {
+			return err
+		}
 	}
 	if w.batch.full() && w.examined == nil {
 		w.rotate(w)
