@@ -43,7 +43,7 @@ func (p *inspection) patiently(ctx context.Context) (map[string]Topic, error) {
 	reporter := p.reporter
 	pause := fault.Backoff{First: 250 * time.Millisecond}
 	ctx = kadm.WithAuthorizedOps(ctx) // also keeps the client from answering out of its cache
-	for {
+	for began := time.Now(); ; {
 		// One wait per attempt: a failed attempt is logged anyway.
 		asked := reporter.Waits.Begin(fault.Wait{What: "metadata and permissions of the topics", After: 2 * reachPatience})
 		topics, err := p.settle(ctx)
@@ -59,14 +59,29 @@ func (p *inspection) patiently(ctx context.Context) (map[string]Topic, error) {
 			reporter.Error("", "the brokers refuse connections or logins that worked before; retrying", err, "hint", fault.HandshakeHint(err))
 		case !Transient(err):
 			return nil, p.final(err)
+		case errors.Is(err, kerr.CoordinatorNotAvailable) && time.Since(began) < coordinatorPatience:
+			pause.Longest = time.Second
+			reporter.Info("the brokers have no coordinator for the group yet: a new cluster creates the topics for it first; retrying", err)
 		default:
 			pause.Longest = time.Second
-			reporter.Warn("the brokers are not ready; retrying", err, fault.HintArgs(fault.ReachHint(err))...)
+			reporter.Warn("the brokers are not ready; retrying", err, fault.HintArgs(cmp.Or(fault.ReachHint(err), coordinatorHint(err)))...)
 		}
 		if err := pause.Wait(ctx); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// coordinatorPatience is how long a new cluster may take to create the topics that hold
+// offsets and transactions, which it does when the first group asks for its coordinator.
+const coordinatorPatience = 15 * time.Second
+
+// coordinatorHint says why brokers may have no coordinator for long.
+func coordinatorHint(err error) string {
+	if !errors.Is(err, kerr.CoordinatorNotAvailable) {
+		return ""
+	}
+	return "check that __consumer_offsets and __transaction_state exist and have leaders; a cluster with fewer brokers than offsets.topic.replication.factor or transaction.state.log.replication.factor cannot create them"
 }
 
 // refusedPause is the longest pause between refused logins: some brokers lock the account

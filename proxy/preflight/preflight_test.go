@@ -229,6 +229,40 @@ func TestPreflightAnswers(t *testing.T) {
 	}
 }
 
+// TestPreflightOnNewCluster: a new cluster has no coordinator until it has created the topics
+// for it. That is no reason for a warning, unless it lasts.
+func TestPreflightOnNewCluster(t *testing.T) {
+	for _, test := range []struct {
+		fault kfake.Fault
+		lasts time.Duration
+		warns bool
+	}{
+		{fault: kfake.Fault{Group: "g"}, lasts: 8 * time.Second},
+		{fault: kfake.Fault{TxnID: "g/i"}, lasts: 8 * time.Second},
+		{fault: kfake.Fault{Group: "g"}, lasts: 40 * time.Second, warns: true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			network := new(kfake.VirtualNetwork)
+			cluster := start(t, network)
+			test.fault.Keys, test.fault.Err, test.fault.Count = []kmsg.Key{kmsg.FindCoordinator}, kerr.CoordinatorNotAvailable, -1
+			time.AfterFunc(test.lasts, cluster.Fault(test.fault).Remove)
+			f, adm := virtual(t, network)
+			cfg := f.Config()
+			if _, err := checkWith(t.Context(), adm, cfg, cfg.EventTime, fault.NewReporter(f.Logger()), new(Cluster)); err != nil {
+				t.Fatal(err)
+			}
+			kafkatest.Contains(t, f.Log.String(), "level=INFO", "a new cluster creates the topics for it first", "COORDINATOR_NOT_AVAILABLE")
+			if !test.warns {
+				if told := f.Warnings(); told != "" {
+					t.Errorf("warned: %s", told)
+				}
+				return
+			}
+			kafkatest.Contains(t, f.Warnings(), "the brokers are not ready; retrying", "__consumer_offsets", "offsets.topic.replication.factor")
+		})
+	}
+}
+
 // TestPreflightTellsWhyUnreachable: whoever has a wrong address is told which setting to look
 // at, and what is there instead of a broker.
 func TestPreflightTellsWhyUnreachable(t *testing.T) {
