@@ -292,7 +292,7 @@ func (f *positionFlags) apply(ctx context.Context, cmd *cobra.Command, t *positi
 	}
 	out := cmd.OutOrStdout()
 	if len(plan.Steps) == 0 {
-		_, err := fmt.Fprintln(out, "nothing to do: a run would go on from every partition's position (--all or --partition chooses others)")
+		_, err := fmt.Fprintln(out, nothingToDo(plan))
 		return err
 	}
 	if err := showPlan(out, plan); err != nil {
@@ -311,6 +311,18 @@ func (f *positionFlags) apply(ctx context.Context, cmd *cobra.Command, t *positi
 	}
 	_, err = fmt.Fprintln(out, "committed; start `tidemark run` now")
 	return err
+}
+
+// nothingToDo says why a plan is empty, and what there is to do all the same.
+func nothingToDo(plan *position.Plan) string {
+	const goesOn = "nothing to do: a run would go on from every partition's position (--all or --partition chooses others)"
+	switch plan.Verb {
+	case "restore":
+		return "nothing to do: the export has no partition of these topics"
+	case "new-epoch":
+		return goesOn + "\nwhat has come out stays; to have all of it again, by the configuration of now: `tidemark position new-epoch --all --from earliest`"
+	}
+	return goesOn
 }
 
 // confirmed asks.
@@ -361,15 +373,12 @@ func showPositions(w io.Writer, views []position.View) error {
 			continue
 		}
 		s := &v.Snapshot
-		release, times := "-", oneOf(v.Fingerprint(), "as now", "others")
-		if v.Earlier {
-			times = "as an earlier version"
-		}
+		release := "-"
 		if s.Releasing {
 			release = fmt.Sprintf("%s, offset %d", timeOrNone(s.Frontier.Time), s.Frontier.Offset)
 		}
 		fmt.Fprintf(out, "%d\t%d\t%d\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t\n", s.Next, v.End, s.Count, timeOrNone(s.W), timeOrNone(s.Max), s.Epoch, s.Origin, release,
-			times, oneOf(v.SameTopic(), "the same", "an earlier one"))
+			writtenBy(v), oneOf(v.SameTopic(), "the same", "an earlier one"))
 	}
 	if err := out.Flush(); err != nil {
 		return err
@@ -390,6 +399,19 @@ func showPositions(w io.Writer, views []position.View) error {
 		return &exitError{exitNotHeld, nil, ""}
 	}
 	return nil
+}
+
+// writtenBy says by which event times a position was written.
+func writtenBy(v *position.View) string {
+	switch {
+	case v.Times == position.TimesOfNow:
+		return "as now"
+	case v.Times == position.TimesOfEarlier:
+		return "as an earlier version"
+	case v.Snapshot.Count == 0:
+		return "others (nothing held)"
+	}
+	return "others"
 }
 
 func oneOf(is bool, yes, no string) string {

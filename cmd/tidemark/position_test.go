@@ -103,6 +103,39 @@ func TestPositionCommands(t *testing.T) {
 	said(exitUsage, "check TIDEMARK_TOPICS", "show", "--topic", "missing")
 }
 
+// A wrong unit, noticed when nothing is held any more: nothing keeps a run from going on, so
+// each command has to say what else there is, until all is judged by the right unit.
+func TestWrongUnitWithNothingHeld(t *testing.T) {
+	verifyCluster(t, false, "1000 1999 0", "2000 2999 1", "3000 2999 2")
+	positionAdmin(t)
+	said := func(words string, args ...string) {
+		t.Helper()
+		out, err := runPositionCommand(t, args...)
+		if err != nil || !strings.Contains(out, words) {
+			t.Errorf("%v: %v, want %q in:\n%s", args, err, words, out)
+		}
+	}
+	const again = "`tidemark position new-epoch --all --from earliest`"
+	said(" as now ", "show")
+	t.Setenv("TIDEMARK_EVENT_TIME", "header:at:unix-s")
+	said(" others (nothing held) ", "show")
+	_, err := runVerify(t)
+	if exitCode(err) != exitFailed || !strings.Contains(hint(err), again) {
+		t.Errorf("verify: %v, hint %q", err, hint(err))
+	}
+	said(again, "new-epoch", "--yes")
+	said("committed; start", "new-epoch", "--all", "--from", "earliest", "--yes")
+	said(" as now ", "show")
+	if _, err := runVerify(t); err != nil {
+		t.Errorf("verify, begun anew: %v", err)
+	}
+	file := filepath.Join(t.TempDir(), "position.json")
+	if err := os.WriteFile(file, []byte(`{"version": 1, "group": "mine", "partitions": []}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	said("the export has no partition of these topics", "restore", "--yes", file)
+}
+
 func positionAdmin(t *testing.T) *kadm.Client {
 	t.Helper()
 	t.Setenv("TIDEMARK_GROUP", "mine")

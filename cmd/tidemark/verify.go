@@ -208,8 +208,11 @@ func verifyHint(cfg config.Config, err error) string {
 		return "verify with the version that `tidemark run` has"
 	case errors.Is(err, verify.ErrNoIdentity):
 		return "check that TIDEMARK_HEADERS and TIDEMARK_HEADER_PREFIX are those that the outputs were written with"
-	case errors.Is(err, reorder.ErrFingerprint), errors.Is(err, verify.ErrOtherTimes):
-		return "set TIDEMARK_EVENT_TIME as for the `tidemark run` that committed last; if it was changed or updated since, verify again when it has committed (`tidemark position show` shows which partitions have)"
+	case errors.Is(err, reorder.ErrFingerprint):
+		return "to check what has come out, set TIDEMARK_EVENT_TIME as for the `tidemark run` that committed last; `tidemark run` does not go on with the present one while these records are held: to have them judged by it, `tidemark position new-epoch`, start it, and verify again"
+	case errors.Is(err, verify.ErrOtherTimes):
+		return "to check what has come out, set TIDEMARK_EVENT_TIME as for the `tidemark run` that committed last: since it was changed or updated nothing has come, so nothing is committed with the present one (`tidemark position show` shows by which each partition was). " +
+			"Verify again when something has come; or, if what came out is wrong, have all of it again: stop the run, `tidemark position new-epoch --all --from earliest`, start it"
 	case errors.Is(err, reorder.ErrRecreated):
 		return "the topic was created again since `tidemark run` last committed: begin a new epoch (`tidemark position new-epoch --from earliest`), and verify when `tidemark run` has committed"
 	case errors.Is(err, reorder.ErrForeign):

@@ -262,14 +262,14 @@ func TestVerifyCommandCannotCheck(t *testing.T) {
 func TestVerifyHints(t *testing.T) {
 	for err, want := range map[error]string{
 		verify.ErrNoCommit:        "`tidemark position rebuild`",
-		verify.ErrOtherTimes:      "`tidemark position show`",
+		verify.ErrOtherTimes:      "`tidemark position new-epoch --all --from earliest`",
 		verify.ErrNoIdentity:      "TIDEMARK_HEADER_PREFIX",
 		verify.ErrPartitions:      "`tidemark run`",
 		verify.ErrReset:           "verify again",
 		scan.ErrDeleted:           "verify again",
 		scan.ErrRemote:            "remote storage",
 		scan.ErrShort:             "unclean election",
-		reorder.ErrFingerprint:    "TIDEMARK_EVENT_TIME",
+		reorder.ErrFingerprint:    "`tidemark position new-epoch`",
 		reorder.ErrRecreated:      "`tidemark position new-epoch --from earliest`",
 		reorder.ErrForeign:        "`tidemark position show`",
 		reorder.ErrNewer:          "version",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 
@@ -19,13 +20,32 @@ type View struct {
 	Snapshot reorder.Snapshot // whole, unless the metadata cannot be read
 	Readable bool             // the metadata can be read
 	Earlier  bool             // an earlier version wrote it, which read some event times otherwise
+	Times    Times            // by which event times it was written, where it can be read
 	Begins   bool             // nothing is committed, and nothing has come out: a sidecar begins there
 	Err      error            // why a sidecar would not go on from it, or begin; nil: it would
 	End      int64            // of the source
 }
 
-// Fingerprint says whether the position was written with the event-time sources of now.
-func (v *View) Fingerprint() bool { return v.Readable && !errors.Is(v.Err, reorder.ErrFingerprint) }
+// Times says by which event-time sources a position was written, whether or not a sidecar
+// would go on from it: with nothing held it goes on with any.
+type Times int
+
+const (
+	TimesOfNow     Times = iota
+	TimesOfEarlier       // the same sources, in a version that read some event times otherwise
+	TimesOfOthers
+)
+
+// timesOf returns by which event-time sources metadata was written that can be read.
+func (t *Tool) timesOf(metadata string) Times {
+	switch written := reorder.Fingerprint(metadata); {
+	case written == t.Config.EventTime.Fingerprint():
+		return TimesOfNow
+	case slices.Contains(t.Config.EventTime.Earlier(), written):
+		return TimesOfEarlier
+	}
+	return TimesOfOthers
+}
 
 // SameTopic says whether it was written for the topic that there is now.
 func (v *View) SameTopic() bool { return v.Readable && !errors.Is(v.Err, reorder.ErrRecreated) }
@@ -113,6 +133,9 @@ func (t *Tool) view(src emit.Source, c group.Commit) View {
 		}
 	}
 	v.Readable = v.Err == nil || errors.Is(v.Err, reorder.ErrRecreated) || errors.Is(v.Err, reorder.ErrFingerprint)
+	if v.Readable {
+		v.Times = t.timesOf(c.Metadata)
+	}
 	if v.Err != nil {
 		v.Err = fmt.Errorf("its metadata was %w", v.Err)
 	}
