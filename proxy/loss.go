@@ -115,7 +115,7 @@ func (s *session) onDataLoss(ctx context.Context, p *partition, cause error) err
 	if start.Offset <= at && at <= diverged {
 		return s.again(ctx, p, cause) // the log has it: a broker that was behind has answered
 	}
-	err = p.path.Lost(fmt.Errorf("offset %d was to be read next, %d records are buffered, the log holds %d to %d: %w",
+	err = p.path.Lost(fmt.Errorf("offset %d was to be read next, %d records are held, the log holds %d to %d: %w",
 		at, p.state.Snapshot().Count, start.Offset, end.Offset, cause))
 	if err != nil {
 		return err

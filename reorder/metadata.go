@@ -65,7 +65,7 @@ var (
 	ErrRecreated = errors.New("written for an earlier topic of the same name")
 	// ErrFingerprint: event times are now made in another way, and records
 	// are buffered whose times decided what is still owed.
-	ErrFingerprint = errors.New("written with other event-time sources, for records that are still buffered")
+	ErrFingerprint = errors.New("written with other event-time sources, for records that are still held")
 )
 
 // Encode returns the metadata to commit with offset Low.

@@ -157,7 +157,7 @@ func (l *Loss) Error() string {
 	case l.Found < l.Owed:
 		why = "the others are gone"
 	}
-	return fmt.Sprintf("offsets %d to %d hold %d of the %d records that were buffered: %s", l.From, l.To-1, l.Found, l.Owed, why)
+	return fmt.Sprintf("offsets %d to %d hold %d of the %d records that were held: %s", l.From, l.To-1, l.Found, l.Owed, why)
 }
 
 // EndReplay checks that everything the commit said to be buffered has been

@@ -383,16 +383,29 @@ func showPositions(w io.Writer, views []position.View) error {
 	if err := out.Flush(); err != nil {
 		return err
 	}
+	var advice []string // each once
 	for _, v := range views {
-		if v.Begins {
-			if _, err := fmt.Fprintf(w, "%s/%d: nothing is committed and nothing has come out: a run begins here\n", v.Topic, v.Partition); err != nil {
-				return err
+		said := ""
+		switch {
+		case v.Err != nil:
+			said = fmt.Sprintf("no run goes on from here: %v", v.Err)
+			if !slices.Contains(advice, v.Advice) {
+				advice = append(advice, v.Advice)
 			}
+		case v.Begins && v.Commit.Offset < 0:
+			said = "nothing is committed and nothing has come out: a run begins here"
+		case v.Begins:
+			said = "the offset was committed without metadata and nothing has come out: a run begins here"
+		default:
+			continue
 		}
-		if v.Err != nil {
-			if _, err := fmt.Fprintf(w, "%s/%d: no run goes on from here: %v\n", v.Topic, v.Partition, v.Err); err != nil {
-				return err
-			}
+		if _, err := fmt.Fprintf(w, "%s/%d: %s\n", v.Topic, v.Partition, said); err != nil {
+			return err
+		}
+	}
+	for _, what := range advice {
+		if _, err := fmt.Fprintf(w, "hint: %s\n", what); err != nil {
+			return err
 		}
 	}
 	if unusable {

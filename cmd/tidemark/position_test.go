@@ -68,6 +68,7 @@ func TestPositionCommands(t *testing.T) {
 
 	reset(1)
 	said(exitNotHeld, "committed without metadata", "show")
+	said(exitNotHeld, "\nhint: is TIDEMARK_GROUP the group that wrote them? If it is, ", "show")
 	said(exitUsage, "add --yes", "restore", file)
 	if now, _ := committed(); now != 1 {
 		t.Errorf("unasked, it committed %d", now)
@@ -95,12 +96,30 @@ func TestPositionCommands(t *testing.T) {
 	said(exitUsage, "is of group", "restore", "--group", "other", "--yes", file)
 
 	said(exitNotHeld, "nothing is committed, and the outputs are not empty", "show", "--group", "other")
+	said(exitNotHeld, "`tidemark position new-epoch --from earliest`", "show", "--group", "other")
 	said(exitUsage, "--from earliest", "new-epoch", "--group", "other", "--yes")
 	if _, err := adm.CreateTopic(t.Context(), 1, 1, nil, "untouched"); err != nil {
 		t.Fatal(err)
 	}
 	said(0, "untouched/0: nothing is committed and nothing has come out: a run begins here", "show", "--topic", "untouched")
+	translated := kadm.Offsets{}
+	translated.Add(kadm.Offset{Topic: "untouched", LeaderEpoch: -1})
+	if err := adm.CommitAllOffsets(t.Context(), "mine", translated); err != nil {
+		t.Fatal(err)
+	}
+	said(0, "untouched/0: the offset was committed without metadata and nothing has come out: a run begins here", "show", "--topic", "untouched")
 	said(exitUsage, "check TIDEMARK_TOPICS", "show", "--topic", "missing")
+}
+
+// Where records are held that were judged by other event times, show says what `run` would.
+func TestPositionOfOtherEventTimes(t *testing.T) {
+	verifyCluster(t, true, "1000 1999 0", "2000 2998 1")
+	positionAdmin(t)
+	t.Setenv("TIDEMARK_EVENT_TIME", "timestamp")
+	out, err := runPositionCommand(t, "show")
+	if exitCode(err) != exitNotHeld || !strings.Contains(out, " others  ") || strings.Count(out, "\nhint: ") != 1 || !strings.Contains(out, "run `tidemark position new-epoch` and start again") {
+		t.Errorf("exit %d:\n%s", exitCode(err), out)
+	}
 }
 
 // A wrong unit, noticed when nothing is held any more: nothing keeps a run from going on, so

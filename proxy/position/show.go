@@ -10,6 +10,7 @@ import (
 
 	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/proxy/group"
+	"github.com/tidemarkhq/tidemark/proxy/recovery"
 	"github.com/tidemarkhq/tidemark/reorder"
 )
 
@@ -21,8 +22,9 @@ type View struct {
 	Readable bool             // the metadata can be read
 	Earlier  bool             // an earlier version wrote it, which read some event times otherwise
 	Times    Times            // by which event times it was written, where it can be read
-	Begins   bool             // nothing is committed, and nothing has come out: a sidecar begins there
+	Begins   bool             // no metadata is committed, and nothing has come out: a sidecar begins there
 	Err      error            // why a sidecar would not go on from it, or begin; nil: it would
+	Advice   string           // then: what to do
 	End      int64            // of the source
 }
 
@@ -80,11 +82,11 @@ func (t *Tool) Show(ctx context.Context) ([]View, error) {
 	return views, nil
 }
 
-// begins takes note that a sidecar begins at a position where nothing is committed, for its
-// outputs are empty.
+// begins takes note that a sidecar begins at a position where nothing is committed, or an
+// offset without metadata, for its outputs are empty.
 func (v *View) begins(empty func(emit.Source) bool) {
-	if v.Commit.Offset < 0 && empty(v.Source) {
-		v.Begins, v.Err = true, nil
+	if (v.Commit.Offset < 0 || v.Commit.Metadata == "") && empty(v.Source) {
+		v.Begins, v.Err, v.Advice = true, nil, ""
 	}
 }
 
@@ -115,10 +117,10 @@ func (t *Tool) view(src emit.Source, c group.Commit) View {
 	v := View{Source: src, Commit: c}
 	switch {
 	case c.Offset < 0:
-		v.Err = errNoCommit
+		v.Err, v.Advice = errNoCommit, recovery.Advice(nil, c.Offset)
 		return v
 	case c.Metadata == "":
-		v.Err = errBare
+		v.Err, v.Advice = errBare, recovery.Advice(nil, c.Offset)
 		return v
 	}
 	v.Snapshot, v.Err = reorder.Decode(c.Metadata, c.Offset, c.LeaderEpoch, t.scope(src.Topic, src.Partition))
@@ -137,7 +139,7 @@ func (t *Tool) view(src emit.Source, c group.Commit) View {
 		v.Times = t.timesOf(c.Metadata)
 	}
 	if v.Err != nil {
-		v.Err = fmt.Errorf("its metadata was %w", v.Err)
+		v.Err, v.Advice = fmt.Errorf("its metadata was %w", v.Err), recovery.Advice(v.Err, c.Offset)
 	}
 	return v
 }

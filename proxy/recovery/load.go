@@ -176,13 +176,7 @@ func (l *Loader) scope(t preflight.Topic, n int32) reorder.Scope {
 // refuse explains metadata that cannot be used.
 func (l *Loader) refuse(p *Resumption, was group.Commit, err error) error {
 	err = fmt.Errorf("take up %s partition %d from offset %d of group %q: the metadata of that commit was %w", p.Topic, p.Partition, was.Offset, l.Admin.Config.Group, err)
-	switch {
-	case errors.Is(err, reorder.ErrFingerprint):
-		return fault.Usage(err, "what is held was judged by the TIDEMARK_EVENT_TIME of before: set that again; or, to have it judged by the present one, run `tidemark position new-epoch` and start again (docs/starting-over.md)")
-	case errors.Is(err, reorder.ErrNewer):
-		return fault.Usage(err, "run the version that wrote it, or a later one; to stay with this one, make the position again from the outputs: `tidemark position rebuild`")
-	}
-	return fault.Usage(err, "another program commits in this group, or an offset was moved by hand: give each program a group of its own (TIDEMARK_GROUP), then make the position again from the outputs: `tidemark position rebuild`; where it cannot: `tidemark position new-epoch`")
+	return fault.Usage(err, Advice(err, was.Offset))
 }
 
 // beginAt decides where a partition without a usable commit begins, and in
@@ -244,11 +238,6 @@ func (l *Loader) refuseReset(p *Resumption, was group.Commit, why error) error {
 	case was.Offset >= 0:
 		what = fmt.Sprintf("offset %d was committed without metadata, by hand, by another program or by a tool that mirrors groups", was.Offset)
 	}
-	hint := "is TIDEMARK_GROUP the group that wrote them? If it is, make the position again from the outputs: `tidemark position rebuild` (Kafka's tools set offsets without the metadata that goes with them); " +
-		"or set TIDEMARK_ON_RESET=new-epoch for one start, to go on in a new epoch, in which order and watermarks begin anew: what the outputs hold from that offset on comes out a second time"
-	if why != nil {
-		hint = "to go on with the new topic, in a new epoch: `tidemark position new-epoch --from earliest`, or TIDEMARK_ON_RESET=new-epoch for one start"
-	}
 	return fault.Usage(
-		fmt.Errorf("take up %s partition %d: %s, but %s and %s hold records of an earlier run", p.Topic, p.Partition, what, p.Ordered, p.Late), hint)
+		fmt.Errorf("take up %s partition %d: %s, but %s and %s hold records of an earlier run", p.Topic, p.Partition, what, p.Ordered, p.Late), Advice(why, was.Offset))
 }
