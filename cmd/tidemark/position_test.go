@@ -108,7 +108,8 @@ func TestPositionCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	said(0, "untouched/0: the offset was committed without metadata and nothing has come out: a run begins here", "show", "--topic", "untouched")
-	said(exitUsage, "check TIDEMARK_TOPICS", "show", "--topic", "missing")
+	said(exitUsage, "look up the source topic oders: it does not exist\ndid you mean orders", "show", "--topic", "oders")
+	said(exitUsage, "does not exist\ncheck TIDEMARK_TOPICS", "show", "--topic", "nothing-like-it")
 }
 
 // Where records are held that were judged by other event times, show says what `run` would.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/term"
@@ -22,6 +24,7 @@ import (
 	"github.com/tidemarkhq/tidemark/emit/verify"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/preflight"
 	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 	"github.com/tidemarkhq/tidemark/reorder"
 )
@@ -142,10 +145,21 @@ func verifyFrom(ctx context.Context, cfg config.Config, o verify.Options) ([]ver
 		}
 	}
 	reports, err := verify.Run(ctx, cl, o)
+	if m, ok := errors.AsType[*verify.MissingTopicError](err); ok {
+		err = fault.Failed(err, missingHint(ctx, cl, cfg, m))
+	}
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
 	return reports, err
+}
+
+// missingHint says what a topic that does not exist may be about.
+func missingHint(ctx context.Context, cl *kgo.Client, cfg config.Config, m *verify.MissingTopicError) string {
+	if slices.Contains(cfg.Topics, m.Name) {
+		return preflight.Nearest(ctx, kadm.NewClient(cl), m.Name) + "check TIDEMARK_TOPICS, or --topic, and where TIDEMARK_BROKERS leads"
+	}
+	return "`tidemark run` creates the outputs when it starts: verify again when it has run; if it has, check that TIDEMARK_ORDERED_SUFFIX and TIDEMARK_LATE_SUFFIX are those of that run"
 }
 
 // judgeFrom reads the values of --from.
@@ -190,6 +204,9 @@ func newBar(what string) *progressbar.ProgressBar {
 }
 
 func verifyHint(cfg config.Config, err error) string {
+	if f, ok := errors.AsType[*fault.Fault](err); ok && f.Advice != "" {
+		return f.Advice
+	}
 	switch {
 	case errors.Is(err, verify.ErrNoCommit):
 		return "check that this is the group of `tidemark run`, and that it has run on this topic; if its offsets are gone, `tidemark position rebuild` makes them again from the outputs"

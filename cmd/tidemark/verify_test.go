@@ -250,9 +250,17 @@ func TestVerifyCommandCannotCheck(t *testing.T) {
 	if exitCode(err) != exitFailed || !strings.Contains(hint(err), "TIDEMARK_EVENT_TIME") {
 		t.Errorf("other event times: exit %d, %v, hint %q", exitCode(err), err, hint(err))
 	}
-	if _, err = runVerify(t, "--topic", "other", "--group", "mine"); exitCode(err) != exitFailed || !strings.Contains(err.Error(), "other") {
-		t.Errorf("a topic that is not there: exit %d, %v", exitCode(err), err)
+	for _, missing := range []struct{ topic, ordered, err, hint string }{
+		{"oders", ".ordered", "verify: look up the source topic oders: it does not exist", "did you mean orders"},
+		{"nothing-like-it", ".ordered", "verify: look up the source topic nothing-like-it: it does not exist", "check TIDEMARK_TOPICS"},
+		{"orders", ".sorted", "verify: look up the ordered output orders.sorted: it does not exist", "`tidemark run` creates the outputs"},
+	} {
+		t.Setenv("TIDEMARK_ORDERED_SUFFIX", missing.ordered)
+		if _, err = runVerify(t, "--topic", missing.topic, "--group", "mine"); exitCode(err) != exitFailed || err.Error() != missing.err || !strings.HasPrefix(hint(err), missing.hint) {
+			t.Errorf("%+v: exit %d, %v, hint %q", missing, exitCode(err), err, hint(err))
+		}
 	}
+	t.Setenv("TIDEMARK_ORDERED_SUFFIX", ".ordered")
 	if _, err = runVerify(t); exitCode(err) != exitUsage {
 		t.Errorf("without a topic: exit %d, %v", exitCode(err), err)
 	}

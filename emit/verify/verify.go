@@ -80,7 +80,7 @@ type Options struct {
 // one ahead. What nobody asks of it, it does not read: its memory is bounded,
 // and the three advance together along the source offsets.
 //
-// The error wraps ErrNoCommit, ErrOtherTimes, ErrNoIdentity, ErrPartitions, ErrReset or one of those of
+// The error wraps a MissingTopicError, ErrNoCommit, ErrOtherTimes, ErrNoIdentity, ErrPartitions, ErrReset or one of those of
 // reorder.Decode where there is nothing to check by.
 func Run(ctx context.Context, cl *kgo.Client, o Options) ([]Report, error) {
 	v := &verification{Options: o, cl: cl, adm: kadm.NewClient(cl)}
@@ -140,6 +140,16 @@ type verified struct {
 // ErrPartitions: the topics do not have the same number of partitions.
 var ErrPartitions = errors.New("its outputs have another number of partitions")
 
+// MissingTopicError: a source topic or an output does not exist.
+type MissingTopicError struct {
+	Role string // source topic, ordered output, late output
+	Name string
+}
+
+func (e *MissingTopicError) Error() string {
+	return fmt.Sprintf("look up the %s %s: it does not exist", e.Role, e.Name)
+}
+
 // ErrReset: the group was reset while the topics were looked at, so commit and outputs
 // do not belong together.
 var ErrReset = errors.New("the group was reset meanwhile")
@@ -149,12 +159,17 @@ const surveys = 3
 
 // survey reads the commits and then the ends of a topic's partitions.
 func (v *verification) survey(ctx context.Context, t Topic) ([]*verified, error) {
-	topics, err := v.adm.ListTopics(ctx, t.Source)
-	if err == nil {
-		err = topics.Error()
-	}
+	topics, err := v.adm.ListTopics(ctx, t.Source, t.Ordered, t.Late)
 	if err != nil {
-		return nil, fmt.Errorf("find %s: %w", t.Source, err)
+		return nil, fmt.Errorf("look up %s and its outputs: %w", t.Source, err)
+	}
+	for _, topic := range []MissingTopicError{{"source topic", t.Source}, {"ordered output", t.Ordered}, {"late output", t.Late}} {
+		switch err := topics[topic.Name].Err; {
+		case errors.Is(err, kerr.UnknownTopicOrPartition):
+			return nil, &topic
+		case err != nil:
+			return nil, fmt.Errorf("look up the %s %s: %w", topic.Role, topic.Name, err)
+		}
 	}
 	commits, err := v.commits(ctx, t.Source)
 	if err != nil {
@@ -379,7 +394,11 @@ func (v *verification) settle(ctx context.Context, topic string) (written kadm.L
 func listed(ctx context.Context, what, topic string, ask func(context.Context, ...string) (kadm.ListedOffsets, error)) (kadm.ListedOffsets, error) {
 	all, err := ask(ctx, topic)
 	for _, n := range slices.Sorted(maps.Keys(all[topic])) {
-		if o := all[topic][n]; o.Err != nil {
+		o := all[topic][n]
+		switch {
+		case o.Err != nil && n < 0: // that of the topic
+			return nil, fmt.Errorf("ask for the %s of each partition of %s: %w", what, topic, o.Err)
+		case o.Err != nil:
 			return nil, fmt.Errorf("ask for the %s of %s partition %d: %w", what, topic, n, o.Err)
 		}
 	}

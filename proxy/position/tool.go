@@ -60,7 +60,8 @@ func (t *Tool) Open(ctx context.Context) error {
 		topic.Usable = min(topic.Usable, n)
 		if topic.Partitions, err = partitionsOf(listed, source); err != nil {
 			if missing(err) {
-				return fault.Usage(err, fault.ReadHint(t.Config, err))
+				return fault.Usage(fmt.Errorf("look up the source topic %s: it does not exist", source),
+					preflight.Nearest(ctx, t.adm, source)+"check TIDEMARK_TOPICS, or --topic, and where TIDEMARK_BROKERS leads")
 			}
 			return err
 		}
@@ -76,7 +77,7 @@ func missing(err error) bool { return errors.Is(err, kerr.UnknownTopicOrPartitio
 func partitionsOf(listed kadm.Metadata, topic string) (int32, error) {
 	d := listed.Topics[topic]
 	if d.Err != nil {
-		return 0, fmt.Errorf("find %s: %w", topic, d.Err)
+		return 0, fmt.Errorf("look up %s: %w", topic, d.Err)
 	}
 	return int32(len(d.Partitions)), nil
 }

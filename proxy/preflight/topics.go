@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/agext/levenshtein"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -206,7 +205,7 @@ func (r *round) readable(ctx context.Context, src *view) (bool, error) {
 			"check the name, or allow it: "+r.tools.Allow("--topic", src.name, kadm.OpRead, kadm.OpDescribe))
 		return false, nil
 	case src.missing():
-		r.fault(fmt.Errorf("look up the %s: it does not exist", src), r.nearest(ctx, src.name)+
+		r.fault(fmt.Errorf("look up the %s: it does not exist", src), Nearest(ctx, r.adm, src.name)+
 			"check TIDEMARK_TOPICS, or create it with the partitions it needs: "+r.tools.Create(src.name, 1, 0, nil))
 		return false, nil
 	case src.IsInternal:
@@ -260,24 +259,6 @@ const ArrivalWarning = "records without an event time of their own are ordered b
 // CreateTimeHint says how to get event times for a topic whose timestamps are arrival times.
 func CreateTimeHint(t fault.Commands, topic string) string {
 	return "keep the producers' timestamps: " + t.Set(topic, fault.TimestampType, "CreateTime") + "; or take event times from a header or a field: TIDEMARK_EVENT_TIME=header:NAME or json:PATH"
-}
-
-// nearest suggests existing topics with a similar name.
-func (r *round) nearest(ctx context.Context, name string) string {
-	all, err := r.adm.ListTopics(ctx)
-	if err != nil {
-		return ""
-	}
-	const most = 3
-	distance := func(other string) int { return levenshtein.Distance(name, other, nil) }
-	near := slices.DeleteFunc(all.Names(), func(other string) bool {
-		return distance(other) > max(2, len(name)/3)
-	})
-	slices.SortStableFunc(near, func(a, b string) int { return distance(a) - distance(b) })
-	if len(near) == 0 {
-		return ""
-	}
-	return "did you mean " + strings.Join(near[:min(most, len(near))], " or ") + "? "
 }
 
 // writable reports whether an output can be checked further.
