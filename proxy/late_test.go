@@ -118,7 +118,7 @@ func TestSettingsThatDoHarm(t *testing.T) {
 			[]string{"TIDEMARK_MAX_OUT_OF_ORDERNESS=", "TIDEMARK_WATERMARK=punctuated"},
 			func(int) time.Duration { return 0 },
 			2, "no record carries a watermark", // once more after half a minute, and then nothing is read
-			[]string{"header=watermark", "TIDEMARK_WATERMARK_HEADER", "level=WARN", "partitions=\"[0 1]\""},
+			[]string{"header=watermark", "TIDEMARK_WATERMARK_HEADER", "level=WARN", "/0,1 "},
 			2,
 		},
 		"an epoch every few seconds": {

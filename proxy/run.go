@@ -42,12 +42,14 @@ func RunOn(ctx context.Context, cfg config.Config, log *slog.Logger, board *stat
 	if err != nil {
 		return fault.Usage(err, "")
 	}
-	args := []any{}
+	args := []any{
+		"brokers", cfg.Brokers, "topics", cfg.Topics, "group", cfg.Group, "instance", cfg.Instance,
+		"delivery", string(cfg.Delivery), "event_time", cfg.EventTime.Words(), "watermark", string(cfg.Watermark),
+	}
 	if cfg.Watermark != config.Punctuated { // there is no bound
 		args = append(args, "max_out_of_orderness", cfg.MaxOutOfOrderness.String())
 	}
-	log.Info("starting", append(args, "brokers", cfg.Brokers, "topics", cfg.Topics, "group", cfg.Group, "instance", cfg.Instance,
-		"delivery", string(cfg.Delivery), "event_time", cfg.EventTime.Words(), "watermark", string(cfg.Watermark), "memory", cfg.Memory.String())...)
+	log.Info("starting", append(args, "memory", cfg.Memory.String())...)
 	preflight.WarnInClear(cfg, log)
 	if err := runOver(ctx, cfg, connection, proc); err != nil {
 		return err

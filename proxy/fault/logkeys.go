@@ -41,7 +41,7 @@ var LogKeys = []LogKey{
 
 	{"topic", "name", "that the line is about; several are separated by commas"},
 	{"partition", "number", "that the line is about"},
-	{"partitions", "list", "that the line is about, by topic where there may be several"},
+	{"partitions", "list", "that the line is about, by topic"},
 	{"missing_partitions", "partitions", "that the outputs lack"},
 	{"most_partitions", "partitions", "how many are committed at once from now on"},
 	{"offset", "offset", "of the record, in the source"},

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"math"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -67,6 +69,15 @@ type unmarked struct {
 	looked     watermark.Instant // when it was last asked whether to say so
 }
 
+// list lists the partitions, as lines about several topics do.
+func (of *unmarked) list(topic string) string {
+	words := make([]string, len(of.partitions))
+	for i, n := range of.partitions {
+		words[i] = strconv.Itoa(int(n))
+	}
+	return topic + "/" + strings.Join(words, ",")
+}
+
 // remindEvery is how often it is asked whether to say again what goes on: more often than it
 // is said.
 const remindEvery = 5 * time.Second
@@ -121,6 +132,6 @@ func (p *Partition) reportUnmarked(r *kgo.Record) {
 		return
 	}
 	of.looked = l.now
-	args := []any{"topic", p.Topic, "partitions", slices.Clone(of.partitions), "partition", p.Partition, "offset", r.Offset, "records", m.records, "header", header.Name(), "hint", p.Ledger.NoMarkers}
+	args := []any{"topic", p.Topic, "partitions", of.list(p.Topic), "partition", p.Partition, "offset", r.Offset, "records", m.records, "header", header.Name(), "hint", p.Ledger.NoMarkers}
 	l.Reporter.Remind(p.Topic, slog.LevelWarn, "no record carries a watermark; nothing is released until one does, or the partition is idle", args...)
 }
