@@ -322,7 +322,7 @@ func TestHoldTellsWhatIsWaitedFor(t *testing.T) {
 		time.Sleep(1500 * time.Millisecond)
 		p := s.of(topic, 0)
 		due := time.Until(p.Hold.At)
-		if p.State != status.Active || !strings.Contains(p.Hold.Words, "idle timeout of 3s") || p.Hold.Lacks.Round(time.Second) != time.Second ||
+		if p.State != status.Active || !strings.Contains(p.Hold.Words, "idle timeout of 3.0 s") || p.Hold.Lacks.Round(time.Second) != time.Second ||
 			p.Hold.Event != watermark.Time(base.UnixMilli())*1e6 || due < 2*time.Second || due > 3500*time.Millisecond {
 			t.Errorf("due in %v: %+v", due, p.Hold)
 		}
