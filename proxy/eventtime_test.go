@@ -151,7 +151,7 @@ func TestAbsentSource(t *testing.T) {
 	}{
 		"the default, and nothing else": {unset, "x", "trace", "level=INFO", []string{"source=header:event-time", "fallback=timestamp", "records=1000"}},
 		"the default, and a field":      {unset, `{"created_at":"2000-01-01T00:00:00Z"}`, "trace", "level=WARN", []string{"similar=json:created_at", "TIDEMARK_EVENT_TIME=json:created_at,timestamp"}},
-		"the default, and capitals":     {unset, "x", "Event-Time", "level=WARN", []string{"similar=header:Event-Time", "TIDEMARK_EVENT_TIME=header:Event-Time,timestamp", "capitals"}},
+		"the default, and capitals":     {unset, "x", "Event-Time", "level=WARN", []string{"similar=header:Event-Time", "TIDEMARK_EVENT_TIME=header:Event-Time,timestamp", "capitals", "position new-epoch"}},
 		"misspelt":                      {"json:createdAt,timestamp", `{"created_at":"2000-01-01T00:00:00Z"}`, "trace", "level=WARN", []string{"source=json:createdAt", "fallback=timestamp", "similar=json:created_at", "TIDEMARK_EVENT_TIME=json:created_at,timestamp"}},
 		"explicit":                      {"header:event-time,timestamp", "x", "trace", "level=WARN", []string{"source=header:event-time", "fallback=timestamp"}},
 		"timestamps on purpose":         {"timestamp", `{"created_at":"2000-01-01T00:00:00Z"}`, "Event-Time", "", nil},
@@ -180,7 +180,7 @@ func TestAbsentSource(t *testing.T) {
 					s.stop()
 					return
 				}
-				if len(lines) != 1 || !strings.Contains(lines[0], c.level) {
+				if len(lines) != 1 || !strings.Contains(lines[0], c.level) { // it goes on for seconds
 					t.Fatalf("the log has %q", lines)
 				}
 				for _, word := range c.words {
@@ -211,13 +211,15 @@ func TestAbsentEverywhereIsAReason(t *testing.T) {
 		env, value, header string
 		want               []string // in the reason; none: it is healthy
 	}{
-		"misspelt":          {"json:createdAt,timestamp", `{"created_at":"2000-01-01T00:00:00Z"}`, "trace", []string{"json:createdAt", "timestamp decides", "set TIDEMARK_EVENT_TIME=json:created_at,timestamp"}},
-		"no such header":    {"header:event-time,timestamp", "x", "trace", []string{"header:event-time", "leave the source out"}},
-		"two sources":       {"header:event-time,json:ts,timestamp", "{}", "trace", []string{"header:event-time", "json:ts"}},
-		"the default":       {"", "x", "trace", nil},
-		"on purpose":        {"timestamp", `{"created_at":"2000-01-01T00:00:00Z"}`, "trace", nil},
-		"another is there":  {"json:payload.ts,json:ts,timestamp", `{"ts":1}`, "trace", nil}, // of one setting for two converters
-		"one record has it": {"header:event-time,timestamp", "x", "event-time", nil},
+		"misspelt":                  {"json:createdAt,timestamp", `{"created_at":"2000-01-01T00:00:00Z"}`, "trace", []string{"json:createdAt", "timestamp decides", "set TIDEMARK_EVENT_TIME=json:created_at,timestamp"}},
+		"no such header":            {"header:event-time,timestamp", "x", "trace", []string{"header:event-time", "leave the source out"}},
+		"two sources":               {"header:event-time,json:ts,timestamp", "{}", "trace", []string{"header:event-time", "json:ts"}},
+		"the default":               {"", "x", "trace", nil},
+		"the default, and capitals": {"", "x", "Event-Time", []string{"header:Event-Time", "not by header:event-time", "set TIDEMARK_EVENT_TIME=header:Event-Time,timestamp, run `tidemark position new-epoch`"}},
+		"the default, and a field":  {"", `{"created_at":"2000-01-01T00:00:00Z"}`, "trace", nil}, // it is a guess
+		"on purpose":                {"timestamp", `{"created_at":"2000-01-01T00:00:00Z"}`, "trace", nil},
+		"another is there":          {"json:payload.ts,json:ts,timestamp", `{"ts":1}`, "trace", nil}, // of one setting for two converters
+		"one record has it":         {"header:event-time,timestamp", "x", "event-time", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			onFake(t, func(t *testing.T, c2 *cluster) {
@@ -225,6 +227,9 @@ func TestAbsentEverywhereIsAReason(t *testing.T) {
 				s := c2.start(topic, "TIDEMARK_EVENT_TIME="+c.env)
 				for i := range 2300 {
 					r := sentNow(topic, strings.Replace(c.value, `"ts":1`, fmt.Sprintf(`"ts":%d`, time.Now().UnixMilli()), 1), "trace", "x")
+					if c.header == "Event-Time" && i%29 > 0 { // nearly all
+						r.Headers[0] = kgo.RecordHeader{Key: c.header, Value: fmt.Append(nil, time.Now().UnixMilli())}
+					}
 					if r.Partition = int32(i % 2); i == 1000 {
 						r.Headers[0] = kgo.RecordHeader{Key: c.header, Value: fmt.Append(nil, time.Now().UnixMilli())}
 					}
@@ -264,16 +269,16 @@ func TestInvalidIsExplained(t *testing.T) {
 	}{
 		"microseconds": {"json:ts", func(topic string) *kgo.Record {
 			return sentNow(topic, fmt.Sprintf(`{"ts":%d}`, time.Now().UnixMicro()))
-		}, "field ts with a number of 15 digits", "set TIDEMARK_EVENT_TIME=json:ts:unix-us if that is what producers write"},
+		}, "field ts with a number of 15 digits", "if that is what producers write, stop, set TIDEMARK_EVENT_TIME=json:ts:unix-us, run `tidemark position new-epoch`"},
 		"nanoseconds in a header": {"header:event-time,timestamp", func(topic string) *kgo.Record {
 			return sentNow(topic, "x", "event-time", fmt.Sprint(time.Now().UnixNano()))
-		}, "outside the years 1678 to 2262", "set TIDEMARK_EVENT_TIME=header:event-time:unix-ns,timestamp"},
+		}, "outside the years 1678 to 2262", "if that is what producers write, stop, set TIDEMARK_EVENT_TIME=header:event-time:unix-ns,timestamp"},
 		"no time zone": {"json:a.ts", func(topic string) *kgo.Record {
 			return sentNow(topic, `{"a":{"ts":"2000-01-01T00:00:00"}}`)
-		}, "does not say of which time zone it is", "set TIDEMARK_EVENT_TIME=json:a.ts:local:UTC, or the zone whose clock it is"},
+		}, "does not say of which time zone it is", "stop, set TIDEMARK_EVENT_TIME=json:a.ts:local:UTC, or the zone whose clock it is"},
 		"misspelt": {"json:createdAt", func(topic string) *kgo.Record {
 			return sentNow(topic, `{"created_at":"2000-01-01T00:00:00Z"}`)
-		}, "the record has none of json:createdAt", "set TIDEMARK_EVENT_TIME=json:created_at if that is the event time"},
+		}, "the record has none of json:createdAt", "if json:created_at, which this record has, is the event time, stop, set TIDEMARK_EVENT_TIME=json:created_at"},
 		"nothing like it": {"json:createdAt", func(topic string) *kgo.Record {
 			return sentNow(topic, `{"x":1}`)
 		}, "the record has none of json:createdAt", "check the name"},
@@ -355,7 +360,12 @@ func TestSourceDisappears(t *testing.T) {
 		if len(lines) != 1 || !strings.Contains(lines[0], "any more") || !strings.Contains(lines[0], "level=WARN") {
 			t.Errorf("%q", lines)
 		}
-		if got := s.of(topic, 0).DecidedBy; !slices.Equal(got, []int64{90, 130, 0}) {
+		send(960, time.Second)
+		c.awaitRead(s)
+		if lines := s.voice.heard("any more"); len(lines) != 6 { // after 1, 2, 4, 8 and 16 minutes
+			t.Errorf("%d lines: %q", len(lines), lines)
+		}
+		if got := s.of(topic, 0).DecidedBy; !slices.Equal(got, []int64{90, 1090, 0}) {
 			t.Errorf("decided %d", got)
 		}
 		s.stop()

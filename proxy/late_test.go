@@ -1,6 +1,9 @@
 package proxy
 
 import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -101,6 +104,121 @@ func TestLeapIsTold(t *testing.T) {
 			t.Errorf("%d are late", late)
 		}
 	})
+}
+
+// TestLateCause: why records are late follows from numbers, and the log and the state say the same.
+// Disorder is no leap, and no limit on future times helps against it; a clock that is ahead is
+// named with its producer, if a header tells them apart, and no header is asked for that is set.
+func TestLateCause(t *testing.T) {
+	const (
+		behind = "records came later than the bound allows"
+		leap   = "a record moved the watermark ahead"
+	)
+	device := func(name string) func(i int) string { return func(int) string { return name } }
+	five := func(i int) string { return fmt.Sprint("d", i%5) }
+	rng := rand.New(rand.NewPCG(1, 1))
+	for name, c := range map[string]struct {
+		env   []string
+		who   func(i int) string
+		off   func(i int) time.Duration
+		words []string // in every line and in the reason
+		none  []string // in none
+	}{
+		"disorder": {
+			nil, device("d"),
+			func(int) time.Duration { return -time.Duration(rng.Int64N(int64(30 * time.Second))) },
+			[]string{"raise TIDEMARK_MAX_OUT_OF_ORDERNESS=5s to ", "TIDEMARK_WATERMARK=adaptive"},
+			[]string{"TIDEMARK_MAX_FUTURE", "moved the watermark", "TIDEMARK_REANCHOR_AFTER"},
+		},
+		"a clock that is ahead, and no header": {
+			[]string{"TIDEMARK_MAX_FUTURE=2h"},
+			five,
+			func(i int) time.Duration { return time.Duration(i%5/4) * time.Hour },
+			[]string{"offset 4 is 1h0m", "moved the watermark", "TIDEMARK_CLOCK_HEADER names", "lower TIDEMARK_MAX_FUTURE=2h0m0s"},
+			[]string{"raise", "half of the bound"},
+		},
+		"a clock that is ahead, and any may be": {
+			[]string{"TIDEMARK_MAX_FUTURE=0"},
+			five,
+			func(i int) time.Duration { return time.Duration(i%5/4) * time.Hour },
+			[]string{"offset 4 is 1h0m", "set TIDEMARK_MAX_FUTURE, which is 0"},
+			[]string{"raise", "lower"},
+		},
+		"half of the records are ahead": {
+			[]string{"TIDEMARK_MAX_FUTURE=2h"},
+			five,
+			func(i int) time.Duration { return time.Duration(i%2) * time.Hour },
+			[]string{"1h0m", "moved the watermark", "lower TIDEMARK_MAX_FUTURE=2h0m0s"},
+			[]string{"raise"},
+		},
+		"a producer whose clock is ahead": {
+			[]string{byDevice, "TIDEMARK_MAX_FUTURE=2h"},
+			five,
+			func(i int) time.Duration { return time.Duration(i%5/4) * time.Hour },
+			[]string{"the clock of producer d4 is 1h0m0s ahead", "lower TIDEMARK_MAX_FUTURE=2h0m0s"},
+			[]string{"TIDEMARK_CLOCK_HEADER", "raise"},
+		},
+		"a producer whose clock is behind": {
+			[]string{byDevice},
+			five,
+			func(i int) time.Duration { return -time.Duration(i%5/4) * time.Minute },
+			[]string{"the clock of producer d4 is 1m0s behind", "TIDEMARK_MAX_OUT_OF_ORDERNESS"},
+			[]string{"TIDEMARK_CLOCK_HEADER", "TIDEMARK_MAX_FUTURE"},
+		},
+		"the watermark goes on without new events": {
+			nil, device("d"),
+			func(i int) time.Duration { return -time.Duration(max(i-100, 0)) * 30 * time.Millisecond }, // the same time again and again
+			[]string{"went on with the clock", "TIDEMARK_IDLE_TIMEOUT=1s"},
+			[]string{"TIDEMARK_MAX_OUT_OF_ORDERNESS=", "TIDEMARK_REANCHOR_AFTER"},
+		},
+		"a producer far ahead of the limit": {
+			[]string{byDevice},
+			five,
+			func(i int) time.Duration { return time.Duration(i%5/4) * 17 * time.Minute },
+			[]string{"the clock of producer d4 is 17m0s ahead", "TIDEMARK_MAX_FUTURE=2.5s"},
+			[]string{"TIDEMARK_CLOCK_HEADER", "raise"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFake(t, func(t *testing.T, k *cluster) {
+				topic := k.topic(1)
+				s := k.start(topic, append([]string{"TIDEMARK_MAX_OUT_OF_ORDERNESS=5s"}, c.env...)...)
+				for i := range 6000 {
+					k.produce(k.cl, sent(topic, c.who(i), c.off(i), i))
+					time.Sleep(30 * time.Millisecond)
+				}
+				k.awaitRead(s)
+				time.Sleep(time.Second)
+				lines := slices.Concat(s.voice.heard(behind), s.voice.heard(leap), s.voice.heard("records are ahead of the clock"))
+				if len(lines) == 0 || len(lines) > 15 {
+					t.Fatalf("%d lines", len(lines))
+				}
+				last := lines[0]
+				if all := s.voice.heard(behind); len(all) > 0 {
+					last = all[len(all)-1]
+				} else if all := s.voice.heard("records are ahead of the clock"); len(all) > 0 {
+					last = all[len(all)-1]
+				}
+				st := s.status()
+				said := st.Reason + strings.Join(st.Hints, " ")
+				if st.State != status.Degraded || !hasAll(said, c.words...) {
+					t.Errorf("it is %s: %s", st.State, said)
+				}
+				if !hasAll(last, c.words...) {
+					t.Errorf("%q lacks some of %q", last, c.words)
+				}
+				for _, w := range c.none {
+					if strings.Contains(said, w) || strings.Contains(last, w) {
+						t.Errorf("%q is in %q or %q", w, last, said)
+					}
+				}
+				if named := slices.Contains(c.env, byDevice); (len(st.Producers) == 1 && st.ProducersOff == 1 && st.Producers[0].Name == "d4") != named {
+					t.Errorf("producers are %+v of %d", st.Producers, st.ProducersOff)
+				}
+				s.stop()
+			})
+		})
+	}
 }
 
 // TestSettingsThatDoHarm: what a setting does that was hardly meant is reported with the setting.

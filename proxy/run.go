@@ -49,7 +49,7 @@ func RunOn(ctx context.Context, cfg config.Config, log *slog.Logger, board *stat
 	if cfg.Watermark != config.Punctuated { // there is no bound
 		args = append(args, "max_out_of_orderness", cfg.MaxOutOfOrderness.String())
 	}
-	log.Info("starting", append(args, "memory", cfg.Memory.String())...)
+	log.Info("starting", append(args, "max_future", cfg.MaxFuture.String(), "memory", cfg.Memory.String())...)
 	preflight.WarnInClear(cfg, log)
 	if err := runOver(ctx, cfg, connection, proc); err != nil {
 		return err

@@ -40,6 +40,7 @@ func (s *session) status() *status.Status {
 		st.Rival = r.String()
 	}
 	st.Throttled = s.quotas.Describe()
+	st.Producers, st.ProducersOff = s.producers.Off("", status.MostProducers)
 	n := len(s.suspended)
 	for _, ps := range s.parts {
 		n += len(ps)
@@ -54,8 +55,8 @@ func (s *session) status() *status.Status {
 			Topic: p.Topic, Partition: p.Partition, Status: p.state.Status(),
 			Committed: p.committed, End: p.High, Stable: p.Stable,
 			Totals: a.Committed, Uncommitted: a.Pending.Ordered - a.Committed.Ordered, Disorder: a.Disorder,
-			Absent:  p.path.Sources(),
-			Density: p.state.Held(look), Paused: p.paused, Clocks: evidence, Finding: evidence.Finding(slack),
+			LateCause: p.path.LateCause(),
+			Density:   p.state.Held(look), Paused: p.paused, Clocks: evidence, Finding: evidence.Finding(slack),
 			Recent: a.Recent(), Blocked: blockerOf(st.Blocked, p.Partition, p.Topic), Hidden: blockerOf(st.Blocked, p.Partition, p.Ordered), LateHidden: blockerOf(st.Blocked, p.Partition, p.Source.Late), Age: now.Sub(p.since), Silent: now.Sub(max(p.heard, p.since)),
 		}
 		if p.ends.Unanswered > 0 {
@@ -67,6 +68,7 @@ func (s *session) status() *status.Status {
 		if o := shown.Blocked; o != nil && shown.Stable == o.Offset {
 			o.Behind = max(o.Behind, shown.End-o.Offset) // the same number wherever it is shown
 		}
+		shown.Absent, shown.Similar = p.path.Sources()
 		shown.SetEventTimes(a)
 		shown.SetRates(a, time.Now())
 		shown.State = s.stateOf(p, &shown)

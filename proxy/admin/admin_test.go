@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/tidemarkhq/tidemark/proxy"
+	"github.com/tidemarkhq/tidemark/proxy/clocks"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/status"
@@ -61,7 +62,7 @@ func example() *status.Status {
 		Facts: status.Facts{
 			Instance: "pod-0", Group: "billing", Topics: []string{"orders", "returns"}, Delivery: config.ExactlyOnce,
 			EventTime: `header "event-time" (ms since 1970, or RFC 3339), else the record's own timestamp`, Sources: []string{"header:event-time", "timestamp", "none"},
-			Strategy: config.Bounded, Bound: 5 * time.Second, IdleTimeout: 5 * time.Second, Memory: 256 << 20,
+			Strategy: config.Bounded, Bound: 5 * time.Second, IdleTimeout: 5 * time.Second, Memory: 256 << 20, MaxFuture: 2500 * time.Millisecond,
 		},
 		Version: "v1.2.3", Started: noon.Add(-time.Hour), Cluster: "q1Zm8XQ1T8qPzJmPV9uIaw", At: noon,
 		State: status.Degraded, Reason: "orders partition 1 is suspended: it does not fit", Reasons: []string{"orders partition 1 is suspended: it does not fit"}, Hints: []string{"make it fit"}, Ready: true, Bytes: 4096,
@@ -74,13 +75,14 @@ func example() *status.Status {
 			Metadata: status.Probe{At: noon.Add(-time.Second), Took: 1500 * time.Microsecond},
 			Admin:    status.Probe{At: noon.Add(-time.Second), Took: 5 * time.Second, Err: errors.New("no answer within 5s")},
 		},
+		Producers: []clocks.Judgement{{Topic: "orders", Finding: clocks.Behind, Lead: -time.Minute, Name: "till-17"}}, ProducersOff: 1,
 		Partitions: []status.Partition{
 			{
 				Topic: "orders", State: status.Active, End: 130, Stable: 125, Committed: 90,
 				Status: reorder.Status{Watermark: at(noon.Add(-7 * time.Second)), Newest: at(noon.Add(-2 * time.Second)), Epoch: 2, Low: 90, Next: 120, Records: 4, Owed: 4, Bytes: 4096, Bound: 5 * time.Second},
 				Totals: status.Totals{Read: 110, Carried: 3, Ordered: 100, Late: [reorder.Duplicate + 1]int64{reorder.BehindWatermark: 5, reorder.Future: 1}, Dropped: 2, Lost: 1, Held: 4},
 				Hold:   status.Hold{Words: "waits for the watermark, which has 1.0 s to go", Event: at(noon.Add(-6 * time.Second)), Lacks: time.Second, At: noon.Add(time.Second)}, OrderedRate: 12.5, LateRate: 0.25,
-				DecidedBy: []int64{10, 99, 1}, Absent: "1 of 1000 records have header:event-time; timestamp decides for the others",
+				DecidedBy: []int64{10, 99, 1}, LateCause: "the clock of producer till-17 is 1h0m0s ahead", Absent: "1 of 1000 records have header:event-time; timestamp decides for the others",
 				EventTimeFinding: "timestamp seems to have seconds, and is read as milliseconds", WrongUnit: status.EventTimeUnit,
 			},
 			{

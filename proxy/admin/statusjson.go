@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/clocks"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/reorder"
@@ -33,6 +34,7 @@ type statusJSON struct {
 	Delivery      string   `json:"delivery"`
 	Watermark     string   `json:"watermark"`
 	BoundMs       int64    `json:"bound_ms"`
+	MaxFutureMs   int64    `json:"max_future_ms"` // how far ahead of the wall clock event times may be; 0: any
 	IdleTimeoutMs int64    `json:"idle_timeout_ms"`
 	MemoryBytes   int64    `json:"memory_bytes"`
 	BufferedBytes int64    `json:"buffered_bytes"`
@@ -44,6 +46,9 @@ type statusJSON struct {
 
 	OpenTransactions []transactionJSON     `json:"open_transactions"` // of others, that hold up us or readers of outputs
 	Probes           map[string]*probeJSON `json:"probes"`
+	ProducersOff     int                   `json:"producers_off"` // how many producers' clocks are off
+	Producers        []producerJSON        `json:"producers"`     // some of them, those that are off the most first
+	Fetches          spreadJSON            `json:"fetches"`       // how long they took
 	Partitions       []partitionJSON       `json:"partitions"`
 }
 
@@ -58,6 +63,38 @@ type transactionJSON struct {
 	TransactionalID *string    `json:"transactional_id"`
 	Since           *time.Time `json:"since"`
 	Unknown         string     `json:"unknown,omitempty"`
+}
+
+// producerJSON is a producer whose clock is off.
+type producerJSON struct {
+	Topic    string `json:"topic"`
+	Producer string `json:"producer"` // the value of the header that tells producers apart
+	Finding  string `json:"finding"`
+	AheadMs  int64  `json:"ahead_ms"` // below 0: it is behind
+}
+
+// clocksJSON is the evidence about the clocks that the records of a partition passed.
+type clocksJSON struct {
+	Finding  string     `json:"finding"` // empty: nothing is off
+	Records  int64      `json:"records"`
+	Appended bool       `json:"appended"`
+	Fresh    bool       `json:"fresh"`
+	Written  spreadJSON `json:"written"`
+	Age      spreadJSON `json:"age"`
+	Transit  spreadJSON `json:"transit"`
+}
+
+type spreadJSON struct {
+	Count       int64 `json:"count"`
+	MeanMs      int64 `json:"mean_ms"`
+	DeviationMs int64 `json:"deviation_ms"`
+	LeastMs     int64 `json:"least_ms"`
+	MedianMs    int64 `json:"median_ms"`
+	P99Ms       int64 `json:"p99_ms"`
+}
+
+func millisOf(s clocks.Spread) spreadJSON {
+	return spreadJSON{s.Count, s.Mean.Milliseconds(), s.Deviation.Milliseconds(), s.Least.Milliseconds(), s.Median.Milliseconds(), s.P99.Milliseconds()}
 }
 
 type probeJSON struct {
@@ -97,6 +134,9 @@ type partitionJSON struct {
 
 	EventTimeFinding string `json:"event_time_finding,omitempty"`
 	AbsentSource     string `json:"absent_source,omitempty"` // of event times, in words
+	LateCause        string `json:"late_cause,omitempty"`    // why records are behind the watermark lately, and what to do
+
+	Clocks clocksJSON `json:"clocks"`
 
 	Invalid *invalidJSON `json:"last_invalid_event_time,omitempty"`
 
@@ -127,7 +167,7 @@ func toJSON(st *status.Status) statusJSON {
 		State: st.State, Reason: st.Reason, Reasons: append([]string{}, st.Reasons...), Hints: append([]string{}, st.Hints...), Ready: st.Ready, NotReady: st.NotReady,
 		Instance: st.Instance, Group: st.Group, ClusterID: st.Cluster, Version: st.Version, StartedAt: st.Started.UTC(), At: st.At.UTC(),
 		Topics: st.Topics, EventTime: st.EventTime, Delivery: string(st.Delivery), Watermark: string(st.Strategy),
-		BoundMs: st.Bound.Milliseconds(), IdleTimeoutMs: st.IdleTimeout.Milliseconds(), MemoryBytes: st.Memory, BufferedBytes: st.Bytes,
+		BoundMs: st.Bound.Milliseconds(), IdleTimeoutMs: st.IdleTimeout.Milliseconds(), MaxFutureMs: st.MaxFuture.Milliseconds(), MemoryBytes: st.Memory, BufferedBytes: st.Bytes,
 		Commits: st.Counts.Commits, Aborts: st.Counts.Aborts, Rebalances: st.Counts.Rebalances,
 		Errors:     map[string]int64{"broker": st.Counts.Broker, "network": st.Counts.Network, "record": st.Counts.Record},
 		Probes:     map[string]*probeJSON{"metadata": probe(st.Probes.Metadata), "admin": probe(st.Probes.Admin)},
@@ -135,6 +175,10 @@ func toJSON(st *status.Status) statusJSON {
 	}
 	for _, o := range st.Blocked {
 		j.OpenTransactions = append(j.OpenTransactions, transaction(o))
+	}
+	j.ProducersOff, j.Producers, j.Fetches = st.ProducersOff, []producerJSON{}, millisOf(st.Fetches)
+	for _, p := range st.Producers {
+		j.Producers = append(j.Producers, producerJSON{p.Topic, p.Name, p.Finding.String(), p.Lead.Milliseconds()})
 	}
 	for i := range st.Partitions {
 		j.Partitions = append(j.Partitions, partition(st, &st.Partitions[i]))
@@ -174,13 +218,15 @@ func partition(st *status.Status, p *status.Partition) partitionJSON {
 		WatermarkMs: millis(p.Watermark), NewestMs: millis(p.Newest),
 		NextOffset: p.Next, CommittedOffset: p.Committed, EndOffset: known(p.End), Backlog: known(p.Backlog()),
 		BufferedRecords: p.Held, BufferedBytes: p.Bytes,
-		Read: p.Read, CarriedOver: p.Carried, Ordered: p.Ordered, Late: map[string]int64{}, DecidedBy: map[string]int64{}, AbsentSource: p.Absent, EventTimeFinding: p.EventTimeFinding, Dropped: p.Dropped, Lost: p.Lost,
+		Read: p.Read, CarriedOver: p.Carried, Ordered: p.Ordered, Late: map[string]int64{}, DecidedBy: map[string]int64{}, AbsentSource: p.Absent, LateCause: p.LateCause, EventTimeFinding: p.EventTimeFinding, Dropped: p.Dropped, Lost: p.Lost,
 		OrderedPerSecond: p.OrderedRate, LatePerSecond: p.LateRate,
 		WaitsFor: p.Hold.Words, NextMs: millis(p.Hold.Event),
 	}
 	for _, kind := range p.Reasons {
 		j.Reasons = append(j.Reasons, kind.Short())
 	}
+	c := &p.Clocks
+	j.Clocks = clocksJSON{p.Finding.String(), c.Records, c.Appended, c.Fresh, millisOf(c.Written), millisOf(c.Age), millisOf(c.Transit)}
 	for _, v := range reasons {
 		j.Late[emit.Reason(v)] = p.Late[v]
 	}

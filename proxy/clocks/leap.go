@@ -22,6 +22,8 @@ type Leap struct {
 	Offset int64         // of the record that leapt first
 	By     time.Duration // how far it was ahead of the newest before it
 	Late   int64         // records that are late because of it
+	Led    int64         // records behind it that are as far ahead,
+	Last   int64         // and the last of them; Offset if there is none
 
 	open        bool
 	crowd, lead watermark.Time
@@ -47,17 +49,18 @@ func (l *Leap) Open() bool { return l.open }
 // Begin begins with a record that was on time. newest and w are the newest event time and the
 // watermark before it.
 func (l *Leap) Begin(offset int64, t, newest, w watermark.Time) {
-	*l = Leap{Offset: offset, By: t.Since(newest), open: true, crowd: newest, lead: t, before: w}
+	*l = Leap{Offset: offset, Last: offset, By: t.Since(newest), open: true, crowd: newest, lead: t, before: w}
 }
 
 // Add adds a record behind it, while it is open, and reports whether it is over. late says that
 // the record was behind the watermark, which is bound behind the lead.
-func (l *Leap) Add(t watermark.Time, late bool, bound time.Duration) (over bool) {
+func (l *Leap) Add(offset int64, t watermark.Time, late bool, bound time.Duration) (over bool) {
 	if late && t > l.before && t > l.crowd.Add(-bound) {
 		l.Late++
 	}
 	if middle := l.crowd.Add(l.lead.Since(l.crowd) / 2); t > middle {
 		l.lead, l.led = max(l.lead, t), l.led+1
+		l.Led, l.Last = l.Led+1, offset
 	} else {
 		l.crowd, l.led = max(l.crowd, t), max(l.led-1, -leapOver)
 	}

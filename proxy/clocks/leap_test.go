@@ -75,7 +75,7 @@ func TestLeap(t *testing.T) {
 				switch {
 				case leap.Open():
 					before := leap.Late
-					if leap.Add(at, late, bound) {
+					if leap.Add(int64(i), at, late, bound) {
 						over++
 					}
 					got += leap.Late - before
@@ -99,7 +99,7 @@ func TestLeap(t *testing.T) {
 	if n := testing.AllocsPerRun(10, func() {
 		var l Leap
 		l.Begin(1, 10, 5, 3)
-		l.Add(5, true, bound)
+		l.Add(2, 5, true, bound)
 	}); n > 0 {
 		t.Errorf("%v allocations", n)
 	}

@@ -1,8 +1,10 @@
 package clocks
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
@@ -37,18 +39,30 @@ type producer struct {
 	// The latest finding, if it differs from last, and the wall clock when it first did.
 	doubt Finding
 	since watermark.Time
+
+	by    time.Duration  // its lead when it was judged last
+	told  watermark.Time // when it was last told of,
+	pause time.Duration  // and how long not again
 }
+
+// A producer whose clock stays off is told of again: after leastPause, then each time after
+// twice as long, up to mostPause.
+const (
+	leastPause = 30 * time.Second
+	mostPause  = time.Hour
+)
 
 // sure is how long a finding by the time of reading has to persist before it counts:
 // records that pile up while brokers are down arrive all at once, and look older than they
 // were.
 const sure = 10 * time.Second
 
-// Judgement is a change in what is known about a producer's clock.
+// Judgement is what is known about a producer's clock.
 type Judgement struct {
+	Topic   string
 	Finding Finding       // Ahead, Behind, or Right: it is right again
 	Lead    time.Duration // how far ahead its clock is; below 0: behind
-	Name    string        // quoted: the header's value, cut if it is long
+	Name    string        // the header's value, cut if it is long, and quoted unless it is plain
 	// Everybody says that every producer judged so far is off, so the clock of this
 	// machine may be the one that is off.
 	Everybody bool
@@ -57,30 +71,78 @@ type Judgement struct {
 // Producers judges the clocks of producers. Its memory is bounded: it forgets the producer
 // that it has not seen for longest. It is not safe for concurrent use.
 type Producers struct {
-	known      *simplelru.LRU[name, *producer]
-	right, off int // of those judged
+	known *simplelru.LRU[name, *producer]
+	right int                // of those judged
+	off   map[name]*producer // the others
 }
 
 // NewProducers returns an empty memory.
 func NewProducers() *Producers {
-	p := &Producers{}
-	p.known, _ = simplelru.NewLRU(MostProducers, func(_ name, old *producer) { p.count(old, -1) }) // fails for a size of 0
+	p := &Producers{off: map[name]*producer{}}
+	p.known, _ = simplelru.NewLRU(MostProducers, func(of name, old *producer) { p.forget(&of, old) }) // fails for a size of 0
 	return p
 }
 
-func (p *Producers) count(who *producer, by int) {
-	switch {
-	case !who.judged:
-	case who.last == Right:
-		p.right += by
-	default:
-		p.off += by
+func (p *Producers) forget(of *name, who *producer) {
+	if who.judged && who.last == Right {
+		p.right--
+	}
+	delete(p.off, *of)
+}
+
+func (p *Producers) remember(of *name, who *producer) {
+	if who.last == Right {
+		p.right++
+	} else {
+		p.off[*of] = who
 	}
 }
 
+// Off returns the producers of a topic whose clocks are off, of all topics if it has no name:
+// so many of them, those that are off the most first, and how many there are.
+func (p *Producers) Off(topic string, most int) (found []Judgement, all int) {
+	for of, who := range p.off {
+		if topic == "" || of.topic == topic {
+			found = append(found, Judgement{of.topic, who.last, who.by, quoted(of.value[:of.size]), false})
+		}
+	}
+	slices.SortFunc(found, func(a, b Judgement) int {
+		return cmp.Or(cmp.Compare(b.Lead.Abs(), a.Lead.Abs()), strings.Compare(a.Topic, b.Topic), strings.Compare(a.Name, b.Name))
+	})
+	return found[:min(len(found), most)], len(found)
+}
+
+// mostNames is how many producers are named in a sentence.
+const mostNames = 3
+
+// Names says how far the clocks of producers are off: of the first few of those that are
+// given, and of how many there are in all. It is empty if there are none.
+func Names(some []Judgement, all int) string {
+	if len(some) == 0 {
+		return ""
+	}
+	n := min(len(some), mostNames)
+	words := make([]string, n)
+	for i, j := range some[:n] {
+		way := "ahead"
+		if j.Lead < 0 {
+			way = "behind"
+		}
+		words[i] = j.Name + " is " + Span(j.Lead.Abs().Round(100*time.Millisecond)) + " " + way
+	}
+	what := "the clock of producer "
+	if all > 1 {
+		what = "the clocks of producers are off: "
+	}
+	if all > n {
+		words = append(words, strconv.Itoa(all-n)+" more")
+	}
+	return what + strings.Join(words, ", ")
+}
+
 // Add adds a reading of the producer that the value of a header names. Once there are
-// enough, the producer is judged by their median, and ok says that the judgement has
-// changed. slack is how far its clock may be off.
+// enough, the producer is judged by their median, and ok says that it is to be told: the
+// judgement has changed, or the clock is off still. slack is how far its clock may be off.
 //
 // Add ignores readings that cannot be compared with another clock; see Evidence.Finding.
 func (p *Producers) Add(topic string, value []byte, r Reading, slack time.Duration) (j Judgement, ok bool) {
@@ -91,7 +153,7 @@ func (p *Producers) Add(topic string, value []byte, r Reading, slack time.Durati
 	if r.Appended && r.Timestamp != watermark.None {
 		reference = r.Timestamp
 	}
-	who := p.find(topic, value)
+	key, who := p.find(topic, value)
 	who.lead[who.count] = r.Event.Since(reference)
 	if who.count++; who.count < judgedBy {
 		return j, false
@@ -108,16 +170,22 @@ func (p *Producers) Add(topic string, value []byte, r Reading, slack time.Durati
 		}
 	}
 	changed := found != who.last
-	p.count(who, -1)
-	who.judged, who.last, who.doubt = true, found, found
-	p.count(who, 1)
-	if !changed {
+	p.forget(&key, who)
+	who.judged, who.last, who.doubt, who.by = true, found, found, lead
+	p.remember(&key, who)
+	switch {
+	case changed:
+		who.pause = leastPause
+	case found == Right || r.Read.Since(who.told) < who.pause:
 		return j, false
+	default:
+		who.pause = min(2*who.pause, mostPause)
 	}
-	return Judgement{found, lead, quoted(value), p.right == 0 && p.off > 1}, true
+	who.told = r.Read
+	return Judgement{topic, found, lead, quoted(value), p.right == 0 && len(p.off) > 1}, true
 }
 
-func (p *Producers) find(topic string, value []byte) *producer {
+func (p *Producers) find(topic string, value []byte) (name, *producer) {
 	key := name{topic: topic}
 	key.size = uint8(copy(key.value[:], value))
 	who, ok := p.known.Get(key)
@@ -125,7 +193,7 @@ func (p *Producers) find(topic string, value []byte) *producer {
 		who = new(producer)
 		p.known.Add(key, who)
 	}
-	return who
+	return key, who
 }
 
 // judge returns what is wrong with a clock by its sorted leads. A clock that was off is
@@ -152,8 +220,13 @@ func judge(sorted *[judgedBy]time.Duration, slack time.Duration, before Finding)
 // quoted returns a header's value for the log: without control characters, and cut to the
 // length that tells producers apart.
 func quoted(value []byte) string {
+	cut := ""
 	if len(value) > longestName {
-		return strconv.QuoteToASCII(string(value[:longestName])) + "..."
+		value, cut = value[:longestName], "..."
 	}
-	return strconv.QuoteToASCII(string(value))
+	text := strconv.QuoteToASCII(string(value))
+	if plain := text[1 : len(text)-1]; plain == string(value) && plain != "" && !strings.ContainsAny(plain, " ,;()") {
+		return plain + cut
+	}
+	return text + cut
 }

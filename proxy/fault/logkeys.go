@@ -27,6 +27,7 @@ var LogKeys = []LogKey{
 	{"delivery", "word", "`TIDEMARK_DELIVERY`"},
 	{"watermark", "word", "`TIDEMARK_WATERMARK`, the strategy"},
 	{"max_out_of_orderness", "duration", "`TIDEMARK_MAX_OUT_OF_ORDERNESS`"},
+	{"max_future", "duration", "`TIDEMARK_MAX_FUTURE`, or what follows from the bound where it is not set; 0: no limit"},
 	{"start", "text", "`TIDEMARK_START`"},
 	{"memory", "bytes, with unit", "the budget for held records"},
 	{"transactional_id", "name", "of the transaction"},

@@ -16,7 +16,7 @@ import (
 
 // Evidence about producers' clocks is gathered from the times in records. It decides
 // nothing and goes into no output, so a sample of the records is enough. A producer whose
-// clock is off is logged once.
+// clock is off is logged, and again, less and less often, while it is.
 
 // PromptPoll is how long records may have waited in the client while the loop worked on
 // others, and still count as just fetched.
@@ -86,7 +86,7 @@ func (p *Partition) reportMisfit(r *kgo.Record) {
 		what := fmt.Sprintf("event times of %s are %d years before the records' own timestamps", names[p.source], years)
 		p.Ledger.Misfit = what
 		l.Reporter.Changed(about, "years", slog.LevelWarn, "event times are years before the records that have them",
-			append(args, "finding", what, "off_by", clocks.Span(found.Apart), "hint", "check that "+names[p.source]+" is when the record's event happened, and its format; nothing is wrong if such old data is being written anew")...)
+			append(args, "finding", what, "off_by", clocks.Span(found.Apart), "hint", "check that "+names[p.source]+" is when the record's event happened, and its format; nothing is wrong if such old data is being written anew; to change it, "+timestamp.Change(""))...)
 	default:
 		p.Ledger.Misfit = ""
 		l.Reporter.Changed(about, "", slog.LevelInfo, "event times are plausible again", args...)

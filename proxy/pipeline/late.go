@@ -12,6 +12,7 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/proxy/status"
+	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -88,30 +89,26 @@ func (p *Partition) lateHint(v reorder.Verdict, s *status.LateStretch) string {
 	case reorder.Duplicate:
 		return "TIDEMARK_DUPLICATES=drop drops them"
 	case reorder.Future:
+		names := p.producersOff(clocks.Ahead, 0)
 		if zone, ok := zoneOf(s.Off); ok {
-			return fmt.Sprintf("they are ahead by about %s, a difference of time zones: check that event times are in UTC or say their offset", zone)
+			hint := fmt.Sprintf("they are ahead by about %s, a difference of time zones: check that event times are in UTC or say their offset", zone)
+			if names != "" {
+				hint += "; " + names
+			}
+			return hint
 		}
 		if s.Off > 48*time.Hour {
-			return "clocks are hardly off by as much: check that TIDEMARK_EVENT_TIME names when the record's event happened, and its unit"
+			return "clocks are hardly off by as much: check that TIDEMARK_EVENT_TIME names when the record's event happened, and its unit; to change it, " + timestamp.Change("")
 		}
 		if s.Records*10 >= s.Read*9 {
 			return "all of them are, so check the clock of this machine first (NTP), then the unit and time zone of event times"
 		}
-		return "set the clocks of their producers (TIDEMARK_CLOCK_HEADER names them); TIDEMARK_MAX_FUTURE says how far ahead is believed"
+		if names != "" {
+			return names + ", set it right (NTP); TIDEMARK_MAX_FUTURE=" + cfg.MaxFuture.String() + " says how far ahead is believed"
+		}
+		return "set the clocks of their producers" + p.namesThem() + "; TIDEMARK_MAX_FUTURE=" + cfg.MaxFuture.String() + " says how far ahead is believed"
 	}
-	switch {
-	case p.Ledger.Misfit != "":
-		return p.Ledger.Misfit
-	case p.leap.Late > 0 && p.leapLast >= s.First:
-		return fmt.Sprintf("offset %d is %s ahead of the records around it and moved the watermark; set the clock of its producer, or lower TIDEMARK_MAX_FUTURE", p.leap.Offset, clocks.Span(rounded(p.leap.By)))
-	case cfg.Watermark == config.WindowMin:
-		return "raise TIDEMARK_WATERMARK_WINDOW or TIDEMARK_WATERMARK_LATENESS if records are to come that late"
-	case cfg.Watermark == config.Punctuated:
-		return "the producers of watermarks announce more than they keep: their records come behind their own watermarks"
-	case s.Records*2 > s.Read:
-		return "most records are late: if a clock was set back, TIDEMARK_REANCHOR_AFTER begins anew there; check the event times"
-	}
-	return "raise TIDEMARK_MAX_OUT_OF_ORDERNESS if records are to come that late: by off_by at the most"
+	return p.behindHint(&s.Behind)
 }
 
 // zoneOf returns the difference of time zones that a distance looks like: whole quarters of an
@@ -141,16 +138,17 @@ func (p *Partition) watchLeap(newest, t watermark.Time, offset int64, v reorder.
 	switch {
 	case p.leap.Open():
 		late := p.leap.Late
-		over := p.leap.Add(t, v == reorder.BehindWatermark, bound)
+		over := p.leap.Add(offset, t, v == reorder.BehindWatermark, bound)
 		if p.leap.Late > late {
-			p.leapLast = offset
+			p.blamed = blamed{p.leap, p.leapAhead}
+			p.Ledger.Leapt(off(v, t, p.before, p.line.wall))
 		}
 		if over {
 			p.reportLeap()
 		}
 	case v == reorder.OnTime && clocks.Leaps(newest, t, bound):
 		p.leap.Begin(offset, t, newest, p.before)
-		p.leapSource = p.source
+		p.leapSource, p.leapAhead = p.source, t.Since(p.line.wall)
 	}
 }
 
@@ -168,7 +166,7 @@ func (p *Partition) reportLeap() {
 	l.Reporter.Logger.Warn("a record moved the watermark ahead of the records around it and made others late",
 		"topic", p.Topic, "partition", p.Partition, "offset", p.leap.Offset, "source", l.Config.EventTime.Sources()[p.leapSource],
 		"off_by", clocks.Span(rounded(p.leap.By)), "records", p.leap.Late,
-		"hint", "set the clock of its producer (TIDEMARK_CLOCK_HEADER names those that are off), or lower TIDEMARK_MAX_FUTURE, by default half of the bound")
+		"hint", p.aheadCure(p.leapAhead, p.leap.By))
 }
 
 // epochs bounds the reports of new epochs, and knows how often they begin.

@@ -18,7 +18,7 @@ import (
 
 // TestLateHint: the likely cause is one that the numbers speak for.
 func TestLateHint(t *testing.T) {
-	const zones, machine, producers = "a difference of time zones", "check the clock of this machine first", "TIDEMARK_CLOCK_HEADER names them"
+	const zones, machine, producers = "a difference of time zones", "check the clock of this machine first", "TIDEMARK_CLOCK_HEADER names"
 	for name, c := range map[string]struct {
 		v     reorder.Verdict
 		s     status.LateStretch

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash"
 	"hash/fnv"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -145,7 +146,8 @@ type Partition struct {
 
 	leap       clocks.Leap
 	leapSource int            // the source of its event time
-	leapLast   int64          // the last record that was late because of it
+	leapAhead  time.Duration  // how far it was ahead of the wall clock
+	blamed     blamed         // the leap that made a record late last
 	before     watermark.Time // the watermark before the record under way
 
 	leapReported watermark.Instant // when a leap was reported last

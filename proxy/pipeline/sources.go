@@ -2,20 +2,22 @@ package pipeline
 
 import (
 	"fmt"
-	"slices"
+	"log/slog"
 	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
 // A source that is absent gives way to the next one. Where a source is absent from all records
 // of a topic, its name is probably misspelt or the producers do not write it, and another
 // clock orders the records without anybody knowing. So it is counted which source decides,
-// and a source that nearly no record has is reported, once for each topic; so is one that
-// disappears later on.
+// and a source that nearly no record has is reported for each topic, less and less often while
+// it goes on; so is one that disappears later on.
 //
 // It is reported as information where nobody has configured event times and nothing else in
 // the records looks like one: to order by the records' own timestamps is what many want.
@@ -40,7 +42,18 @@ type sources struct {
 	decided []int               // by source; the last one: none
 	known   []presence          // by source
 	last    []watermark.Instant // by source: when it was present last
-	words   []string            // by source: that it is absent
+	absent  []absence           // by source: what is said of it, if it is absent
+	like    likeness            // of the first source
+}
+
+// absence is what is said of a source that records do not have.
+type absence struct {
+	words         string // empty: they have it
+	similar, hint string // what may be meant, and what to do
+	vanished      bool   // they had it before
+
+	told  watermark.Instant // when it was told last,
+	pause time.Duration     // and how long not again
 }
 
 // absentFor is how long a source that was present has to be absent before it is gone: the
@@ -62,7 +75,7 @@ func (l *Pipeline) sourcesOf(topic string) *sources {
 		n := len(l.Config.EventTime.Sources())
 		l.sources[topic] = &sources{
 			began: l.now, decided: make([]int, n),
-			known: make([]presence, n), last: make([]watermark.Instant, n), words: make([]string, n),
+			known: make([]presence, n), last: make([]watermark.Instant, n), absent: make([]absence, n),
 		}
 	}
 	return l.sources[topic]
@@ -73,6 +86,9 @@ func (p *Partition) countSource(r *kgo.Record) {
 	l, s := p.line, p.sources
 	p.Ledger.Decided(p.source, len(s.decided))
 	s.decided[p.source]++
+	if p.source > 0 && s.records%likenessEvery == 0 && s.like.asked < likenessOf { // to look is slow
+		p.askSimilar(r)
+	}
 	if s.records++; s.records < sourceWindow && (s.records < sourceWindowLeast || l.now.Sub(s.began) < time.Minute) {
 		return
 	}
@@ -86,7 +102,7 @@ func (p *Partition) countSource(r *kgo.Record) {
 				p.reportAbsent(r, i, asked, had)
 			}
 		case had*mostlyPresent > asked:
-			s.known[i], s.last[i], s.words[i] = present, l.now, ""
+			s.known[i], s.last[i], s.absent[i] = present, l.now, absence{}
 		}
 		if asked -= had; asked == 0 {
 			break
@@ -96,53 +112,100 @@ func (p *Partition) countSource(r *kgo.Record) {
 	s.records, s.began = 0, l.now
 }
 
-// reportAbsent reports a source that records do not have. r is one of them.
+// reportAbsent reports a source that records do not have, and again, less and less often, while
+// they do not. r is one of them.
 func (p *Partition) reportAbsent(r *kgo.Record, source, asked, had int) {
 	l, s := p.line, p.sources
 	vanished := s.known[source] == present
-	if s.known[source] == absent || vanished && l.now.Sub(s.last[source]) < absentFor {
+	if vanished && l.now.Sub(s.last[source]) < absentFor {
 		return
 	}
-	s.known[source] = absent
 	names := l.Config.EventTime.Sources()
 	name, fallback := names[source], names[p.source]
-	found, likely := l.Config.EventTime.Near(source, r)
-	words := fmt.Sprintf("%d of %d records have %s; %s decides for the others", had, asked, name, fallback)
-	args := []any{"topic", p.Topic, "source", name, "records", asked - had, "fallback", fallback}
-	if found != "" {
-		words += fmt.Sprintf(" (there is %s)", found)
-		args = append(args, "similar", found)
+	a := &s.absent[source]
+	if s.known[source] != absent {
+		s.known[source] = absent
+		a.vanished = vanished
+		a.similar, a.hint = p.absentCure(r, source, vanished)
+		a.words = fmt.Sprintf("%d of %d records have %s; %s decides for the others", had, asked, name, fallback)
+		if a.similar != "" {
+			a.words += fmt.Sprintf(" (there is %s)", a.similar)
+		}
+		a.words += "; " + a.hint
+	} else if l.now.Sub(a.told) < a.pause {
+		return
 	}
-	hint := ""
+	a.told, a.pause = l.now, min(max(2*a.pause, fault.RepeatAfter), time.Hour)
+	args := []any{"topic", p.Topic, "source", name, "records", asked - had, "fallback", fallback}
+	if a.similar != "" {
+		args = append(args, "similar", a.similar)
+	}
+	args = append(args, "hint", a.hint)
+	about := p.Topic + "\x00" + name
+	switch {
+	case a.vanished:
+		l.Reporter.ThrottleMore(about, slog.LevelWarn, "records do not have a source of event times any more that they had before", append(args, "partition", p.Partition, "offset", r.Offset)...)
+	case l.Config.EventTimeIsDefault() && a.similar == "":
+		l.Reporter.InfoOnce(about, "no header event-time in these records; their own timestamps are their event times", args...)
+	default:
+		l.Reporter.ThrottleMore(about, slog.LevelWarn, absentSource, args...)
+	}
+}
+
+// absentCure says what was probably meant by a source that records do not have, and what to do
+// about it.
+func (p *Partition) absentCure(r *kgo.Record, source int, vanished bool) (found, hint string) {
+	cfg := &p.line.Config
+	fallback := cfg.EventTime.Sources()[p.source]
+	found, likely := cfg.EventTime.Near(source, r)
 	switch {
 	case vanished:
 		hint = "find out what changed in the producers; records are ordered by another clock than before"
-	case l.Config.EventTimeIsDefault() && found == "":
-		hint = "set TIDEMARK_EVENT_TIME=timestamp if that is meant, or else the place where event times are"
+	case cfg.EventTimeIsDefault() && found == "":
+		hint = "set TIDEMARK_EVENT_TIME=timestamp if that is meant; or else, with the place where event times are, " + timestamp.Change("")
 	case likely:
-		hint = "set TIDEMARK_EVENT_TIME=" + l.Config.EventTime.Instead(source, found) + ": the name may be misspelt, and names are compared exactly, capitals too"
+		hint = "the name may be misspelt, and names are compared exactly, capitals too: " + timestamp.Change(cfg.EventTime.Instead(source, found))
 	case found != "":
-		hint = "set TIDEMARK_EVENT_TIME=" + l.Config.EventTime.Instead(source, found) + " if that is the event time; to keep to the fallback, set TIDEMARK_EVENT_TIME=" + fallback
+		hint = "if " + found + " is the event time, " + timestamp.Change(cfg.EventTime.Instead(source, found)) + "; to keep to the fallback, set " + fallback + " in the same way"
 	default:
-		hint = "check the name; if the fallback is meant, leave the source out of TIDEMARK_EVENT_TIME"
+		hint = "check the name; if the fallback is meant, leave the source out of TIDEMARK_EVENT_TIME; either way, " + timestamp.Change("")
 	}
-	s.words[source] = words + "; " + hint
-	args = append(args, "hint", hint)
-	about := p.Topic + "\x00" + name
-	switch {
-	case vanished:
-		l.Reporter.Logger.Warn("records do not have a source of event times any more that they had before", append(args, "partition", p.Partition, "offset", r.Offset)...)
-	case l.Config.EventTimeIsDefault() && found == "":
-		l.Reporter.InfoOnce(about, "no header event-time in these records; their own timestamps are their event times", args...)
-	default:
-		l.Reporter.WarnOnce(about, absentSource, args...)
+	return found, hint
+}
+
+// likeness counts in how many records that do not have a source another one is that was probably
+// meant.
+type likeness struct{ asked, similar int }
+
+// So many records of a topic are asked, one in so many.
+const (
+	likenessOf    = 40
+	likenessEvery = 19 // producers may take turns
+)
+
+// most reports whether nearly all have it.
+func (l likeness) most() bool { return l.asked >= likenessOf/2 && l.similar*10 >= l.asked*9 }
+
+// askSimilar looks in a record that does not have the first source for one with nearly its name.
+func (p *Partition) askSimilar(r *kgo.Record) {
+	l := &p.sources.like
+	l.asked++
+	if _, likely := p.line.Config.EventTime.Near(0, r); likely {
+		l.similar++
 	}
 }
 
 const absentSource = "records do not have the source of event times that is configured; a fallback decides"
 
 // Sources says, in words, which source of event times is absent from the records of the
-// partition's topic; empty: none.
-func (p *Partition) Sources() string {
-	return strings.Join(slices.DeleteFunc(slices.Clone(p.sources.words), func(w string) bool { return w == "" }), "; ")
+// partition's topic; empty: none. similar: nearly all have another one, with nearly the name of
+// the first that is configured.
+func (p *Partition) Sources() (words string, similar bool) {
+	var all []string
+	for i := range p.sources.absent {
+		if w := p.sources.absent[i].words; w != "" {
+			all = append(all, w)
+		}
+	}
+	return strings.Join(all, "; "), p.sources.like.most()
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/proxy/fault"
+	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 )
 
 // ErrTopicsChanged says that the preflight has to check the topics again.
@@ -258,7 +259,7 @@ const ArrivalWarning = "records without an event time of their own are ordered b
 
 // CreateTimeHint says how to get event times for a topic whose timestamps are arrival times.
 func CreateTimeHint(t fault.Commands, topic string) string {
-	return "keep the producers' timestamps: " + t.Set(topic, fault.TimestampType, "CreateTime") + "; or take event times from a header or a field: TIDEMARK_EVENT_TIME=header:NAME or json:PATH"
+	return "keep the producers' timestamps: " + t.Set(topic, fault.TimestampType, "CreateTime") + "; or, to take event times from a header or a field, " + timestamp.Change("header:NAME or json:PATH")
 }
 
 // writable reports whether an output can be checked further.

@@ -305,7 +305,7 @@ const absentFrom = 1000
 // record, it is not misspelt, and a topic without it is what the fallback is for.
 func (st *Status) absent() (why []string) {
 	fallback := slices.Index(st.Sources, "timestamp")
-	if !st.SourcesAreSet || fallback <= 0 {
+	if fallback <= 0 {
 		return nil
 	}
 	for i := range st.Partitions {
@@ -317,10 +317,14 @@ func (st *Status) absent() (why []string) {
 	}
 	for i := range st.Partitions {
 		p := &st.Partitions[i]
-		if len(p.DecidedBy) <= fallback || p.DecidedBy[fallback] < absentFrom {
+		if len(p.DecidedBy) <= fallback || p.DecidedBy[fallback] < absentFrom || !st.SourcesAreSet && !p.Similar {
 			continue
 		}
-		words := fmt.Sprintf("%s: all records are ordered by their own timestamps, not by TIDEMARK_EVENT_TIME: %s", p.Topic,
+		meant := "TIDEMARK_EVENT_TIME"
+		if !st.SourcesAreSet {
+			meant = strings.Join(st.Sources[:fallback], " or ")
+		}
+		words := fmt.Sprintf("%s: all records are ordered by their own timestamps, not by %s: %s", p.Topic, meant,
 			cmp.Or(p.Absent, "no record has "+strings.Join(st.Sources[:fallback], " or ")))
 		st.blame(i, ByTimestamps)
 		if !slices.Contains(why, words) {
@@ -356,13 +360,20 @@ func (st *Status) lateness(now time.Time, why *reasons) {
 		if worst == reorder.InvalidTime {
 			same += p.Invalid.same()
 		}
-		return &finding{records: n, of: p.Recent.Read, same: same, words: func(f *finding) string {
+		hint := ""
+		switch worst {
+		case reorder.BehindWatermark:
+			hint = p.LateCause
+		case reorder.Future:
+			hint = st.producersAhead(p.Topic)
+		}
+		return &finding{records: n, of: p.Recent.Read, same: same, hint: hint, words: func(f *finding) string {
 			last := ""
 			if worst == reorder.InvalidTime {
 				last = p.lastInvalid(f)
 			}
 			return fmt.Sprintf(": %s of the last %d records were late, mostly %s (%s); TIDEMARK_LATE_LIMIT=%v%s",
-				percent(f.records, f.of), f.of, emit.Reason(worst), cures[worst], st.LateLimit, last)
+				percent(f.records, f.of), f.of, emit.Reason(worst), st.cure(worst), st.LateLimit, last)
 		}}
 	})
 	why.most(TooManyLate, words, hints, "too many late records for %d more reasons")
@@ -422,6 +433,26 @@ var cures = [reorder.Duplicate + 1]string{
 	reorder.Overflow:        "TIDEMARK_MEMORY is too small for the bound",
 	reorder.Future:          "ahead of the wall clock by more than TIDEMARK_MAX_FUTURE",
 	reorder.InvalidTime:     "no usable event time, see TIDEMARK_EVENT_TIME",
+}
+
+// cure says what to look at for a reason to be late.
+func (st *Status) cure(v reorder.Verdict) string {
+	words := cures[v]
+	if v == reorder.Future {
+		words += "=" + st.MaxFuture.String()
+	}
+	return words
+}
+
+// producersAhead names producers of a topic whose clocks are ahead; empty: none are.
+func (st *Status) producersAhead(topic string) string {
+	var ahead []clocks.Judgement
+	for _, j := range st.Producers {
+		if j.Topic == topic && j.Finding == clocks.Ahead {
+			ahead = append(ahead, j)
+		}
+	}
+	return clocks.Names(ahead, len(ahead))
 }
 
 // unread says of which partitions nothing is read although there is something to read.

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidemarkhq/tidemark/proxy/clocks"
 	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/reorder"
 )
@@ -72,6 +73,19 @@ func TestReasons(t *testing.T) {
 			st.LateLimit = 0
 		}, []string{"raw partition 0: none of the last 100 records"}},
 		{"mostly late", lately(1000, map[reorder.Verdict]int64{reorder.BehindWatermark: 900, reorder.Future: 40}), []string{"raw partition 0: 94 % of the last 1000 records were late, mostly behind-watermark"}},
+		{"mostly late, and it is known why", func(st *Status) {
+			lately(1000, map[reorder.Verdict]int64{reorder.BehindWatermark: 940})(st)
+			st.Partitions[0].LateCause = "offset 5 is 1h0m0s ahead"
+		}, []string{"raw partition 0: 94 % of the last 1000 records were late, mostly behind-watermark (older than the bound allows); TIDEMARK_LATE_LIMIT=0.05"}},
+		{"mostly ahead, and it is known whose", func(st *Status) {
+			lately(1000, map[reorder.Verdict]int64{reorder.Future: 940})(st)
+			st.MaxFuture = 2 * time.Hour
+			st.Producers = []clocks.Judgement{
+				{Topic: "other", Finding: clocks.Ahead, Name: "d1", Lead: 4 * time.Hour},
+				{Topic: "raw", Finding: clocks.Ahead, Name: "d2", Lead: 3 * time.Hour},
+				{Topic: "raw", Finding: clocks.Behind, Name: "d3", Lead: -time.Hour},
+			}
+		}, []string{"raw partition 0: 94 % of the last 1000 records were late, mostly future (ahead of the wall clock by more than TIDEMARK_MAX_FUTURE=2h0m0s); TIDEMARK_LATE_LIMIT=0.05"}},
 		{"at the limit", lately(1000, map[reorder.Verdict]int64{reorder.BehindWatermark: 50}), nil},
 		{"above the limit", lately(1000, map[reorder.Verdict]int64{reorder.Overflow: 51}), []string{"raw partition 0: 5.1 % of the last 1000 records were late, mostly overflow (TIDEMARK_MEMORY"}},
 		{"one of few", lately(19, map[reorder.Verdict]int64{reorder.BehindWatermark: 1}), nil},
@@ -108,6 +122,15 @@ func TestReasons(t *testing.T) {
 		{"a default that no record has", func(st *Status) {
 			st.Sources = []string{"header:event-time", "timestamp", "none"}
 			st.Partitions[0].DecidedBy = []int64{0, 100_000, 0}
+		}, nil},
+		{"a default that no record has, and something like it", func(st *Status) {
+			st.Sources = []string{"header:event-time", "timestamp", "none"}
+			p := &st.Partitions[0]
+			p.DecidedBy, p.Similar, p.Absent = []int64{0, 1000, 0}, true, "there is header:Event-Time"
+		}, []string{"raw: all records are ordered by their own timestamps, not by header:event-time: there is header:Event-Time"}},
+		{"a default that few records were asked for", func(st *Status) {
+			st.Sources = []string{"header:event-time", "timestamp", "none"}
+			st.Partitions[0].DecidedBy, st.Partitions[0].Similar = []int64{0, 999, 0}, true
 		}, nil},
 		{"an epoch every few seconds", func(st *Status) { st.Partitions[0].EpochsOften = now.Add(-90 * time.Second) }, []string{"raw partition 0: event times jump back so often"}},
 		{"epochs long ago", func(st *Status) { st.Partitions[0].EpochsOften = now.Add(-3 * time.Minute) }, nil},

@@ -84,3 +84,22 @@ func (h *Histogram) Add(o *Histogram) {
 func HistogramLimit(class int) float64 {
 	return math.Exp2(float64(class+1)/HistogramPerOctave + HistogramLeast)
 }
+
+// Within returns the least limit that so great a share of all came within; false: there is
+// none.
+func (h *Histogram) Within(share float64) (time.Duration, bool) {
+	beyond, most := h.Over, float64(h.Count())*(1-share)
+	if float64(beyond) > most {
+		return 0, false
+	}
+	for i := len(h.Classes) - 1; i >= 0; i-- {
+		if beyond += h.Classes[i]; float64(beyond) > most {
+			return limit(i), true
+		}
+	}
+	return limit(-1), true
+}
+
+func limit(class int) time.Duration {
+	return time.Duration(HistogramLimit(class) * float64(time.Second))
+}

@@ -67,3 +67,23 @@ func BenchmarkHistogram(b *testing.B) {
 		d = d*3 + 7
 	}
 }
+
+// Within returns the limit that a share came within.
+func TestWithin(t *testing.T) {
+	var h Histogram
+	if d, ok := h.Within(0.999); !ok || d != limit(-1) {
+		t.Errorf("of none: %v, %v", d, ok)
+	}
+	h.observe(0, 990)
+	h.observe(time.Second, 9)
+	h.observe(29*time.Second, 1)
+	for share, want := range map[float64]time.Duration{0.5: limit(-1), 0.99: limit(-1), 0.995: time.Second, 0.9991: 32 * time.Second, 1: 32 * time.Second} {
+		if d, ok := h.Within(share); !ok || d != want {
+			t.Errorf("%v came within %v, %v, want %v", share, d, ok, want)
+		}
+	}
+	h.observe(300*24*time.Hour, 500)
+	if d, ok := h.Within(0.9); ok {
+		t.Errorf("a third is beyond, and all came within %v", d)
+	}
+}

@@ -44,7 +44,26 @@ type LateStretch struct {
 	Read    int64         // records of the partition that were read meanwhile, these included
 	Total   int64         // late for this reason since the process began
 	Invalid Invalid       // what was wrong with the first, if it had no usable event time
+	Behind  Behind        // how they came, if they are behind the watermark
 }
+
+// Behind says how records came behind the watermark.
+type Behind struct {
+	Records, Read int64         // how many, of how many
+	Mean          time.Duration // how far on average
+	Leapt         bool          // most of them, and of their distances, because a record leapt
+}
+
+// behind returns how they came between two totals of a partition.
+func behind(is, was *Totals) Behind {
+	b := Behind{Records: is.Late[reorder.BehindWatermark] - was.Late[reorder.BehindWatermark], Read: is.Read - was.Read}
+	by := is.BehindBy - was.BehindBy
+	b.Mean = time.Duration(min(by/float64(max(b.Records, 1)), longest.Seconds()) * float64(time.Second))
+	b.Leapt = b.Records > 0 && 2*(is.Leapt-was.Leapt) > b.Records && 2*(is.LeaptBy-was.LeaptBy) > by
+	return b
+}
+
+const longest = 100 * 365 * 24 * time.Hour // more says nothing
 
 func (s *LateStretch) add(offset int64, off time.Duration) (first bool) {
 	if first = s.Records == 0; first {
@@ -60,7 +79,7 @@ type stretches [reorder.Duplicate + 1]LateStretch
 
 // lateReport is what is remembered of the reports about one reason.
 type lateReport struct {
-	read  int64         // what was read by then
+	then  Totals        // what was committed by then
 	at    time.Time     // of the last one
 	pause time.Duration // until the next one
 }
@@ -75,9 +94,19 @@ const (
 // Late counts a record that goes to the late topic, and how far it was off.
 func (l *Ledger) Late(v reorder.Verdict, offset int64, off time.Duration) {
 	l.Pending.Late[v]++
+	if v == reorder.BehindWatermark {
+		l.Pending.BehindBy += off.Seconds()
+		l.Farthest = max(l.Farthest, off)
+	}
 	if s := &l.pendingStretches[v]; s.add(offset, off) && v == reorder.InvalidTime {
 		s.Invalid = l.Invalid
 	}
+}
+
+// Leapt counts a record that is late because another one leapt, and how far it is behind.
+func (l *Ledger) Leapt(off time.Duration) {
+	l.Pending.Leapt++
+	l.Pending.LeaptBy += off.Seconds()
 }
 
 // Reports reports whether late records of a reason are still to be reported, the next one not
@@ -91,7 +120,10 @@ func (l *Ledger) LateToReport(v reorder.Verdict, now time.Time) (LateStretch, bo
 		return LateStretch{}, false
 	}
 	s, told := &l.stretches[v], &l.reports[v]
-	s.Read, s.Total = l.Committed.Read-told.read, l.Committed.Late[v]
+	s.Read, s.Total = l.Committed.Read-told.then.Read, l.Committed.Late[v]
+	if v == reorder.BehindWatermark {
+		s.Behind = behind(&l.Committed, &told.then)
+	}
 	return *s, now.Sub(told.at) >= told.pause && matter(v, s)
 }
 
@@ -104,7 +136,7 @@ func (l *Ledger) LateReported(v reorder.Verdict, now time.Time) {
 	} else {
 		told.pause = min(2*told.pause, mostPause)
 	}
-	told.at, told.read = now, l.Committed.Read
+	told.at, told.then = now, l.Committed
 }
 
 // matter reports whether late records are worth a line. Records behind the watermark are part

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidemarkhq/tidemark/emit"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -24,6 +25,7 @@ func TestLateIsReported(t *testing.T) {
 	told := func(v reorder.Verdict, want LateStretch) {
 		t.Helper()
 		got, ok := l.LateToReport(v, now)
+		got.Behind = Behind{} // another test's
 		if ok != (want.Records > 0) || ok && got != want {
 			t.Fatalf("%v: %+v, want %+v", v, got, want)
 		}
@@ -64,5 +66,49 @@ func TestLateIsReported(t *testing.T) {
 	}
 	if lines < 25 || lines > 32 {
 		t.Errorf("%d lines in a day", lines)
+	}
+}
+
+// TestBehind: a leap is to blame if most records are late because of it and most of the distance
+// is, since the last report and lately.
+func TestBehind(t *testing.T) {
+	for _, c := range []struct {
+		name         string
+		leapt, other int
+		by, otherBy  time.Duration
+		mean         time.Duration
+		want         bool
+	}{
+		{"none is late", 0, 0, 0, 0, 0, false},
+		{"all for a leap", 20, 0, time.Second, 0, time.Second, true},
+		{"most", 20, 10, time.Second, time.Second, time.Second, true},
+		{"half", 10, 10, time.Second, time.Second, time.Second, false},
+		{"a few of many", 89, 1132, 1300 * time.Millisecond, 12 * time.Second, 11220 * time.Millisecond, false},
+		{"most, and a fraction of the distance", 20, 10, time.Second, time.Hour, 20*time.Minute + 666*time.Millisecond, false},
+		{"years", 0, 1000, 0, 290 * 365 * 24 * time.Hour, longest, false},
+	} {
+		l := Ledgers{}.Open(emit.Source{Topic: "t"}, 0)
+		judge := func(n int, by time.Duration, leapt bool) {
+			for i := range n {
+				l.Judged(0, 1, reorder.BehindWatermark)
+				l.Late(reorder.BehindWatermark, int64(i), by)
+				if leapt {
+					l.Leapt(by)
+				}
+			}
+		}
+		judge(1000, time.Hour, !c.want) // reported before
+		l.Commit()
+		l.LateReported(reorder.BehindWatermark, time.Now())
+		judge(50, time.Hour, !c.want)
+		l.Abort()
+		judge(c.leapt, c.by, true)
+		judge(c.other, c.otherBy, false)
+		l.Commit()
+		s, _ := l.LateToReport(reorder.BehindWatermark, time.Now())
+		n := int64(c.leapt + c.other)
+		if b := s.Behind; b.Records != n || b.Leapt != c.want || n > 0 && (b.Read != n || (b.Mean-c.mean).Abs() > time.Millisecond) {
+			t.Errorf("%s: %+v", c.name, b)
+		}
 	}
 }

@@ -29,6 +29,11 @@ type Totals struct {
 	Lost    int64 // held, but missing from the source when they were read again
 	Held    int64 // read, and in no output yet
 	Untimed int64 // of Read: without an event time of their own, and so in no measure of disorder
+
+	// Of Late[BehindWatermark]: those that are late because a record leapt (see clocks.Leap), and how
+	// far in seconds these and all of them were behind.
+	Leapt             int64
+	LeaptBy, BehindBy float64
 }
 
 // AllLate returns how many records went to the late topic.
@@ -50,7 +55,8 @@ func (t *Totals) Unaccounted() int64 {
 type Ledger struct {
 	Pending   Totals // with what is not committed yet
 	Committed Totals
-	Disorder  Histogram // how far behind the newest event time records came; committed
+	Disorder  Histogram     // how far behind the newest event time records came; committed
+	Farthest  time.Duration // how far the farthest late record was behind the watermark
 
 	pendingDisorder Histogram
 	recent          recent
@@ -179,6 +185,8 @@ type Recent struct {
 	Read int64                        // in the last minute in which there were any, or longer where few come
 	Late [reorder.Duplicate + 1]int64 // of these; what was late and held before is among them
 
+	Behind Behind // how those came that are behind the watermark
+
 	Judged time.Time // when the last of them was committed
 	Moved  time.Time // when records came out last, or nothing was held
 }
@@ -190,6 +198,7 @@ func (l *Ledger) Recent() Recent {
 	for v := range r.Late {
 		r.Late[v] = l.Committed.Late[v] - from.Late[v]
 	}
+	r.Behind = behind(&l.Committed, from)
 	return r
 }
 

@@ -49,7 +49,9 @@ type Status struct {
 	Blocked       []fault.OpenTransaction // outputs and sources that transactions of others hold open
 	Restamped     []string                // outputs that replace timestamps with the time of arrival
 	Slowest       watermark.Time
-	Fetches       clocks.Spread // how long they took, the broker's wait for records included
+	Producers     []clocks.Judgement // whose clocks are off, those that are off the most; see MostProducers
+	ProducersOff  int                // how many there are
+	Fetches       clocks.Spread      // how long they took, the broker's wait for records included
 	Partitions    []Partition
 }
 
@@ -67,12 +69,15 @@ type Facts struct {
 	Memory          int64 // the budget, in bytes
 	LateLimit       config.LateLimit
 	Commands        fault.Commands // of Kafka's tools, for hints
+	MaxFuture       time.Duration  // how far ahead of the wall clock event times may be; 0: any
+	ClockHeader     string         // that tells producers apart; empty: none
 }
 
 func factsOf(cfg config.Config) *Facts {
 	f := &Facts{
 		Instance: cfg.Instance, Group: cfg.Group, Topics: cfg.Topics, EventTime: cfg.EventTime.Words(), Sources: cfg.EventTime.Sources(), SourcesAreSet: !cfg.EventTimeIsDefault(), Delivery: cfg.Delivery,
 		Strategy: cfg.Watermark, Bound: cfg.MaxOutOfOrderness, IdleTimeout: cfg.IdleTimeout, Memory: int64(cfg.Memory), LateLimit: cfg.LateLimit, Commands: fault.CommandsFor(cfg),
+		MaxFuture: cfg.MaxFuture, ClockHeader: cfg.ClockHeader,
 	}
 	switch cfg.Watermark {
 	case config.WindowMin:
@@ -114,7 +119,9 @@ type Partition struct {
 	EventTimeFinding string
 	WrongUnit        UnitSetting
 	NoMarkers        string    // what to do about markers that its records do not carry; empty: they do, or none is wanted
+	LateCause        string    // why records are behind the watermark lately, and what to do, in words; empty: none are
 	Absent           string    // which source of event times is absent from its topic, in words
+	Similar          bool      // nearly all its records have one with nearly the name of the first
 	Invalid          Invalid   // the last record without a usable event time
 	EpochsOften      time.Time // when an epoch began last that was the third within a minute
 	Disorder         Histogram // how far records came behind the newest event time before them
@@ -165,6 +172,9 @@ func (p *Partition) SetRates(a *Ledger, now time.Time) {
 		p.LateRate += r
 	}
 }
+
+// MostProducers is how many producers whose clocks are off are named.
+const MostProducers = 10
 
 // PartitionState is what a partition is doing, in a word.
 type PartitionState string

@@ -15,10 +15,10 @@ func (e *Extractor) Cure(source int, r *kgo.Record, err error) string {
 	if source < len(e.sources) {
 		s := e.sources[source]
 		if f, ok := fitting(err); ok {
-			return set(e.Instead(source, s.place()+":"+string(f))) + " if that is what producers write"
+			return "if that is what producers write, " + Change(e.Instead(source, s.place()+":"+string(f)))
 		}
 		if strings.Contains(err.Error(), whyNoZone) {
-			return set(e.Instead(source, s.place()+":"+localPrefix+"UTC")) + ", or the zone whose clock it is (" + localPrefix + "Europe/Paris)"
+			return Change(e.Instead(source, s.place()+":"+localPrefix+"UTC") + ", or the zone whose clock it is (" + localPrefix + "Europe/Paris)")
 		}
 		return ""
 	}
@@ -43,12 +43,10 @@ func (e *Extractor) Cure(source int, r *kgo.Record, err error) string {
 		}
 	}
 	if meant != "" {
-		return set(e.Instead(at, meant)) + " if that is the event time: it is what this record has"
+		return "if " + meant + ", which this record has, is the event time, " + Change(e.Instead(at, meant))
 	}
-	return "check the name (capitals count); a source behind it decides where it is absent, like timestamp"
+	return "check the name (capitals count); a source behind it decides where it is absent, like timestamp; to change it, " + Change("")
 }
-
-func set(sources string) string { return "set TIDEMARK_EVENT_TIME=" + sources }
 
 // Cure says how to have the watermark read, if that is known: err is what Time returned.
 func (h Header) Cure(err error) string {

@@ -8,10 +8,13 @@ import (
 // unitNames are the units of numbers, by the power of ten of their nanoseconds.
 var unitNames = map[int]string{9: "seconds", 6: "milliseconds", 3: "microseconds", 0: "nanoseconds"}
 
-// Change says how event times are changed, given the setting: what is held was judged by the
-// ones of before, and is not taken up with others.
-func Change(setting string) string {
-	return "stop, set " + setting + ", run `tidemark position new-epoch`, and start again (docs/starting-over.md)"
+// Change says how event times are changed, to what is to be set: what is held was judged by the
+// ones of before, and is not taken up with others. Without sources it is for the user to know.
+func Change(sources string) string {
+	if sources != "" {
+		sources = "=" + sources
+	}
+	return "stop, set TIDEMARK_EVENT_TIME" + sources + ", run `tidemark position new-epoch`, and start again (docs/starting-over.md)"
 }
 
 // TooSmall says what a source's times probably are that are too small by a factor, a power
@@ -26,10 +29,10 @@ func (e *Extractor) TooSmall(source int, factor int64) (what, cure string) {
 	if right == "" {
 		return what, "check what producers write"
 	}
-	cure = Change("TIDEMARK_EVENT_TIME=" + e.Instead(source, s.place()+":"+string(right)))
+	cure = Change(e.Instead(source, s.place()+":"+string(right)))
 	switch s.(type) {
 	case recordTimestamp:
-		return what, "have producers set the timestamps of records in milliseconds, as Kafka has them; or take event times from another place"
+		return what, "have producers set the timestamps of records in milliseconds, as Kafka has them; or, to take event times from another place, " + Change("")
 	case *field:
 		cure += "; if the schema says which unit it is, it is wrong: have producers write that unit"
 	}

@@ -28,20 +28,8 @@ func beyond(h *status.Histogram) (left [len(status.Histogram{}.Classes) + 1]uint
 	return left
 }
 
-// within returns the least limit that so great a share of all came within; false: there is
-// none.
-func within(h *status.Histogram, share float64) (time.Duration, bool) {
-	all := float64(h.Count())
-	for i, n := range beyond(h) {
-		if float64(n) <= all*(1-share) {
-			return limit(i - 1), true
-		}
-	}
-	return 0, false
-}
-
 func withinWords(h *status.Histogram, share float64) string {
-	d, ok := within(h, share)
+	d, ok := h.Within(share)
 	if !ok {
 		return "over 12 d"
 	}

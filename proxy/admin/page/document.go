@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/tidemarkhq/tidemark/emit"
+	"github.com/tidemarkhq/tidemark/proxy/clocks"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/reorder"
@@ -100,6 +101,14 @@ func (d *document) facts(st *status.Status, now time.Time) {
 		d.fact("Idle timeout", span(st.IdleTimeout))
 	} else {
 		d.fact("Idle timeout", "none")
+	}
+	if st.MaxFuture > 0 {
+		d.fact("Future limit", span(st.MaxFuture)+" ahead of the clock here")
+	} else {
+		d.fact("Future limit", "none")
+	}
+	if words := clocks.Names(st.Producers, st.ProducersOff); words != "" {
+		d.fact("Producers", capital(words))
 	}
 	d.fact("Version", st.Version)
 	d.fact("Up for", span(now.Sub(st.Started)))

@@ -38,7 +38,7 @@ func oneOfEach() *status.Status {
 	st := &status.Status{
 		Facts: status.Facts{
 			Instance: "billing-0", Group: "billing", Topics: []string{"payments"}, Delivery: config.ExactlyOnce, Strategy: config.Bounded,
-			Bound: 5 * time.Second, IdleTimeout: 5 * time.Second, Memory: 256 << 20,
+			Bound: 5 * time.Second, IdleTimeout: 5 * time.Second, Memory: 256 << 20, MaxFuture: 2500 * time.Millisecond, ClockHeader: "till",
 			EventTime: `header "event-time" (ms since 1970, or RFC 3339), else the record's own timestamp`, Sources: []string{"header:event-time", "timestamp", "none"},
 		},
 		Version: "v1.2.3", Started: noon.Add(-26 * time.Hour), At: noon, State: status.Degraded,
@@ -46,6 +46,8 @@ func oneOfEach() *status.Status {
 		Counts:  fault.Counts{Commits: 93512, Aborts: 2, Rebalances: 3},
 		Bytes:   12 << 20,
 		Latency: histogram(40, 60, 900, 3),
+
+		Producers: []clocks.Judgement{{Topic: "payments", Finding: clocks.Ahead, Lead: time.Hour, Name: "till-17"}}, ProducersOff: 1,
 	}
 	st.Probes.Metadata = status.Probe{At: noon.Add(-4 * time.Second), Took: 2 * time.Millisecond}
 	st.Probes.Admin = status.Probe{At: noon.Add(-4 * time.Second), Took: 5 * time.Second, Err: errors.New("no answer within 5s")}
@@ -90,6 +92,7 @@ func partitionIn(state status.PartitionState, n int32) status.Partition {
 	case status.Recovering:
 		p.Absent = "1 of 1000 records have header:event-time; timestamp decides for the others"
 		p.DecidedBy = []int64{4, 12400, 0}
+		p.LateCause = "the clock of producer till-17 is 1h0m0s ahead, set it right (NTP); or lower TIDEMARK_MAX_FUTURE=2h0m0s, which let it pass"
 		p.Invalid = status.Invalid{Offset: 2401, Err: errors.New("no usable event time: field ts with a number of 16 digits is outside the years 1678 to 2262 (read as unix-ms; as unix-us it would fit)"), Hint: "set TIDEMARK_EVENT_TIME=json:ts:unix-us if that is what producers write"}
 		p.EventTimeFinding = "timestamp seems to have seconds, and is read as milliseconds"
 		p.Newest, p.Watermark, p.Stable, p.Finding = before(3*time.Hour), before(3*time.Hour+5*time.Second), 2400, clocks.ReadLate
@@ -251,10 +254,13 @@ func TestWorstFirst(t *testing.T) {
 	alike.Newest = before(79 * time.Second)
 	wrong := partitionIn(status.Active, 10)
 	wrong.Ordered++
-	for _, p := range worstFirst(append(ps, alike, behind, wrong), noon) {
+	ahead := partitionIn(status.Active, 12) // and nobody sees it by how far it is behind
+	ahead.Newest = before(-time.Hour)
+	ahead.Reasons = []status.Kind{status.TooManyLate}
+	for _, p := range worstFirst(append(ps, alike, behind, wrong, ahead), noon) {
 		got = append(got, fmt.Sprint(p.Partition, " ", p.State))
 	}
-	want := "5 waiting-for-schema, 6 waiting-for-outputs, 7 stopped, 10 active, 4 recovering, 9 active, 11 active, 2 draining, 0 active, 1 idle, 3 paused, 8 active"
+	want := "5 waiting-for-schema, 6 waiting-for-outputs, 7 stopped, 10 active, 12 active, 4 recovering, 9 active, 11 active, 2 draining, 0 active, 1 idle, 3 paused, 8 active"
 	if s := strings.Join(got, ", "); s != want {
 		t.Errorf("the order is\n%s, want\n%s", s, want)
 	}
@@ -411,11 +417,11 @@ func TestDisorder(t *testing.T) {
 	h := histogram(500, 480, 0, 12)
 	h.Over = 8
 	for share, want := range map[float64]time.Duration{0.5: time.Millisecond, 0.98: 100 * time.Millisecond} {
-		if got, ok := within(&h, share); !ok || got < want*8/10 || got > want*12/10 {
+		if got, ok := h.Within(share); !ok || got < want*8/10 || got > want*12/10 {
 			t.Errorf("%v came within %v, want about %v", share, got, want)
 		}
 	}
-	if got, ok := within(&h, 0.999); ok {
+	if got, ok := h.Within(0.999); ok {
 		t.Errorf("99.9 %% came within %v, and 0.8 %% are above all limits", got)
 	}
 	left := beyond(&h)

@@ -166,6 +166,9 @@ func (d *document) body(st *status.Status, p *status.Partition, bound time.Durat
 	if p.EventTimeFinding != "" {
 		d.fact("Event times", p.EventTimeFinding)
 	}
+	if p.LateCause != "" {
+		d.fact("Late because", p.LateCause)
+	}
 	if p.Invalid.Err != nil {
 		d.fact("Last without event time", p.Invalid.String())
 	}
