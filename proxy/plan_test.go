@@ -427,7 +427,7 @@ var refusals = []struct {
 func (p *plan) refuseApart(rnd *rand.Rand) {
 	const settleApart = 8 * time.Second
 	n, at, d := rnd.Int32N(p.work.partitions), p.moment(rnd), between(rnd, 12*time.Second, 50*time.Second)
-	err := pick(rnd, kerr.InvalidRecord, kerr.InvalidTimestamp)
+	err := pick(rnd, kerr.InvalidRecord, kerr.InvalidTimestamp, kerr.MessageTooLarge)
 	var h *kfake.FaultHandle
 	stable := map[int32]int64{}
 	p.add(at, fmt.Sprintf("records for partition %d get %s for %v", n, err.Message, d), func(m *simulation) {

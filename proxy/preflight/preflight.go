@@ -61,7 +61,7 @@ func (p *inspection) patiently(ctx context.Context) (map[string]Topic, error) {
 			return nil, p.final(err)
 		case errors.Is(err, kerr.CoordinatorNotAvailable) && time.Since(began) < coordinatorPatience:
 			pause.Longest = time.Second
-			reporter.Info("the brokers have no coordinator for the group yet: a new cluster creates the topics for it first; retrying", err)
+			reporter.Info("the brokers have no coordinator yet: a new cluster creates the topics for it first; retrying", err)
 		default:
 			pause.Longest = time.Second
 			reporter.Warn("the brokers are not ready; retrying", err, fault.HintArgs(cmp.Or(fault.ReachHint(err), coordinatorHint(err)))...)

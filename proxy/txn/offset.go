@@ -110,10 +110,16 @@ func (l *Limits) Batch(topic string, configured int) int {
 	if configured > 0 {
 		size = configured
 	}
-	if learnt, ok := l.batch[topic]; ok && learnt.configured == configured {
-		size = min(size, learnt.bytes)
+	if l.batchLearnt(topic, configured) {
+		size = min(size, l.batch[topic].bytes)
 	}
 	return size
+}
+
+// batchLearnt reports whether a refusal says that the topic's limit is lower than configured.
+func (l *Limits) batchLearnt(topic string, configured int) bool {
+	learnt, ok := l.batch[topic]
+	return ok && learnt.configured == configured
 }
 
 // BatchRefused halves the limit of a topic whose broker refused a batch that was within it.

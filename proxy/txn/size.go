@@ -25,9 +25,11 @@ import (
 // alone. If the broker refuses it, our headers are dropped one by one; if it is too large
 // even without them, its partition is suspended.
 //
-// If a batch within the limit is refused, the limit is lower than we know, and is halved. The
-// client accepts no limit below leastBatch, so below that the session is size-aware, too. In
-// the end every record is sent alone, and no refusal is left that says nothing of a record.
+// If a batch within the limit is refused, the limit is lower than we know. The next session
+// has looked it up again. If that does not help, it is size-aware as well, and so is one whose
+// limit is below leastBatch, for the client accepts none. From then on each refusal halves the
+// limit, without a new session. In the end every record is sent alone, and no refusal is left
+// that says nothing of a record.
 
 const (
 	batchDefault = 1_000_012 // the brokers' default of max.message.bytes
@@ -78,13 +80,19 @@ func ClientMaxBatch(l *Limits, maxBatch func(topic string) int, topics []string)
 	}
 }
 
-// tooLarge learns from a refusal in a batch that the client packed.
+// tooLarge learns from the refusal of a batch with other records. It returns ErrLimits if
+// that needs a new session.
 func (w *Writer) tooLarge(f *failure) error {
-	limit := w.maxBatch(f.topic)
-	if !w.Limits.SizeAware && (f.size > limit || limit < leastBatch) {
-		w.Limits.SizeAware = true
-	} else {
-		w.Limits.BatchRefused(f.topic, w.MaxBatch(f.topic))
+	limit, configured := w.maxBatch(f.topic), w.MaxBatch(f.topic)
+	if w.Limits.SizeAware {
+		w.Limits.BatchRefused(f.topic, configured)
+		w.Reporter.Warn("a batch is larger than the output accepts; going back to the last commit and continuing with smaller ones", SizeError(f.err),
+			"topic", f.topic, "partition", f.partition)
+		return nil
+	}
+	w.Limits.SizeAware = f.size > limit || limit < leastBatch || w.Limits.batchLearnt(f.topic, configured)
+	if f.size <= limit {
+		w.Limits.BatchRefused(f.topic, configured)
 	}
 	return fmt.Errorf("write to %s partition %d: %w: %w", f.topic, f.partition, ErrLimits, SizeError(f.err))
 }
