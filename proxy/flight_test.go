@@ -24,7 +24,7 @@ func (c *cluster) openedSession(proc *process, topic string, env ...string) *ses
 	c.t.Helper()
 	cfg := c.config(topic, env...)
 	connection := append(append([]kgo.Opt{kgo.Dialer(c.dial)}, c.connection...), group.PromptRetries()...)
-	topics, err := preflight.Check(c.ctx, c.adm, c.adm, cfg, cfg.EventTime, proc.reporter, proc.cluster)
+	topics, err := preflight.Check(c.ctx, c.adm, c.adm, c.cl, cfg, cfg.EventTime, proc.reporter, proc.cluster)
 	if err != nil {
 		c.t.Fatal(err)
 	}

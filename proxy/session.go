@@ -43,7 +43,7 @@ func (r *runner) session(first, admin *kgo.Client) error {
 	cfg, adm := r.cfg, kadm.NewClient(admin)
 	r.publisher.ProbeWith(adm)
 	defer r.publisher.ProbeWith(nil)
-	topics, err := preflight.Check(r.ctx, kadm.NewClient(first), adm, cfg, cfg.EventTime, r.reporter, r.cluster)
+	topics, err := preflight.Check(r.ctx, kadm.NewClient(first), adm, admin, cfg, cfg.EventTime, r.reporter, r.cluster)
 	if r.ctx.Err() != nil {
 		return nil // told to stop before there was anything to commit
 	}

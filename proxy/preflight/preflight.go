@@ -32,9 +32,9 @@ import (
 // time.
 //
 // first is the client for the first contact; it fails at once with the reason when a broker
-// closes the connection.
-func Check(ctx context.Context, first, adm *kadm.Client, cfg config.Config, ex *timestamp.Extractor, reporter *fault.Reporter, cluster *Cluster) (map[string]Topic, error) {
-	p := &inspection{first: first, adm: adm, cfg: cfg, tools: fault.CommandsFor(cfg), extract: ex, reporter: reporter, cluster: cluster, examine: (*round).source}
+// closes the connection. reader reads the sources.
+func Check(ctx context.Context, first, adm *kadm.Client, reader *kgo.Client, cfg config.Config, ex *timestamp.Extractor, reporter *fault.Reporter, cluster *Cluster) (map[string]Topic, error) {
+	p := &inspection{first: first, adm: adm, reader: reader, cfg: cfg, tools: fault.CommandsFor(cfg), extract: ex, reporter: reporter, cluster: cluster, examine: (*round).source}
 	return p.patiently(ctx)
 }
 
@@ -92,6 +92,7 @@ const refusedPause = 10 * time.Second
 type inspection struct {
 	first    *kadm.Client // fails at once with the reason when a broker closes the connection
 	adm      *kadm.Client
+	reader   *kgo.Client  // of the sources
 	cfg      config.Config
 	tools    fault.Commands
 	extract  *timestamp.Extractor

@@ -26,7 +26,7 @@ import (
 
 // checkWith is Check with one client for everything.
 func checkWith(ctx context.Context, adm *kadm.Client, cfg config.Config, ex *timestamp.Extractor, reporter *fault.Reporter, cluster *Cluster) (map[string]Topic, error) {
-	return Check(ctx, adm, adm, cfg, ex, reporter, cluster)
+	return Check(ctx, adm, adm, nil, cfg, ex, reporter, cluster)
 }
 
 // preflightOf makes a preflight of topics, with more environment.

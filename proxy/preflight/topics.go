@@ -180,6 +180,11 @@ func (r *round) source(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	if usable {
+		if err := r.emptied(ctx, src, ordered, late); err != nil {
+			return err
+		}
+	}
 	pairs := src.partitions()
 	for _, out := range []*view{ordered, late} {
 		if !r.writable(out) || !usable {
