@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -56,7 +57,7 @@ func checkLive(ctx context.Context) error {
 	}
 	url := liveURL(address, secured)
 	if err := askLive(ctx, url); err != nil {
-		return &exitError{exitNotHeld, fmt.Errorf("ask %s: %w", url, err), ""}
+		return &exitError{exitNotHeld, fmt.Errorf("ask %s: %w", url, err), liveHint(err)}
 	}
 	return nil
 }
@@ -91,9 +92,25 @@ func askLive(ctx context.Context, url string) error {
 		return err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		said, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
-		return fmt.Errorf("%s: %s", resp.Status, strings.TrimSpace(string(said)))
+	said, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
+	if resp.StatusCode != http.StatusOK || strings.TrimSpace(string(said)) != "alive" {
+		return fmt.Errorf("%s: %w", resp.Status, errNotTidemark)
 	}
 	return nil
+}
+
+// errNotTidemark says that the admin port belongs to another program, whose pages are of
+// no use here.
+var errNotTidemark = errors.New("this is not how a Tidemark answers")
+
+func liveHint(err error) string {
+	switch {
+	case errors.Is(err, errNotTidemark):
+		return "another program may have that port: TIDEMARK_ADMIN and TIDEMARK_ADMIN_TLS_CERT_FILE have to be as in the run that is asked"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "does `tidemark run` run on this machine, in the same container, and is TIDEMARK_ADMIN as it is there?"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "it runs and does not answer, or another program has that port: see its log"
+	}
+	return ""
 }

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,6 +45,22 @@ func TestCheckLive(t *testing.T) {
 			_ = running.Wait()
 			expect(t, env, 3, "/livez: ", "tidemark", "check", "--live")
 		})
+	}
+}
+
+// Who is refused, or gets another program's answer, learns what to look at, and is not
+// shown that program's pages.
+func TestCheckLiveOfNobody(t *testing.T) {
+	expect(t, []string{"TIDEMARK_ADMIN=" + freePort(t)}, 3, "hint: does `tidemark run` run on this machine", "tidemark", "check", "--live")
+	for _, code := range []int{http.StatusOK, http.StatusNotFound, http.StatusServiceUnavailable} {
+		stranger := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(code)
+			fmt.Fprint(w, "<html>\n<h1>welcome</h1>\n</html>")
+		}))
+		env := []string{"TIDEMARK_ADMIN=" + stranger.Listener.Addr().String()}
+		expect(t, env, 3, fmt.Sprintf("/livez: %d %s: this is not how a Tidemark answers\nhint: another program may have that port: TIDEMARK_ADMIN", code, http.StatusText(code)),
+			"tidemark", "check", "--live")
+		stranger.Close()
 	}
 }
 
