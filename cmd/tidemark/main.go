@@ -8,6 +8,9 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/tidemarkhq/tidemark/proxy/config"
 )
 
 func main() { os.Exit(execute()) }
@@ -72,12 +75,12 @@ func noArguments(_ *cobra.Command, args []string) error {
 	return nil
 }
 
-func knownCommand(root *cobra.Command, args []string) error {
+func knownCommand(parent *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
 	err := fmt.Errorf("unknown command %q", args[0])
-	if near := root.SuggestionsFor(args[0]); len(near) > 0 {
+	if near := parent.SuggestionsFor(args[0]); len(near) > 0 {
 		return &exitError{exitUsage, err, "did you mean " + strings.Join(near, " or ") + "?"}
 	}
 	return err
@@ -88,7 +91,41 @@ func usageError(cmd *cobra.Command, err error) error {
 	if errors.As(err, &known) {
 		return err
 	}
-	return &exitError{exitUsage, err, fmt.Sprintf("see `%s --help`", cmd.CommandPath())}
+	err, hint := explainUsage(err)
+	if hint == "" {
+		hint = fmt.Sprintf("see `%s --help`", cmd.CommandPath())
+	}
+	return &exitError{exitUsage, err, hint}
+}
+
+// explainUsage says in our words what the library that reads flags says in terms of Go, and
+// what to write instead.
+func explainUsage(err error) (explained error, hint string) {
+	if wrong, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		kind, like := flagKind(wrong.GetFlag().Value.Type())
+		return fmt.Errorf("--%s: %q is not %s", wrong.GetFlag().Name, wrong.GetValue(), kind), like
+	}
+	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
+		if key, ok := config.Variable(unknown.GetSpecifiedName()); ok {
+			return err, "it is set by an environment variable: " + key + "; see `tidemark config --docs`"
+		}
+	}
+	return err, ""
+}
+
+// flagKind says what a flag takes, and an example where one helps.
+func flagKind(goType string) (kind, like string) {
+	switch goType {
+	case "duration":
+		return "a duration", "like 90s, 10m or 1h30m"
+	case "uint64":
+		return "a whole number from 0 on", ""
+	case "int64":
+		return "a whole number", ""
+	case "bool":
+		return "true or false", ""
+	}
+	return "a " + goType, ""
 }
 
 // newHelpCommand is for those who type "help": it is not in the list, for

@@ -37,13 +37,23 @@ Tidemark does not go on from those; these commands are the way back.
 What changes a position shows what it would do and asks first. It refuses while the group
 has members, and needs the configuration of the run whose position it is. See
 docs/starting-over.md.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			err := knownCommand(cmd, args)
+			if err != nil && !errors.As(err, new(*exitError)) {
+				return &exitError{exitUsage, err, positionCommands}
+			}
+			return err
+		},
 		RunE: func(*cobra.Command, []string) error {
-			return &exitError{exitUsage, errors.New("nothing to do"), "say what: show, export, restore, rebuild or new-epoch"}
+			return &exitError{exitUsage, errors.New("nothing to do"), positionCommands}
 		},
 	}
+	cmd.SuggestionsMinimumDistance = 2
 	cmd.AddCommand(newPositionShowCommand(), newPositionExportCommand(), newPositionRestoreCommand(), newPositionRebuildCommand(), newPositionNewEpochCommand())
 	return cmd
 }
+
+const positionCommands = "say what: show, export, restore, rebuild or new-epoch"
 
 // positionFlags are common to all of them.
 type positionFlags struct {
@@ -180,7 +190,15 @@ func newPositionRestoreCommand() *cobra.Command {
 		Short: "Write an export back",
 		Long: `Commit what ` + "`tidemark position export`" + ` wrote. It refuses an export of another group,
 cluster or topic, and one after which the outputs have changed.`,
-		Args: cobra.ExactArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			switch {
+			case len(args) == 0:
+				return &exitError{exitUsage, errors.New("the file to restore is missing"), "say which, as `tidemark position export` wrote it: tidemark position restore position.json"}
+			case len(args) > 1:
+				return fmt.Errorf("unexpected argument %q", args[1])
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			in, err := os.Open(args[0])
 			if err != nil {
@@ -278,6 +296,9 @@ func parseFrom(text string) (position.From, error) {
 	case text == "committed":
 		at.Committed = true
 		return at, nil
+	}
+	if _, err := time.Parse(time.DateOnly, text); err == nil {
+		return at, &exitError{exitUsage, fmt.Errorf("--from: %q has no time of day", text), "for midnight in UTC: " + text + "T00:00:00Z"}
 	}
 	if err := at.Start.UnmarshalText([]byte(text)); err != nil || at.Start.Kind == config.StartGroup || n < 0 {
 		return at, &exitError{exitUsage, fmt.Errorf("--from: %q is no place to begin", text), "known: committed, earliest, latest, an offset, a time (like 2006-01-02T15:04:05Z)"}

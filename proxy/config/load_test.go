@@ -232,6 +232,7 @@ func TestFaults(t *testing.T) {
 		{"WINDOWS=tumbling:1m,session:5m,hopping:1h/1ms", `TIDEMARK_WINDOWS: "session:5m": unknown kind of windows` + "\nhint: known: tumbling:SIZE[+OFFSET][@ZONE], hopping:SIZE/SLIDE[+OFFSET][@ZONE], sliding:SIZE\n" +
 			`TIDEMARK_WINDOWS: "hopping:1h/1ms": every record would be in 3600000 windows, each written into its headers; the maximum is 64` + "\nhint: make them begin less often, or combine shorter ones in the consumer"},
 		{"HEADER_PREFIX=ä", `TIDEMARK_HEADER_PREFIX: "ä" is not 1 to 100 of the characters a-z A-Z 0-9 . _ - : /`},
+		{"START=2026-12-01", `TIDEMARK_START: "2026-12-01" has no time of day` + "\nhint: for midnight in UTC: 2026-12-01T00:00:00Z"},
 		{"START=yesterday", `TIDEMARK_START: "yesterday" is no place to start` + "\nhint: known: earliest, latest, a time (like 2006-01-02T15:04:05Z, or ms since 1970), group:NAME"},
 		{"START=-1", `TIDEMARK_START: "-1" is outside the years 1970 to 2262` + "\nhint: numbers are milliseconds"},
 		{"START=1700000000123456", `TIDEMARK_START: "1700000000123456" looks like microseconds, but numbers are milliseconds since 1970` + "\nhint: for 2023-11-14T22:13:20.123Z write that, or 1700000000123"},

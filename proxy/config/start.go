@@ -99,7 +99,10 @@ func likelyUnit(n float64) unit {
 // parseText reads a time as text, as event times are read.
 func (s *Start) parseText(word string) error {
 	t, err := timestamp.ParseText(word)
+	_, day := time.Parse(time.DateOnly, word)
 	switch {
+	case err != nil && day == nil:
+		return problem{fmt.Sprintf("%q has no time of day", word), "for midnight in UTC: " + word + "T00:00:00Z"}
 	case errors.Is(err, timestamp.ErrNoZone):
 		return problem{fmt.Sprintf("%q %s", word, err), "write it behind the time: Z for UTC, or an offset like +01:00"}
 	case err == nil && t < 0:

@@ -60,3 +60,11 @@ func nearest(key string) (string, bool) {
 	}
 	return best, best != ""
 }
+
+// Variable returns the environment variable of a setting by the name that somebody gives it
+// as a flag, like brokers or max-future.
+func Variable(flag string) (key string, ok bool) {
+	key = Prefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+	ok = slices.ContainsFunc(settings, func(s setting) bool { return s.key == key })
+	return key, ok
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"maps"
 	"slices"
 	"time"
@@ -215,7 +216,7 @@ func (t *Tool) atRest(ctx context.Context) error {
 	if err != nil || len(names) == 0 {
 		return err
 	}
-	return fault.Usage(fmt.Errorf("group %q has live members: %q", t.Config.Group, names),
+	return fault.Usage(fmt.Errorf("group %q has live members: %s", t.Config.Group, strings.Join(names, ", ")),
 		"stop them first; one that has crashed is a member until its session times out (TIDEMARK_SESSION_TIMEOUT)")
 }
 
