@@ -45,6 +45,9 @@ func parseJSON(text, path string, f format) (source, error) {
 
 // splitPath splits at points. A backslash takes its meaning from what follows.
 func splitPath(path string) ([]string, error) {
+	if strings.HasPrefix(path, "/") {
+		return nil, fmt.Errorf(`a path begins with a name, and names are separated by points: %s (a name that really begins with a / is written \/)`, strings.ReplaceAll(path[1:], "/", "."))
+	}
 	var names []string
 	var name strings.Builder
 	for i := 0; i < len(path); i++ {

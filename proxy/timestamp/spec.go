@@ -134,6 +134,8 @@ func cutFormat(text, rest, what string, otherwise format) (name string, f format
 		}
 	case at >= 0:
 		err = notAFormat(text, rest, what, word)
+	default:
+		err = spacedFormat(text, rest, what)
 	}
 	if err != nil {
 		return "", "", err
@@ -170,6 +172,23 @@ func notAFormat(text, rest, what, word string) error {
 		return fmt.Errorf("%s: %q is not a format; %s is (%s)", text, word, strings.Join(meant, " or "), wayOut)
 	}
 	return nil
+}
+
+// spacedFormat refuses a format behind a space, which would become part of the name.
+func spacedFormat(text, rest, what string) error {
+	at := strings.LastIndexByte(rest, ' ')
+	if at < 0 {
+		return nil
+	}
+	meant := foreign(rest[at+1:])
+	if slices.Contains(formats, format(rest[at+1:])) {
+		meant = []string{rest[at+1:]}
+	}
+	if len(meant) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s: a format stands behind a colon, not behind a space: %s:%s (a %s that is really called %q needs its format written out: %[1]s:%[6]s)",
+		text, strings.TrimSpace(text[:strings.LastIndexByte(text, ' ')]), strings.Join(meant, " or "), what, rest, unixMillis)
 }
 
 var (
@@ -300,6 +319,9 @@ func zoneHint(word string) string {
 	best, fewest := "", 1+len(word)/4
 	for _, name := range zone.Names() {
 		d := levenshtein.Distance(strings.ToLower(word), strings.ToLower(name), nil)
+		if d == 0 {
+			return name + " is" // UTC, rather than Etc/UTC
+		}
 		if _, city, _ := strings.Cut(name, "/"); word != "" && strings.EqualFold(city, word) {
 			d = 0
 		}
