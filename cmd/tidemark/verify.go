@@ -66,11 +66,11 @@ a violation. docs/operations.md explains all counts and violations.`,
 			if err := judgeFrom(from, &o); err != nil {
 				return &exitError{exitUsage, err, "see `tidemark verify --help`"}
 			}
-			reports, err := verifyFrom(cmd.Context(), cfg, o)
+			reports, fits, err := verifyFrom(cmd.Context(), cfg, o)
 			if err != nil {
 				return &exitError{exitFailed, fmt.Errorf("verify: %w", err), verifyHint(cfg, err)}
 			}
-			return showReports(cmd.OutOrStdout(), cfg, reports, asJSON)
+			return showReports(cmd.OutOrStdout(), cfg, reports, fits, asJSON)
 		},
 	}
 	cmd.Flags().StringArrayVar(&topics, "topic", nil, "source topic to check, may be repeated (default TIDEMARK_TOPICS)")
@@ -93,27 +93,29 @@ func verifyConfig(topics []string, group string) (config.Config, error) {
 }
 
 func verifyOutputs(ctx context.Context, cfg config.Config) ([]verify.Report, error) {
-	return verifyFrom(ctx, cfg, verify.Options{})
+	reports, _, err := verifyFrom(ctx, cfg, verify.Options{})
+	return reports, err
 }
 
 // verifyFrom verifies from where o says; everything else in it comes from the configuration.
-func verifyFrom(ctx context.Context, cfg config.Config, o verify.Options) ([]verify.Report, error) {
+// It also returns, by topic, how event times fit other clocks.
+func verifyFrom(ctx context.Context, cfg config.Config, o verify.Options) ([]verify.Report, map[string]*misfitting, error) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	opts, err := cfg.ClientOpts(func(error) {})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	cl, err := kgo.NewClient(append(opts, kgo.RetryTimeout(config.Patience))...)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer cl.Close()
 	ctx, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
 	eventTime, done, err := config.EventTimes(ctx, cfg, giveUp)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer done()
 	eventTime = verify.UnknownWhere(eventTime, timestamp.ErrPrevious)
@@ -130,10 +132,12 @@ func verifyFrom(ctx context.Context, cfg config.Config, o verify.Options) ([]ver
 			return id.String(), ok
 		}
 	}
+	fits := map[string]*misfitting{}
 	for _, t := range cfg.Topics {
+		fits[t] = &misfitting{}
 		o.Topics = append(o.Topics, verify.Topic{
 			Source: t, Ordered: cfg.OrderedTopic(t), Late: cfg.LateTopic(t),
-			EventTime: eventTime, SchemaID: schemaID, Fingerprint: cfg.EventTime.Fingerprint(),
+			EventTime: fits[t].watch(eventTime), SchemaID: schemaID, Fingerprint: cfg.EventTime.Fingerprint(),
 		})
 	}
 	if term.IsTerminal(int(os.Stderr.Fd())) {
@@ -151,7 +155,7 @@ func verifyFrom(ctx context.Context, cfg config.Config, o verify.Options) ([]ver
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	return reports, err
+	return reports, fits, err
 }
 
 // missingHint says what a topic that does not exist may be about.

@@ -20,6 +20,7 @@ import (
 type topicReport struct {
 	verify.Report
 	Partitions []verify.Report `json:"partitions"`
+	Notes      []string        `json:"notes,omitempty"` // what is no violation, and not what anybody wants
 }
 
 // byTopic adds the partitions up; they come topic by topic.
@@ -37,13 +38,16 @@ func byTopic(reports []verify.Report) []topicReport {
 }
 
 // showReports writes the result and returns the error for the exit code.
-func showReports(w io.Writer, cfg config.Config, reports []verify.Report, asJSON bool) error {
+func showReports(w io.Writer, cfg config.Config, reports []verify.Report, fits map[string]*misfitting, asJSON bool) error {
 	var all verify.Report
 	for _, r := range reports {
 		all.Add(r)
 	}
 	verdict := all.Verdict()
 	topics := byTopic(reports)
+	for i := range topics {
+		topics[i].Notes = notesOn(topics[i].Report, cfg, fits[topics[i].Topic])
+	}
 	var err error
 	if asJSON {
 		err = writeJSON(w, struct {
@@ -90,6 +94,11 @@ func writeReports(w io.Writer, topics []topicReport, all *verify.Report) error {
 		writeHidden(out, t.Hidden)
 		writeFrom(out, t)
 	}
+	for _, t := range topics {
+		for _, note := range t.Notes {
+			fmt.Fprintf(out, "note: %s: %s\n\n", t.Topic, note)
+		}
+	}
 	fmt.Fprintln(out, verdictLine(all))
 	return out.Flush()
 }
@@ -124,8 +133,12 @@ func writeOtherTimes(w io.Writer, t topicReport) {
 		}
 	}
 	if len(others) > 0 {
-		fmt.Fprintf(w, "%s: the last commits of these partitions were made with another TIDEMARK_EVENT_TIME, or by another version, so nothing in them is judged by event time: %s\n\n",
-			t.Topic, strings.Join(others, ", "))
+		what := "partition"
+		if len(others) > 1 {
+			what = "partitions"
+		}
+		fmt.Fprintf(w, "%s: nothing in %s %s is judged by event time: what is committed there was made with another TIDEMARK_EVENT_TIME, or by another version\n\n",
+			t.Topic, what, strings.Join(others, ", "))
 	}
 }
 
