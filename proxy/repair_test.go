@@ -122,6 +122,33 @@ func TestRepairTellsWhatHadNoRoomForHeaders(t *testing.T) {
 	})
 }
 
+// TestRepairTellsWhatHasNoTimeYet: a record of ours whose event time is still unusable is not
+// called somebody else's. Once the setting is right and the group is set back, it is corrected.
+func TestRepairTellsWhatHasNoTimeYet(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		c.create(topic+".late", 1)
+		r := lateRecord(topic, 0, time.Now().UnixMilli(), 5, reorder.InvalidTime, time.Now())
+		for i := range r.Headers {
+			if r.Headers[i].Key == "event-time" {
+				r.Headers[i].Value = []byte("noon")
+			}
+		}
+		c.produce(c.cl, r)
+		m := c.mend(topic, func(o *repair.Options) { o.Reasons = []string{"invalid-time"} })
+		<-m.done
+		if told := m.voice.heard("still has no usable event time"); len(told) != 1 || !hasAll(told[0], "offset=0", "TIDEMARK_EVENT_TIME", ".repair") {
+			t.Errorf("told %q", told)
+		}
+		if told := m.voice.heard("cannot be read as one of Tidemark's"); len(told) > 0 {
+			t.Errorf("told %q", told)
+		}
+		if r := m.reports[0]; m.err != nil || r.Read != 1 || r.NoTime != 1 || r.Unreadable != 0 || r.Corrections != 0 {
+			t.Errorf("%+v, %v", r, m.err)
+		}
+	})
+}
+
 // TestRepairThatFindsOutNothing: a run that could not look at the late topics does not say
 // that there is nothing on them.
 func TestRepairThatFindsOutNothing(t *testing.T) {
@@ -529,7 +556,7 @@ func TestRepairChooses(t *testing.T) {
 		time.Sleep(time.Until(now))
 		r := c.mended(topic, nil)
 		c.correctedAs(topic+".corrections", []*kgo.Record{oldest, again, b, imitation})
-		if r.Read != int64(len(all)) || r.Corrections != 4 || r.Expired != 1 || r.Corrected != 2 || r.Unreadable != 5 || r.Repeated != 1 ||
+		if r.Read != int64(len(all)) || r.Corrections != 4 || r.Expired != 1 || r.Corrected != 2 || r.Unreadable != 4 || r.NoTime != 1 || r.Repeated != 1 ||
 			fmt.Sprint(r.OtherReasons) != "map[future:1 unknown:1]" || *r.Oldest != at+10 || *r.Newest != at+30 {
 			t.Errorf("%+v", r)
 		}

@@ -166,6 +166,7 @@ func repairNotes(c repair.Counts) (notes []string) {
 	}{
 		{c.Corrected, "corrected before"},
 		{c.Unreadable, "unreadable"},
+		{c.NoTime, "without a usable event time"},
 		{c.Repeated, "repeated"},
 		{c.Gone, "gone before they were read"},
 	} {

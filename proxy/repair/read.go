@@ -19,6 +19,7 @@ type Reading struct {
 
 	// Callbacks; each may be nil.
 	Unreadable func(r *kgo.Record, err error)
+	NoTime     func(r *kgo.Record, err error)
 	Split      func(Stretch) // not all of its corrections fit into memory
 	Progress   func(offsets int64)
 }
@@ -120,6 +121,11 @@ func (g *Reading) take(reader *emit.LateReader, s *Share, r *kgo.Record) error {
 		c.Unreadable++
 		if g.Unreadable != nil {
 			g.Unreadable(r, err)
+		}
+	case noTime:
+		c.NoTime++
+		if g.NoTime != nil {
+			g.NoTime(r, err)
 		}
 	case undecided:
 		return fmt.Errorf("find the event time of %s partition %d offset %d: %w", r.Topic, r.Partition, r.Offset, err)

@@ -88,8 +88,8 @@ func TestEventTimeUnknown(t *testing.T) {
 	}}
 	later := errors.New("ask again later")
 	for _, test := range []struct {
-		err, want  error
-		unreadable int64
+		err, want error
+		noTime    int64
 	}{
 		{fmt.Errorf("noon: %w", timestamp.ErrInvalid), nil, 1},
 		{later, later, 0},
@@ -99,7 +99,7 @@ func TestEventTimeUnknown(t *testing.T) {
 			EventTime: func(*kgo.Record) (watermark.Time, error) { return 0, test.err },
 		}}
 		s := &Share{}
-		if err := g.take(emit.NewLateReader("tidemark-"), s, late); !errors.Is(err, test.want) || s.counts.Unreadable != test.unreadable || len(s.held) > 0 {
+		if err := g.take(emit.NewLateReader("tidemark-"), s, late); !errors.Is(err, test.want) || s.counts.NoTime != test.noTime || s.counts.Unreadable > 0 || len(s.held) > 0 {
 			t.Errorf("%v: %v, %+v", test.err, err, s.counts)
 		}
 	}
@@ -140,13 +140,13 @@ func TestTimestampOutsideIsNotCorrected(t *testing.T) {
 	for _, tt := range []struct {
 		at   time.Time
 		want fate
-	}{{time.UnixMilli(5), correct}, {time.Unix(0, ns), unreadable}} {
+	}{{time.UnixMilli(5), correct}, {time.Unix(0, ns), noTime}} {
 		in := &kgo.Record{Timestamp: tt.at, Headers: []kgo.RecordHeader{{Key: "at", Value: []byte("7")}}}
 		late := emit.NewOutbox(emit.Headers{Prefix: "tidemark-"}).Late(emit.Source{Topic: "raw", Late: "raw.late"}, in,
 			emit.Lateness{Verdict: reorder.InvalidTime, Watermark: watermark.None, AtMs: 5})
 		rule := Rule{Prefix: "tidemark-", EventTime: times.Extract, Reasons: Reasons, TTL: time.Hour, Now: time.UnixMilli(9)}
 		got, _, _, err := rule.judge(emit.NewLateReader("tidemark-"), late)
-		if got != tt.want || (got == unreadable) != errors.Is(err, errNoTime) {
+		if got != tt.want || (got == noTime) != errors.Is(err, timestamp.ErrInvalid) {
 			t.Errorf("%v: fate %d, %v", tt.at, got, err)
 		}
 	}

@@ -10,8 +10,9 @@ type Counts struct {
 	OtherReasons map[string]int64 `json:"other_reasons"`
 	Corrected    int64            `json:"already_corrected"`
 	Unreadable   int64            `json:"unreadable"`
-	Repeated     int64            `json:"repeated"` // by a sidecar without transactions
-	Gone         int64            `json:"gone"`     // offsets that retention took first
+	NoTime       int64            `json:"no_event_time"` // by the sources of now
+	Repeated     int64            `json:"repeated"`      // by a sidecar without transactions
+	Gone         int64            `json:"gone"`          // offsets that retention took first
 	Transactions int              `json:"transactions"`
 	Oldest       *int64           `json:"oldest_event_time_ms"` // of the corrections
 	Newest       *int64           `json:"newest_event_time_ms"`
@@ -57,6 +58,7 @@ func (c *Counts) Add(d Counts) {
 	c.Expired += d.Expired
 	c.Corrected += d.Corrected
 	c.Unreadable += d.Unreadable
+	c.NoTime += d.NoTime
 	c.Repeated += d.Repeated
 	c.Gone += d.Gone
 	c.Transactions += d.Transactions

@@ -60,15 +60,13 @@ const (
 	expired
 	otherReason
 	corrected  // before: to do it again would go round in circles
-	unreadable // it does not say what it is, or when it happened
+	unreadable // it does not say what it is
+	noTime     // it has no event time by the sources of now
 	undecided  // its event time could not be found out now
 )
 
-// errNoTime says that a late record cannot be put in order.
-var errNoTime = errors.New("a late record without a usable event time")
-
-// judge decides about a record. The error says why it is unreadable, or why it cannot be
-// decided now.
+// judge decides about a record. The error says why it is unreadable, why it has no event time,
+// or why it cannot be decided now.
 func (rule *Rule) judge(reader *emit.LateReader, r *kgo.Record) (fate, emit.Late, watermark.Time, error) {
 	late, err := reader.Read(r)
 	switch {
@@ -86,7 +84,7 @@ func (rule *Rule) judge(reader *emit.LateReader, r *kgo.Record) (fate, emit.Late
 		return undecided, late, 0, err
 	}
 	if err != nil {
-		return unreadable, late, 0, fmt.Errorf("%w: %w", errNoTime, err)
+		return noTime, late, 0, err
 	}
 	return correct, late, t, nil
 }

@@ -325,6 +325,13 @@ func (p *repairRun) unreadable(topics []preflight.Corrections) func(*kgo.Record,
 	}
 }
 
+// noTime tells of a late record that cannot be put in order. It is one of ours, whatever the
+// reason for which it was late.
+func (p *repairRun) noTime(r *kgo.Record, err error) {
+	p.Reporter.Warn("a late record still has no usable event time; it is not corrected", err, "topic", r.Topic, "partition", r.Partition, "offset", r.Offset,
+		"hint", "check TIDEMARK_EVENT_TIME; once it is right, set back the offsets of group "+p.cfg.Group+" and repair again (docs/repair.md)")
+}
+
 // progressStep is how many offsets are worth a word.
 const progressStep = 1000
 
@@ -343,6 +350,7 @@ func (p *repairRun) read(ctx context.Context, cl *kgo.Client, topics []preflight
 		},
 		Limit: p.limit, Most: p.Limits.Offsets(txn.OffsetBytes),
 		Unreadable: p.unreadable(topics),
+		NoTime:     p.noTime,
 		Split: func(s Stretch) {
 			p.Reporter.Logger.Warn("the corrections of a partition do not fit into memory; writing them in several transactions, each in order by itself",
 				"topic", s.Late, "partition", s.Partition, "memory", config.ByteSize(p.limit).String())
