@@ -135,7 +135,7 @@ func (s *screen) progress(p progress) {
 		return
 	}
 	s.last = p.since.Truncate(every)
-	state := fmt.Sprintf("%6s held back %4d too late", count(p.held()), p.late)
+	state := fmt.Sprintf("%6s held %4d too late", count(p.held()), p.late)
 	if s.live {
 		s.redraw(append(s.tallies(p), "", fmt.Sprintf("  %s  %4.1f s %s", p.bar(), p.since.Seconds(), state)))
 		return
@@ -144,7 +144,7 @@ func (s *screen) progress(p progress) {
 		p.since.Seconds(), count(p.raw.events), count(p.ordered.events), state))
 }
 
-// bar shows what is done, what is held back, and what is to come.
+// bar shows what is done, what is held, and what is to come.
 func (p *progress) bar() string {
 	const width = 24
 	part := func(n int) int { return n * width / max(p.total, 1) }

@@ -102,7 +102,7 @@ func (d *demo) proof(reports []verify.Report) {
 		kinds = append(kinds, fmt.Sprintf("%d %s", found.Faults[kind].Total, kind))
 	}
 	s.print(s.bold("Proof")+", by `tidemark verify`, which compares the three topics record by record",
-		fmt.Sprintf("  %s read = %s in order + %s late + %s held back", count(int(found.Read)),
+		fmt.Sprintf("  %s read = %s in order + %s late + %s held", count(int(found.Read)),
 			count(int(found.Ordered)), count(int(late)), count(int(found.Buffered))))
 	s.print(wrap("  ", ", ", kinds)...)
 	switch {

@@ -205,7 +205,7 @@ func writeCounts(w io.Writer, r verify.Report) {
 	row("ordered", r.Ordered, watermarks(r.Watermark))
 	row("late", late, strings.Join(reasons, ", "))
 	rare("dropped", r.Dropped, "records that repeat an ordered one")
-	row("buffered", r.Buffered, "")
+	row("held", r.Buffered, "")
 	rare("expired", r.Expired, "output records whose source record is gone")
 	rare("replayed", r.Replayed, "output records from before the group was last reset")
 	rare("repeated", r.Repeated, "output records repeated, as at-least-once may")

@@ -99,10 +99,10 @@ func TestVerifyCommandHolds(t *testing.T) {
 		t.Fatal(err)
 	}
 	const want = `orders
-  read      3
-  ordered   3  watermarks 1970-01-01T00:00:01.999Z to 1970-01-01T00:00:02.999Z
-  late      0
-  buffered  0
+  read     3
+  ordered  3  watermarks 1970-01-01T00:00:01.999Z to 1970-01-01T00:00:02.999Z
+  late     0
+  held     0
 
 HOLDS
 `

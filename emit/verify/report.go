@@ -288,16 +288,16 @@ func (c *Checker) settleBuffered() {
 	s := suspect{source: lowest, offset: -1}
 	switch {
 	case n-doubt > want:
-		s.why = fmt.Sprintf("%d records of [%d, %d) are in no output, and only %d are buffered",
+		s.why = fmt.Sprintf("%d records of [%d, %d) are in no output, and only %d are held",
 			n-doubt, c.scope.Committed, c.scope.Next, want)
 		c.faults(KindLost, s, n-doubt-want)
 	case c.exact() && whole && n < want:
 		s.source = -1
-		s.why = fmt.Sprintf("%d records of [%d, %d) are buffered, but only %d are not in an output: the others would be written twice",
+		s.why = fmt.Sprintf("%d records of [%d, %d) are held, but only %d are not in an output: the others would be written twice",
 			want, c.scope.Committed, c.scope.Next, n)
 		c.faults(KindDuplicate, s, want-n)
 	case c.exact() && doubt == 0 && hidden == 0 && !c.guessed && n == want && sum != c.scope.BufferedSum:
-		s.why = fmt.Sprintf("the %d records of [%d, %d) that are in no output are not those that are buffered",
+		s.why = fmt.Sprintf("the %d records of [%d, %d) that are in no output are not those that are held",
 			n, c.scope.Committed, c.scope.Next)
 		c.fault(KindLost, s)
 	}

@@ -100,7 +100,7 @@ var families = []family{
 	{"tidemark_records_lost_total", counter, "Records that were held and are gone from the source, with TIDEMARK_ON_DATA_LOSS=continue.", ofPartition, each(func(p *status.Partition) float64 { return float64(p.Lost) })},
 	{"tidemark_source_records_missing_total", counter, "Records that were gone from the source before they could be read, held before or not, with TIDEMARK_ON_DATA_LOSS=continue.", nil, count(func(c *fault.Counts) int64 { return c.Lost })},
 	{"tidemark_buffered_records", gauge, "Records that were read and are not released yet.", ofPartition, each(func(p *status.Partition) float64 { return float64(p.Held) })},
-	{"tidemark_records_unaccounted", gauge, "Read + carried over - ordered - late - dropped - lost - buffered. Anything but 0 is a bug in Tidemark.", ofPartition, each(func(p *status.Partition) float64 { return float64(p.Unaccounted()) })},
+	{"tidemark_records_unaccounted", gauge, "Read + carried over - ordered - late - dropped - lost - held. Anything but 0 is a bug in Tidemark.", ofPartition, each(func(p *status.Partition) float64 { return float64(p.Unaccounted()) })},
 	{"tidemark_buffered_bytes", gauge, "Memory that held records take.", ofPartition, each(func(p *status.Partition) float64 { return float64(p.Bytes) })},
 	{"tidemark_memory_limit_bytes", gauge, "Memory that held records of all partitions may take together: TIDEMARK_MEMORY.", nil, func(s *sampling) { s.add(float64(s.Memory)) }},
 	{"tidemark_backlog_records", gauge, "Offsets of the source that are still to be read: its end less the next offset. This is how far Tidemark is behind; the lag of its group is not. Absent while that is not known, as when no broker answers.", ofPartition, func(s *sampling) {
