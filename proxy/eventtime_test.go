@@ -137,6 +137,36 @@ func TestWrongUnitOfMarkers(t *testing.T) {
 	})
 }
 
+// TestAbsentFromAFew: whoever tries it with a few records is told, too, and of the format that
+// they have, though no more come.
+func TestAbsentFromAFew(t *testing.T) {
+	for value, want := range map[string]string{
+		`{"created_at":%d}`:                    "TIDEMARK_EVENT_TIME=json:created_at:unix-s,timestamp",
+		`{"created_at":"2000-01-01T00:%[1]d"}`: "TIDEMARK_EVENT_TIME=json:created_at:local:UTC,timestamp",
+	} {
+		onFake(t, func(t *testing.T, c *cluster) {
+			topic := c.topic(2)
+			s := c.start(topic, "TIDEMARK_EVENT_TIME=json:createdAt,timestamp", "TIDEMARK_IDLE_TIMEOUT=0")
+			for i := range 30 {
+				v := fmt.Sprintf(value, time.Now().Unix())
+				if strings.Contains(value, "T00") {
+					v = fmt.Sprintf(value, 10+i)
+				}
+				r := sentNow(topic, v, "trace", "x")
+				r.Partition = int32(i % 2)
+				c.produce(c.cl, r)
+			}
+			c.awaitRead(s)
+			c.await("a line about the source", func() bool { return len(s.voice.heard("source=json:createdAt")) > 0 })
+			lines := s.voice.heard("source=json:createdAt")
+			if len(lines) != 1 || !strings.Contains(lines[0], want) || !strings.Contains(lines[0], "records=30 ") || s.of(topic, 1).Absent == "" {
+				t.Errorf("%q, shown is %q", lines, s.of(topic, 1).Absent)
+			}
+			s.stop()
+		})
+	}
+}
+
 // TestAbsentSource: a source that the records do not have is reported with its name, the
 // fallback, and what was probably meant; as information where the default is in force and
 // nothing else looks like an event time.

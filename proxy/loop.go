@@ -49,6 +49,7 @@ func (s *session) loop(stop, hard context.Context) error {
 		s.align()
 		s.answer()
 		s.needEnds()
+		s.line.JudgeSources()
 		s.shareOutputs()
 	}
 	s.readClocks()

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"bytes"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -22,10 +23,12 @@ import (
 // It is reported as information where nobody has configured event times and nothing else in
 // the records looks like one: to order by the records' own timestamps is what many want.
 
-// Records that a share is taken of: so many, or fewer after a minute.
+// Records that a share is taken of: so many, or fewer after a minute; the first time after ten
+// seconds, for whoever tries it with a few records waits for what it says.
 const (
 	sourceWindow      = 1000
 	sourceWindowLeast = 20
+	sourceFirst       = 10 * time.Second
 )
 
 // A source is absent if fewer than one in mostlyAbsent records have it, and present again if
@@ -44,6 +47,13 @@ type sources struct {
 	last    []watermark.Instant // by source: when it was present last
 	absent  []absence           // by source: what is said of it, if it is absent
 	like    likeness            // of the first source
+	judged  bool                // at least once
+
+	// One of the records for which a fallback decided, and who did: the first window may have
+	// to be judged when no more come.
+	sample  *kgo.Record
+	sampled int
+	reader  *Partition
 }
 
 // absence is what is said of a source that records do not have.
@@ -89,17 +99,53 @@ func (p *Partition) countSource(r *kgo.Record) {
 	if p.source > 0 && s.records%likenessEvery == 0 && s.like.asked < likenessOf { // to look is slow
 		p.askSimilar(r)
 	}
-	if s.records++; s.records < sourceWindow && (s.records < sourceWindowLeast || l.now.Sub(s.began) < time.Minute) {
-		return
+	if s.records++; !s.judged && s.sample == nil && p.source > 0 && p.source < len(s.decided)-1 {
+		s.sample, s.sampled, s.reader = copyOf(r), p.source, p
 	}
+	if s.full(l.now) {
+		p.judgeSources(r, p.source)
+	}
+}
+
+// full reports whether enough records came to take a share of them.
+func (s *sources) full(now watermark.Instant) bool {
+	least := time.Minute
+	if !s.judged {
+		least = sourceFirst
+	}
+	return s.records >= sourceWindow || s.records >= sourceWindowLeast && now.Sub(s.began) >= least
+}
+
+// JudgeSources judges the topics of which a few records came and then no more.
+func (l *Pipeline) JudgeSources() {
+	for _, s := range l.sources {
+		if s.sample != nil && s.full(l.now) {
+			s.reader.judgeSources(s.sample, s.sampled)
+		}
+	}
+}
+
+// copyOf copies what names are looked for in: a record keeps the whole batch that it came in.
+func copyOf(r *kgo.Record) *kgo.Record {
+	c := &kgo.Record{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp, Value: bytes.Clone(r.Value)}
+	for _, h := range r.Headers {
+		c.Headers = append(c.Headers, kgo.RecordHeader{Key: strings.Clone(h.Key), Value: bytes.Clone(h.Value)})
+	}
+	return c
+}
+
+// judgeSources looks which sources the records of a window had, and begins another one. r is one
+// of the records; decider is the source of its event time.
+func (p *Partition) judgeSources(r *kgo.Record, decider int) {
+	l, s := p.line, p.sources
 	asked, last := s.records, len(s.decided)-1
 	for i := range last {
 		had := s.decided[i]
 		served := asked - had - s.decided[last] // by those behind it
 		switch {
 		case had*mostlyAbsent < asked && served*mostlyPresent > asked:
-			if i < p.source { // this record does not have it
-				p.reportAbsent(r, i, asked, had)
+			if i < decider { // this record does not have it
+				p.reportAbsent(r, i, decider, asked, had)
 			}
 		case had*mostlyPresent > asked:
 			s.known[i], s.last[i], s.absent[i] = present, l.now, absence{}
@@ -110,23 +156,24 @@ func (p *Partition) countSource(r *kgo.Record) {
 	}
 	clear(s.decided)
 	s.records, s.began = 0, l.now
+	s.judged, s.sample, s.reader = true, nil, nil
 }
 
 // reportAbsent reports a source that records do not have, and again, less and less often, while
 // they do not. r is one of them.
-func (p *Partition) reportAbsent(r *kgo.Record, source, asked, had int) {
+func (p *Partition) reportAbsent(r *kgo.Record, source, decider, asked, had int) {
 	l, s := p.line, p.sources
 	vanished := s.known[source] == present
 	if vanished && l.now.Sub(s.last[source]) < absentFor {
 		return
 	}
 	names := l.Config.EventTime.Sources()
-	name, fallback := names[source], names[p.source]
+	name, fallback := names[source], names[decider]
 	a := &s.absent[source]
 	if s.known[source] != absent {
 		s.known[source] = absent
 		a.vanished = vanished
-		a.similar, a.hint = p.absentCure(r, source, vanished)
+		a.similar, a.hint = p.absentCure(r, source, decider, vanished)
 		a.words = fmt.Sprintf("%d of %d records have %s; %s decides for the others", had, asked, name, fallback)
 		if a.similar != "" {
 			a.words += fmt.Sprintf(" (there is %s)", a.similar)
@@ -154,9 +201,9 @@ func (p *Partition) reportAbsent(r *kgo.Record, source, asked, had int) {
 
 // absentCure says what was probably meant by a source that records do not have, and what to do
 // about it.
-func (p *Partition) absentCure(r *kgo.Record, source int, vanished bool) (found, hint string) {
+func (p *Partition) absentCure(r *kgo.Record, source, decider int, vanished bool) (found, hint string) {
 	cfg := &p.line.Config
-	fallback := cfg.EventTime.Sources()[p.source]
+	fallback := cfg.EventTime.Sources()[decider]
 	found, likely := cfg.EventTime.Near(source, r)
 	switch {
 	case vanished:

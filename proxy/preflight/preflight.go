@@ -92,7 +92,7 @@ const refusedPause = 10 * time.Second
 type inspection struct {
 	first    *kadm.Client // fails at once with the reason when a broker closes the connection
 	adm      *kadm.Client
-	reader   *kgo.Client  // of the sources
+	reader   *kgo.Client // of the sources
 	cfg      config.Config
 	tools    fault.Commands
 	extract  *timestamp.Extractor

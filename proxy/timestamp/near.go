@@ -8,6 +8,8 @@ import (
 	"github.com/agext/levenshtein"
 	"github.com/tidwall/gjson"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemarkhq/tidemark/watermark"
 )
 
 // usual are names that an event time often has, as fold writes them.
@@ -35,16 +37,16 @@ func (e *Extractor) Near(source int, r *kgo.Record) (found string, likely bool) 
 	switch s := e.sources[source].(type) {
 	case header:
 		if name, ok := nearest(headers, s.name); ok {
-			return withFormat("header:"+name, s.format), true
+			return asWritten("header:"+name, s.format, r), true
 		}
 	case *jsonField:
 		last := len(s.names) - 1
 		beside := fieldsOf(r.Value, s.names[:last])
 		if name, ok := nearest(beside, s.names[last]); ok && name != s.names[last] { // it may be null
-			return withFormat("json:"+joinPath(append(slices.Clone(s.names[:last]), name)), s.format), true
+			return asWritten("json:"+joinPath(append(slices.Clone(s.names[:last]), name)), s.format, r), true
 		}
 		if name, ok := nearest(fields, s.names[last]); ok && last > 0 {
-			return withFormat("json:"+joinPath([]string{name}), s.format), true
+			return asWritten("json:"+joinPath([]string{name}), s.format, r), true
 		}
 	default:
 		return "", false
@@ -52,12 +54,12 @@ func (e *Extractor) Near(source int, r *kgo.Record) (found string, likely bool) 
 	for _, word := range usual {
 		for _, name := range headers {
 			if fold(name) == word {
-				return e.unlessAsked("header:" + name)
+				return e.unlessAsked(asWritten("header:"+name, unixMillis, r))
 			}
 		}
 		for _, name := range fields {
 			if fold(name) == word {
-				return e.unlessAsked("json:" + joinPath([]string{name}) + unitOf(r.Value, name))
+				return e.unlessAsked(asWritten("json:"+joinPath([]string{name}), unixMillis, r))
 			}
 		}
 	}
@@ -126,23 +128,30 @@ func fieldsOf(value []byte, path []string) (names []string) {
 	return names
 }
 
-// unitOf returns the format of a field that holds a number of this century, by how large it
-// is; nothing where that is the usual one.
-func unitOf(value []byte, name string) string {
-	value = behindID(value)
-	number := gjson.Parse(member(string(value), name))
-	if number.Type != gjson.Number {
-		return ""
+// asWritten returns a source with the format in which the record has it: the one that is
+// configured, unless another fits and that does not.
+func asWritten(place string, configured format, r *kgo.Record) string {
+	as := withFormat(place, configured)
+	x, err := Parse(as)
+	if err != nil {
+		return as
 	}
-	switch v := number.Float(); {
-	case v >= 1e9 && v < 1e10:
-		return ":" + string(unixSeconds)
-	case v >= 1e15 && v < 1e16:
-		return ":" + string(unixMicros)
-	case v >= 1e18 && v < 1e19:
-		return ":" + string(unixNanos)
+	t, _, err := x.ExtractFrom(r)
+	if err != nil {
+		if f, ok := fitting(err); ok {
+			return withFormat(place, f)
+		}
+		if strings.Contains(err.Error(), whyNoZone) {
+			return place + ":" + localPrefix + "UTC"
+		}
+		return as
 	}
-	return ""
+	for factor := int64(1000); factor <= 1_000_000_000; factor *= 1000 {
+		if _, right, _ := configured.tooSmall(place, factor); right != "" && t >= firstLikely/watermark.Time(factor) && t < lastLikely/watermark.Time(factor) {
+			return withFormat(place, right)
+		}
+	}
+	return as
 }
 
 // nearest returns the name that is nearest to the one that is wanted, if one is near.

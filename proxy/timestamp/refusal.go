@@ -90,10 +90,12 @@ func withoutQuotes(value []byte) (inner []byte, how string) {
 // fits reports whether a value makes sense in this format: most numbers are times in all of
 // them, but no more than one of these is in our time.
 func (f format) fits(value []byte) bool {
-	const first, last = 631_152_000_000, 4_102_444_800_000 // ms, from 1990 up to 2100
 	t, why := f.time(value)
 	if why != "" || f == int64BE && emit.IsText(value) {
 		return false
 	}
-	return t >= watermark.Time(first*1_000_000) && t < watermark.Time(last*1_000_000)
+	return t >= firstLikely && t < lastLikely
 }
+
+// Event times are likely to be from 1990 up to 2100.
+const firstLikely, lastLikely watermark.Time = 631_152_000 * 1e9, 4_102_444_800 * 1e9
