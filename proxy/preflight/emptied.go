@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/tidemarkhq/tidemark/emit/scan"
+	"github.com/tidemarkhq/tidemark/proxy/fault"
 	"github.com/tidemarkhq/tidemark/reorder"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
@@ -30,16 +31,24 @@ const elsewhere = "an output lacks the records that the group has put out; they 
 
 // emptied refuses outputs, or warns of them, that lack what the group has put out.
 func (r *round) emptied(ctx context.Context, src, ordered, late *view) error {
-	lacking, err := r.holdNothing(ctx, ordered, late)
-	if err != nil || lacking == nil {
-		return err
+	neither := ordered.missing() && late.missing()
+	asking := ctx
+	if !neither { // it is only warned of, and whoever does not answer now is waited for later
+		var cancel context.CancelFunc
+		asking, cancel = context.WithTimeout(ctx, warnPatience)
+		defer cancel()
 	}
-	n, at, err := r.cameOut(ctx, src, lacking)
-	if err != nil || n < 0 {
+	n, at, err := r.lacking(asking, src, ordered, late)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case neither && err != nil:
 		return err
+	case err != nil || n < 0:
+		return nil
 	}
 	const begun = "for new outputs take a new TIDEMARK_GROUP, which begins at TIDEMARK_START; to have everything come out again with this group: `tidemark position new-epoch --all --from earliest`"
-	if !ordered.missing() || !late.missing() {
+	if !neither {
 		r.reporter.WarnOnce(ordered.name, elsewhere, "topic", ordered.name, "group", r.cfg.Group, "partition", n, "committed_offset", at,
 			"hint", "was it deleted, or TIDEMARK_ORDERED_SUFFIX changed? Set the suffix that it had; "+begun+" (docs/starting-over.md)")
 		return nil
@@ -49,58 +58,25 @@ func (r *round) emptied(ctx context.Context, src, ordered, late *view) error {
 	return nil
 }
 
-// holdNothing returns what tells the partitions of which no output has ever held a record
-// while the ordered one exists, or all where it does not; nil, if there are none or nobody
-// can say.
-func (r *round) holdNothing(ctx context.Context, ordered, late *view) (func(int32) bool, error) {
-	var asked []string
-	switch {
-	case ordered.denied || late.denied:
-		return nil, nil
-	case ordered.missing():
-		return func(int32) bool { return true }, nil
-	case late.missing():
-		asked = []string{ordered.name}
-	default:
-		asked = []string{ordered.name, late.name}
-	}
-	ends, err := r.adm.ListEndOffsets(ctx, asked...)
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
-	if err != nil && !errors.As(err, new(*kadm.ShardErrors)) {
-		return nil, nil // it only warns, and whoever needs them asks again
-	}
-	empty := map[int32]int{}
-	ends.Each(func(o kadm.ListedOffset) {
-		if o.Err == nil && o.Offset == 0 {
-			empty[o.Partition]++
-		}
-	})
-	for n, in := range empty {
-		if in < len(asked) {
-			delete(empty, n)
-		}
-	}
-	if len(empty) == 0 {
-		return nil, nil
-	}
-	return func(n int32) bool { return empty[n] > 0 }, nil
-}
+// warnPatience is how long it may take to find out what is only warned of.
+const warnPatience = 2 * time.Second
 
-// cameOut returns the first of the partitions that lack records of which the group has
-// certainly put out some, and the offset it stands at; -1: there is none.
-func (r *round) cameOut(ctx context.Context, src *view, lacking func(int32) bool) (n int32, at int64, err error) {
-	commits, err := r.adm.FetchOffsetsForTopics(ctx, r.cfg.Group, src.name)
-	switch {
-	case err != nil && Transient(err):
-		return -1, 0, fmt.Errorf("fetch the offsets of group %q: %w", r.cfg.Group, err)
-	case err != nil:
-		return -1, 0, nil // since Kafka 4.0 there may be no such group; taking partitions up says what else is wrong
+// lacking returns the first partition whose outputs lack records that the group has put
+// out, and the offset it stands at; -1: there is none.
+func (r *round) lacking(ctx context.Context, src, ordered, late *view) (n int32, at int64, err error) {
+	empty := func(int32) bool { return true }
+	if !ordered.missing() {
+		if empty, err = r.emptyPartitions(ctx, ordered, late); err != nil || empty == nil {
+			return -1, 0, err
+		}
+	}
+	commits, err := r.commits(ctx, src)
+	if err != nil {
+		return -1, 0, err
 	}
 	for n := range src.partitions() {
 		c, ok := commits.Lookup(src.name, n)
-		if !ok || c.Err != nil || c.At < 0 || !lacking(n) {
+		if !ok || c.Err != nil || c.At < 0 || !empty(n) {
 			continue
 		}
 		scope := reorder.Scope{Group: r.cfg.Group, TopicID: src.ID, Partition: n, Fingerprint: r.extract.Fingerprint()}
@@ -114,6 +90,58 @@ func (r *round) cameOut(ctx context.Context, src *view, lacking func(int32) bool
 	}
 	return -1, 0, nil
 }
+
+// emptyPartitions returns what tells the partitions of which no output has ever held a
+// record, and nil if there are none.
+func (r *round) emptyPartitions(ctx context.Context, outputs ...*view) (func(int32) bool, error) {
+	var there []string
+	for _, out := range outputs {
+		if !out.missing() {
+			there = append(there, out.name)
+		}
+	}
+	ends, err := r.adm.ListEndOffsets(ctx, there...)
+	if err != nil && !errors.As(err, new(*kadm.ShardErrors)) {
+		return nil, err
+	}
+	empty, any := map[int32]int{}, false
+	ends.Each(func(o kadm.ListedOffset) {
+		if o.Err == nil && o.Offset == 0 {
+			empty[o.Partition]++
+			any = any || empty[o.Partition] == len(there)
+		}
+	})
+	if !any {
+		return nil, nil
+	}
+	return func(n int32) bool { return empty[n] == len(there) }, nil
+}
+
+// commits fetches what the group has committed for a source, from a coordinator that may
+// have to be waited for.
+func (r *round) commits(ctx context.Context, src *view) (kadm.OffsetResponses, error) {
+	defer r.reporter.Waits.Begin(fault.GroupWait(r.tools, "committed offsets, to see whether the group has put out records", commitsPatience))()
+	pause := fault.Backoff{First: 250 * time.Millisecond, Longest: time.Second}
+	for {
+		commits, err := r.adm.FetchOffsetsForTopics(ctx, r.cfg.Group, src.name)
+		if err == nil {
+			return commits, nil
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if !Transient(err) {
+			return nil, nil // since Kafka 4.0 there may be no such group; taking partitions up says what else is wrong
+		}
+		r.reporter.Waits.Answered(err)
+		if err := pause.Wait(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// commitsPatience is how long a coordinator may take before that is reported.
+const commitsPatience = 5 * time.Second
 
 // putOut reports whether records have certainly come out between a partition's origin and
 // its commit. Offsets alone do not say so: there are control records, aborted transactions,
