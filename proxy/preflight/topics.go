@@ -222,6 +222,10 @@ func (r *round) readable(ctx context.Context, src *view) (bool, error) {
 			"allow it: "+r.tools.Allow("--topic", src.name, kadm.OpRead, kadm.OpDescribe))
 	}
 	r.clock(src)
+	if behind, any := r.extract.BehindTimestamp(); any {
+		r.warn("a source of event times stands behind timestamp, which almost every record has, so it hardly ever decides", src.name,
+			"if "+behind+" is meant to decide, put timestamp last in TIDEMARK_EVENT_TIME")
+	}
 	return true, r.noLoop(ctx, src)
 }
 

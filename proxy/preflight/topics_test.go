@@ -362,3 +362,26 @@ func preflown(t *testing.T, f *kafkatest.Fixture, adm *kadm.Client) map[string]T
 	}
 	return topics
 }
+
+// A source behind the timestamp is asked only for records that have none, which is hardly
+// what somebody means who names it.
+func TestPreflightSourceBehindTimestamp(t *testing.T) {
+	f := kafkatest.NewAny(t)
+	name := f.Topics(1)[0]
+	f.Create(name, 1, nil)
+	for spec, want := range map[string]bool{
+		"timestamp,json:created_at:unix-us":          true,
+		"header:a,timestamp,json:created_at:unix-us": true,
+		"json:created_at:unix-us,timestamp":          false,
+		"timestamp":                                  false,
+		"header:a,previous":                          false,
+	} {
+		if _, err := preflightOf(f, []string{name}, "TIDEMARK_EVENT_TIME="+spec); err != nil {
+			t.Fatal(err)
+		}
+		warned := strings.Contains(f.Warnings(), "if json:created_at:unix-us is meant to decide, put timestamp last")
+		if warned != want {
+			t.Errorf("%s: warned %v, want %v", spec, warned, want)
+		}
+	}
+}

@@ -162,6 +162,17 @@ func (e *Extractor) UsesOnlyTimestamp() bool {
 	return !slices.ContainsFunc(e.sources, func(s source) bool { return !isTimestamp(s) })
 }
 
+// BehindTimestamp returns the first source behind the record's own timestamp, which hardly
+// ever gets a turn: a record without a timestamp is of a producer before Kafka 0.10, or set
+// none on purpose.
+func (e *Extractor) BehindTimestamp() (source string, any bool) {
+	at := slices.IndexFunc(e.sources, isTimestamp)
+	if at < 0 || at == len(e.sources)-1 {
+		return "", false
+	}
+	return e.sources[at+1].String(), true
+}
+
 func isTimestamp(s source) bool {
 	_, is := s.(recordTimestamp)
 	return is
