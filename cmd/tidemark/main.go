@@ -91,7 +91,7 @@ func usageError(cmd *cobra.Command, err error) error {
 	if errors.As(err, &known) {
 		return err
 	}
-	err, hint := explainUsage(err)
+	hint, err := explainUsage(err)
 	if hint == "" {
 		hint = fmt.Sprintf("see `%s --help`", cmd.CommandPath())
 	}
@@ -100,17 +100,17 @@ func usageError(cmd *cobra.Command, err error) error {
 
 // explainUsage says in our words what the library that reads flags says in terms of Go, and
 // what to write instead.
-func explainUsage(err error) (explained error, hint string) {
+func explainUsage(err error) (hint string, explained error) {
 	if wrong, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
 		kind, like := flagKind(wrong.GetFlag().Value.Type())
-		return fmt.Errorf("--%s: %q is not %s", wrong.GetFlag().Name, wrong.GetValue(), kind), like
+		return like, fmt.Errorf("--%s: %q is not %s", wrong.GetFlag().Name, wrong.GetValue(), kind)
 	}
 	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
 		if key, ok := config.Variable(unknown.GetSpecifiedName()); ok {
-			return err, "it is set by an environment variable: " + key + "; see `tidemark config --docs`"
+			return "it is set by an environment variable: " + key + "; see `tidemark config --docs`", err
 		}
 	}
-	return err, ""
+	return "", err
 }
 
 // flagKind says what a flag takes, and an example where one helps.
