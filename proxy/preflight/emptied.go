@@ -134,6 +134,9 @@ func (r *round) commits(ctx context.Context, src *view) (kadm.OffsetResponses, e
 			return nil, nil // since Kafka 4.0 there may be no such group; taking partitions up says what else is wrong
 		}
 		r.reporter.Waits.Answered(err)
+		if c := fault.Classify(err); c == fault.Broker { // others have been counted
+			r.reporter.Count(c, err)
+		}
 		if err := pause.Wait(ctx); err != nil {
 			return nil, err
 		}
