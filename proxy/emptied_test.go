@@ -6,7 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/position"
@@ -85,6 +88,30 @@ func TestKafkaNewOutputsLeadOut(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A broker that does not know the outputs for a moment, as after it started or after another
+// instance made them, is no reason to refuse.
+func TestOutputsAreNotKnownYet(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		cfg, _ := c.ranOnce()
+		topic := cfg.Topics[0]
+		var unknown []*kfake.FaultHandle
+		for _, out := range []string{cfg.OrderedTopic(topic), cfg.LateTopic(topic)} {
+			unknown = append(unknown, c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: out, Err: kerr.UnknownTopicOrPartition, Count: -1}))
+		}
+		time.AfterFunc(time.Second, func() {
+			for _, f := range unknown {
+				f.Remove()
+			}
+		})
+		s := c.start(topic)
+		c.await("the partition taken up", func() bool { s.lives(); return len(c.owned(s)) == 1 })
+		s.stop()
+		if told := s.voice.heard(lacks); len(told) > 0 {
+			t.Errorf("told: %v", told)
+		}
+	})
 }
 
 // Outputs of other names that somebody has made, or only one other name: perhaps the old

@@ -17,9 +17,9 @@ import (
 // A GROUP THAT HAS PUT OUT RECORDS, AND OUTPUTS THAT DO NOT HOLD THEM
 //
 //	ordered   late      what is done
-//	missing   missing   refused: a run would go on behind what came out, and the new
-//	                    outputs would lack it for good. The names were changed and the
-//	                    group was not, or both topics were deleted.
+//	missing   missing   refused, if still so after unknownPatience: a run would go on behind
+//	                    what came out, and the new outputs would lack it for good. The names
+//	                    were changed and the group was not, or both topics were deleted.
 //	missing   there     warned of: somebody has deleted the ordered output, and it is
 //	                    created again, or only its suffix was changed
 //	empty     empty     warned of: created by hand under new names, or again after the above
@@ -34,8 +34,14 @@ func (r *round) emptied(ctx context.Context, src, ordered, late *view) error {
 	neither := ordered.missing() && late.missing()
 	asking := ctx
 	if !neither { // it is only warned of, and whoever does not answer now is waited for later
+		delete(r.unknown, src.name)
+		if r.warned >= warnPatience {
+			return nil
+		}
+		began := time.Now()
+		defer func() { r.warned += time.Since(began) }()
 		var cancel context.CancelFunc
-		asking, cancel = context.WithTimeout(ctx, warnPatience)
+		asking, cancel = context.WithTimeout(ctx, warnPatience-r.warned)
 		defer cancel()
 	}
 	n, at, err := r.lacking(asking, src, ordered, late)
@@ -53,13 +59,29 @@ func (r *round) emptied(ctx context.Context, src, ordered, late *view) error {
 			"hint", "was it deleted, or TIDEMARK_ORDERED_SUFFIX changed? Set the suffix that it had; "+begun+" (docs/starting-over.md)")
 		return nil
 	}
+	since, ok := r.unknown[src.name]
+	if !ok {
+		since = time.Now()
+		r.unknown[src.name] = since
+	}
+	if time.Since(since) < unknownPatience {
+		return fmt.Errorf("look up the %s and the %s: %w", ordered, late, errUnknown)
+	}
 	r.fault(fmt.Errorf("go on with %s: group %q stands at offset %d of partition %d and has put out records before it, but %s and %s do not exist", src.name, r.cfg.Group, at, n, ordered.name, late.name),
 		"were TIDEMARK_ORDERED_SUFFIX and TIDEMARK_LATE_SUFFIX changed? Set those that it had, or, "+begun+"; to go on from where it stands, without them: `tidemark position new-epoch --all` (docs/starting-over.md)")
 	return nil
 }
 
-// warnPatience is how long it may take to find out what is only warned of.
+// warnPatience is how long it may take to find out what is only warned of, for all topics
+// together.
 const warnPatience = 2 * time.Second
+
+// unknownPatience is how long brokers may not know outputs that are there: one has just
+// started, or another instance has made them since they were looked up.
+const unknownPatience = 2 * time.Second
+
+// errUnknown says that a broker does not know outputs that records have come out to.
+var errUnknown = fmt.Errorf("the group has put out records, and they do not exist: %w", errUnsettled)
 
 // lacking returns the first partition whose outputs lack records that the group has put
 // out, and the offset it stands at; -1: there is none.
@@ -74,6 +96,7 @@ func (r *round) lacking(ctx context.Context, src, ordered, late *view) (n int32,
 	if err != nil {
 		return -1, 0, err
 	}
+	var starts kadm.ListedOffsets // asked for once, if at all
 	for n := range src.partitions() {
 		c, ok := commits.Lookup(src.name, n)
 		if !ok || c.Err != nil || c.At < 0 || !empty(n) {
@@ -84,7 +107,7 @@ func (r *round) lacking(ctx context.Context, src, ordered, late *view) (n int32,
 		if err != nil && !errors.Is(err, reorder.ErrFingerprint) {
 			continue // taking it up says what is wrong with it
 		}
-		if out, err := r.putOut(ctx, src.name, n, &snap); err != nil || out {
+		if out, err := r.putOut(ctx, src.name, n, &snap, &starts); err != nil || out {
 			return n, c.At, err
 		}
 	}
@@ -149,20 +172,26 @@ const commitsPatience = 5 * time.Second
 // putOut reports whether records have certainly come out between a partition's origin and
 // its commit. Offsets alone do not say so: there are control records, aborted transactions,
 // and holes.
-func (r *round) putOut(ctx context.Context, topic string, n int32, s *reorder.Snapshot) (bool, error) {
+func (r *round) putOut(ctx context.Context, topic string, n int32, s *reorder.Snapshot, starts *kadm.ListedOffsets) (bool, error) {
 	switch {
-	case s.Next == s.Origin:
-		return false, nil
+	case s.Next == s.Origin, s.Count > 0 && s.Low <= s.Origin:
+		return false, nil // nothing is below the lowest that is held
 	case s.Count == 0 && s.Max != watermark.None:
 		return true, nil // one had an event time, and none is held
 	}
 	// What is below the lowest that is held has come out, if there are records.
-	start, err := r.adm.ListStartOffsets(ctx, topic)
-	if ctx.Err() != nil {
-		return false, ctx.Err()
+	if *starts == nil {
+		found, err := r.adm.ListStartOffsets(ctx, topic)
+		if ctx.Err() != nil {
+			return false, ctx.Err()
+		}
+		if err != nil && !errors.As(err, new(*kadm.ShardErrors)) {
+			found = kadm.ListedOffsets{} // nobody knows
+		}
+		*starts = found
 	}
-	o, ok := start.Lookup(topic, n)
-	if err != nil && !ok || o.Err != nil || max(s.Origin, o.Offset) >= s.Low {
+	o, ok := starts.Lookup(topic, n)
+	if !ok || o.Err != nil || max(s.Origin, o.Offset) >= s.Low {
 		return false, nil
 	}
 	reading, cancel := context.WithTimeout(ctx, readPatience)

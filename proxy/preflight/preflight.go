@@ -42,6 +42,7 @@ func Check(ctx context.Context, first, adm *kadm.Client, reader *kgo.Client, cfg
 func (p *inspection) patiently(ctx context.Context) (map[string]Topic, error) {
 	reporter := p.reporter
 	pause := fault.Backoff{First: 250 * time.Millisecond}
+	p.unknown = map[string]time.Time{}
 	ctx = kadm.WithAuthorizedOps(ctx) // also keeps the client from answering out of its cache
 	for began := time.Now(); ; {
 		// One wait per attempt: a failed attempt is logged anyway.
@@ -102,6 +103,8 @@ type inspection struct {
 	examine  func(r *round, ctx context.Context, topic string) error // checks one of the topics
 	rehearse bool                                                    // nothing is changed
 	lenient  bool                                                    // a partition of an output may have no leader
+	unknown  map[string]time.Time                                    // since when brokers do not know the outputs of a source, although records have come out; see emptied
+	warned   time.Duration                                           // spent on finding out what is only warned of
 }
 
 // settled is how long a change may take to reach all brokers before it is worth a warning.
@@ -196,12 +199,16 @@ func (r *round) access(ctx context.Context) error {
 }
 
 func (r *round) inspect(ctx context.Context) error {
+	var unknown error
 	for _, name := range r.cfg.Topics {
-		if err := r.examine(r, ctx, name); err != nil {
+		err := r.examine(r, ctx, name)
+		if errors.Is(err, errUnknown) { // the topics have the same time to become known
+			unknown = err
+		} else if err != nil {
 			return err
 		}
 	}
-	return nil
+	return unknown
 }
 
 // find looks for a topic without creating it, even where brokers create topics on request.

@@ -3,6 +3,7 @@ package preflight
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"strings"
@@ -179,6 +180,32 @@ func TestPreflightGoesOnWithoutLeader(t *testing.T) {
 			t.Errorf("%v, %v after %v", topics, err, took)
 		}
 		kafkatest.Contains(t, f.Warnings(), "partitions of an output have no leader", "topic=raw.late")
+	})
+}
+
+// What is only warned of takes no longer for many topics than for one.
+func TestPreflightWarnsInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := new(kfake.VirtualNetwork)
+		cluster := start(t, network)
+		f, adm := virtual(t, network)
+		cfg := f.Config()
+		cfg.Topics = nil
+		for i := range 10 {
+			topic := fmt.Sprint("many-", i)
+			cfg.Topics = append(cfg.Topics, topic)
+			for _, name := range []string{topic, cfg.OrderedTopic(topic), cfg.LateTopic(topic)} {
+				if _, err := adm.CreateTopic(t.Context(), 1, 1, nil, name); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Err: kerr.NotLeaderForPartition, Count: -1})
+		began := time.Now()
+		topics, err := checkWith(t.Context(), adm, cfg, cfg.EventTime, fault.NewReporter(f.Logger()), new(Cluster))
+		if took := time.Since(began); err != nil || len(topics) != 10 || took > 2*warnPatience {
+			t.Errorf("%d topics, %v after %v", len(topics), err, took)
+		}
 	})
 }
 
