@@ -114,6 +114,40 @@ func TestOutputsAreNotKnownYet(t *testing.T) {
 	})
 }
 
+// Another instance puts out the first records and commits between two questions of one that
+// starts: no output lacks anything.
+func TestOutputsFillMeanwhile(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		cfg, _ := c.ranOnce()
+		topic := cfg.Topics[0]
+		before := map[string]bool{cfg.OrderedTopic(topic): true, cfg.LateTopic(topic): true} // then they were empty
+		c.fake.ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			c.fake.KeepControl()
+			asked, empty := req.(*kmsg.ListOffsetsRequest), false
+			resp := asked.ResponseKind().(*kmsg.ListOffsetsResponse)
+			for _, t := range asked.Topics {
+				empty = empty || before[t.Topic]
+				delete(before, t.Topic)
+				answer := kmsg.NewListOffsetsResponseTopic()
+				answer.Topic = t.Topic
+				for _, p := range t.Partitions {
+					end := kmsg.NewListOffsetsResponseTopicPartition()
+					end.Partition, end.Offset = p.Partition, 0
+					answer.Partitions = append(answer.Partitions, end)
+				}
+				resp.Topics = append(resp.Topics, answer)
+			}
+			return resp, nil, empty
+		})
+		s := c.start(topic)
+		c.await("the partition taken up", func() bool { s.lives(); return len(c.owned(s)) == 1 })
+		s.stop()
+		if told := s.voice.heard(lacks); len(told) > 0 || len(before) > 0 {
+			t.Errorf("told: %v; not asked for: %v", told, before)
+		}
+	})
+}
+
 // Outputs of other names that somebody has made, or only one other name: perhaps the old
 // ones were deleted, and that is known. It is told, and goes on.
 func TestNewOutputsAreWarnedOf(t *testing.T) {

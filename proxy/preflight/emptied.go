@@ -97,6 +97,7 @@ func (r *round) lacking(ctx context.Context, src, ordered, late *view) (n int32,
 		return -1, 0, err
 	}
 	var starts kadm.ListedOffsets // asked for once, if at all
+	again := false                // it was asked again, after the commits, what is empty
 	for n := range src.partitions() {
 		c, ok := commits.Lookup(src.name, n)
 		if !ok || c.Err != nil || c.At < 0 || !empty(n) {
@@ -107,8 +108,19 @@ func (r *round) lacking(ctx context.Context, src, ordered, late *view) (n int32,
 		if err != nil && !errors.Is(err, reorder.ErrFingerprint) {
 			continue // taking it up says what is wrong with it
 		}
-		if out, err := r.putOut(ctx, src.name, n, &snap, &starts); err != nil || out {
-			return n, c.At, err
+		out, err := r.putOut(ctx, src.name, n, &snap, &starts)
+		if err != nil {
+			return -1, 0, err
+		}
+		if out && !ordered.missing() && !again {
+			// Another instance may have put out and committed the first between the answers.
+			if empty, err = r.emptyPartitions(ctx, ordered, late); err != nil || empty == nil {
+				return -1, 0, err
+			}
+			again = true
+		}
+		if out && empty(n) {
+			return n, c.At, nil
 		}
 	}
 	return -1, 0, nil
