@@ -161,6 +161,8 @@ func TestBacklogIsNoClock(t *testing.T) {
 		if lines := s.voice.heard("a producer's clock"); len(lines) > 0 {
 			t.Errorf("%q", lines)
 		}
+		// The loop may be waiting for a broker yet, and what is shown is from before it had partitions.
+		c.await("a status", func() bool { return s.of(topic, 0) != nil })
 		if p := s.of(topic, 0); p.Finding != clocks.ReadLate {
 			t.Errorf("%+v", p)
 		}
