@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/tidemarkhq/tidemark/proxy/status"
 )
 
@@ -183,9 +185,13 @@ func TestLateCause(t *testing.T) {
 			onFake(t, func(t *testing.T, k *cluster) {
 				topic := k.topic(1)
 				s := k.start(topic, append([]string{"TIDEMARK_MAX_OUT_OF_ORDERNESS=5s"}, c.env...)...)
-				for i := range 6000 {
-					k.produce(k.cl, sent(topic, c.who(i), c.off(i), i))
-					time.Sleep(30 * time.Millisecond)
+				for i := 0; i < 6000; i += 5 {
+					var some []*kgo.Record
+					for n := i; n < i+5; n++ {
+						some = append(some, sent(topic, c.who(n), c.off(n), n))
+					}
+					k.produce(k.cl, some...)
+					time.Sleep(150 * time.Millisecond)
 				}
 				k.awaitRead(s)
 				time.Sleep(time.Second)

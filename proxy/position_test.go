@@ -84,7 +84,7 @@ func TestKafkaRebuild(t *testing.T) {
 		"adaptive":    {"TIDEMARK_WATERMARK=adaptive", "TIDEMARK_TARGET_LATE=0.01"},
 		"re-anchored": {"TIDEMARK_REANCHOR_AFTER=2", "TIDEMARK_MAX_OUT_OF_ORDERNESS=15ms"},
 	} {
-		for seed := range seeds(4, 1) {
+		for seed := range seeds(2, 1) {
 			t.Run(fmt.Sprint(name, " seed ", seed), func(t *testing.T) {
 				onKafka(t, func(t *testing.T, c *cluster) {
 					w := workload{seed: seed, records: 1500, partitions: 3, transactions: true, markers: name == "punctuated", unjudged: name != "bounded", chunk: 40, pause: time.Second}
