@@ -227,6 +227,24 @@ func (s *secured) scram(user string) {
 			s.t.Fatal(err)
 		}
 	}
+	for _, m := range []string{"SCRAM-SHA-256", "SCRAM-SHA-512"} { // brokers learn of it a moment later
+		cfg, err := config.Load(base(s.byPassword(m, user, password)...))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		opts, err := cfg.ClientOpts(func(err error) { s.t.Error(err) })
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.await("the login of "+user, func() bool {
+			cl, err := kgo.NewClient(opts...)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			defer cl.Close()
+			return cl.Ping(s.ctx) == nil
+		})
+	}
 }
 
 // allowance is what one kafka-acls line allows, for one operation.

@@ -21,7 +21,7 @@ import (
 // The limit of an output is below the smallest batch that the client can be told of, from
 // the beginning or while it runs. What does not fit suspends its partition with the setting,
 // the others go on, and so does the partition once the limit is raised.
-func TestKafkaLimitBelowClientBatch(t *testing.T) {
+func TestLimitBelowClientBatch(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		limit int
@@ -33,7 +33,7 @@ func TestKafkaLimitBelowClientBatch(t *testing.T) {
 		for _, mode := range refusalModes {
 			for _, lowered := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s/%s/lowered=%v", test.name, mode, lowered), func(t *testing.T) {
-					onKafka(t, func(t *testing.T, c *cluster) {
+					onFake(t, func(t *testing.T, c *cluster) {
 						c.limitBelowClientBatch(mode, test.limit, test.fits, lowered)
 					})
 				})
