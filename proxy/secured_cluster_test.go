@@ -59,7 +59,7 @@ const (
 
 const (
 	password = "canary-of-a-password"
-	users    = 40
+	users    = 60
 )
 
 func (s *secured) at(listener int) string { return address(s.port + listener) }
@@ -227,24 +227,6 @@ func (s *secured) scram(user string) {
 			s.t.Fatal(err)
 		}
 	}
-	for _, m := range []string{"SCRAM-SHA-256", "SCRAM-SHA-512"} { // brokers learn of it a moment later
-		cfg, err := config.Load(base(s.byPassword(m, user, password)...))
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		opts, err := cfg.ClientOpts(func(err error) { s.t.Error(err) })
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		s.await("the login of "+user, func() bool {
-			cl, err := kgo.NewClient(opts...)
-			if err != nil {
-				s.t.Fatal(err)
-			}
-			defer cl.Close()
-			return cl.Ping(s.ctx) == nil
-		})
-	}
 }
 
 // allowance is what one kafka-acls line allows, for one operation.
@@ -366,6 +348,9 @@ func (s *secured) rights(principal string) kadm.DescribedACLs {
 // next returns a user who may do this and nothing else, and how it connects.
 func (s *secured) next(all ...allowance) (name string, env []string) {
 	s.t.Helper()
+	if s.users == users {
+		s.t.Fatal("there are no more users")
+	}
 	name = user(s.users)
 	s.users++
 	s.allow(name, all...)
