@@ -71,10 +71,7 @@ func (m *misfitting) watch(read func(*kgo.Record) (watermark.Time, error)) func(
 }
 
 func (m *misfitting) add(r *kgo.Record, t watermark.Time) {
-	reading := clocks.Reading{Event: t, Timestamp: watermark.None, Read: watermark.Time(time.Now().UnixNano()), Appended: timestamp.IsArrival(r)}
-	if ms := r.Timestamp.UnixMilli(); !r.Timestamp.IsZero() && ms >= 0 {
-		reading.Timestamp, _ = watermark.FromMillis(ms)
-	}
+	reading := clocks.Reading{Event: t, Timestamp: timestamp.Own(r), Read: watermark.Time(time.Now().UnixNano()), Appended: timestamp.IsArrival(r)}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.fitting.Add(reading) {

@@ -148,14 +148,15 @@ func (c *Checker) Claims() bool {
 // heldAreCommitted reports whether the source records without an output are those that the
 // commit says were buffered. None of them had been dropped by then.
 func (c *Checker) heldAreCommitted() bool {
-	if int64(len(c.raws)) != c.scope.Buffered {
-		return false
-	}
-	var sum uint32
+	return int64(len(c.raws)) == c.scope.Buffered && c.heldSum() == c.scope.BufferedSum
+}
+
+// heldSum returns the sum that the commit has of the source records without an output.
+func (c *Checker) heldSum() (sum uint32) {
 	for source := range c.raws {
 		sum += reorder.OffsetHash(source)
 	}
-	return sum == c.scope.BufferedSum
+	return sum
 }
 
 // Original takes an ordered record, which may be what claims are about.

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-
-	"github.com/tidemarkhq/tidemark/reorder"
 )
 
 // Kind names a way to break the contract.
@@ -259,12 +257,10 @@ func (c *Checker) exact() bool { return c.scope.Quiet && !c.rules.AtLeastOnce }
 // anybody can tell who does not know which verdicts were given; some of it may have
 // come out since and be deleted, or be late and be deleted.
 func (c *Checker) settleBuffered() {
-	var sum uint32
 	var gone []int64
 	hidden := int64(0)
 	lowest := c.scope.Next
 	for source, p := range c.raws {
-		sum += reorder.OffsetHash(source)
 		lowest = min(lowest, source)
 		switch {
 		case p.timing == timeUnknown || c.lateGone(source) || !c.exact() && c.orderedGone(p.at(source)):
@@ -296,7 +292,7 @@ func (c *Checker) settleBuffered() {
 		s.why = fmt.Sprintf("%d records of [%d, %d) are held, but only %d are not in an output: the others would be written twice",
 			want, c.scope.Committed, c.scope.Next, n)
 		c.faults(KindDuplicate, s, want-n)
-	case c.exact() && doubt == 0 && hidden == 0 && !c.guessed && n == want && sum != c.scope.BufferedSum:
+	case c.exact() && doubt == 0 && hidden == 0 && !c.guessed && n == want && c.heldSum() != c.scope.BufferedSum:
 		s.why = fmt.Sprintf("the %d records of [%d, %d) that are in no output are not those that are held",
 			n, c.scope.Committed, c.scope.Next)
 		c.fault(KindLost, s)

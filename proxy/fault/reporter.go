@@ -96,10 +96,7 @@ func (r *Reporter) Throttle(about string, level slog.Level, c Class, msg string,
 	if c != None {
 		args = append(args, "class", c.String())
 	}
-	if suppressed > 0 {
-		args = append(args, "suppressed", suppressed)
-	}
-	r.Logger.Log(context.Background(), level, msg, args...)
+	r.logDue(level, msg, suppressed, args)
 }
 
 // ThrottleMore logs a line that is not counted, for what may go on for days and is no error:
@@ -110,6 +107,11 @@ func (r *Reporter) ThrottleMore(about string, level slog.Level, msg string, args
 	if !due {
 		return
 	}
+	r.logDue(level, msg, suppressed, args)
+}
+
+// logDue logs a line, with how many like it were not logged before it.
+func (r *Reporter) logDue(level slog.Level, msg string, suppressed int, args []any) {
 	if suppressed > 0 {
 		args = append(args, "suppressed", suppressed)
 	}
@@ -124,15 +126,19 @@ func (r *Reporter) Remind(about string, level slog.Level, msg string, args ...an
 	}
 }
 
+// throttleOf returns what is remembered of a line. It is called with mu held.
+func (r *Reporter) throttleOf(msg string) *throttle {
+	if r.throttles[msg] == nil {
+		r.throttles[msg] = new(throttle)
+	}
+	return r.throttles[msg]
+}
+
 // dueMore is due with growing pauses.
 func (r *Reporter) dueMore(msg string, now time.Time) (suppressed int, due bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	f := r.throttles[msg]
-	if f == nil {
-		f = new(throttle)
-		r.throttles[msg] = f
-	}
+	f := r.throttleOf(msg)
 	fresh := f.seen.IsZero() || now.Sub(f.seen) >= max(f.pause, RepeatAfter)
 	f.seen = now
 	switch {
@@ -186,11 +192,7 @@ func (r *Reporter) logOnce(about string, level slog.Level, msg string, args ...a
 func (r *Reporter) due(c Class, msg string, now time.Time) (suppressed int, due bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	f := r.throttles[msg]
-	if f == nil {
-		f = new(throttle)
-		r.throttles[msg] = f
-	}
+	f := r.throttleOf(msg)
 	fresh := f.seen.IsZero() || now.Sub(f.seen) >= RepeatAfter
 	f.seen = now
 	since := now.Sub(f.logged)

@@ -58,11 +58,7 @@ func (p *Partition) gatherClock(r *kgo.Record, event watermark.Time, sampled boo
 
 // reading returns a time that a record has, and the other times that are known of it.
 func (p *Partition) reading(r *kgo.Record, event watermark.Time) clocks.Reading {
-	reading := clocks.Reading{Event: event, Timestamp: watermark.None, Read: p.line.polled, Appended: timestamp.IsArrival(r), Fresh: p.fresh}
-	if ms := r.Timestamp.UnixMilli(); !r.Timestamp.IsZero() && ms >= 0 {
-		reading.Timestamp, _ = watermark.FromMillis(ms)
-	}
-	return reading
+	return clocks.Reading{Event: event, Timestamp: timestamp.Own(r), Read: p.line.polled, Appended: timestamp.IsArrival(r), Fresh: p.fresh}
 }
 
 // reportMisfit reports that what is known of how event times fit has changed. It is told once

@@ -51,3 +51,13 @@ func IsArrival(r *kgo.Record) bool { return r.Attrs.TimestampType() == logAppend
 
 // logAppendTime is a timestamp type, as the client numbers them.
 const logAppendTime = 1
+
+// Own returns a record's own timestamp, None if it has none.
+func Own(r *kgo.Record) watermark.Time {
+	ms := r.Timestamp.UnixMilli()
+	if r.Timestamp.IsZero() || ms < 0 {
+		return watermark.None
+	}
+	t, _ := watermark.FromMillis(ms)
+	return t
+}
