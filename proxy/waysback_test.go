@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -266,15 +267,16 @@ func TestKafkaRestore(t *testing.T) {
 
 // afterAnswer calls do when the answer number at has come, of those about offsets.
 type afterAnswer struct {
-	n, at int
-	do    func()
+	n  atomic.Int64 // brokers answer beside each other
+	at int64
+	do func()
 }
 
 func (a *afterAnswer) OnBrokerRead(_ kgo.BrokerMetadata, key int16, _ int, _, _ time.Duration, _ error) {
 	if key != kmsg.OffsetFetch.Int16() && key != kmsg.ListOffsets.Int16() {
 		return
 	}
-	if a.n++; a.n == a.at {
+	if a.n.Add(1) == a.at {
 		a.do()
 	}
 }
@@ -282,7 +284,7 @@ func (a *afterAnswer) OnBrokerRead(_ kgo.BrokerMetadata, key int16, _ int, _, _ 
 // An export is taken beside a sidecar at work, which puts something out and commits between any
 // two questions, and stops. What came out then does not come out again by a restore.
 func TestExportBesideSidecar(t *testing.T) {
-	for at := 1; at < 10; at++ {
+	for at := int64(1); at < 10; at++ {
 		onFake(t, func(t *testing.T, c *cluster) {
 			topic := c.topic(1)
 			base := time.Now().Add(-time.Hour).UnixMilli()
