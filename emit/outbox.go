@@ -261,13 +261,14 @@ type slab[T any] struct {
 	used   int // of it
 }
 
-// slabBlock is about as many as there are records between two calls of Reset.
+// slabBlock is about as many as there are records between two calls of Reset. The first
+// blocks are smaller: many outboxes never hold more than a few records at a time.
 const slabBlock = 1024
 
 func (s *slab[T]) take(n int) []T {
 	for {
 		if s.block == len(s.blocks) {
-			s.blocks = append(s.blocks, make([]T, max(n, slabBlock)))
+			s.blocks = append(s.blocks, make([]T, max(n, slabBlock/16<<min(len(s.blocks), 4))))
 		}
 		if b := s.blocks[s.block]; s.used+n <= len(b) {
 			s.used += n

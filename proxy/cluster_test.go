@@ -9,6 +9,7 @@ import (
 	"os"
 	"regexp"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -216,6 +217,8 @@ const (
 
 var bubbles, hung, skipped atomic.Int64
 
+var parallel sync.Map // the tests that had a bubble already
+
 // severalMembers skips, where it would hang, a scenario with more than one
 // member in a group.
 func severalMembers(t *testing.T) {
@@ -226,8 +229,12 @@ func severalMembers(t *testing.T) {
 	}
 }
 
+// inBubble runs f in a bubble. The test goes on beside others, for bubbles share nothing.
 func inBubble(t *testing.T, f func(*testing.T)) {
 	t.Helper()
+	if _, again := parallel.LoadOrStore(t, true); !again {
+		t.Parallel()
+	}
 	for range tries {
 		bubbles.Add(1)
 		var b bubble
@@ -327,6 +334,7 @@ func (b *bubble) goroutines(all bool) string {
 // TestMain fails a suite of which more than one bubble in twenty hung: that is
 // no longer the client's locks.
 func TestMain(m *testing.M) {
+	debug.SetGCPercent(400) // thousands of short lives, and memory enough
 	code := m.Run()
 	if n := skipped.Load(); n > 0 {
 		fmt.Printf("%d tests were skipped; run them with -tags synctests\n", n)

@@ -242,7 +242,6 @@ func TestMatrix(t *testing.T) {
 						skipped.Add(1)
 						t.Skip("the client waits with a lock held: needs -tags synctests")
 					}
-					t.Parallel()
 					f(t, r, err)
 				})
 			}
@@ -500,7 +499,6 @@ func TestMatrixConnectionsLost(t *testing.T) {
 		for _, key := range keys {
 			for what, lose := range map[string]func(*link, kmsg.Key, int){"request": (*link).loseRequests, "answer": (*link).loseAnswers} {
 				t.Run(w.name+"/"+key.Name()+"/"+what, func(t *testing.T) {
-					t.Parallel()
 					onFake(t, func(t *testing.T, c *cluster) {
 						topic := c.topic(cellPartitions)
 						s := w.start(c, topic)
@@ -540,7 +538,6 @@ func TestMatrixDeadTransaction(t *testing.T) {
 	} {
 		for _, err := range answers {
 			t.Run(key.Name()+"/"+err.Message, func(t *testing.T) {
-				t.Parallel()
 				onFake(t, func(t *testing.T, c *cluster) {
 					topic := c.topic(1)
 					base := time.Now().Add(-time.Hour).UnixMilli()

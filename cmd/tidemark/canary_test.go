@@ -93,6 +93,7 @@ func canaryRegistry(t *testing.T) string {
 // TestCommandsTellNoPayload: whatever records hold, every command that has seen them, its log,
 // its report and the admin port say nothing of it.
 func TestCommandsTellNoPayload(t *testing.T) {
+	t.Parallel()
 	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "text", "framed"),
 		kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"}))
 	if err != nil {

@@ -347,6 +347,7 @@ func TestTakenPort(t *testing.T) {
 
 // Who asks too much, or says it too slowly, is cut off, and others are answered.
 func TestAbuse(t *testing.T) {
+	t.Parallel()
 	address := serve(t, load(t), (*shown)(example()))
 	dial := func() net.Conn {
 		c, err := net.Dial("tcp", address)

@@ -197,6 +197,7 @@ func TestMetricsProtobuf(t *testing.T) {
 // The law of conservation holds at every scrape of a running sidecar, and so does that
 // of the backlog.
 func TestConservationAtEveryScrape(t *testing.T) {
+	t.Parallel()
 	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(3, "orders"))
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package group
 
 import (
+	"math/bits"
 	"slices"
 	"sync"
 
@@ -35,7 +36,7 @@ func (p *FetchPool) GetRecords(n int) []kgo.Record {
 	if rs := p.records.take(n); rs != nil {
 		return rs
 	}
-	const round = 256 // batches of a topic are about as large as each other
+	round := min(16<<bits.Len(uint(n)/16), 256) // batches of a topic are about as large as each other
 	return make([]kgo.Record, 0, (n+round-1)/round*round)
 }
 
