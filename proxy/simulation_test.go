@@ -97,7 +97,7 @@ func simulations(t *testing.T) (first, n uint64) {
 	case os.Getenv(seedVar) != "":
 		n = 1
 	case testing.Short():
-		n = 60
+		n = 25
 	}
 	return number(seedVar, 0), number(simulationsVar, n)
 }

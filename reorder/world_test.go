@@ -822,14 +822,20 @@ func histories(usual int) (from, to uint64) {
 	return 0, uint64(usual)
 }
 
+// failuresVar is how many failing histories are enough.
+const failuresVar = "TIDEMARK_TEST_FAILURES"
+
 // hunt tries histories and reports the shortest of the first that fail, with
 // its trace and the seed that brings it back.
 func hunt(t *testing.T, usual int, history func(s source, trace *strings.Builder)) {
 	t.Helper()
 	from, to := histories(usual)
 	var worst, first string
-	failed := 0
-	for seed := from; seed < to && failed < 20; seed++ {
+	failed, enough := 0, 20
+	if n, err := strconv.Atoi(os.Getenv(failuresVar)); err == nil {
+		enough = n
+	}
+	for seed := from; seed < to && failed < enough; seed++ {
 		if try(func() { history(seeded(seed), nil) }) == nil {
 			continue
 		}
