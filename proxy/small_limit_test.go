@@ -21,19 +21,21 @@ import (
 // The limit of an output is below the smallest batch that the client can be told of, from
 // the beginning or while it runs. What does not fit suspends its partition with the setting,
 // the others go on, and so does the partition once the limit is raised.
-func TestLimitBelowClientBatch(t *testing.T) {
+func TestKafkaLimitBelowClientBatch(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		limit int
 		fits  bool // the small records do
 	}{
 		{name: "one of several records", limit: 300, fits: true},
-		{name: "no record", limit: 70},
+		// A batch of one of them has 94 bytes, without any of our headers. The marker that ends a
+		// transaction has 78, and brokers do not write it where less is allowed.
+		{name: "no record", limit: 90},
 	} {
 		for _, mode := range refusalModes {
 			for _, lowered := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s/%s/lowered=%v", test.name, mode, lowered), func(t *testing.T) {
-					onFake(t, func(t *testing.T, c *cluster) {
+					onKafka(t, func(t *testing.T, c *cluster) {
 						c.limitBelowClientBatch(mode, test.limit, test.fits, lowered)
 					})
 				})

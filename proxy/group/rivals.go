@@ -78,11 +78,16 @@ type trace struct {
 // traces are all that outputs show, each with what changes when it writes.
 type traces map[trace]kadm.DescribedProducer
 
-// wrote reports that a producer wrote between two looks.
+// wrote reports that a producer wrote between two looks. The end of its transaction alone
+// does not show that: brokers write it a moment after they have promised it, or when it has
+// timed out, and the producer may be gone by then.
 func (t trace) wrote(before, now traces) bool {
 	was, ok := before[t]
 	is := now[t]
 	was.Leader, is.Leader = 0, 0
+	if ok && was.CurrentTxnStartOffset >= 0 && is.CurrentTxnStartOffset < 0 {
+		return false
+	}
 	return !ok || was != is
 }
 
@@ -234,6 +239,7 @@ func (a *Admin) RefuseRivals(ctx context.Context, sources []emit.Source) error {
 			if t.wrote(first, now) {
 				return Rival{topic: t.topic, partition: t.partition, producer: t.producer, id: ids[t.producer]}.Refuse(fault.CommandsFor(a.Config))
 			}
+			first[t] = now[t] // its transaction may have ended
 		}
 		err = failed
 	}
