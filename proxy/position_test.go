@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -84,6 +85,9 @@ func TestKafkaRebuild(t *testing.T) {
 		"adaptive":    {"TIDEMARK_WATERMARK=adaptive", "TIDEMARK_TARGET_LATE=0.01"},
 		"re-anchored": {"TIDEMARK_REANCHOR_AFTER=2", "TIDEMARK_MAX_OUT_OF_ORDERNESS=15ms"},
 	} {
+		if testing.Short() && os.Getenv(brokersVar) != "" && name != "bounded" && name != "punctuated" {
+			continue // on a real Kafka each kill costs the timeouts of a session and of a transaction
+		}
 		for seed := range seeds(2, 1) {
 			t.Run(fmt.Sprint(name, " seed ", seed), func(t *testing.T) {
 				onKafka(t, func(t *testing.T, c *cluster) {
