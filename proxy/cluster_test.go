@@ -55,10 +55,21 @@ const brokersVar = "TIDEMARK_TEST_BROKERS"
 func onKafka(t *testing.T, scenario func(*testing.T, *cluster)) {
 	t.Helper()
 	if brokers := os.Getenv(brokersVar); brokers != "" {
+		besideOthers(t)
 		onReal(t, brokers, scenario)
 		return
 	}
 	onFake(t, scenario)
+}
+
+var parallel sync.Map // the tests that go on beside others
+
+// besideOthers lets a test go on beside others, as scenarios may: they share nothing, or on a
+// real cluster nothing but that.
+func besideOthers(t *testing.T) {
+	if _, already := parallel.LoadOrStore(t, true); !already {
+		t.Parallel()
+	}
 }
 
 func onReal(t *testing.T, brokers string, scenario func(*testing.T, *cluster)) {
@@ -217,8 +228,6 @@ const (
 
 var bubbles, hung, skipped atomic.Int64
 
-var parallel sync.Map // the tests that had a bubble already
-
 // severalMembers skips, where it would hang, a scenario with more than one
 // member in a group.
 func severalMembers(t *testing.T) {
@@ -229,12 +238,10 @@ func severalMembers(t *testing.T) {
 	}
 }
 
-// inBubble runs f in a bubble. The test goes on beside others, for bubbles share nothing.
+// inBubble runs f in a bubble.
 func inBubble(t *testing.T, f func(*testing.T)) {
 	t.Helper()
-	if _, again := parallel.LoadOrStore(t, true); !again {
-		t.Parallel()
-	}
+	besideOthers(t)
 	for range tries {
 		bubbles.Add(1)
 		var b bubble

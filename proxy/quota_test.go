@@ -46,7 +46,6 @@ func TestKafkaByteQuotas(t *testing.T) {
 	for _, q := range []struct{ read, written float64 }{{50e3, 50e3}, {50e3, 0}, {0, 50e3}} {
 		for _, delivery := range []string{"exactly-once", "at-least-once"} {
 			t.Run(fmt.Sprint(q, delivery), func(t *testing.T) {
-				t.Parallel()
 				onKafka(t, func(t *testing.T, c *cluster) {
 					client := "bounded" + c.run
 					c.quota(client, q.read, q.written)

@@ -32,7 +32,7 @@ func TestKafkaStandstill(t *testing.T) {
 	fmt.Fprintln(w, "median\tlongest\tat most\trounds\t  standstill\t")
 	scene := func(name string, atMost time.Duration, sidecars string, round func(*standstill) time.Duration) {
 		t.Run(name, func(t *testing.T) {
-			onKafka(t, func(t *testing.T, c *cluster) {
+			onReal(t, os.Getenv(brokersVar), func(t *testing.T, c *cluster) {
 				s := c.standstill(sidecars)
 				defer s.ps.end()
 				var all []time.Duration
