@@ -30,6 +30,7 @@ func (c *cluster) sameBeside(s *sidecar, env ...string) {
 // A request is carried out and its answer lost with the connection: nobody
 // knows what became of it.
 func TestKafkaAnswersLost(t *testing.T) {
+	besideOthers(t)
 	for _, key := range []kmsg.Key{
 		kmsg.EndTxn, kmsg.TxnOffsetCommit, kmsg.Produce, kmsg.InitProducerID,
 		kmsg.OffsetFetch, kmsg.OffsetCommit, kmsg.JoinGroup, kmsg.SyncGroup, kmsg.Fetch,
@@ -258,6 +259,7 @@ func TestOffsetsWaitForTransactionBefore(t *testing.T) {
 // TestAbortedCommitTellsWhy: the client hides why it aborted a commit, and the log has it
 // all the same.
 func TestAbortedCommitTellsWhy(t *testing.T) {
+	besideOthers(t)
 	for _, test := range []struct {
 		key  kmsg.Key
 		err  *kerr.Error

@@ -113,6 +113,7 @@ func TestOutageIsNoClock(t *testing.T) {
 // By the broker's clock a backlog shows whose clock is off; by the sender's it
 // does not.
 func TestClockInABacklog(t *testing.T) {
+	besideOthers(t)
 	for stamp, want := range map[string]int{"LogAppendTime": 1, "CreateTime": 0} {
 		t.Run(stamp, func(t *testing.T) {
 			onFake(t, func(t *testing.T, c *cluster) {

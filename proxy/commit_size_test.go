@@ -39,6 +39,7 @@ func (c *cluster) room(most int) *kfake.FaultHandle {
 // records, and by the clock when all fall idle. They are committed in several, after few
 // tries, and none when it is known.
 func TestCommitOfManyPartitions(t *testing.T) {
+	besideOthers(t)
 	const partitions, most = 48, 8
 	for _, delivery := range refusalModes {
 		for _, known := range []bool{false, true} {

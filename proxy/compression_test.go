@@ -11,6 +11,7 @@ import (
 // Outputs are compressed as their source is, unless told otherwise. (In a bubble
 // the collector may not close what decompresses zstd.)
 func TestKafkaCompression(t *testing.T) {
+	besideOthers(t)
 	for _, test := range []struct {
 		name   string
 		source kgo.CompressionCodec

@@ -20,6 +20,7 @@ const noDrain = "TIDEMARK_IDLE_TIMEOUT=0"
 // A sidecar that crashes again and again, at any request, puts out the bytes
 // of one that never did.
 func TestKafkaCrashAnywhere(t *testing.T) {
+	besideOthers(t)
 	for seed := range seeds(5, 2) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			onKafka(t, func(t *testing.T, c *cluster) {
@@ -46,6 +47,7 @@ func beside(topic string, env ...string) []string {
 
 // At least once nothing is lost, and what comes again is no worse than that.
 func TestKafkaCrashAtLeastOnce(t *testing.T) {
+	besideOthers(t)
 	for seed := range seeds(3, 1) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			onKafka(t, func(t *testing.T, c *cluster) {

@@ -141,6 +141,7 @@ func inSequence(t *testing.T, ordered []*kgo.Record) (tombstones int) {
 // What Debezium writes comes out in the order of the database's clock, each tombstone
 // behind its delete, wherever the process dies; nothing is late for a tombstone.
 func TestKafkaDebezium(t *testing.T) {
+	besideOthers(t)
 	for _, schema := range []bool{false, true} {
 		for _, delivery := range []config.Delivery{config.ExactlyOnce, config.AtLeastOnce} {
 			t.Run(fmt.Sprintf("schema=%v %s", schema, delivery), func(t *testing.T) {

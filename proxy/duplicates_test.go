@@ -37,6 +37,7 @@ func repeating(topic string, rnd *rand.Rand, partition int32, n int) (rs []*kgo.
 // Of records that are the same, one comes out in order. The others are late, or
 // dropped and counted, and nothing else is.
 func TestKafkaDuplicates(t *testing.T) {
+	besideOthers(t)
 	for _, delivery := range []config.Delivery{config.ExactlyOnce, config.AtLeastOnce} {
 		for _, fate := range []config.Duplicates{config.DuplicatesAreLate, config.DropDuplicates} {
 			t.Run(fmt.Sprintf("%s %s", delivery, fate), func(t *testing.T) {
@@ -72,6 +73,7 @@ func TestKafkaDuplicates(t *testing.T) {
 // Commits and crashes may come inside the records of one event time. What has
 // come out of them is known again, and the bytes are those of a run without.
 func TestKafkaCrashAmongRepeats(t *testing.T) {
+	besideOthers(t)
 	for _, fate := range []string{"late", "drop"} {
 		t.Run(fate, func(t *testing.T) {
 			onKafka(t, func(t *testing.T, c *cluster) {
@@ -122,6 +124,7 @@ func TestKafkaCrashAmongRepeats(t *testing.T) {
 
 // The same at any request, among records that come in any order.
 func TestKafkaCrashAnywhereAmongRepeats(t *testing.T) {
+	besideOthers(t)
 	for seed := range seeds(4, 1) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			onKafka(t, func(t *testing.T, c *cluster) {

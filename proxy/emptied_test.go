@@ -24,6 +24,7 @@ var (
 // them. That is refused before they are created, and both ways that the hint names give
 // everything.
 func TestKafkaNewOutputsOfOldGroup(t *testing.T) {
+	besideOthers(t)
 	for name, env := range map[string][]string{
 		"all out":                        nil,
 		"some held":                      {noDrain},
@@ -57,6 +58,7 @@ func TestKafkaNewOutputsOfOldGroup(t *testing.T) {
 }
 
 func TestKafkaNewOutputsLeadOut(t *testing.T) {
+	besideOthers(t)
 	for name, from := range map[string]position.From{"earliest": {Offset: -1}, "committed": fromCommitted} {
 		t.Run(name, func(t *testing.T) {
 			onKafka(t, func(t *testing.T, c *cluster) {
@@ -151,6 +153,7 @@ func TestOutputsFillMeanwhile(t *testing.T) {
 // Outputs of other names that somebody has made, or only one other name: perhaps the old
 // ones were deleted, and that is known. It is told, and goes on.
 func TestNewOutputsAreWarnedOf(t *testing.T) {
+	besideOthers(t)
 	for name, env := range map[string][]string{
 		"made by hand":    newSuffixes,
 		"only the suffix": newSuffixes[:1],
@@ -181,6 +184,7 @@ func TestNewOutputsAreWarnedOf(t *testing.T) {
 // Nothing has come out, whatever the outputs are called: there is nothing to tell. And
 // outputs that retention has emptied lack nothing that was not to go.
 func TestNewOutputsLackNothing(t *testing.T) {
+	besideOthers(t)
 	silent := func(c *cluster, topic string, env ...string) {
 		c.t.Helper()
 		s := c.start(topic, env...)

@@ -26,6 +26,7 @@ func sentNow(topic, value string, headers ...string) *kgo.Record {
 // the format that is right, within some records, once for a topic, and shown until they are
 // mended. What is merely old is not called wrong.
 func TestWrongUnitIsLoud(t *testing.T) {
+	besideOthers(t)
 	now := func() time.Time { return time.Now().Add(-time.Second) }
 	for name, c := range map[string]struct {
 		source string
@@ -171,6 +172,7 @@ func TestAbsentFromAFew(t *testing.T) {
 // fallback, and what was probably meant; as information where the default is in force and
 // nothing else looks like an event time.
 func TestAbsentSource(t *testing.T) {
+	besideOthers(t)
 	const unset = ""
 	for name, c := range map[string]struct {
 		env    string
@@ -237,6 +239,7 @@ func TestAbsentSource(t *testing.T) {
 // of any topic has them there, all of them going by their own timestamps is a reason; it names
 // the setting, and goes when one record has them.
 func TestAbsentEverywhereIsAReason(t *testing.T) {
+	besideOthers(t)
 	for name, c := range map[string]struct {
 		env, value, header string
 		want               []string // in the reason; none: it is healthy
@@ -291,6 +294,7 @@ func TestAbsentEverywhereIsAReason(t *testing.T) {
 // TestInvalidIsExplained: a record without a usable event time is told of with its place, what
 // is wrong with it, and what to set; the last one of a partition stays to be seen.
 func TestInvalidIsExplained(t *testing.T) {
+	besideOthers(t)
 	for name, c := range map[string]struct {
 		env    string
 		record func(topic string) *kgo.Record

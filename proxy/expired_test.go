@@ -44,6 +44,7 @@ func (c *cluster) expiring(t *testing.T, s *sidecar) (after time.Duration, pass 
 // A transactional id that had no transaction for long is forgotten by the brokers. It is
 // taken again, at once and as often as it happens, and nobody is accused of having it.
 func TestKafkaTransactionalIDExpires(t *testing.T) {
+	besideOthers(t)
 	for _, w := range []way{exactly, announced} {
 		t.Run(w.name, func(t *testing.T) {
 			onKafka(t, func(t *testing.T, c *cluster) {

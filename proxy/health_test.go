@@ -41,6 +41,7 @@ func TestFirstLookIsNoFault(t *testing.T) {
 // Records without a usable event time, and too many late ones, are a reason, which goes away
 // a minute after the cause has.
 func TestLatenessIsAReason(t *testing.T) {
+	besideOthers(t)
 	for _, x := range []struct {
 		name  string
 		env   []string
@@ -113,6 +114,7 @@ func TestLatenessIsAReason(t *testing.T) {
 // A partition of which nothing comes out is a reason, with what it waits for and the setting
 // that lets it wait, a minute after records should have come out; and until they do.
 func TestNothingComesOut(t *testing.T) {
+	besideOthers(t)
 	for _, x := range []struct {
 		name string
 		env  []string
@@ -181,6 +183,7 @@ func TestNothingComesOut(t *testing.T) {
 // known of why, whether something is held or not; and so is a leader that does not say what
 // there is. Both are over when it is.
 func TestNothingIsRead(t *testing.T) {
+	besideOthers(t)
 	for _, x := range []struct {
 		name string
 		keys []kmsg.Key
@@ -231,6 +234,7 @@ func TestNothingIsRead(t *testing.T) {
 // While brokers are away, and while a session begins anew, what is held and what was late
 // stays on show, nothing is due, and the reason is said once.
 func TestBrokersAwayIsShown(t *testing.T) {
+	besideOthers(t)
 	t.Run("refused", func(t *testing.T) { brokersAway(t, (*link).leave, (*link).comeBack) })
 	t.Run("silent", func(t *testing.T) { brokersAway(t, (*link).freeze, (*link).melt) })
 }
@@ -284,6 +288,7 @@ func brokersAway(t *testing.T, leave, comeBack func(*link)) {
 
 // When the next record is said to be due, it comes out: while records come, and when none do.
 func TestDueIsTrue(t *testing.T) {
+	besideOthers(t)
 	for _, every := range []time.Duration{200 * time.Millisecond, 700 * time.Millisecond, 3 * time.Second} {
 		t.Run(every.String(), func(t *testing.T) {
 			onFake(t, func(t *testing.T, c *cluster) {
@@ -388,6 +393,7 @@ func TestKafkaOpenTransactionOnSource(t *testing.T) {
 
 // The same on an output, of which readers see nothing, although we put out what comes.
 func TestKafkaOpenTransactionOnOutput(t *testing.T) {
+	besideOthers(t)
 	for _, delivery := range []string{"exactly-once", "at-least-once"} {
 		t.Run(delivery, func(t *testing.T) {
 			onKafka(t, func(t *testing.T, c *cluster) {
@@ -479,6 +485,7 @@ func (c *cluster) leaveOpen(id string, records ...*kgo.Record) *kgo.Client {
 
 // Where brokers do not say whose transaction it is, that is said, and nothing is guessed.
 func TestOpenTransactionOfUnknown(t *testing.T) {
+	besideOthers(t)
 	for _, x := range []struct {
 		name string
 		key  kmsg.Key

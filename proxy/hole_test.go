@@ -172,6 +172,7 @@ func holes(times ...int64) map[string][]forgedBatch {
 // TestLogEndsInHole: what is held comes out although the last offsets of the log have
 // no records, and those that come behind them are read.
 func TestLogEndsInHole(t *testing.T) {
+	besideOthers(t)
 	base := time.Now().Add(-24 * 365 * 40 * time.Hour).UnixMilli()
 	for name, batches := range holes(base, base+100) {
 		t.Run(name, func(t *testing.T) {
@@ -199,6 +200,7 @@ func TestLogEndsInHole(t *testing.T) {
 // TestReplayEndsInHole: what stood last before the commit, a late record, has been
 // compacted away.
 func TestReplayEndsInHole(t *testing.T) {
+	besideOthers(t)
 	base := time.Now().Add(-24 * 365 * 40 * time.Hour).UnixMilli()
 	for name, batches := range holes(base, base+100) {
 		t.Run(name, func(t *testing.T) {

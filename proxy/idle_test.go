@@ -220,6 +220,7 @@ func TestPartitionWithoutLeaderIsAlone(t *testing.T) {
 // TestNoLeaderIsNotAskedForAtOnce: a topic of which brokers say nothing, or that they do
 // not let us look up, is looked up in every round, and not again and again within one.
 func TestNoLeaderIsNotAskedForAtOnce(t *testing.T) {
+	besideOthers(t)
 	for name, answer := range map[string]func(topic *kmsg.MetadataResponseTopic){
 		"refused":     func(topic *kmsg.MetadataResponseTopic) { topic.ErrorCode = kerr.UnknownTopicOrPartition.Code },
 		"left out":    func(topic *kmsg.MetadataResponseTopic) { topic.Partitions = nil },

@@ -142,6 +142,7 @@ func TestKafkaTenMegabytes(t *testing.T) {
 // A record that does not fit at all stops its partition and no other, and it is
 // gone on with when it fits.
 func TestKafkaRecordDoesNotFit(t *testing.T) {
+	besideOthers(t)
 	for _, late := range []bool{false, true} {
 		t.Run(fmt.Sprintf("late=%v", late), func(t *testing.T) {
 			if late && testing.Short() {

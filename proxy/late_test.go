@@ -112,6 +112,7 @@ func TestLeapIsTold(t *testing.T) {
 // Disorder is no leap, and no limit on future times helps against it; a clock that is ahead is
 // named with its producer, if a header tells them apart, and no header is asked for that is set.
 func TestLateCause(t *testing.T) {
+	besideOthers(t)
 	const (
 		behind = "records came later than the bound allows"
 		leap   = "a record moved the watermark ahead"
@@ -229,6 +230,7 @@ func TestLateCause(t *testing.T) {
 
 // TestSettingsThatDoHarm: what a setting does that was hardly meant is reported with the setting.
 func TestSettingsThatDoHarm(t *testing.T) {
+	besideOthers(t)
 	for name, c := range map[string]struct {
 		env   []string
 		send  func(i int) time.Duration // event times, from now

@@ -41,6 +41,7 @@ func (c *cluster) cameOut(cfg config.Config) (n int64) {
 // is compared with the source and not judged by the event times of now, and what came out
 // since is: verify finds a lie there.
 func TestKafkaEventTimeChangesWithEpoch(t *testing.T) {
+	besideOthers(t)
 	const timestamp, header = "TIDEMARK_EVENT_TIME=timestamp", "TIDEMARK_EVENT_TIME=header:event-time"
 	const micros = "TIDEMARK_EVENT_TIME=header:event-time:unix-us"
 	begins := func(all bool, from position.From) func(*cluster, config.Config) []string {
@@ -164,6 +165,7 @@ func (c *cluster) lie(cfg config.Config, at time.Time) {
 // A position that is made again says by which event times, from where on those are known to
 // be those of the outputs, and is refused where the outputs show others and something is held.
 func TestKafkaRebuildAfterEventTimeChanges(t *testing.T) {
+	besideOthers(t)
 	const timestamp, header = "TIDEMARK_EVENT_TIME=timestamp", "TIDEMARK_EVENT_TIME=header:event-time"
 	const micros, fallback = "TIDEMARK_EVENT_TIME=header:event-time:unix-us", "TIDEMARK_EVENT_TIME=header:event-time,timestamp"
 	for _, tt := range []struct {

@@ -15,6 +15,7 @@ import (
 // Event times change with a new epoch, or while nothing is held, whatever else there is:
 // outputs without headers, repeats, punctuation, deleted beginnings, a new partition.
 func TestKafkaEventTimeChangesAmid(t *testing.T) {
+	besideOthers(t)
 	const header, stamp = "TIDEMARK_EVENT_TIME=header:event-time", "TIDEMARK_EVENT_TIME=timestamp"
 	delete := func(which ...string) func(*cluster, string) {
 		return func(c *cluster, topic string) {

@@ -17,6 +17,7 @@ import (
 // keep them until its session timeout, and for ever if its supervisor starts it again
 // and again.
 func TestEveryExitLeaves(t *testing.T) {
+	besideOthers(t)
 	undone := func(c *cluster, times int) *kfake.FaultHandle {
 		return c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.EndTxn}, Err: kerr.ProducerFenced, Count: times})
 	}

@@ -112,6 +112,7 @@ func (c *cluster) deleteBelow(topic string, offset int64) {
 // The log ends before the commit, or holds other records than it held: a
 // leader that was behind has been elected.
 func TestKafkaLogTruncated(t *testing.T) {
+	besideOthers(t)
 	for name, falsify := range map[string]func(*reorder.Snapshot){
 		"it ends early":       func(s *reorder.Snapshot) { s.Next += 10 },
 		"other records":       func(s *reorder.Snapshot) { s.Sum++ },

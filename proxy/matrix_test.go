@@ -532,6 +532,7 @@ func TestMatrixConnectionsLost(t *testing.T) {
 // survivor from ending it is told of, and costs no more than the transaction's
 // timeout.
 func TestMatrixDeadTransaction(t *testing.T) {
+	besideOthers(t)
 	for key, answers := range map[kmsg.Key]errs{
 		kmsg.DescribeProducers: {
 			kerr.NotLeaderForPartition, kerr.UnknownTopicOrPartition, kerr.TopicAuthorizationFailed, kerr.UnknownServerError,

@@ -19,6 +19,7 @@ import (
 // nothing is late because of it; the sidecar lives, its memory stays as it is,
 // and its log tells of the outage without drowning in it.
 func TestAnHourWithoutBrokers(t *testing.T) {
+	besideOthers(t)
 	for _, delivery := range []string{"exactly-once", "at-least-once"} {
 		t.Run(delivery, func(t *testing.T) {
 			onFake(t, func(t *testing.T, c *cluster) {
@@ -67,6 +68,7 @@ func heap() int64 {
 // record went to the late topic. Idleness and commits go by a clock that does
 // not jump.
 func TestWallClockJumps(t *testing.T) {
+	besideOthers(t)
 	for _, jump := range []time.Duration{6 * time.Hour, -6 * time.Hour} {
 		t.Run(jump.String(), func(t *testing.T) {
 			onFake(t, func(t *testing.T, c *cluster) {

@@ -60,6 +60,7 @@ func (c *cluster) produceBatch(topic string, timestamps []int64, records []*kgo.
 // out in its place: the record is of invalid time, whatever its event time is, and its
 // timestamp stands in a header.
 func TestKafkaTimestampsOutside(t *testing.T) {
+	besideOthers(t)
 	const any = "=9223372036854775807"
 	const micros, year9999, nanos = 1_796_043_758_084_000, 253_402_300_799_000, 1_796_043_758_084_000_000
 	for name, eventTime := range map[string]string{"header": "header:event-time", "timestamp": "timestamp"} {

@@ -142,6 +142,7 @@ func (c *cluster) heldAndStopped(topic string, n int64) *sidecar {
 // TestSlowReplayIsNoLoss: fetches that bring nothing say nothing about what
 // there is to read.
 func TestSlowReplayIsNoLoss(t *testing.T) {
+	besideOthers(t)
 	for _, policy := range []string{"fail", "continue"} {
 		t.Run(policy, func(t *testing.T) {
 			onFake(t, func(t *testing.T, c *cluster) {

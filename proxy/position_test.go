@@ -78,6 +78,7 @@ func (c *cluster) sameAsUnbroken(s *sidecar, env ...string) {
 // are destroyed and made again from the outputs. What comes out is what comes out of one
 // that nothing happened to, whatever the strategy, repeats and markers among it.
 func TestKafkaRebuild(t *testing.T) {
+	besideOthers(t)
 	for name, env := range map[string][]string{
 		"bounded":     {"TIDEMARK_WINDOWS=tumbling:1s"},
 		"window-min":  {"TIDEMARK_MAX_OUT_OF_ORDERNESS=", "TIDEMARK_WATERMARK=window-min", "TIDEMARK_WATERMARK_WINDOW=300ms", "TIDEMARK_WATERMARK_LATENESS=100ms"},
@@ -177,6 +178,7 @@ func TestKafkaRebuildInsideLongRelease(t *testing.T) {
 // Repeats are in .late, or in neither output, and those of an original that came out just
 // before the crash may still be owed.
 func TestKafkaRebuildAmongRepeats(t *testing.T) {
+	besideOthers(t)
 	for _, duplicates := range []string{"late", "drop"} {
 		for seed := range seeds(6, 1) {
 			t.Run(fmt.Sprint(duplicates, " seed ", seed), func(t *testing.T) {
@@ -225,6 +227,7 @@ func (c *cluster) writeRepeats(topic string, seed uint64) {
 // Where the clock drains, what comes out depends on when it did. Nothing is lost, nothing
 // comes twice, and what the headers promise holds.
 func TestKafkaRebuildDrained(t *testing.T) {
+	besideOthers(t)
 	for seed := range seeds(6, 1) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			onKafka(t, func(t *testing.T, c *cluster) {

@@ -17,6 +17,7 @@ import (
 // More than the budget allows comes out before its time. What then comes
 // behind it is late as overflow, and the contract holds.
 func TestKafkaMemoryOverflow(t *testing.T) {
+	besideOthers(t)
 	for _, delivery := range []string{"exactly-once", "at-least-once"} {
 		t.Run(delivery, func(t *testing.T) {
 			onKafka(t, func(t *testing.T, c *cluster) {

@@ -40,6 +40,7 @@ func (c *cluster) quota(client string, read, written float64) {
 // longer than timeouts allow, all comes out in about the time that the quotas ask for,
 // whichever of the two directions has one. It is told of, and shown.
 func TestKafkaByteQuotas(t *testing.T) {
+	besideOthers(t)
 	if os.Getenv(brokersVar) == "" {
 		t.Skip("an in-process broker has no quotas; see TestQuotasAreLearnt")
 	}

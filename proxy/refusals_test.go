@@ -49,6 +49,7 @@ var refusalModes = []string{"exactly-once", "at-least-once"}
 // the place and the way out. The others go on, undisturbed by the tries, and what was
 // put out is not put out again. When the record is let in, all comes out.
 func TestRefusedForGood(t *testing.T) {
+	besideOthers(t)
 	for _, err := range []*kerr.Error{kerr.InvalidTimestamp, kerr.InvalidRecord} {
 		for _, delivery := range refusalModes {
 			for _, late := range []bool{false, true} {
@@ -167,6 +168,7 @@ func hasAll(text string, words ...string) bool {
 // mode, and what is tried again disturbs nobody. When records are taken again, all
 // comes out.
 func TestOutputPartitionTakesNothing(t *testing.T) {
+	besideOthers(t)
 	for _, err := range []*kerr.Error{kerr.NotEnoughReplicas, kerr.KafkaStorageError, kerr.PolicyViolation} {
 		for _, delivery := range refusalModes {
 			t.Run(err.Message+"/"+delivery, func(t *testing.T) {

@@ -23,6 +23,7 @@ import (
 // with exit code 1, the place and the way out. When they are let in, the next run does
 // the rest, and nothing comes twice.
 func TestRepairRefusedForGood(t *testing.T) {
+	besideOthers(t)
 	for _, err := range []*kerr.Error{kerr.InvalidTimestamp, kerr.InvalidRecord} {
 		t.Run(err.Message, func(t *testing.T) {
 			onFake(t, func(t *testing.T, c *cluster) {

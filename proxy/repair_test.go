@@ -251,6 +251,7 @@ func wholly(r *kgo.Record) string {
 // rehearsal says so before and writes nothing; a second run finds nothing. At least
 // once, the sidecar may have put a record out as late twice.
 func TestKafkaRepair(t *testing.T) {
+	besideOthers(t)
 	for _, delivery := range []string{"exactly-once", "at-least-once"} {
 		t.Run(delivery, func(t *testing.T) {
 			onKafka(t, func(t *testing.T, c *cluster) {
@@ -317,6 +318,7 @@ func (c *cluster) owed(topic string) (want [][]*kgo.Record, left int64) {
 // A repair that crashes again and again, at any request, publishes every correction
 // once, and in order.
 func TestKafkaRepairCrashAnywhere(t *testing.T) {
+	besideOthers(t)
 	for seed := range seeds(6, 2) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			onKafka(t, func(t *testing.T, c *cluster) {

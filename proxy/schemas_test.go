@@ -124,6 +124,7 @@ func valued(topic string, partition int32, value []byte) *kgo.Record {
 // what cannot be read goes to the late topic, with the reason and the offset in the
 // log.
 func TestKafkaEventTimesInValues(t *testing.T) {
+	besideOthers(t)
 	for family, tt := range map[string]struct {
 		source  string
 		value   func(ms int64, name string) []byte
@@ -245,6 +246,7 @@ func TestValuesOfOtherRegistries(t *testing.T) {
 // all that they hold; the others go on; nothing is invalid because of it, and
 // neither a crash nor a stop meanwhile changes that.
 func TestRegistryOutage(t *testing.T) {
+	besideOthers(t)
 	for _, delivery := range []string{"exactly-once", "at-least-once"} {
 		t.Run(delivery, func(t *testing.T) {
 			withBooks(t, onFake, func(t *testing.T, c *cluster, b *books) {
@@ -357,6 +359,7 @@ func TestRegistrySecretIsNeverLogged(t *testing.T) {
 // log. It changes its mind while records around it are held, and that changes nothing:
 // what was late stays late, in whatever order and however often it is asked.
 func TestSchemaRegisteredLate(t *testing.T) {
+	besideOthers(t)
 	for _, delivery := range []string{"exactly-once", "at-least-once"} {
 		t.Run(delivery, func(t *testing.T) {
 			withBooks(t, onFake, func(t *testing.T, c *cluster, b *books) {
@@ -475,6 +478,7 @@ func TestSchemaLost(t *testing.T) {
 // More records with unknown schemas between those that are held than a commit has
 // room for: records are released early, and nothing stands still or is lost.
 func TestManyUnknownSchemas(t *testing.T) {
+	besideOthers(t)
 	for _, delivery := range []string{"exactly-once", "at-least-once"} {
 		t.Run(delivery, func(t *testing.T) {
 			withBooks(t, onFake, func(t *testing.T, c *cluster, b *books) {

@@ -9,6 +9,7 @@ import (
 // TestSlowAcknowledgementsAreLearnt: where a transaction with all that a backlog lets out
 // takes longer than it may last, less is put out in each, and the backlog is done.
 func TestSlowAcknowledgementsAreLearnt(t *testing.T) {
+	besideOthers(t)
 	for _, slow := range []time.Duration{1500 * time.Millisecond, 4 * time.Second} {
 		t.Run(fmt.Sprint(slow), func(t *testing.T) {
 			onFake(t, func(t *testing.T, c *cluster) {

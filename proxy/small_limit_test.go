@@ -22,6 +22,7 @@ import (
 // the beginning or while it runs. What does not fit suspends its partition with the setting,
 // the others go on, and so does the partition once the limit is raised.
 func TestKafkaLimitBelowClientBatch(t *testing.T) {
+	besideOthers(t)
 	for _, test := range []struct {
 		name  string
 		limit int
@@ -48,6 +49,7 @@ func TestKafkaLimitBelowClientBatch(t *testing.T) {
 // one that is in the way. It is found by trying, down to one record in a batch, and forgotten
 // when the record is accepted.
 func TestLimitBelowClientBatchIsHidden(t *testing.T) {
+	besideOthers(t)
 	for _, mode := range refusalModes {
 		for _, refusal := range []*kerr.Error{kerr.MessageTooLarge, kerr.RecordListTooLarge} {
 			t.Run(mode+"/"+refusal.Message, func(t *testing.T) {

@@ -149,6 +149,7 @@ func TestPartitionAppearsLater(t *testing.T) {
 // A partition that cannot begin because somebody does not answer waits by itself: its
 // leader, or that of its outputs. It begins where it would have begun.
 func TestBeginsWithoutLeader(t *testing.T) {
+	besideOthers(t)
 	for name, fault := range map[string]func(topic string) kfake.Fault{
 		"of the source": func(topic string) kfake.Fault {
 			return kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata, kmsg.ListOffsets}, Topic: topic, Err: kerr.LeaderNotAvailable}

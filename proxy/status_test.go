@@ -121,6 +121,7 @@ func sum(st *status.Status) (all status.Totals) {
 // Nothing is missing from the account, at any look, whatever is undone meanwhile; and
 // in the end it is what the outputs hold.
 func TestStatusAccounts(t *testing.T) {
+	besideOthers(t)
 	for _, mode := range []struct {
 		name string
 		env  []string

@@ -15,6 +15,7 @@ import (
 // transaction open and no goroutine behind. In a bubble every goroutine has to
 // end, in all the other tests too.
 func TestKafkaStop(t *testing.T) {
+	besideOthers(t)
 	for _, delivery := range []string{"exactly-once", "at-least-once"} {
 		t.Run(delivery, func(t *testing.T) {
 			onKafka(t, func(t *testing.T, c *cluster) {
@@ -88,6 +89,7 @@ func TestKafkaStopDuringStart(t *testing.T) {
 // has come, and leaves the group. Here brokers take a second to acknowledge a request,
 // and the release would go on for much longer than a stop may take.
 func TestStopInsideLongRelease(t *testing.T) {
+	besideOthers(t)
 	const n = 100_000
 	for _, delivery := range []string{"exactly-once", "at-least-once"} {
 		t.Run(delivery, func(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 )
 
 func TestKafkaStraightThrough(t *testing.T) {
+	besideOthers(t)
 	for _, delivery := range []string{"exactly-once", "at-least-once"} {
 		t.Run(delivery, func(t *testing.T) {
 			onKafka(t, func(t *testing.T, c *cluster) {

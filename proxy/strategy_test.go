@@ -12,6 +12,7 @@ import (
 // Whatever the strategy, a sidecar that crashes at any request puts out the bytes
 // of one that never did.
 func TestKafkaStrategiesCrashAnywhere(t *testing.T) {
+	besideOthers(t)
 	for name, env := range map[string][]string{
 		"window-min": {"TIDEMARK_MAX_OUT_OF_ORDERNESS=", "TIDEMARK_WATERMARK=window-min", "TIDEMARK_WATERMARK_WINDOW=400ms", "TIDEMARK_WATERMARK_LATENESS=100ms"},
 		"punctuated": {"TIDEMARK_MAX_OUT_OF_ORDERNESS=", "TIDEMARK_WATERMARK=punctuated"},

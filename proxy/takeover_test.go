@@ -16,6 +16,7 @@ import (
 // again one after another, never holds much more than it may, says which of them wait,
 // and loses nothing; also when it is killed in the midst of it.
 func TestTakeoverKeepsToTheMemory(t *testing.T) {
+	besideOthers(t)
 	for _, crash := range []bool{false, true} {
 		t.Run(fmt.Sprint("crash=", crash), func(t *testing.T) {
 			onFake(t, func(t *testing.T, c *cluster) {

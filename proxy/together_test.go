@@ -15,6 +15,7 @@ import (
 // away now and then, repeats, markers, windows and alignment, whatever the strategy. A sidecar that crashes at any request
 // puts out the bytes of one that never did.
 func TestTogether(t *testing.T) {
+	besideOthers(t)
 	for name, env := range map[string][]string{
 		"window-min": {"TIDEMARK_MAX_OUT_OF_ORDERNESS=", "TIDEMARK_WATERMARK=window-min", "TIDEMARK_WATERMARK_WINDOW=15ms", "TIDEMARK_WATERMARK_LATENESS=3ms"},
 		"punctuated": {"TIDEMARK_MAX_OUT_OF_ORDERNESS=", "TIDEMARK_WATERMARK=punctuated"},

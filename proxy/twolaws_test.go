@@ -15,6 +15,7 @@ import (
 // Whatever of the configuration has changed in the midst of the outputs: verify finds nothing
 // wrong, or says from where on to judge, and finds nothing wrong then.
 func TestKafkaVerifyTwoLaws(t *testing.T) {
+	besideOthers(t)
 	for _, tt := range []struct {
 		name          string
 		before, after []string

@@ -126,6 +126,7 @@ func TestKafkaVerifyHidden(t *testing.T) {
 // While a sidecar is at work, its own open transactions hide nothing that a commit has
 // promised, however long they are open.
 func TestKafkaVerifyBeside(t *testing.T) {
+	besideOthers(t)
 	for _, interval := range []string{"50ms", "4s"} {
 		t.Run(interval, func(t *testing.T) {
 			onKafka(t, func(t *testing.T, c *cluster) {

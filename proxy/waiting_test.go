@@ -17,6 +17,7 @@ import (
 // that is never answered, answered with an error for ever, or sent into a network that is
 // gone, from the first start on and in the midst of a transaction.
 func TestStopWhateverIsWaitedFor(t *testing.T) {
+	besideOthers(t)
 	scene := func(name string, early bool, breaks func(c *cluster, s *sidecar)) {
 		for _, delivery := range []string{"exactly-once", "at-least-once"} {
 			when := map[bool]string{true: "at the start", false: "later"}[early]
@@ -96,6 +97,7 @@ func TestStopWhateverIsWaitedFor(t *testing.T) {
 // transactional id and the command that shows where it is, at the start and in a session;
 // the status says it, and a stop ends it.
 func TestHungCoordinatorIsTold(t *testing.T) {
+	besideOthers(t)
 	for _, e := range []*kerr.Error{kerr.ConcurrentTransactions, kerr.CoordinatorLoadInProgress, kerr.CoordinatorNotAvailable, kerr.NotCoordinator} {
 		for _, later := range []bool{false, true} {
 			t.Run(fmt.Sprint(e.Message, map[bool]string{false: " at the start", true: " in a session"}[later]), func(t *testing.T) {
@@ -147,6 +149,7 @@ func TestHungCoordinatorIsTold(t *testing.T) {
 
 // A place in the group, or offsets, that do not come are told of as well.
 func TestMissingPlaceIsTold(t *testing.T) {
+	besideOthers(t)
 	for _, key := range []kmsg.Key{kmsg.JoinGroup, kmsg.SyncGroup, kmsg.OffsetFetch} {
 		t.Run(key.Name(), func(t *testing.T) {
 			onFake(t, func(t *testing.T, c *cluster) {

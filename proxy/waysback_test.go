@@ -28,6 +28,7 @@ const (
 // Whatever has become of the offsets of a group: the hint says to rebuild the position, and
 // from there everything goes on as if nothing had happened.
 func TestKafkaEveryHintToRebuildLeadsOut(t *testing.T) {
+	besideOthers(t)
 	for name, breaks := range map[string]func(c *cluster, cfg config.Config, at int64, text string){
 		"set by hand, forward":  func(c *cluster, cfg config.Config, at int64, _ string) { c.commit(cfg, at+100, "") },
 		"set by hand, back":     func(c *cluster, cfg config.Config, _ int64, _ string) { c.commit(cfg, 10, "") },
