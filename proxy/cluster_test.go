@@ -238,6 +238,9 @@ func severalMembers(t *testing.T) {
 	}
 }
 
+// alone keeps a test from going on beside others.
+func alone(t *testing.T) { parallel.Store(t, true) }
+
 // inBubble runs f in a bubble.
 func inBubble(t *testing.T, f func(*testing.T)) {
 	t.Helper()
