@@ -34,7 +34,7 @@ func TestKafkaChaos(t *testing.T) {
 	if os.Getenv(brokersVar) == "" {
 		t.Skip(brokersVar + " is not set: processes need a real cluster")
 	}
-	onKafka(t, func(t *testing.T, c *cluster) {
+	onReal(t, os.Getenv(brokersVar), func(t *testing.T, c *cluster) {
 		seed := uint64(fromEnv(t, "TIDEMARK_TEST_SEED", 1))
 		w := workload{
 			seed: seed, records: fromEnv(t, "TIDEMARK_TEST_RECORDS", 100_000), partitions: 4,

@@ -278,7 +278,7 @@ func TestKafkaTornTransaction(t *testing.T) {
 	}
 	for name, early := range map[string]bool{"at once": true, "once another leads": false} {
 		t.Run(name, func(t *testing.T) {
-			onKafka(t, func(t *testing.T, c *cluster) {
+			onReal(t, os.Getenv(brokersVar), func(t *testing.T, c *cluster) {
 				b := c.brokers()
 				if b.n != 3 {
 					t.Skip("needs three brokers")
