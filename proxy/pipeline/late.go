@@ -152,15 +152,21 @@ func (p *Partition) watchLeap(newest, t watermark.Time, offset int64, v reorder.
 	}
 }
 
-// reportLeap reports a record that made others late: for each partition once in a while, and of
-// some partitions at a time, for a clock that is ahead is in all that its producer writes to.
+// reportLeap reports a record that made others late: for each partition after pauses that grow
+// while it goes on, and of some partitions at a time, for a clock that is ahead is in all that its
+// producer writes to.
 func (p *Partition) reportLeap() {
-	l, often := p.line, p.leapReported != 0 && p.line.now.Sub(p.leapReported) < fault.RepeatAfter
-	if p.leap.Late < leastLeapLate || often {
+	l, since := p.line, p.line.now.Sub(p.leapReported)
+	if p.leap.Late < leastLeapLate || p.leapReported != 0 && since < p.leapPause {
 		return
 	}
 	if _, ok := l.leapReports.may(l.now); !ok {
 		return
+	}
+	if p.leapReported == 0 || since >= 2*p.leapPause {
+		p.leapPause = fault.RepeatAfter // it is new, or has ceased and begins again
+	} else {
+		p.leapPause = min(2*p.leapPause, time.Hour)
 	}
 	p.leapReported = l.now
 	l.Reporter.Logger.Warn("a record moved the watermark ahead of the records around it and made others late",

@@ -151,6 +151,7 @@ type Partition struct {
 	before     watermark.Time // the watermark before the record under way
 
 	leapReported watermark.Instant // when a leap was reported last
+	leapPause    time.Duration     // until the next report
 
 	// The record under way.
 	record    *kgo.Record
