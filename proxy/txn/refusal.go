@@ -167,7 +167,7 @@ func (w *Writer) permanent(f *failure) *fault.Fault {
 	case errors.Is(err, kerr.TopicAuthorizationFailed):
 		return fault.Usage(err, "allow it: "+t.Allow("--topic", f.topic, kadm.OpWrite, kadm.OpDescribe, kadm.OpRead))
 	case errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.UnknownTopicID):
-		return fault.Failed(err, "the topic was deleted; restart, which creates it again")
+		return fault.Failed(err, "the topic was deleted; restart: it is created again, or, if both outputs are gone, the start says how to go on")
 	}
 	return fault.Permanent(w.Config, err)
 }
