@@ -177,12 +177,23 @@ var mutationsOfPrevious = []mutation{
 	{"that there is no time is relied on", "previous.go", "\t\tp.doubts.word = true\n", ""},
 }
 
+// mutationsVar asks for TestMutations: 1 for the whole table, K/N for every Nth line from
+// number K on, beginning at 0.
+const mutationsVar = "TIDEMARK_TEST_MUTATIONS"
+
 // TestMutations breaks the code in each of these ways, and the simulation has
 // to see it: by a law and a seed, not by failing to compile. It shows what the
 // simulation is worth.
 func TestMutations(t *testing.T) {
-	if os.Getenv("TIDEMARK_TEST_MUTATIONS") == "" {
-		t.Skip("compiles the tests once for each mutation; TIDEMARK_TEST_MUTATIONS=1 runs it")
+	part, parts := 0, 1
+	switch v := os.Getenv(mutationsVar); v {
+	case "":
+		t.Skip("compiles the tests once for each mutation; " + mutationsVar + "=1 runs it")
+	case "1":
+	default:
+		if n, err := fmt.Sscanf(v, "%d/%d", &part, &parts); n != 2 || part < 0 || part >= parts {
+			t.Fatalf("%s=%s: want 1, or K/N with K below N: %v", mutationsVar, v, err)
+		}
 	}
 	t.Run("none", func(t *testing.T) {
 		t.Parallel()
@@ -190,7 +201,10 @@ func TestMutations(t *testing.T) {
 			t.Fatalf("%v\n%s", err, out)
 		}
 	})
-	for _, m := range slices.Concat(mutations, mutationsOfPrevious) {
+	for i, m := range slices.Concat(mutations, mutationsOfPrevious) {
+		if i%parts != part {
+			continue
+		}
 		t.Run(strings.ReplaceAll(m.name, " ", "_"), func(t *testing.T) {
 			t.Parallel()
 			out, err := simulateWith(t, &m)
