@@ -24,6 +24,15 @@ func (p *Partition) follow(t watermark.Time) (newest bool) {
 	return newest
 }
 
+// followLearned lets the watermark follow what a late record has taught. Whether a record is
+// late may hang on the clock or on memory, which decide otherwise after a crash; where the
+// strategy alone has the watermark may not, for a reader of what is not committed has seen it.
+func (p *Partition) followLearned() {
+	if p.opts.Strategy == watermark.Adaptive {
+		p.clock.Behind(p.clock.Max, p.bound())
+	}
+}
+
 // learn takes note of how far behind the newest a record has come, whatever
 // became of it: the bound has to be enough for the late ones too.
 func (p *Partition) learn(t watermark.Time) {

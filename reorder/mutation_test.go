@@ -84,6 +84,7 @@ var mutations = []mutation{
 	{"what is known of the disorder is not written", "metadata.go", "if len(s.Disorder) > 0 {", "if len(s.Disorder) > 1<<20 {"},
 	{"the disorder is not committed", "snapshot.go", "s.Disorder = p.disorder.Append(nil)", ""},
 	{"late records teach nothing", "partition.go", "if v == OnTime || v == BehindWatermark || v == Overflow {", "if v == OnTime {"},
+	{"what a late record teaches waits for one that is not", "follow.go", "if p.opts.Strategy == watermark.Adaptive {", "if false {"},
 	{"future records teach", "partition.go", "if v == OnTime || v == BehindWatermark || v == Overflow {", "if v != InvalidTime {"},
 	{"a record teaches after it was seen", "follow.go", "newest = p.clock.See(t)", "newest = p.clock.See(t)\n\tp.learn(t)"},
 	{"what is learned has no floor", "follow.go", "max(learned, p.opts.Floor)", "learned"},

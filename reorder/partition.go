@@ -235,6 +235,9 @@ func (p *Partition) Step(r Record, wall watermark.Time) (Verdict, []byte) {
 		}
 	case BehindWatermark:
 		p.lateRun++
+		p.followLearned()
+	case Overflow:
+		p.followLearned()
 	case Future:
 		p.refuse(r.Time)
 	case InvalidTime:

@@ -95,7 +95,7 @@ func TestSimulationOfPrevious(t *testing.T) {
 // a law or a twin that was wrong; they say something as long as the generators are the
 // same.
 func TestSimulationSeeds(t *testing.T) {
-	for _, seed := range []uint64{819, 2195, 4359, 29947, 126281, 5000115475, 5000275932} {
+	for _, seed := range []uint64{819, 2195, 4359, 29947, 126281, 5000115475, 5000275932, 8200090272} {
 		if err := try(func() { simulate(seeded(seed), nil, coverage{}) }); err != nil {
 			t.Errorf("seed %d: %v", seed, err)
 		}

@@ -129,12 +129,14 @@ func (t *twin) read(r logged, now watermark.Instant) {
 	case r.Time <= t.w() && r.Time > t.natural():
 		late(Overflow)
 		t.learn(r)
+		t.followLearned()
 		return
 	case r.Time <= t.w():
 		t.run++
 		if t.o.ReanchorAfter == 0 || t.run < t.o.ReanchorAfter {
 			late(BehindWatermark)
 			t.learn(r)
+			t.followLearned()
 			return
 		}
 		t.flush()
@@ -148,6 +150,14 @@ func (t *twin) read(r logged, now watermark.Instant) {
 	t.learn(r)
 	t.seen, t.held = append(t.seen, r), append(t.held, r)
 	if w := t.follow(); w != watermark.None {
+		t.moves = append(t.moves, move{w, w})
+	}
+}
+
+// followLearned moves the watermark after a late record, which may have lowered the bound.
+func (t *twin) followLearned() {
+	if t.o.Strategy == watermark.Adaptive {
+		w := t.follow()
 		t.moves = append(t.moves, move{w, w})
 	}
 }

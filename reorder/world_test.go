@@ -251,6 +251,7 @@ func (w *world) step(r logged) Verdict {
 		w.p.MakeRoom()
 		w.drain()
 	}
+	was := w.p.Watermark()
 	v, body := w.p.Step(r.Record, r.wall)
 	st := w.p.Status()
 	w.tracef("read #%d t=%s %v W=%s", r.Offset, r.Time, v, st.Watermark)
@@ -261,7 +262,7 @@ func (w *world) step(r logged) Verdict {
 	case Settled, Remembered:
 		w.failf("#%d %v, but it was never read", r.Offset, v)
 	default:
-		w.pending = append(w.pending, output{Position{r.Time, r.Offset}, v, st.Epoch, int64(st.Watermark)})
+		w.pending = append(w.pending, output{Position{r.Time, r.Offset}, v, st.Epoch, int64(was)})
 		w.bodies = append(w.bodies, nil)
 	}
 	if v != Flush && r.marker != watermark.None {

@@ -191,6 +191,7 @@ func (p *Partition) judgeInNewEpoch() Kind {
 	p.reportEpoch(p.record)
 	j := p.judging
 	p.judging = judging{}
+	p.before = p.State.Watermark()
 	verdict, body := p.State.Step(j.in, p.line.wall)
 	return p.conclude(&j, watermark.None, verdict, body)
 }
@@ -210,7 +211,7 @@ func (p *Partition) conclude(j *judging, newest watermark.Time, verdict reorder.
 	if j.first {
 		p.countSource(r)
 	}
-	w := p.State.Watermark()
+	w := p.before // judged by it; the record may have moved it since
 	if l.Config.Watermark == config.Punctuated {
 		p.mark(r)
 	}
