@@ -42,7 +42,6 @@ func TestKafkaSecured(t *testing.T) {
 	if os.Getenv(brokersVar) == "" {
 		t.Skip(brokersVar + " is not set: kfake has no TLS to renew, no tokens and no broker to restart")
 	}
-	besideOthers(t)
 	s := startSecured(t)
 	for _, scene := range []struct {
 		name string

@@ -282,6 +282,35 @@ func (a *afterAnswer) OnBrokerRead(_ kgo.BrokerMetadata, key int16, _ int, _, _ 
 	}
 }
 
+// An export is taken while brokers have yet to end the last transaction in an output. What is
+// restored is not taken for older than that.
+func TestExportWaitsForTransactions(t *testing.T) {
+	onFake(t, func(t *testing.T, c *cluster) {
+		topic := c.topic(1)
+		c.produce(c.cl, record(topic, 0, time.Now().Add(-time.Hour).UnixMilli(), "0"))
+		s := c.start(topic, noDrain)
+		c.awaitRead(s)
+		s.stop()
+		cl := c.client(kgo.TransactionalID("ends late"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+		defer cl.Close()
+		if err := cl.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		c.produce(cl, record(topic+".late", 0, 0, "late"))
+		c.writers.Go(func() {
+			time.Sleep(time.Second)
+			c.wrote(cl.EndTransaction(c.ctx, kgo.TryCommit))
+		})
+		file, err := c.positions(s.cfg).Export(c.ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if end := file.Partitions[0].LateEnd; end != 2 { // the record and the marker
+			t.Errorf("the late topic ends at %d", end)
+		}
+	})
+}
+
 // An export is taken beside a sidecar at work, which puts something out and commits between any
 // two questions, and stops. What came out then does not come out again by a restore.
 func TestExportBesideSidecar(t *testing.T) {

@@ -37,9 +37,17 @@ type FilePlace struct {
 
 // Export returns the positions of all partitions that have one. It may run beside the
 // group: the ends of the outputs are read before what is committed. What comes out and is
-// committed in between is behind these ends, so that restore refuses.
+// committed in between is behind these ends, so that restore refuses. Where nobody is at work,
+// it waits for the end of the last transaction, which brokers write a moment after they have
+// promised it: else that would be such a case, too.
 func (t *Tool) Export(ctx context.Context) (File, error) {
 	f := File{Version: fileVersion, Cluster: t.cluster, Group: t.Config.Group, Partitions: []FilePlace{}}
+	if members, err := t.members(ctx); err == nil && len(members) == 0 {
+		// A transaction that stays open is a stranger's: its records are not ours.
+		if err := t.settle(ctx, t.sources(t.every())); err != nil && ctx.Err() != nil {
+			return f, err
+		}
+	}
 	ends := map[string]map[int32]bounds{}
 	if outputs := t.outputsOf(); len(outputs) > 0 {
 		var err error
