@@ -19,9 +19,9 @@ import (
 // nothing is late because of it; the sidecar lives, its memory stays as it is,
 // and its log tells of the outage without drowning in it.
 func TestAnHourWithoutBrokers(t *testing.T) {
-	besideOthers(t)
 	for _, delivery := range []string{"exactly-once", "at-least-once"} {
 		t.Run(delivery, func(t *testing.T) {
+			alone(t) // the heap is that of the process
 			onFake(t, func(t *testing.T, c *cluster) {
 				topic := c.topic(1)
 				base := time.Now().Add(-time.Hour).UnixMilli()
