@@ -132,7 +132,7 @@ func TestNothingComesOut(t *testing.T) {
 				return timed(topic, base, i, nil)
 			},
 			func(topic string, base time.Time, i int) *kgo.Record { return timed(topic, base, i, nil) },
-			[]string{"1 records are held", "all there are have been read, the last ones 1 min", "TIDEMARK_IDLE_TIMEOUT=0", "set TIDEMARK_IDLE_TIMEOUT, like 5s"},
+			[]string{"1 records are held", "all there are have been read, the last ones 1 min", "TIDEMARK_IDLE_TIMEOUT=0", "leave TIDEMARK_IDLE_TIMEOUT=0 out"},
 		},
 		{
 			"punctuated, and no record has a watermark",
@@ -385,6 +385,9 @@ func TestKafkaOpenTransactionOnSource(t *testing.T) {
 		}
 		c.wrote(tx.EndTransaction(c.ctx, kgo.TryCommit))
 		c.await("its end to be told", func() bool { return len(s.voice.heard("the open transaction has ended")) == 1 })
+		if told := s.voice.heard("the open transaction has ended"); !says(told[0], "transactional_id="+id, "waited=") {
+			t.Errorf("%q", told)
+		}
 		c.awaitDrained(s)
 		c.await("it to be healthy", func() bool { return s.status().State == status.Healthy })
 		s.stop()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tidemarkhq/tidemark/proxy/group"
+	"github.com/tidemarkhq/tidemark/proxy/status"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
@@ -141,7 +142,7 @@ func (s *session) reportHeld(p *partition) {
 		return
 	}
 	s.reporter.Remind(p.Topic, slog.LevelWarn, "nothing new comes, and what is held stays until something does: there is no idle timeout", "topic", p.Topic, "partition", p.Partition,
-		"buffered", held, "first_offset", p.state.Low(), "hint", "set TIDEMARK_IDLE_TIMEOUT, like 5s, to have it released by the clock")
+		"buffered", held, "first_offset", p.state.Low(), "hint", status.NoIdleTimeoutHint)
 }
 
 // passHole goes on behind a hole that has been proven, if the question was asked after

@@ -130,35 +130,35 @@ func TestLateCause(t *testing.T) {
 		"disorder": {
 			nil, device("d"),
 			func(int) time.Duration { return -time.Duration(rng.Int64N(int64(30 * time.Second))) },
-			[]string{"raise TIDEMARK_MAX_OUT_OF_ORDERNESS=5s to ", "TIDEMARK_WATERMARK=adaptive"},
+			[]string{"raise TIDEMARK_MAX_OUT_OF_ORDERNESS=5s to ", "with TIDEMARK_WATERMARK=adaptive beside it, that is only the most"},
 			[]string{"TIDEMARK_MAX_FUTURE", "moved the watermark", "TIDEMARK_REANCHOR_AFTER"},
 		},
 		"a clock that is ahead, and no header": {
 			[]string{"TIDEMARK_MAX_FUTURE=2h"},
 			five,
 			func(i int) time.Duration { return time.Duration(i%5/4) * time.Hour },
-			[]string{"offset 4 is 1h0m", "moved the watermark", "TIDEMARK_CLOCK_HEADER names", "lower TIDEMARK_MAX_FUTURE=2h0m0s"},
+			[]string{"offset 4 is 1h0m", "moved the watermark", "TIDEMARK_CLOCK_HEADER names", "TIDEMARK_MAX_FUTURE=2h0m0s let it pass: unset, it is 2.5s", "others are late for about ", "position new-epoch"},
 			[]string{"raise", "half of the bound"},
 		},
 		"a clock that is ahead, and any may be": {
 			[]string{"TIDEMARK_MAX_FUTURE=0"},
 			five,
 			func(i int) time.Duration { return time.Duration(i%5/4) * time.Hour },
-			[]string{"offset 4 is 1h0m", "set TIDEMARK_MAX_FUTURE, which is 0"},
+			[]string{"offset 4 is 1h0m", "TIDEMARK_MAX_FUTURE=0 let it pass, as it does every time: unset, it is 2.5s"},
 			[]string{"raise", "lower"},
 		},
 		"half of the records are ahead": {
 			[]string{"TIDEMARK_MAX_FUTURE=2h"},
 			five,
 			func(i int) time.Duration { return time.Duration(i%2) * time.Hour },
-			[]string{"1h0m", "moved the watermark", "lower TIDEMARK_MAX_FUTURE=2h0m0s"},
+			[]string{"1h0m", "moved the watermark", "TIDEMARK_MAX_FUTURE=2h0m0s let it pass: unset, it is 2.5s", "others are late for about ", "position new-epoch"},
 			[]string{"raise"},
 		},
 		"a producer whose clock is ahead": {
 			[]string{byDevice, "TIDEMARK_MAX_FUTURE=2h"},
 			five,
 			func(i int) time.Duration { return time.Duration(i%5/4) * time.Hour },
-			[]string{"the clock of producer d4 is 1h0m0s ahead", "lower TIDEMARK_MAX_FUTURE=2h0m0s"},
+			[]string{"the clock of producer d4 is 1h0m0s ahead", "TIDEMARK_MAX_FUTURE=2h0m0s let it pass: unset, it is 2.5s", "others are late for about ", "position new-epoch"},
 			[]string{"TIDEMARK_CLOCK_HEADER", "raise"},
 		},
 		"a producer whose clock is behind": {
@@ -244,7 +244,7 @@ func TestSettingsThatDoHarm(t *testing.T) {
 			[]string{"TIDEMARK_MAX_OUT_OF_ORDERNESS=", "TIDEMARK_WATERMARK=punctuated"},
 			func(int) time.Duration { return 0 },
 			2, "no record carries a watermark", // once more after half a minute, and then nothing is read
-			[]string{"header=watermark", "TIDEMARK_WATERMARK_HEADER", "level=WARN", "/0,1 "},
+			[]string{"header=watermark", "buffered=", "TIDEMARK_WATERMARK_HEADER", "level=WARN", "/0,1 "},
 			2,
 		},
 		"an epoch every few seconds": {

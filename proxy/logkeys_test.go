@@ -60,7 +60,7 @@ func TestLogKeysAreDocumented(t *testing.T) {
 // The methods that write log lines, and how many arguments come before the keys.
 var (
 	loggerCalls   = map[string]int{"Debug": 1, "Info": 1, "Warn": 1, "Error": 1, "Log": 3, "With": 0}
-	reporterCalls = map[string]int{"Progress": 1, "WarnOnce": 2, "InfoOnce": 2, "Info": 2, "Warn": 2, "Error": 3, "Report": 4, "Throttle": 4, "ThrottleMore": 3, "Changed": 4}
+	reporterCalls = map[string]int{"Progress": 1, "WarnOnce": 2, "InfoOnce": 2, "Info": 2, "Warn": 2, "Error": 3, "Report": 4, "Throttle": 4, "ThrottleMore": 3, "Changed": 4, "Remind": 3}
 )
 
 // Every key in a call that writes a line is in the table, and everything in the table

@@ -52,7 +52,7 @@ func (s *session) takeUp(ctx context.Context, partitions map[string][]int32) (gr
 	if err := s.checkStrangers(); err != nil {
 		return nil, err
 	}
-	return s.load(partitions)
+	return s.load("partitions assigned", partitions)
 }
 
 // reload takes up again, from what is committed, everything the session owns.
@@ -72,7 +72,7 @@ func (s *session) reload(ctx context.Context) error {
 // takeAgain takes up partitions that the client has been reading, and sets it
 // back to where they go on.
 func (s *session) takeAgain(partitions map[string][]int32) error {
-	at, err := s.load(partitions)
+	at, err := s.load("partitions are read again from their last commit", partitions)
 	if err != nil {
 		return err
 	}
@@ -110,17 +110,18 @@ func (s *session) checkStrangers() error {
 
 // load has partitions be worked on from their commits, and returns where reading goes on.
 // What begins here is committed before anything is read, so that the next start finds its
-// origin. All is committed when it is called, so a stop ends it at once.
-func (s *session) load(partitions map[string][]int32) (group.Positions, error) {
+// origin. All is committed when it is called, so a stop ends it at once. msg is how the log
+// tells of it.
+func (s *session) load(msg string, partitions map[string][]int32) (group.Positions, error) {
 	defer s.reporter.Waits.Begin(s.joining.loading)()
-	at, err := s.loadAll(s.stopping, partitions)
+	at, err := s.loadAll(s.stopping, msg, partitions)
 	if err != nil && s.stopping.Err() != nil && !errors.As(err, new(*fault.Fault)) {
 		return nil, errStopping
 	}
 	return at, err
 }
 
-func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (group.Positions, error) {
+func (s *session) loadAll(ctx context.Context, msg string, partitions map[string][]int32) (group.Positions, error) {
 	if len(partitions) == 0 {
 		return nil, nil
 	}
@@ -161,7 +162,7 @@ func (s *session) loadAll(ctx context.Context, partitions map[string][]int32) (g
 		}
 	}
 	if len(taken) > 0 {
-		s.reporter.Progress("partitions assigned", "partitions", group.ListPartitions(taken), "first_starts", begun, "offsets_to_read_again", replayed)
+		s.reporter.Progress(msg, "partitions", group.ListPartitions(taken), "first_starts", begun, "offsets_to_read_again", replayed)
 	}
 	return at, nil
 }

@@ -46,10 +46,18 @@ func RunOn(ctx context.Context, cfg config.Config, log *slog.Logger, board *stat
 		"brokers", cfg.Brokers, "topics", cfg.Topics, "group", cfg.Group, "instance", cfg.Instance,
 		"delivery", string(cfg.Delivery), "event_time", cfg.EventTime.Words(), "watermark", string(cfg.Watermark),
 	}
-	if cfg.Watermark != config.Punctuated { // there is no bound
+	switch cfg.Watermark {
+	case config.Punctuated: // there is no bound
+		args = append(args, "watermark_header", cfg.WatermarkHeader.String())
+	case config.WindowMin:
+		args = append(args, "watermark_window", cfg.WatermarkWindow.String(), "watermark_lateness", cfg.WatermarkLateness.String())
+	default:
 		args = append(args, "max_out_of_orderness", cfg.MaxOutOfOrderness.String())
 	}
-	log.Info("starting", append(args, "max_future", cfg.MaxFuture.String(), "memory", cfg.Memory.String())...)
+	if cfg.ClockHeader != "" {
+		args = append(args, "clock_header", cfg.ClockHeader)
+	}
+	log.Info("starting", append(args, "idle_timeout", cfg.IdleTimeout.String(), "max_future", cfg.MaxFuture.String(), "memory", cfg.Memory.String())...)
 	preflight.WarnInClear(cfg, log)
 	if err := runOver(ctx, cfg, connection, proc); err != nil {
 		return err

@@ -232,6 +232,12 @@ func (c *Config) defaultMaxFuture() (d time.Duration, origin string) {
 	return d, "default: half of " + key
 }
 
+// UsualMaxFuture returns what MaxFuture is where nobody sets it.
+func (c *Config) UsualMaxFuture() time.Duration {
+	d, _ := c.defaultMaxFuture()
+	return d
+}
+
 const (
 	// leastMaxFuture is more than clocks that are kept by NTP are apart.
 	leastMaxFuture = time.Second

@@ -135,6 +135,29 @@ func TestReporterTellsChanges(t *testing.T) {
 	}
 }
 
+// A state that goes on is told again, with pauses that grow; one that comes again, at once.
+func TestReporterTellsAgainWhatGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		a := NewReporter(slog.New(slog.NewTextHandler(&out, nil)))
+		goOn := func(seconds int) int {
+			out.Reset()
+			for range seconds {
+				a.Changed("times", "seconds", slog.LevelWarn, "the wrong unit")
+				time.Sleep(time.Second)
+			}
+			return strings.Count(out.String(), "the wrong unit")
+		}
+		if n := goOn(4 * 60); n != 4 { // at once, after 30 s, a minute, two
+			t.Errorf("in four minutes it was told %d times", n)
+		}
+		a.Changed("times", "", slog.LevelInfo, "plausible again")
+		if n := goOn(10); n != 1 {
+			t.Errorf("when it came again it was told %d times", n)
+		}
+	})
+}
+
 // What may go on for days without being an error is told less and less often, and at once
 // when it has ceased and comes again.
 func TestReporterTellsLessAndLess(t *testing.T) {

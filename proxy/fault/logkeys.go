@@ -27,6 +27,11 @@ var LogKeys = []LogKey{
 	{"delivery", "word", "`TIDEMARK_DELIVERY`"},
 	{"watermark", "word", "`TIDEMARK_WATERMARK`, the strategy"},
 	{"max_out_of_orderness", "duration", "`TIDEMARK_MAX_OUT_OF_ORDERNESS`"},
+	{"watermark_window", "duration", "`TIDEMARK_WATERMARK_WINDOW`"},
+	{"watermark_lateness", "duration", "`TIDEMARK_WATERMARK_LATENESS`"},
+	{"watermark_header", "name", "`TIDEMARK_WATERMARK_HEADER`, with its format"},
+	{"clock_header", "name", "`TIDEMARK_CLOCK_HEADER`"},
+	{"idle_timeout", "duration", "`TIDEMARK_IDLE_TIMEOUT`; 0: nothing is released by the clock"},
 	{"max_future", "duration", "`TIDEMARK_MAX_FUTURE`, or what follows from the bound where it is not set; 0: no limit"},
 	{"start", "text", "`TIDEMARK_START`"},
 	{"memory", "bytes, with unit", "the budget for held records"},
@@ -38,7 +43,7 @@ var LogKeys = []LogKey{
 	{"others", "transactions", "that are open as well, and not named in a line of their own"},
 
 	{"waiting_for", "text", "what the brokers have not answered yet"},
-	{"waited", "duration", "for how long so far"},
+	{"waited", "duration", "for how long; so far, if it goes on"},
 
 	{"topic", "name", "that the line is about; several are separated by commas"},
 	{"partition", "number", "that the line is about"},

@@ -155,13 +155,21 @@ func (r *Reporter) dueMore(msg string, now time.Time) (suppressed int, due bool)
 }
 
 // Changed logs a line about a subject whose state has become another, as far as lines about it
-// have said: many find out, one tells. At first it is "".
+// have said: many find out, one tells. At first it is "". Any other state is told again, with
+// the pauses of ThrottleMore, where it is called while that goes on.
 func (r *Reporter) Changed(about, state string, level slog.Level, msg string, args ...any) {
 	r.mu.Lock()
 	was := r.states[about]
 	r.states[about] = state
-	r.mu.Unlock()
 	if was != state {
+		delete(r.throttles, msg+about)
+	}
+	r.mu.Unlock()
+	due := was != state
+	if state != "" {
+		_, due = r.dueMore(msg+about, time.Now())
+	}
+	if due {
 		r.Logger.Log(context.Background(), level, msg, args...)
 	}
 }

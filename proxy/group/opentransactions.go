@@ -317,7 +317,13 @@ func (w *OpenTransactions) tell(open []fault.OpenTransaction) {
 		})
 	})
 	if len(ended) > 0 {
-		w.Admin.Reporter.Throttle("", slog.LevelInfo, fault.None, "the open transaction has ended; readers go on", placesOf(ended)...)
+		args := placesOf(ended)
+		first := slices.MinFunc(ended, func(a, b fault.OpenTransaction) int { return a.Seen.Compare(b.Seen) })
+		if first.TransactionalID != "" {
+			args = append(args, "transactional_id", first.TransactionalID)
+		}
+		w.Admin.Reporter.Throttle("", slog.LevelInfo, fault.None, "the open transaction has ended; readers go on",
+			append(args, "waited", time.Since(cmp.Or(first.Since, first.Seen)).Round(time.Second).String())...)
 	}
 }
 

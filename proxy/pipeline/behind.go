@@ -7,6 +7,7 @@ import (
 	"github.com/tidemarkhq/tidemark/proxy/clocks"
 	"github.com/tidemarkhq/tidemark/proxy/config"
 	"github.com/tidemarkhq/tidemark/proxy/status"
+	"github.com/tidemarkhq/tidemark/proxy/timestamp"
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
@@ -91,10 +92,19 @@ func (p *Partition) aheadCure(ahead, others time.Duration) string {
 	if names := p.producersOff(clocks.Ahead, others/2); names != "" {
 		cure = names + ", set it right (NTP)"
 	}
-	if cfg.MaxFuture == 0 {
-		return cure + "; or set TIDEMARK_MAX_FUTURE, which is 0 and lets every time pass"
+	usual := cfg.UsualMaxFuture()
+	switch {
+	case cfg.MaxFuture == 0:
+		cure += "; TIDEMARK_MAX_FUTURE=0 let it pass, as it does every time: unset, it is " + usual.String()
+	case cfg.MaxFuture > usual:
+		cure += fmt.Sprintf("; TIDEMARK_MAX_FUTURE=%s let it pass: unset, it is %s", cfg.MaxFuture, usual)
+	default:
+		cure += "; or lower TIDEMARK_MAX_FUTURE=" + cfg.MaxFuture.String() + ", which let it pass"
 	}
-	return cure + "; or lower TIDEMARK_MAX_FUTURE=" + cfg.MaxFuture.String() + ", which let it pass"
+	if left := p.State.Watermark().Since(p.line.wall); left > 2*time.Minute {
+		cure += fmt.Sprintf(". The watermark does not go back, so others are late for about %s more; to have it begin anew before that, %s", clocks.Span(left.Round(time.Minute)), timestamp.BeginAnew("cure that"))
+	}
+	return cure
 }
 
 // namesThem says how to have producers named, where they are not.
@@ -144,7 +154,7 @@ func (p *Partition) raise() string {
 		}
 		return fmt.Sprintf("raise TIDEMARK_MAX_OUT_OF_ORDERNESS=%s, the most that adaptive takes for the bound, to %s", cfg.MaxOutOfOrderness, enough) + came
 	}
-	return fmt.Sprintf("raise TIDEMARK_MAX_OUT_OF_ORDERNESS=%s to %s", bound, enough) + came + ", or have the bound learned with TIDEMARK_WATERMARK=adaptive"
+	return fmt.Sprintf("raise TIDEMARK_MAX_OUT_OF_ORDERNESS=%s to %s", bound, enough) + came + "; with TIDEMARK_WATERMARK=adaptive beside it, that is only the most, and the bound is learned"
 }
 
 // drained returns how much further the watermark is than the newest event time has brought it.

@@ -36,7 +36,7 @@ func (p *Partition) Polled(records []*kgo.Record, highWatermark int64) {
 // the first records are looked at only for whether their event times fit.
 func (p *Partition) gatherClock(r *kgo.Record, event watermark.Time, sampled bool) {
 	l, reading := p.line, p.reading(r, event)
-	if p.Ledger.Fitting.Add(reading) {
+	if p.Ledger.Fitting.Add(reading) || p.Ledger.Misfit != "" && l.now.Sub(p.misfitLooked) >= remindEvery {
 		p.reportMisfit(r)
 	}
 	if !sampled {
@@ -61,10 +61,12 @@ func (p *Partition) reading(r *kgo.Record, event watermark.Time) clocks.Reading 
 	return clocks.Reading{Event: event, Timestamp: timestamp.Own(r), Read: p.line.polled, Appended: timestamp.IsArrival(r), Fresh: p.fresh}
 }
 
-// reportMisfit reports that what is known of how event times fit has changed. It is told once
-// of each topic, however many partitions find it out.
+// reportMisfit reports that what is known of how event times fit has changed, and again, less
+// and less often, that they do not fit. It is told of the topic, however many partitions find
+// it out.
 func (p *Partition) reportMisfit(r *kgo.Record) {
 	l, found := p.line, p.Ledger.Fitting.Found()
+	p.misfitLooked = l.now
 	names := l.Config.EventTime.Sources()
 	args := []any{"topic", p.Topic, "partition", p.Partition, "offset", r.Offset, "source", names[p.source]}
 	about := "event times of " + p.Topic
@@ -72,10 +74,7 @@ func (p *Partition) reportMisfit(r *kgo.Record) {
 	case found.Factor > 0:
 		what, cure := l.Config.EventTime.TooSmall(p.source, found.Factor)
 		p.Ledger.Misfit = what + "; " + cure
-		if p.Ledger.Pending.Ordered > 0 {
-			cure += "; what came out so far is in the wrong order"
-		}
-		l.Reporter.Changed(about, what, slog.LevelWarn, "event times have the wrong unit; records are ordered and released by times of 1970",
+		l.Reporter.Changed(about, what, slog.LevelWarn, "event times have the wrong unit; records are ordered by times of 1970, and held far too long",
 			append(args, "finding", what, "hint", cure)...)
 	case found.Apart > 0:
 		years := int(found.Apart.Hours() / 24 / 365)

@@ -27,7 +27,7 @@ func (p *Partition) mark(r *kgo.Record) {
 	if !present {
 		return
 	}
-	if err == nil && p.Ledger.MarkerFitting.Add(p.reading(r, w)) {
+	if err == nil && (p.Ledger.MarkerFitting.Add(p.reading(r, w)) || p.Ledger.MarkerMisfit != "" && l.now.Sub(p.markerMisfitLooked) >= remindEvery) {
 		p.reportMarkerMisfit(r)
 	}
 	if err == nil && !p.State.Mark(w, l.wall) {
@@ -42,9 +42,11 @@ func (p *Partition) mark(r *kgo.Record) {
 }
 
 // reportMarkerMisfit reports that what is known of how the watermarks of records fit other
-// clocks has changed. One of 1970 releases nothing, whatever is held.
+// clocks has changed, and again, less and less often, that they do not fit. One of 1970
+// releases nothing, whatever is held.
 func (p *Partition) reportMarkerMisfit(r *kgo.Record) {
 	l, found, about := p.line, p.Ledger.MarkerFitting.Found(), "watermarks of "+p.Topic
+	p.markerMisfitLooked = l.now
 	if found.Factor == 0 {
 		l.Reporter.Changed(about, "", slog.LevelInfo, "watermarks that records carry are plausible again", "topic", p.Topic, "partition", p.Partition, "offset", r.Offset)
 		p.Ledger.MarkerMisfit = "" // those that are only old are for who waits for what they release
@@ -126,12 +128,14 @@ func (p *Partition) reportUnmarked(r *kgo.Record) {
 		hint := "check the name of the header (TIDEMARK_WATERMARK_HEADER; capitals count), and that producers write it to every partition; or choose TIDEMARK_WATERMARK=bounded"
 		if similar := header.Near(r); similar != "" {
 			hint = fmt.Sprintf("records have a header %q, and names are compared exactly, capitals too: set TIDEMARK_WATERMARK_HEADER=%s", similar, header.Instead(similar))
+		} else if len(r.Headers) == 0 {
+			hint = fmt.Sprintf("the last record has no headers at all: have producers write header %q to every partition; or choose TIDEMARK_WATERMARK=bounded", header.Name())
 		}
 		p.Ledger.NoMarkers = hint
 	} else if l.now.Sub(of.looked) < remindEvery {
 		return
 	}
 	of.looked = l.now
-	args := []any{"topic", p.Topic, "partitions", of.list(p.Topic), "partition", p.Partition, "offset", r.Offset, "records", m.records, "header", header.Name(), "hint", p.Ledger.NoMarkers}
+	args := []any{"topic", p.Topic, "partitions", of.list(p.Topic), "partition", p.Partition, "offset", r.Offset, "records", m.records, "buffered", p.State.Owed(), "header", header.Name(), "hint", p.Ledger.NoMarkers}
 	l.Reporter.Remind(p.Topic, slog.LevelWarn, "no record carries a watermark; nothing is released until one does, or the partition is idle", args...)
 }

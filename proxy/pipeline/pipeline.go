@@ -141,6 +141,8 @@ type Partition struct {
 	sources  *sources
 	markers  markers
 
+	misfitLooked, markerMisfitLooked watermark.Instant // when it was last asked whether to say so
+
 	absentHint string // of records that have none of the sources
 	epochs     epochs
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"log/slog"
+	"math"
 	"strings"
 	"time"
 
@@ -61,6 +62,7 @@ type absence struct {
 	words         string // empty: they have it
 	similar, hint string // what may be meant, and what to do
 	vanished      bool   // they had it before
+	records       int    // that did not have it, so far
 
 	told  watermark.Instant // when it was told last,
 	pause time.Duration     // and how long not again
@@ -170,6 +172,7 @@ func (p *Partition) reportAbsent(r *kgo.Record, source, decider, asked, had int)
 	names := l.Config.EventTime.Sources()
 	name, fallback := names[source], names[decider]
 	a := &s.absent[source]
+	a.records = min(a.records+asked-had, math.MaxInt32)
 	if s.known[source] != absent {
 		s.known[source] = absent
 		a.vanished = vanished
@@ -183,7 +186,7 @@ func (p *Partition) reportAbsent(r *kgo.Record, source, decider, asked, had int)
 		return
 	}
 	a.told, a.pause = l.now, min(max(2*a.pause, fault.RepeatAfter), time.Hour)
-	args := []any{"topic", p.Topic, "source", name, "records", asked - had, "fallback", fallback}
+	args := []any{"topic", p.Topic, "source", name, "records", a.records, "fallback", fallback}
 	if a.similar != "" {
 		args = append(args, "similar", a.similar)
 	}

@@ -71,6 +71,13 @@ func TestMarkersOfAnotherName(t *testing.T) {
 	if x.Ledger.NoMarkers != "" || len(x.line.unmarkedOf(x.Topic).partitions) > 0 {
 		t.Errorf("there are some, and still %q", x.Ledger.NoMarkers)
 	}
+	for range 200 {
+		x.line.now += watermark.Instant(time.Second)
+		x.countMarker(false, new(kgo.Record))
+	}
+	if !strings.Contains(x.Ledger.NoMarkers, "no headers at all: have producers write header \"watermark\"") {
+		t.Errorf("of records without headers the status has %q", x.Ledger.NoMarkers)
+	}
 }
 
 // TestRareMarkers: where a lot comes, there are many records between two watermarks, and that is

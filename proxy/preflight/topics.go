@@ -383,7 +383,7 @@ func (r *round) compare(src, out *view) {
 	r.outlive(out.name, out.settings)
 	for _, n := range needs(src.settings, r.room()) {
 		if have, ok := out.settings.limit(n.key); ok && have < n.least {
-			r.warn(n.otherwise, out.name, "raise it: "+r.tools.Set(out.name, n.key, number(n.key, n.least)))
+			r.warn(n.otherwise, out.name, fmt.Sprintf("raise it from %s: %s", number(n.key, have), r.tools.Set(out.name, n.key, number(n.key, n.least))))
 		}
 	}
 }

@@ -10,6 +10,9 @@ import (
 	"github.com/tidemarkhq/tidemark/watermark"
 )
 
+// NoIdleTimeoutHint is what to do about records that wait for newer ones only.
+const NoIdleTimeoutHint = "leave TIDEMARK_IDLE_TIMEOUT=0 out to have such records released by the clock after 5s without new ones, or set another time"
+
 // Hold is what keeps the next record of a partition from being released.
 type Hold struct {
 	Words string         // what it waits for
@@ -102,7 +105,7 @@ func holdOf(cfg config.Config, p *Partition, slowest watermark.Time, now time.Ti
 	case p.Quiet == 0 && p.Silent >= silentAfter && p.Backlog() > 0:
 		h.Words = fmt.Sprintf("waits for newer records; %d are still to be read, and nothing has been read for %s", p.Backlog(), clocks.Words(p.Silent))
 	case p.Silent >= silentAfter && cfg.IdleTimeout == 0 && p.Backlog() == 0:
-		h.Kind, h.Hint = "no idle timeout", "set TIDEMARK_IDLE_TIMEOUT, like 5s, to have it released by the clock"
+		h.Kind, h.Hint = "no idle timeout", NoIdleTimeoutHint
 		h.Words = fmt.Sprintf("waits for newer records, however long that takes: all there are have been read, the last ones %s ago, and there is no idle timeout (TIDEMARK_IDLE_TIMEOUT=0)", clocks.Words(p.Silent))
 	case p.Quiet == 0 && p.Silent >= silentAfter:
 		h.Words = fmt.Sprintf("waits for newer records; none has come for %s, and the brokers do not tell whether there are any", clocks.Words(p.Silent))

@@ -18,15 +18,15 @@ func TestCure(t *testing.T) {
 		r    *kgo.Record
 		want string // the beginning
 	}{
-		{"header:a,timestamp", record(7, "a", "1763700000123456"), "if that is what producers write, stop, set TIDEMARK_EVENT_TIME=header:a:unix-us,timestamp, run `tidemark position new-epoch`, and start again (docs/starting-over.md)"},
+		{"header:a,timestamp", record(7, "a", "1763700000123456"), "if that is what producers write, stop, set TIDEMARK_EVENT_TIME=header:a:unix-us,timestamp, run `tidemark position new-epoch` (with `--all --from earliest` for all of it again), and start again (docs/starting-over.md)"},
 		{"header:b,header:a:rfc3339", record(7, "a", "1763700000.5"), "if that is what producers write, stop, set TIDEMARK_EVENT_TIME=header:b,header:a:unix-s, run"},
 		{"header:a", record(7, "a", be(1763700000123)), "if that is what producers write, stop, set TIDEMARK_EVENT_TIME=header:a:int64-be, run"},
 		{"header:a:unix-s", record(7, "a", "2025-11-21T04:40:00Z"), "if that is what producers write, stop, set TIDEMARK_EVENT_TIME=header:a:rfc3339, run"},
-		{"json:a", value(`{"a":"2025-11-21T04:40:00"}`), "stop, set TIDEMARK_EVENT_TIME=json:a:local:UTC, or the zone whose clock it is (local:Europe/Paris), run `tidemark position new-epoch`, and start again (docs/starting-over.md)"},
+		{"json:a", value(`{"a":"2025-11-21T04:40:00"}`), "stop, set TIDEMARK_EVENT_TIME=json:a:local:UTC, or the zone whose clock it is (local:Europe/Paris), run `tidemark position new-epoch` (with `--all --from earliest` for all of it again), and start again (docs/starting-over.md)"},
 		{"header:a", record(7, "a", "soon"), ""},
 		{"header:a", record(7, "a", `"2025-11-21T04:40:00Z`), ""},
 		{"json:a", value(`{"a":`), ""},
-		{"json:createdAt", value(`{"created_at":1}`), "if json:created_at, which this record has, is the event time, stop, set TIDEMARK_EVENT_TIME=json:created_at, run `tidemark position new-epoch`, and start again (docs/starting-over.md)"},
+		{"json:createdAt", value(`{"created_at":1}`), "if json:created_at, which this record has, is the event time, stop, set TIDEMARK_EVENT_TIME=json:created_at, run `tidemark position new-epoch` (with `--all --from earliest` for all of it again), and start again (docs/starting-over.md)"},
 		{"header:x,json:createdAt", value(`{"created_at":1}`), "if json:created_at, which this record has, is the event time, stop, set TIDEMARK_EVENT_TIME=header:x,json:created_at, run"},
 		{"json:a", value(`{"b":1}`), "check the name (capitals count)"},
 		{"json:a,previous", value(`{"b":1}`), ""},

@@ -14,7 +14,12 @@ func Change(sources string) string {
 	if sources != "" {
 		sources = "=" + sources
 	}
-	return "stop, set TIDEMARK_EVENT_TIME" + sources + ", run `tidemark position new-epoch`, and start again (docs/starting-over.md)"
+	return BeginAnew("set TIDEMARK_EVENT_TIME" + sources)
+}
+
+// BeginAnew says how the order begins anew, with what is to be done before it.
+func BeginAnew(before string) string {
+	return "stop, " + before + ", run `tidemark position new-epoch` (with `--all --from earliest` for all of it again), and start again (docs/starting-over.md)"
 }
 
 // TooSmall says what a source's times probably are that are too small by a factor, a power
