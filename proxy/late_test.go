@@ -137,7 +137,7 @@ func TestLateCause(t *testing.T) {
 			[]string{"TIDEMARK_MAX_FUTURE=2h"},
 			five,
 			func(i int) time.Duration { return time.Duration(i%5/4) * time.Hour },
-			[]string{"offset 4 is 1h0m", "moved the watermark", "TIDEMARK_CLOCK_HEADER names", "TIDEMARK_MAX_FUTURE=2h0m0s let it pass: unset, it is 2.5s", "others are late for about ", "position new-epoch"},
+			[]string{"offset 4 is 1h0m", "moved the watermark", "TIDEMARK_CLOCK_HEADER names", "TIDEMARK_MAX_FUTURE=2h0m0s let it pass: unset, it is 2.5s", "others stay late for about ", "position new-epoch"},
 			[]string{"raise", "half of the bound"},
 		},
 		"a clock that is ahead, and any may be": {
@@ -151,14 +151,14 @@ func TestLateCause(t *testing.T) {
 			[]string{"TIDEMARK_MAX_FUTURE=2h"},
 			five,
 			func(i int) time.Duration { return time.Duration(i%2) * time.Hour },
-			[]string{"1h0m", "moved the watermark", "TIDEMARK_MAX_FUTURE=2h0m0s let it pass: unset, it is 2.5s", "others are late for about ", "position new-epoch"},
+			[]string{"1h0m", "moved the watermark", "TIDEMARK_MAX_FUTURE=2h0m0s let it pass: unset, it is 2.5s", "others stay late for about ", "position new-epoch"},
 			[]string{"raise"},
 		},
 		"a producer whose clock is ahead": {
 			[]string{byDevice, "TIDEMARK_MAX_FUTURE=2h"},
 			five,
 			func(i int) time.Duration { return time.Duration(i%5/4) * time.Hour },
-			[]string{"the clock of producer d4 is 1h0m0s ahead", "TIDEMARK_MAX_FUTURE=2h0m0s let it pass: unset, it is 2.5s", "others are late for about ", "position new-epoch"},
+			[]string{"the clock of producer d4 is 1h0m0s ahead", "TIDEMARK_MAX_FUTURE=2h0m0s let it pass: unset, it is 2.5s", "others stay late for about ", "position new-epoch"},
 			[]string{"TIDEMARK_CLOCK_HEADER", "raise"},
 		},
 		"a producer whose clock is behind": {

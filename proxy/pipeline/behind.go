@@ -102,7 +102,7 @@ func (p *Partition) aheadCure(ahead, others time.Duration) string {
 		cure += "; or lower TIDEMARK_MAX_FUTURE=" + cfg.MaxFuture.String() + ", which let it pass"
 	}
 	if left := p.State.Watermark().Since(p.line.wall); left > 2*time.Minute {
-		cure += fmt.Sprintf(". The watermark does not go back, so others are late for about %s more; to have it begin anew before that, %s", clocks.Span(left.Round(time.Minute)), timestamp.BeginAnew("cure that"))
+		cure += fmt.Sprintf(". After that others stay late for about %s, for the watermark does not go back; to have it begin anew instead, %s", clocks.Span(left.Round(time.Minute)), timestamp.BeginAnew("do that"))
 	}
 	return cure
 }
