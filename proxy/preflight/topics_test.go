@@ -208,7 +208,7 @@ func TestPreflightSettings(t *testing.T) {
 		{name: "time of arrival after header", source: m{fault.TimestampType: fault.LogAppendTime}, warning: []string{"ordered by arrival time", "topic=raw ", "kafka-configs"}},
 		{name: "time of arrival unused", source: m{fault.TimestampType: fault.LogAppendTime}, env: "TIDEMARK_EVENT_TIME=header:t"},
 
-		{name: "no room for headers", output: m{fault.MaxMessageBytes: "1049611"}, warning: []string{"max.message.bytes is too small", "topic=raw.ordered", "--add-config max.message.bytes=1049612"}},
+		{name: "no room for headers", output: m{fault.MaxMessageBytes: "1049611"}, warning: []string{"max.message.bytes is too small", "raise it from 1049611: ", "topic=raw.ordered", "--add-config max.message.bytes=1049612"}},
 		{name: "just room for headers", output: m{fault.MaxMessageBytes: "1049612"}},
 		{name: "largest size there is", source: m{fault.MaxMessageBytes: "2147483647"}, output: m{fault.MaxMessageBytes: "2147483647"}},
 
